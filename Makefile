@@ -1,0 +1,57 @@
+# Every target makes its own environment: plain venv and pip, or uv where it is installed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+ifdef UV
+CREATE = $(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
+INSTALL = $(UV) pip install -q --python $(BIN)/python
+else
+CREATE = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+INSTALL = $(BIN)/python -m pip install -q
+endif
+
+.PHONY: help demo test test-all check bench docs clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(CREATE)
+
+$(VENV)/.user: pyproject.toml | $(BIN)/python
+	$(INSTALL) -e '.[all]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(INSTALL) -e '.[all]' --group dev
+	@touch $@ $(VENV)/.user
+
+demo: $(VENV)/.user ## the main job on the built-in sandbox: videos from images, in demo-clips/
+	$(BIN)/wiro demo --output demo-clips $(IMAGES)
+
+test: $(VENV)/.dev ## the tests, with branch coverage
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+test-all: test ## the tests on Python 3.12 and 3.13 too
+	$(MAKE) VENV=.venv-3.12 PYTHON=python3.12 test-one
+	$(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-one
+
+.PHONY: test-one
+test-one: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## lint, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/pyright --ignoreexternal --verifytypes wiro_async
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+clean: ## remove what the other targets made
+	rm -rf .venv .venv-3.12 .venv-3.13 .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage .coverage.*

@@ -1,0 +1,32 @@
+"""What every test gets: both event loops, and an alarm for blocking calls on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+KEY = "canary-key-5f3a"
+SECRET = "canary-secret-9b1c"
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Run every async test on asyncio and on trio."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Fail a test in which the package blocks the event loop."""
+    with blockbuster_ctx("wiro_async"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own credentials out of the tests."""
+    for name in ("WIRO_API_KEY", "WIRO_API_SECRET", "WIRO_BASE_URL", "WIRO_SOCKET_URL", "WIRO_TASK_TOKEN"):
+        monkeypatch.delenv(name, raising=False)

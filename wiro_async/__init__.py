@@ -1,0 +1,91 @@
+"""The asyncio-native client for the Wiro API: an image and a prompt go in, a video comes out.
+
+>>> async with wiro_async.Client() as client:
+...     result = await client.run(wiro_async.Director(image="photo.jpg", prompt="[Zoom in] waves roll in"))
+...     await result.outputs[0].save("clips/")
+"""
+
+from wiro_async._client import Client
+from wiro_async._config import Limits, Polling
+from wiro_async._errors import (
+    APIError,
+    AuthenticationError,
+    ClientUseError,
+    ConcurrencyLimited,
+    ConfigurationError,
+    ConnectionFailed,
+    DownloadError,
+    InsufficientBalance,
+    InvalidInput,
+    ModelNotFound,
+    RateLimited,
+    ReplyError,
+    ServiceError,
+    SignInRequired,
+    SubmissionUnknown,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskNotFound,
+    TaskTimeout,
+    WiroError,
+    WrongState,
+)
+from wiro_async._inputs import Director, FileSource, HailuoSubject, TypedInputs
+from wiro_async._models import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
+from wiro_async._task import TaskHandle, Transitions
+from wiro_async._types import OnCancel, Outcome, Secret, Status
+from wiro_async._version import __version__
+
+__all__ = [
+    "APIError",
+    "AuthenticationError",
+    "Client",
+    "ClientUseError",
+    "ConcurrencyLimited",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "Director",
+    "DownloadError",
+    "FileSource",
+    "HailuoSubject",
+    "InsufficientBalance",
+    "InvalidInput",
+    "Limits",
+    "Model",
+    "ModelInput",
+    "ModelNotFound",
+    "OnCancel",
+    "Outcome",
+    "Output",
+    "Polling",
+    "RateLimited",
+    "ReplyError",
+    "Secret",
+    "ServiceError",
+    "SignInRequired",
+    "Status",
+    "SubmissionUnknown",
+    "Task",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskNotFound",
+    "TaskResult",
+    "TaskTimeout",
+    "Transition",
+    "Transitions",
+    "TypedInputs",
+    "Upload",
+    "WiroError",
+    "WrongState",
+    "__version__",
+]
+
+# Tracebacks and reprs name what users import, not the module that happens to hold it.
+for _name in __all__:
+    _thing = globals()[_name]
+    if getattr(_thing, "__module__", "").startswith("wiro_async."):
+        _thing.__module__ = "wiro_async"
+del _name, _thing

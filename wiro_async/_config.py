@@ -1,0 +1,199 @@
+"""What a client is told once: credentials, addresses, limits. Checked here, frozen afterwards.
+
+Pure: the environment comes in as a mapping.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from wiro_async._errors import ConfigurationError
+from wiro_async._types import Secret
+
+__all__ = ["Config", "Limits", "Origin", "Polling", "configure"]
+
+DEFAULT_BASE_URL = "https://api.wiro.ai/v1"
+DEFAULT_SOCKET_URL = "wss://socket.wiro.ai/v1"
+DEFAULT_DOWNLOAD_HOSTS = frozenset({"cdn1.wiro.ai", "cdn.wiro.ai", "api.wiro.ai"})
+MAX_UPLOAD_BYTES = 100 * 1000 * 1000
+"""The service takes files up to 100 MB; read as decimal, so that a refusal comes before the bytes leave."""
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port: what credentials are bound to."""
+
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ConfigurationError(f"{attribute.name} is {value!r}; it must be a positive, finite number")
+
+
+def _share(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigurationError(f"{attribute.name} is {value!r}; it must be at least 0 and below 1")
+
+
+@attrs.frozen(kw_only=True)
+class Polling:
+    """How often a waiting task is looked at, until push or learning know better.
+
+    The interval is a share of the task's age, between two bounds, so that the number of looks grows with
+    the logarithm of the wait, and lateness stays a fixed share of it.
+
+    Args:
+        min_interval: Shortest time between two looks at one task, in seconds.
+        max_interval: Longest time between two looks at one task, in seconds.
+        growth: The interval as a share of the task's age (0.15: a task of 60 s is looked at every 9 s).
+        jitter: Each interval is varied by up to this share, so that tasks submitted together spread out.
+        requests_per_second: The budget of looks for all tasks of one client.
+    """
+
+    min_interval: float = attrs.field(default=1.5, validator=_positive)
+    max_interval: float = attrs.field(default=10.0, validator=_positive)
+    growth: float = attrs.field(default=0.15, validator=_positive)
+    jitter: float = attrs.field(default=0.1, validator=_share)
+    requests_per_second: float = attrs.field(default=50.0, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Bounds on time and traffic.
+
+    Args:
+        max_in_flight: Requests at the service at a time; connections never exceed it.
+        max_downloads: Outputs read at a time.
+        connect_timeout: Seconds to open a connection.
+        request_timeout: Seconds for one whole exchange: waiting for a slot, sending, and reading to the end.
+        upload_timeout: Seconds for one whole upload.
+        download_timeout: Seconds for one whole download, retries included.
+        wait_timeout: Seconds to wait for a task's end where the caller names no timeout.
+        stop_timeout: Seconds that a stop may take to see the task's end.
+    """
+
+    max_in_flight: int = attrs.field(default=32, validator=_positive)
+    max_downloads: int = attrs.field(default=8, validator=_positive)
+    connect_timeout: float = attrs.field(default=10.0, validator=_positive)
+    request_timeout: float = attrs.field(default=30.0, validator=_positive)
+    upload_timeout: float = attrs.field(default=300.0, validator=_positive)
+    download_timeout: float = attrs.field(default=600.0, validator=_positive)
+    wait_timeout: float = attrs.field(default=3600.0, validator=_positive)
+    stop_timeout: float = attrs.field(default=30.0, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """A client's settings after every check has passed."""
+
+    api_key: Secret
+    api_secret: Secret | None
+    base_url: str
+    socket_url: str
+    origin: Origin
+    download_hosts: frozenset[str]
+    polling: Polling
+    limits: Limits
+
+
+def configure(
+    api_key: str | None,
+    api_secret: str | None,
+    *,
+    base_url: str | None,
+    socket_url: str | None,
+    download_hosts: frozenset[str],
+    polling: Polling | None,
+    limits: Limits | None,
+    environ: Mapping[str, str],
+) -> Config:
+    """Fill in what was not given from *environ* and the defaults, and check all of it.
+
+    Raises:
+        ConfigurationError: A value is missing or cannot work. Keys are never quoted in the message.
+    """
+    base = check_url("base_url", _first(base_url, environ.get("WIRO_BASE_URL"), DEFAULT_BASE_URL), "https")
+    socket = check_url(
+        "socket_url", _first(socket_url, environ.get("WIRO_SOCKET_URL"), DEFAULT_SOCKET_URL), "wss"
+    )
+    key = api_key if api_key is not None else environ.get("WIRO_API_KEY")
+    if key is None:
+        raise ConfigurationError("no API key: pass api_key=, or set WIRO_API_KEY (your project's key)")
+    # The secret of the environment belongs to the key of the environment, not to one passed in.
+    secret = api_secret
+    if secret is None and api_key is None:
+        secret = environ.get("WIRO_API_SECRET") or None
+    return Config(
+        api_key=check_key("api_key", key),
+        api_secret=None if secret is None else check_key("api_secret", secret),
+        base_url=base,
+        socket_url=socket,
+        origin=origin_of(base),
+        download_hosts=DEFAULT_DOWNLOAD_HOSTS | {host.lower() for host in download_hosts},
+        polling=polling or Polling(),
+        limits=limits or Limits(),
+    )
+
+
+def _first(*choices: str | None) -> str:
+    return next(choice for choice in choices if choice)
+
+
+def check_key(name: str, value: object) -> Secret:
+    """Refuse what could never be sent as a header, without showing it."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is a {type(value).__name__}; it must be a str")
+    if not value:
+        raise ConfigurationError(f"{name} is empty; copy it from the project's page")
+    if not value.isascii():
+        raise ConfigurationError(f"{name} holds a non-ASCII character; copy it again, without formatting")
+    if not value.isprintable() or value != value.strip():
+        raise ConfigurationError(
+            f"{name} holds a control character, or begins or ends with a space; a trailing newline from a "
+            f"file is the usual cause: strip it"
+        )
+    return Secret(value)
+
+
+def check_url(name: str, url: str, scheme: str) -> str:
+    """Refuse an address that would send credentials in the clear, or that is no address."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{name} is no URL ({error}); it looks like {scheme}://host/v1") from None
+    plain = {"https": "http", "wss": "ws"}[scheme]
+    if parts.scheme not in (scheme, plain) or not host or port == 0 or not _printable(url):
+        raise ConfigurationError(f"{name} must look like {scheme}://host/v1")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigurationError(f"{name} must not hold a user, a query or a fragment")
+    if parts.scheme == plain and not is_loopback(host):
+        raise ConfigurationError(
+            f"{name} is plain {plain} to {host}, which would show your key on the way; use {scheme} "
+            f"({plain} is for loopback addresses only)"
+        )
+    return url.rstrip("/")
+
+
+def _printable(url: str) -> bool:
+    return url.isascii() and url.isprintable() and " " not in url
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether *host* is this machine by its very name."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def origin_of(url: str) -> Origin:
+    """Return scheme, host and port of a checked URL."""
+    parts = urlsplit(url)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS[parts.scheme]

@@ -1,0 +1,313 @@
+"""The service's envelope: bytes to a JSON object, and the object to a payload or the right error.
+
+Most refusals come as HTTP 200 with ``"result": false``. Only a literal ``true`` is success.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from email.utils import parsedate_to_datetime
+from itertools import chain
+from typing import Any, Never
+
+import attrs
+
+from wiro_async._errors import (
+    APIError,
+    AuthenticationError,
+    ConcurrencyLimited,
+    InsufficientBalance,
+    InvalidInput,
+    ModelNotFound,
+    RateLimited,
+    ReplyError,
+    ServiceError,
+    SignInRequired,
+    TaskNotFound,
+    WiroError,
+    WrongState,
+)
+from wiro_async._types import JSON
+
+__all__ = ["MAX_REPLY_BYTES", "Reply", "encode", "judge"]
+
+MAX_REPLY_BYTES = 16 * 1024 * 1024
+"""The largest reply that is read; the service's own clients use the same bound."""
+
+MAX_DEPTH = 64
+MAX_RETRY_AFTER = 120.0
+_EXCERPT = 500
+
+
+@attrs.frozen
+class Reply:
+    """One HTTP answer, read to its end.
+
+    Attributes:
+        operation: The call it answers, such as ``Task/Detail``.
+        status: The HTTP status.
+        body: The whole body.
+        retry_after: The Retry-After header as sent.
+        now: The time of day when it came, in unix seconds (a Retry-After may be a date).
+    """
+
+    operation: str
+    status: int
+    body: bytes = attrs.field(repr=False)
+    retry_after: str = ""
+    now: float = 0.0
+
+
+# -- sending ---------------------------------------------------------------------------------------------
+
+
+def encode(payload: JSON) -> bytes:
+    """Turn a request's payload into JSON bytes.
+
+    Raises:
+        InvalidInput: Something in it has no JSON form: NaN, a lone surrogate, bytes, a set, a key that is no
+            string, or deeper than 64 levels. The message tells where.
+    """
+    _check(payload, "inputs", 0)
+    return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _check(value: object, path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidInput(
+            f"{path[:80]}… is nested deeper than {MAX_DEPTH} levels; flatten it", name=path[:80]
+        )
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidInput(f"{path} has the key {key!r}; keys must be strings", name=path)
+            _check_text(key, f"a key of {path}", path)
+            _check(item, f"{path}.{key}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, str):
+        _check_text(value, path, path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"{path} is {value}; JSON has only finite numbers", name=path)
+    elif value is not None and not isinstance(value, bool | int | float):
+        kind = type(value).__name__
+        raise InvalidInput(
+            f"{path} is a {kind}; inputs are str, int, float, bool, None, lists and dicts of these, and "
+            f"local files as pathlib.Path, bytes or an open binary file",
+            name=path,
+        )
+
+
+def _check_text(value: str, what: str, path: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        place = error.start
+    else:
+        return
+    raise InvalidInput(
+        f"{what} holds half a surrogate pair at character {place}, which UTF-8 cannot carry", name=path
+    )
+
+
+# -- receiving -------------------------------------------------------------------------------------------
+
+
+def judge(reply: Reply) -> JSON:
+    """Return the payload of a reply that means yes.
+
+    Raises:
+        APIError: The service said no; the class tells what can be done about it.
+        InvalidInput: The service refused an input.
+        ReplyError: The reply is not the service's protocol.
+    """
+    if 300 <= reply.status < 400:
+        raise _unreadable(reply, f"a redirect (HTTP {reply.status}), which is never followed; check base_url")
+    try:
+        payload = _decode(reply)
+    except ReplyError:
+        if reply.status < 400:
+            raise
+        payload = {}
+    if reply.status < 300 and payload.get("result") is True:
+        return payload
+    raise _refusal(reply, payload)
+
+
+def _decode(reply: Reply) -> JSON:
+    body = reply.body
+    if len(body) > MAX_REPLY_BYTES:
+        raise _unreadable(reply, f"larger than {MAX_REPLY_BYTES} bytes")
+    problem: str
+    try:
+        value: object = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        problem = "not UTF-8"
+    except RecursionError:
+        problem = f"nested deeper than {MAX_DEPTH} levels"
+    except ValueError as error:
+        problem = "empty" if not body.strip() else f"not JSON ({str(error)[:80]})"
+    else:
+        if not isinstance(value, dict):
+            problem = f"a JSON {type(value).__name__} where an object belongs"
+        elif _too_deep(body, value):
+            problem = f"nested deeper than {MAX_DEPTH} levels"
+        else:
+            return value
+    raise _unreadable(reply, problem)
+
+
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _too_deep(body: bytes, value: JSON) -> bool:
+    """Tell whether *value* passes the depth limit. Counting brackets first spares most replies the walk."""
+    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+        return False
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [item for item in chain.from_iterable(map(_children, level)) if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: dict[str, Any] | list[Any]) -> Any:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _unreadable(reply: Reply, problem: str) -> ReplyError:
+    return ReplyError(
+        f"{reply.operation}: HTTP {reply.status} with a body that is {problem}",
+        http_status=reply.status,
+        operation=reply.operation,
+        excerpt=reply.body[: _EXCERPT * 4].decode("utf-8", "replace")[:_EXCERPT],
+    )
+
+
+# -- refusals --------------------------------------------------------------------------------------------
+
+_CODES: dict[int, type[APIError]] = {
+    96: ConcurrencyLimited,
+    97: InsufficientBalance,
+    98: SignInRequired,
+    99: AuthenticationError,
+}
+
+# The same code stands for several refusals, so the words decide first; they are matched in lower case.
+_WORDS: tuple[tuple[str, type[APIError]], ...] = (
+    ("project authorization", AuthenticationError),
+    ("project requires signature", AuthenticationError),
+    ("requested ip", AuthenticationError),
+    ("concurrent task limit", ConcurrencyLimited),
+    ("insufficient balance", InsufficientBalance),
+    ("sign in to run", SignInRequired),
+    ("tool-not-accessible", ModelNotFound),
+    ("slug-owner-project-not-exist", ModelNotFound),
+    ("there is no task yet", TaskNotFound),
+    ("task-not-exist", TaskNotFound),
+    ("not in a cancellable state", WrongState),
+    ("could not be killed", WrongState),
+)
+
+_CODE_1: dict[str, type[APIError]] = {
+    "Run": ModelNotFound,
+    "Tool/Detail": ModelNotFound,
+    "Task/Detail": TaskNotFound,
+    "Task/Cancel": WrongState,
+    "Task/Kill": WrongState,
+}
+
+_HINTS: dict[type[APIError], str] = {
+    AuthenticationError: "check the key and secret, and whether the project is signed or key-only",
+    ModelNotFound: "list the models with client.models('word') or `wiro models WORD`",
+    TaskNotFound: "check the id, and that it was made by a project of the same account",
+    WrongState: "cancel() is for queued tasks, kill() for running ones; stop() picks by itself",
+    ConcurrencyLimited: "wait for one of your tasks to end, or add funds",
+    InsufficientBalance: "add funds; nothing was charged",
+    SignInRequired: "sign in on the service's site and accept the model's terms",
+    RateLimited: "slow down",
+}
+
+
+def _refusal(reply: Reply, payload: JSON) -> WiroError:
+    code, detail = _first_error(payload.get("errors"))
+    if not payload and reply.status >= 400:
+        detail = f"HTTP {reply.status}, no JSON object in the body"
+    facts: dict[str, Any] = {
+        "code": code, "http_status": reply.status, "operation": reply.operation, "detail": detail,
+    }  # fmt: skip
+    name = _refused_input(detail)
+    if name is not None:
+        return InvalidInput(f"{reply.operation}: the service refused an input: {detail}", name=name or None)
+    kind = _kind(reply, code, detail)
+    if kind is ConcurrencyLimited:
+        facts["limit"] = _limit(detail)
+    if kind in (RateLimited, ServiceError):
+        facts["retry_after"] = retry_after(reply.retry_after, reply.now)
+    hint = _HINTS.get(kind, "")
+    message = f"{reply.operation}: {detail or 'refused without a reason'}"
+    return kind(f"{message} ({hint})" if hint else message, **facts)
+
+
+def _kind(reply: Reply, code: int | None, detail: str) -> type[APIError]:
+    said = detail.lower()
+    by_words = next((kind for words, kind in _WORDS if words in said), None)
+    if reply.status == 429:
+        return RateLimited
+    if reply.status in (401, 403):
+        return AuthenticationError
+    if reply.status >= 500:
+        return ServiceError
+    if by_words is not None:
+        return by_words
+    if code == 1:
+        return _CODE_1.get(reply.operation, ServiceError)
+    return _CODES.get(code, ServiceError) if code is not None else ServiceError
+
+
+def _first_error(errors: object) -> tuple[int | None, str]:
+    """Read the first error: objects, plain strings, null and nothing at all have been seen."""
+    item = errors[0] if isinstance(errors, list) and errors else errors
+    if isinstance(item, dict):
+        message = item.get("message")
+        return _code(item.get("code")), message[:_EXCERPT] if isinstance(message, str) else ""
+    return None, item[:_EXCERPT] if isinstance(item, str) else ""
+
+
+def _code(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,6}\s*", value, re.ASCII):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _refused_input(detail: str) -> str | None:
+    """Return the name of the input that the service complains of ("" for all of them, None for none)."""
+    match = re.match(r"Request (?:parameters?|files?)\b(?: \[([^\]]*)\])?", detail)
+    return None if match is None else match.group(1) or ""
+
+
+def _limit(detail: str) -> int | None:
+    match = re.search(r"up to (\d{1,9}) task", detail)
+    return int(match.group(1)) if match else None
+
+
+def retry_after(header: str, now: float) -> float | None:
+    """Read a Retry-After header: seconds or a date; between 0 and 120 s, whatever it says.
+
+    Args:
+        header: The header's value ("" for none).
+        now: The time of day, in unix seconds.
+    """
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if not math.isnan(seconds) else None

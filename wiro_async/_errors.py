@@ -1,0 +1,324 @@
+"""Every exception that the library raises on purpose.
+
+::
+
+    WiroError
+    ├── ConfigurationError (ValueError)     a key, URL or option cannot work
+    ├── ClientUseError (RuntimeError)       closed client, second event loop, forked process
+    ├── InvalidInput (ValueError)           refused before sending, or by the service: change the input
+    ├── APIError                            the service said no
+    │   ├── AuthenticationError             wrong key, signature or address: fix the credentials
+    │   ├── ModelNotFound                   no such model, or not yours to run
+    │   ├── TaskNotFound                    no such task under this project
+    │   ├── WrongState                      too late, or too early, for cancel or kill
+    │   ├── ConcurrencyLimited              code 96: as many tasks run as the balance allows
+    │   ├── InsufficientBalance             code 97: add funds
+    │   ├── SignInRequired                  code 98: accept the model's terms on the site
+    │   ├── RateLimited                     HTTP 429: slow down
+    │   └── ServiceError                    the service failed, or refused without a known reason
+    ├── ConnectionFailed                    no usable answer: not reached, cut off, or too slow
+    ├── ReplyError                          an answer that is not the service's protocol
+    ├── SubmissionUnknown                   a Run left, its answer did not arrive: paid or not, nobody knows
+    ├── TaskError                           how a task ended, or did not
+    │   ├── TaskFailed                      it ran and failed (not billed)
+    │   ├── TaskCancelled                   somebody cancelled or killed it
+    │   └── TaskTimeout (TimeoutError)      the wait ran out; the task goes on
+    └── DownloadError                       an output could not be saved
+
+No message, attribute or pickle of these holds a key, a signature or a socket token. All can be pickled;
+what belongs to a live client (``TaskTimeout.handle``) is left behind when they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from wiro_async._models import Task
+    from wiro_async._task import TaskHandle
+
+__all__ = [
+    "APIError",
+    "AuthenticationError",
+    "ClientUseError",
+    "ConcurrencyLimited",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "DownloadError",
+    "InsufficientBalance",
+    "InvalidInput",
+    "ModelNotFound",
+    "RateLimited",
+    "ReplyError",
+    "ServiceError",
+    "SignInRequired",
+    "SubmissionUnknown",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskNotFound",
+    "TaskTimeout",
+    "WiroError",
+    "WrongState",
+]
+
+
+class WiroError(Exception):
+    """The root of all errors raised by wiro_async.
+
+    Attributes:
+        message: One line that names the value, the rule and the way out.
+    """
+
+    _live: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message: str = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: value for name, value in self.__dict__.items() if name not in self._live}
+        return (_rebuild, (type(self), self.message), state)
+
+
+def _rebuild(kind: type[WiroError], message: str) -> WiroError:
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    return error
+
+
+class ConfigurationError(WiroError, ValueError):
+    """A key, URL or option that cannot work, found when the client was made.
+
+    The message never contains the value of a key or secret.
+    """
+
+
+class ClientUseError(WiroError, RuntimeError):
+    """The client was used after ``aclose()``, from a second event loop, or in a forked child process."""
+
+
+class InvalidInput(WiroError, ValueError):
+    """The model's name, an input or a file cannot be sent, or the service refused it. Nothing was billed.
+
+    Attributes:
+        name: The input in question, as a path such as ``inputs.image`` (None: the request as a whole).
+    """
+
+    def __init__(self, message: str, *, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name: str | None = name
+
+
+class APIError(WiroError):
+    """The service answered, and its answer is no.
+
+    Attributes:
+        code: The service's own error code (None where it gave none).
+        http_status: The reply's HTTP status; most refusals come with 200.
+        operation: The call that was refused, such as ``Task/Detail``.
+        detail: The service's own words.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        http_status: int | None = None,
+        operation: str = "",
+        detail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.code: int | None = code
+        self.http_status: int | None = http_status
+        self.operation: str = operation
+        self.detail: str = detail
+
+
+class AuthenticationError(APIError):
+    """The service does not accept the key, the signature, or the address that the call came from.
+
+    Trying again cannot help: a rotated key is dead at once.
+    """
+
+
+class ModelNotFound(APIError):
+    """The service knows no such model, or it is not accessible to this project."""
+
+
+class TaskNotFound(APIError):
+    """The service knows no task with this id or token under this project."""
+
+
+class WrongState(APIError):
+    """The task is past (or not yet in) the state that this call needs.
+
+    ``cancel()`` is for queued tasks, ``kill()`` for running ones; ``stop()`` picks by itself.
+    """
+
+
+class ConcurrencyLimited(APIError):
+    """Code 96: as many tasks run as the account's balance allows. The Run was refused and costs nothing.
+
+    Attributes:
+        limit: How many tasks may run at a time (None where the message did not say).
+    """
+
+    def __init__(self, message: str, *, limit: int | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.limit: int | None = limit
+
+
+class InsufficientBalance(APIError):
+    """Code 97: the balance is too low to start a task (the service's minimum is USD 0.50)."""
+
+
+class SignInRequired(APIError):
+    """Code 98: this model wants its terms accepted on the service's site first."""
+
+
+class RateLimited(APIError):
+    """HTTP 429: too many requests. The call was refused and costs nothing.
+
+    Attributes:
+        retry_after: Seconds that the service asked us to wait (None where it did not say).
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after: float | None = retry_after
+
+
+class ServiceError(APIError):
+    """The service failed, or refused for a reason that has no class of its own.
+
+    Attributes:
+        retry_after: Seconds that the service asked us to wait (None where it did not say).
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after: float | None = retry_after
+
+
+class ConnectionFailed(WiroError):
+    """No usable answer: the service was not reached, cut the connection, or was too slow.
+
+    Attributes:
+        sent: Whether any byte of the request may have reached the service. False is certain.
+        operation: The call that failed, such as ``Task/Detail``.
+    """
+
+    def __init__(self, message: str, *, sent: bool, operation: str = "") -> None:
+        super().__init__(message)
+        self.sent: bool = sent
+        self.operation: str = operation
+
+
+class ReplyError(WiroError):
+    """An answer that is not the service's protocol: HTML, broken JSON, too large, or another call's.
+
+    Attributes:
+        http_status: The reply's HTTP status (None where there was none).
+        operation: The call that was answered so.
+        excerpt: The start of the body, at most 500 characters.
+    """
+
+    def __init__(
+        self, message: str, *, http_status: int | None = None, operation: str = "", excerpt: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.http_status: int | None = http_status
+        self.operation: str = operation
+        self.excerpt: str = excerpt
+
+
+class SubmissionUnknown(WiroError):
+    """A Run left this machine and no answer came back that can be believed: it may have been accepted.
+
+    It was not sent again, because that could pay twice. Look for the task on the service (``client.tasks()``
+    lists the newest) before you submit the same inputs again.
+
+    Attributes:
+        model: The model's slug.
+        inputs_digest: SHA-256 of the inputs' canonical JSON, to tell submits apart without storing them.
+        submitted_at: When the Run was sent, in unix seconds.
+        cause: What was seen instead of an answer.
+    """
+
+    def __init__(
+        self, message: str, *, model: str, inputs_digest: str, submitted_at: float, cause: str
+    ) -> None:
+        super().__init__(message)
+        self.model: str = model
+        self.inputs_digest: str = inputs_digest
+        self.submitted_at: float = submitted_at
+        self.cause: str = cause
+
+
+class TaskError(WiroError):
+    """How a task ended, or that it did not.
+
+    Attributes:
+        task_id: The task's id (None where only its token was ever known).
+        task: The last snapshot of the task that was seen.
+    """
+
+    def __init__(self, message: str, *, task_id: str | None = None, task: Task | None = None) -> None:
+        super().__init__(message)
+        self.task_id: str | None = task_id
+        self.task: Task | None = task
+
+
+class TaskFailed(TaskError):
+    """The task ran to its end and failed: its exit code is not "0". The service does not bill it.
+
+    Attributes:
+        reason: The last line of the task's output, where models say what went wrong.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.reason: str = reason
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled while queued, or killed while running, by anybody."""
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The wait ran out before the task ended. The task itself goes on, and may yet be billed.
+
+    Attributes:
+        handle: The live handle, to wait on or stop (None after unpickling: attach by ``task_id``).
+        waited: How long the wait was, in seconds.
+    """
+
+    _live: ClassVar[frozenset[str]] = frozenset({"handle"})
+    handle: TaskHandle | None = None
+
+    def __init__(
+        self, message: str, *, handle: TaskHandle | None = None, waited: float = 0.0, **facts: Any
+    ) -> None:
+        super().__init__(message, **facts)
+        self.handle = handle
+        self.waited: float = waited
+
+
+class DownloadError(WiroError):
+    """An output could not be read or saved whole. What was received stays in the ``.part`` file.
+
+    Attributes:
+        url: Where the output was to come from.
+        path: The file that was to be written (None for ``read()``).
+        http_status: The last HTTP status (None where there was none).
+    """
+
+    def __init__(
+        self, message: str, *, url: str = "", path: str | None = None, http_status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.url: str = url
+        self.path: str | None = path
+        self.http_status: int | None = http_status

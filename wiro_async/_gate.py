@@ -1,0 +1,79 @@
+"""A limit on what is in flight, with priorities. Its cost does not depend on how many wait."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+
+import anyio
+
+from wiro_async._operations import Priority
+
+__all__ = ["Gate"]
+
+
+class _Waiter:
+    __slots__ = ("admitted", "event", "gone")
+
+    def __init__(self) -> None:
+        self.event: anyio.Event = anyio.Event()
+        self.admitted: bool = False
+        self.gone: bool = False
+
+
+class Gate:
+    """Lets a fixed number of calls through at a time: by priority, then first come, first served.
+
+    Every change of state is made in one synchronous step, so a cancellation at any moment neither loses a
+    slot nor makes one.
+
+    Args:
+        slots: How many may be inside.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._free = slots
+        self._slots = slots
+        self._queue: list[tuple[int, int, _Waiter]] = []
+        self._order = count()
+
+    @property
+    def in_flight(self) -> int:
+        """How many are inside."""
+        return self._slots - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many wait outside."""
+        return sum(not waiter.gone for _, _, waiter in self._queue)
+
+    def enter_nowait(self) -> bool:
+        """Take a slot if one is free; whoever gets one must call ``leave()``."""
+        if self._free == 0:
+            return False
+        self._free -= 1
+        return True
+
+    async def enter(self, priority: Priority) -> None:
+        """Wait for a slot; whoever gets one must call ``leave()``."""
+        if self.enter_nowait():
+            return
+        waiter = _Waiter()
+        heapq.heappush(self._queue, (priority, next(self._order), waiter))
+        try:
+            await waiter.event.wait()
+        except BaseException:
+            waiter.gone = True
+            if waiter.admitted:
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Hand the slot to the next in line; only when nobody waits is it free."""
+        while self._queue:
+            _, _, waiter = heapq.heappop(self._queue)
+            if not waiter.gone:
+                waiter.admitted = True
+                waiter.event.set()
+                return
+        self._free += 1

@@ -1,0 +1,224 @@
+"""Byte streams for httpcore's connections: plain asyncio where asyncio runs, anyio elsewhere.
+
+httpcore's own network backend goes through anyio's streams and sets up timeouts around every read; here one
+deadline covers the whole exchange, so a stream needs none of that, and closes without awaiting anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from typing import Any, Protocol
+
+import anyio
+import httpcore
+import sniffio
+
+__all__ = ["Connect", "Stream", "connect"]
+
+_HIGH_WATER = 256 * 1024
+
+
+class Stream(httpcore.AsyncNetworkStream):
+    """A network stream that knows whether anything was sent, and whether the peer has anything to say.
+
+    The timeouts of httpcore's interface go unused: one deadline is around the whole exchange.
+    """
+
+    sent: bool = False
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether bytes or the end of the stream are waiting: on an idle connection, a reason to drop it."""
+        raise NotImplementedError
+
+
+class Connect(Protocol):
+    """How a stream is opened; the tests put a faulty network here."""
+
+    async def __call__(self, host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+        """Open a stream.
+
+        Raises:
+            OSError: Nobody answered, or the TLS handshake failed.
+        """
+        ...
+
+
+async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+    """Open a TCP stream on whichever event loop is running.
+
+    Args:
+        host: A name or an address.
+        port: The port.
+        tls: The TLS settings (None: plain).
+
+    Raises:
+        OSError: Nobody answered, or the TLS handshake failed.
+    """
+    if sniffio.current_async_library() == "asyncio":
+        return await _connect_asyncio(host, port, tls)
+    return await _connect_anyio(host, port, tls)
+
+
+# -- asyncio ---------------------------------------------------------------------------------------------
+
+
+async def _connect_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+    loop = asyncio.get_running_loop()
+    # RFC 8305 advises 250 ms; an address needs no race.
+    delay = None if _is_address(host) else 0.25
+    _, protocol = await loop.create_connection(
+        _Wire, host, port, ssl=tls, server_hostname=host if tls else None, happy_eyeballs_delay=delay
+    )
+    return _AsyncioStream(protocol)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class _Wire(asyncio.Protocol):
+    """Collects what arrives, and holds the sender back when the peer is slow."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.received: bytearray = bytearray()
+        self.ended: bool = False
+        self.error: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._full: bool = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        if len(self.received) >= _HIGH_WATER:
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self.ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        self.error = exc
+        self._full = False
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._wake()
+
+    def _wake(self) -> None:
+        for future in (self._reader, self._writer):
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    async def wait_readable(self) -> None:
+        """Return once there is something to take, or never will be."""
+        while not self.received and not self.ended:
+            self.transport.resume_reading()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+
+    async def wait_writable(self) -> None:
+        """Return once the peer has taken enough of what was written."""
+        while self._full:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+
+    def take(self, limit: int) -> bytes:
+        """Return at most *limit* bytes of what has arrived."""
+        data = bytes(self.received[:limit])
+        del self.received[:limit]
+        return data
+
+
+class _AsyncioStream(Stream):
+    def __init__(self, wire: _Wire) -> None:
+        self._wire = wire
+        self._unsent = bytearray()
+
+    @property
+    def is_readable(self) -> bool:
+        return bool(self._wire.received) or self._wire.ended
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        await self._flush()
+        await self._wire.wait_readable()
+        if not self._wire.received and self._wire.error is not None:
+            raise httpcore.ReadError(str(self._wire.error))
+        return self._wire.take(max_bytes)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        # httpcore writes head and body one by one; together they are one system call and one packet.
+        self._unsent += buffer
+        if len(self._unsent) >= _HIGH_WATER:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        if not self._unsent:
+            return
+        if self._wire.ended or self._wire.transport.is_closing():
+            raise httpcore.WriteError("the connection is closed")
+        self.sent = True
+        self._wire.transport.write(bytes(self._unsent))
+        self._unsent.clear()
+        await self._wire.wait_writable()
+
+    async def aclose(self) -> None:
+        # Nothing is awaited, so no cancellation can come between.
+        self._wire.transport.abort()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.is_readable if info == "is_readable" else self._wire.transport.get_extra_info(info)
+
+
+# -- anyio, for trio -------------------------------------------------------------------------------------
+
+
+async def _connect_anyio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+    try:
+        stream = await httpcore.AnyIOBackend().connect_tcp(host, port)
+        if tls is not None:
+            stream = await stream.start_tls(tls, server_hostname=host)
+    except httpcore.ConnectError as error:
+        raise OSError(str(error)) from None
+    return _AnyioStream(stream)
+
+
+class _AnyioStream(Stream):
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    @property
+    def is_readable(self) -> bool:
+        return bool(self._inner.get_extra_info("is_readable"))
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return await self._inner.read(max_bytes)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self.sent = True
+        await self._inner.write(buffer)
+
+    async def aclose(self) -> None:
+        with anyio.move_on_after(1.0, shield=True):
+            await self._inner.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)

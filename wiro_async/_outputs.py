@@ -1,0 +1,433 @@
+"""Downloads: whole or not at all, resumed after a break, without credentials, and never outside the folder.
+
+What the service says of an output (its name, its address, its size) is hostile until it is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mimetypes
+import os
+import re
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import urljoin
+
+import anyio
+import anyio.to_thread
+import attrs
+import httpx
+
+from wiro_async._config import Config, is_loopback
+from wiro_async._errors import DownloadError
+from wiro_async._gate import Gate
+from wiro_async._models import Output
+from wiro_async._operations import Priority
+from wiro_async._retry import backoff
+from wiro_async._transport import USER_AGENT
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no fcntl, and this machine is not one
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Downloader", "safe_name"]
+
+logger = logging.getLogger("wiro_async")
+
+STALL_SECONDS = 30.0
+MAX_BREAKS = 5
+"""Breaks in a row, without a byte between them, after which a download is given up."""
+MAX_REDIRECTS = 3
+_FLUSH = 1024 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TRANSIENT = frozenset({408, 425, 429})
+
+
+class _BreakError(Exception):
+    """A download broke off in a way that may pass."""
+
+
+class _Sink(Protocol):
+    """Where a download's bytes go."""
+
+    @property
+    def size(self) -> int: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def restart(self) -> None: ...
+
+
+@attrs.define
+class _Progress:
+    """What is known of a download between its attempts."""
+
+    output: Output
+    path: str | None
+    validator: str = ""
+    total: int | None = None
+
+    def error(self, problem: str, status: int | None = None) -> DownloadError:
+        shown = self.output.name[:60] or self.output.url[:60]
+        return DownloadError(
+            f"output {shown!r} of task {self.output.task_id or '?'}: {problem}",
+            url=self.output.url,
+            path=self.path,
+            http_status=status,
+        )
+
+
+class Downloader:
+    """Reads outputs over connections that have never seen a credential.
+
+    Args:
+        config: The client's settings.
+        http: What sends the requests.
+    """
+
+    def __init__(self, config: Config, http: httpx.AsyncBaseTransport) -> None:
+        self._http = http
+        self._hosts = config.download_hosts
+        self._local = is_loopback(config.origin[1])
+        self._timeout = config.limits.download_timeout
+        self._gate = Gate(config.limits.max_downloads)
+
+    async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
+        """Store *output* under *target*; see ``Output.save``."""
+        progress = _Progress(output, os.fspath(target), total=output.size)
+        self._check_url(output.url, progress)
+        path = await anyio.to_thread.run_sync(_target, output, target, progress)
+        progress.path = str(path)
+        file = await anyio.to_thread.run_sync(_PartFile.open, path, output, progress)
+        try:
+            await self._fetch(progress, file, timeout)
+            await anyio.to_thread.run_sync(file.finish)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(file.close)
+        return path
+
+    async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
+        """Return the bytes of *output*; see ``Output.read``."""
+        progress = _Progress(output, None, total=output.size)
+        self._check_url(output.url, progress)
+        memory = _Memory(max_bytes, progress)
+        await self._fetch(progress, memory, timeout)
+        return bytes(memory.data)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        with anyio.CancelScope(shield=True):
+            await self._http.aclose()
+
+    async def _fetch(self, progress: _Progress, sink: _Sink, timeout: float | None) -> None:
+        """Hold a slot, and fetch within the timeout."""
+        seconds = self._timeout if timeout is None else timeout
+        with anyio.move_on_after(seconds):
+            await self._gate.enter(Priority.READ)
+            try:
+                await self._until_whole(progress, sink)
+            finally:
+                self._gate.leave()
+            return
+        raise progress.error(f"not whole after {seconds:g} s ({sink.size} of {progress.total or '?'} bytes)")
+
+    async def _until_whole(self, progress: _Progress, sink: _Sink) -> None:
+        """Fetch, and go on where it broke, until every byte is there."""
+        breaks = 0
+        while True:
+            before = sink.size
+            try:
+                await self._attempt(progress, sink)
+            except _BreakError as error:
+                breaks = 1 if sink.size > before else breaks + 1
+                if breaks > MAX_BREAKS:
+                    raise progress.error(f"given up after {breaks} breaks: {error}") from None
+                logger.debug("download of task %s: %s; resuming", progress.output.task_id, error)
+            else:
+                return
+            await anyio.sleep(backoff(breaks + 2, 1.0))
+
+    async def _attempt(self, progress: _Progress, sink: _Sink) -> None:
+        url = self._check_url(progress.output.url, progress)
+        for _ in range(MAX_REDIRECTS + 1):
+            with anyio.move_on_after(STALL_SECONDS) as scope:
+                response = await self._get(url, progress, sink.size)
+            if scope.cancelled_caught:
+                raise _BreakError(f"no answer within {STALL_SECONDS:g} s")
+            try:
+                if response.status_code not in _REDIRECTS:
+                    await self._receive(response, progress, sink)
+                    return
+                url = self._check_url(urljoin(str(url), response.headers.get("location", "")), progress)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+        raise progress.error(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _get(self, url: httpx.URL, progress: _Progress, offset: int) -> httpx.Response:
+        # Some CDNs answer a Range with the whole file when an encoding is accepted, so none is.
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if progress.validator:
+                headers["If-Range"] = progress.validator
+        try:
+            return await self._http.handle_async_request(httpx.Request("GET", url, headers=headers))
+        except httpx.TransportError as error:
+            raise _BreakError(f"{type(error).__name__}: {error}") from None
+
+    async def _receive(self, response: httpx.Response, progress: _Progress, sink: _Sink) -> None:
+        """Check what an answer promises, take its body, and check that the promise was kept."""
+        start = _judge(response, progress, sink.size)
+        total = _promised(response, start)
+        if progress.total is not None and total is not None and total != progress.total:
+            raise progress.error(
+                f"it should have {progress.total} bytes, the server offers {total}", response.status_code
+            )
+        progress.total = total if progress.total is None else progress.total
+        progress.validator = _validator(response)
+        if start != sink.size:
+            await sink.restart()
+        await self._drain(response, progress, sink)
+        if progress.total is not None and sink.size < progress.total:
+            raise _BreakError(f"the connection ended after {sink.size} of {progress.total} bytes")
+        if progress.total is None:
+            logger.warning(
+                "download of task %s: no size was told, so none was checked", progress.output.task_id
+            )
+
+    async def _drain(self, response: httpx.Response, progress: _Progress, sink: _Sink) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        chunks = response.stream.__aiter__()
+        buffer = bytearray()
+        problem = ""
+        try:
+            while not problem:
+                with anyio.move_on_after(STALL_SECONDS) as scope:
+                    buffer += await anext(chunks)
+                if scope.cancelled_caught:
+                    problem = f"no byte for {STALL_SECONDS:g} s"
+                if progress.total is not None and sink.size + len(buffer) > progress.total:
+                    raise progress.error(f"it should have {progress.total} bytes, the server sends more")
+                if len(buffer) >= _FLUSH:
+                    await sink.write(bytes(buffer))
+                    buffer.clear()
+        except StopAsyncIteration:
+            pass
+        except httpx.TransportError as error:
+            problem = f"{type(error).__name__}: {error}"
+        await sink.write(bytes(buffer))
+        if problem:
+            raise _BreakError(problem)
+
+    def _check_url(self, url: str, progress: _Progress) -> httpx.URL:
+        """Refuse every address that is not a known host's over TLS; loopback serves the sandbox."""
+        if not url:
+            raise progress.error("it has no file; language models answer in `content`")
+        try:
+            parsed = httpx.URL(url)
+        except (httpx.InvalidURL, ValueError, TypeError):
+            raise progress.error(f"its address {url[:80]!r} is no URL") from None
+        if parsed.userinfo:
+            raise progress.error("its address holds a user name, which no output has")
+        local = self._local and is_loopback(parsed.host)
+        known = parsed.scheme == "https" and parsed.host in self._hosts and parsed.port is None
+        if parsed.scheme not in ("http", "https") or not (local or known):
+            raise progress.error(
+                f"its address is {parsed.scheme}://{parsed.netloc.decode('ascii', 'replace')[:80]}, not "
+                f"one of the service's hosts; name it in Client(download_hosts=...) if you trust it"
+            )
+        return parsed
+
+
+def _judge(response: httpx.Response, progress: _Progress, offset: int) -> int:
+    """Return the place in the file at which the answer's body begins.
+
+    Raises:
+        DownloadError: The answer is no file, and asking again would not make it one.
+        _BreakError: The answer may be better next time.
+    """
+    status = response.status_code
+    if status in _TRANSIENT or status >= 500:
+        raise _BreakError(f"HTTP {status}")
+    if status == 416:
+        progress.validator = ""
+        raise progress.error(
+            f"the server has less than the {offset} bytes that were already received", status
+        )
+    if status not in (200, 206):
+        gone = "; outputs are kept for a limited time" if status in (403, 404, 410) else ""
+        raise progress.error(f"HTTP {status}{gone}", status)
+    if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise progress.error("the server sent an encoding that was not asked for", status)
+    expected = progress.output.content_type
+    if (
+        expected
+        and "html" not in expected
+        and response.headers.get("content-type", "").startswith("text/html")
+    ):
+        raise progress.error(f"the server sent a web page instead of {expected}", status)
+    if status == 200:
+        return 0
+    match = re.fullmatch(
+        r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)", response.headers.get("content-range", "")
+    )
+    if match is None or int(match.group(1)) != offset:
+        raise progress.error("the server sent another part of the file than was asked for", status)
+    return offset
+
+
+def _promised(response: httpx.Response, start: int) -> int | None:
+    """Return the length of the whole file, as far as the answer tells."""
+    match = re.search(r"/(\d{1,18})$", response.headers.get("content-range", ""))
+    if match is not None:
+        return int(match.group(1))
+    length = response.headers.get("content-length", "")
+    return start + int(length) if re.fullmatch(r"\d{1,18}", length) else None
+
+
+def _validator(response: httpx.Response) -> str:
+    """Return what an If-Range may hold: a strong ETag, or else the date."""
+    etag = response.headers.get("etag", "")
+    validator: str = etag if etag.startswith('"') else response.headers.get("last-modified", "")
+    return validator
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+def safe_name(output: Output) -> str | None:
+    """Return the file name of *output* in a folder: ``{task_id}_{name}``, of harmless characters only.
+
+    Returns:
+        None if the service's name would leave the folder: then it is not a name to be mended.
+    """
+    name = output.name
+    if any(character in name for character in "/\\\0") or name in (".", ".."):
+        return None
+    name = re.sub(r"[^\w.()+,=@ -]", "_", name).strip(" .")
+    if not name:
+        name = f"{output.index}{mimetypes.guess_extension(output.content_type) or '.bin'}"
+    stem, dot, extension = name.rpartition(".")
+    name = f"{stem[:60]}.{extension}" if dot and len(extension) <= 10 else name[:60]
+    task = re.sub(r"[^A-Za-z0-9-]", "_", output.task_id)[:60]
+    name = f"{task}_{name}" if task else name
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
+
+
+def _target(output: Output, target: str | PathLike[str], progress: _Progress) -> Path:
+    """Return the path to write: *target* itself, or a checked name in it if it is a folder."""
+    text = os.fspath(target)
+    path = Path(text)
+    if not (text.endswith(("/", os.sep)) or path.is_dir()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+    name = safe_name(output)
+    if name is None:
+        raise progress.error(
+            f"its name {output.name[:80]!r} would leave the folder; save it to a path of your own"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path / name
+
+
+# -- where the bytes go ----------------------------------------------------------------------------------
+
+
+class _Memory:
+    """Bytes in memory, up to a limit."""
+
+    def __init__(self, max_bytes: int, progress: _Progress) -> None:
+        self.data: bytearray = bytearray()
+        self._max = max_bytes
+        self._progress = progress
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    async def write(self, data: bytes) -> None:
+        if len(self.data) + len(data) > self._max:
+            raise self._progress.error(f"it is larger than max_bytes={self._max}; save() it to a file")
+        self.data += data
+
+    async def restart(self) -> None:
+        self.data.clear()
+
+
+class _PartFile:
+    """The ``.part`` file beside the target, and its way to become the target.
+
+    Its name holds a digest of the output's address: what an earlier process left of the same output is gone
+    on with, and what it left of another one is not.
+    """
+
+    def __init__(self, path: Path, part: Path, file: BinaryIO, size: int) -> None:
+        self._path = path
+        self._part = part
+        self._file = file
+        self.size: int = size
+
+    @classmethod
+    def open(cls, path: Path, output: Output, progress: _Progress) -> _PartFile:
+        digest = hashlib.sha256(output.url.encode("utf-8", "replace")).hexdigest()[:8]
+        part = path.with_name(f"{path.name[:200]}.{digest}.part")
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(part, flags, 0o644), "r+b", buffering=0)
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise progress.error(f"{part.name} is being written by another download") from None
+        size = file.seek(0, os.SEEK_END)
+        if progress.total is None or size > progress.total:
+            # Without a size to check the end result against, old bytes are not to be trusted.
+            file.truncate(0)
+            size = file.seek(0)
+        return cls(path, part, file, size)
+
+    async def write(self, data: bytes) -> None:
+        if data:
+            await anyio.to_thread.run_sync(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            count = self._file.write(view)
+            self.size += count
+            view = view[count:]
+
+    async def restart(self) -> None:
+        await anyio.to_thread.run_sync(self._truncate)
+
+    def _truncate(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self.size = 0
+
+    def finish(self) -> None:
+        """Flush to the disk and rename: from here on the file is there, whole, whatever happens."""
+        os.fsync(self._file.fileno())
+        Path(self._part).replace(self._path)
+        _sync_folder(self._path.parent)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # pragma: no cover - Windows cannot open a folder, and does not need this
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,109 @@
+"""What may be sent again, and when. Pure: errors and random numbers in, verdicts and delays out.
+
+A Run costs money and has no idempotency key, so it is sent again only when it is known that the service did
+not take it: no byte of it left, or HTTP 429. Everything else about a Run is either a refusal, which asking
+again would not change, or unknown, which asking again could pay for twice.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import attrs
+
+from wiro_async._errors import (
+    APIError,
+    ConnectionFailed,
+    InvalidInput,
+    RateLimited,
+    ReplyError,
+    ServiceError,
+    WiroError,
+)
+
+__all__ = ["Knowledge", "RetryBudget", "backoff", "is_transient", "run_knowledge"]
+
+Knowledge: TypeAlias = Literal["not sent", "refused", "unknown"]
+"""What is known of a Run that brought no acceptance."""
+
+MAX_ATTEMPTS = 3
+BASE_DELAY = 0.05
+MAX_DELAY = 20.0
+
+
+def run_knowledge(error: WiroError) -> Knowledge:
+    """Say what *error* tells about the Run that it answers.
+
+    A 5xx is unknown: a proxy may have answered for a service that had taken the Run. So is any reply that is
+    not the service's own. An error with the service's own code in a reply below 500 is its word.
+    """
+    match error:
+        case ConnectionFailed(sent=sent):
+            return "unknown" if sent else "not sent"
+        case ReplyError():
+            return "unknown"
+        case ServiceError(http_status=status, code=code):
+            spoken = code is not None or (status is not None and status >= 400)
+            return "refused" if spoken and (status or 0) < 500 else "unknown"
+        case APIError() | InvalidInput():
+            return "refused"
+        case _:
+            return "not sent"
+
+
+def run_may_repeat(error: WiroError) -> bool:
+    """Whether a Run that met *error* may be sent again by itself."""
+    return isinstance(error, RateLimited) or (isinstance(error, ConnectionFailed) and not error.sent)
+
+
+def is_transient(error: WiroError) -> bool:
+    """Whether a read that met *error* is worth repeating.
+
+    The service uses code 0 for its own faults as well as for bad input, so a read repeats it.
+    """
+    match error:
+        case ConnectionFailed() | ReplyError() | RateLimited():
+            return True
+        case ServiceError(http_status=status, code=code):
+            return status in (408, 425) or status is None or status >= 500 or code == 0 or code is None
+        case _:
+            return False
+
+
+def backoff(attempt: int, chance: float, retry_after: float | None = None) -> float:
+    """Return the seconds to wait before attempt *attempt* + 1: exponential with full jitter.
+
+    ``chance * min(MAX_DELAY, BASE_DELAY * 2**attempt)``, as in Marc Brooker's "Exponential Backoff And
+    Jitter" (2015), and never less than what the service asked for.
+
+    Args:
+        attempt: How many attempts were made (from 1).
+        chance: A random number between 0 and 1.
+        retry_after: What the service asked for, in seconds.
+    """
+    ceiling = min(MAX_DELAY, BASE_DELAY * 2.0 ** min(attempt, 30))
+    return max(chance * ceiling, retry_after or 0.0)
+
+
+@attrs.define
+class RetryBudget:
+    """A token bucket over all calls of a client, so that an outage is not answered with a storm.
+
+    A retry costs 14 tokens of 500, a call that succeeds at once gives one back: the figures of the AWS SDKs'
+    standard mode. In a total outage at most 35 retries are sent, however many calls are made.
+    """
+
+    capacity: float = 500.0
+    cost: float = 14.0
+    tokens: float = 500.0
+
+    def take(self) -> bool:
+        """Take a retry out of the budget, if there is one."""
+        if self.tokens < self.cost:
+            return False
+        self.tokens -= self.cost
+        return True
+
+    def credit(self) -> None:
+        """Put back a little after a call that succeeded."""
+        self.tokens = min(self.capacity, self.tokens + 1.0)

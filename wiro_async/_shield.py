@@ -1,0 +1,67 @@
+"""Work that must not be cut in half: it ends, within its own deadline, before a cancellation goes on.
+
+anyio's shield holds off anyio's and trio's cancellation, but not a native ``task.cancel()`` or
+``asyncio.timeout``; those are caught here and delivered afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import anyio.lowlevel
+import sniffio
+
+__all__ = ["finish"]
+
+T = TypeVar("T")
+
+
+async def finish(work: Callable[[], Awaitable[T]], late: Callable[[T], object]) -> T:
+    """Run *work* to its end even if the caller is cancelled meanwhile.
+
+    Args:
+        work: What to do. It must have a deadline of its own: the cancellation waits for it.
+        late: Called with the result when the caller was cancelled and so will not get it.
+
+    Returns:
+        What *work* returned.
+    """
+    if sniffio.current_async_library() == "asyncio":
+        return await _finish_asyncio(work, late)
+    with anyio.CancelScope(shield=True):
+        result = await work()
+    try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except BaseException:
+        late(result)
+        raise
+    return result
+
+
+async def _finish_asyncio(work: Callable[[], Awaitable[T]], late: Callable[[T], object]) -> T:
+    async def run() -> T:
+        return await work()
+
+    # A task of its own: a native cancel of the caller's task does not reach into it.
+    task = asyncio.get_running_loop().create_task(run())
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        await _drain(task)
+        if not task.cancelled() and task.exception() is None:
+            late(task.result())
+        raise
+    return task.result()
+
+
+async def _drain(task: asyncio.Task[T]) -> None:
+    """Wait for *task* through any number of further cancellations."""
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                continue

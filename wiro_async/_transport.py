@@ -1,0 +1,290 @@
+"""One verb, ``call``: queue, sign, send, read with a cap, judge, and retry what is safe.
+
+The one place where foreign exceptions become ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx
+
+from wiro_async._config import Config
+from wiro_async._connections import MAX_IDLE, PROGRESS, Progress
+from wiro_async._envelope import MAX_REPLY_BYTES, Reply, encode, judge
+from wiro_async._errors import ClientUseError, ConnectionFailed, ReplyError, WiroError
+from wiro_async._gate import Gate
+from wiro_async._operations import Operation
+from wiro_async._retry import MAX_ATTEMPTS, RetryBudget, backoff, is_transient, run_may_repeat
+from wiro_async._shield import finish
+from wiro_async._signing import strip_traceback
+from wiro_async._types import JSON
+from wiro_async._version import __version__
+
+__all__ = ["USER_AGENT", "Late", "Transport"]
+
+logger = logging.getLogger("wiro_async")
+
+USER_AGENT = f"wiro-async/{__version__}"
+
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.LocalProtocolError,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+"""What httpx raises before the first byte of a request has left."""
+
+Late = Callable[[JSON | WiroError], object]
+"""Gets what became of a call whose caller was cancelled while it was under way."""
+
+
+class Transport:
+    """Makes the service's calls.
+
+    Args:
+        config: The client's settings.
+        http: What sends signed requests.
+        chance: A source of random numbers between 0 and 1, for back-off.
+    """
+
+    def __init__(
+        self, config: Config, http: httpx.AsyncBaseTransport, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._http = http
+        self._chance = chance
+        self._limits = config.limits
+        self._base = config.base_url
+        self._host = httpx.URL(config.base_url).netloc
+        self._urls: dict[str, httpx.URL] = {}
+        self._budget = RetryBudget()
+        self._home: tuple[int, object] | None = None
+        self._closed = False
+        self._paid_calls = 0
+        self._paid_done: anyio.Event | None = None
+        self.gate: Gate = Gate(config.limits.max_in_flight)
+
+    async def call(self, operation: Operation, payload: JSON, late: Late = lambda _: None) -> JSON:
+        """Make one call and return the payload of its answer.
+
+        Reads are retried on whatever may pass; a Run only when it is known not to have been taken.
+
+        Args:
+            operation: Which call.
+            payload: Its JSON body.
+            late: For a paid call: gets the answer, or the error, when the caller was cancelled meanwhile.
+
+        Raises:
+            WiroError: The call brought no good answer; the class tells what can be done.
+        """
+        content = encode(payload)
+        headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
+        may_repeat = run_may_repeat if operation.paid else is_transient
+        attempt = 1
+        while True:
+            try:
+                answer = await self._attempt(operation, headers, content, late)
+            except WiroError as error:
+                if attempt >= MAX_ATTEMPTS or not may_repeat(error) or not self._budget.take():
+                    raise
+                delay = backoff(attempt, self._chance(), getattr(error, "retry_after", None))
+                logger.debug("%s: %s; again in %.2f s", operation.name, type(error).__name__, delay)
+            else:
+                self._budget.credit()
+                return answer
+            await anyio.sleep(delay)
+            attempt += 1
+
+    async def upload(
+        self, operation: Operation, headers: list[tuple[bytes, bytes]], body: httpx.AsyncByteStream
+    ) -> JSON:
+        """Make one call whose body is streamed. It is made once: a stream cannot be read twice."""
+        return await self._attempt(operation, headers, body, lambda _: None, self._limits.upload_timeout)
+
+    async def _attempt(
+        self,
+        operation: Operation,
+        headers: list[tuple[bytes, bytes]],
+        content: bytes | httpx.AsyncByteStream,
+        late: Late,
+        timeout: float | None = None,
+    ) -> JSON:
+        """Wait for a slot, then make one exchange; a paid one is not cut in half by a cancellation."""
+        self._check_use()
+        deadline = anyio.current_time() + (timeout or self._limits.request_timeout)
+        if not self.gate.enter_nowait():
+            await self._queue(operation, deadline)
+        try:
+            request = self._request(operation, headers, content)
+            if operation.paid:
+                return await self._paid(operation, request, deadline, late)
+            return await self._exchange(operation, request, deadline)
+        finally:
+            self.gate.leave()
+
+    async def _queue(self, operation: Operation, deadline: float) -> None:
+        with anyio.CancelScope(deadline=deadline):
+            await self.gate.enter(operation.priority)
+            return
+        raise ConnectionFailed(
+            f"{operation.name}: no free slot in time: {self._limits.max_in_flight} requests are in flight; "
+            f"raise Limits.max_in_flight or Limits.request_timeout",
+            sent=False,
+            operation=operation.name,
+        )
+
+    async def _paid(self, operation: Operation, request: httpx.Request, deadline: float, late: Late) -> JSON:
+        async def exchange() -> JSON | WiroError:
+            try:
+                return await self._exchange(operation, request, deadline)
+            except WiroError as error:
+                return error
+
+        self._paid_calls += 1
+        try:
+            outcome = await finish(exchange, late)
+        finally:
+            self._paid_calls -= 1
+            if self._paid_calls == 0 and self._paid_done is not None:
+                self._paid_done.set()
+        if isinstance(outcome, WiroError):
+            raise outcome
+        return outcome
+
+    def _check_use(self) -> None:
+        """Refuse what would hang or corrupt: a closed client, another event loop, a forked child."""
+        if self._closed:
+            raise ClientUseError(
+                "this client is closed; make a new one, or call within its `async with` block"
+            )
+        home = (os.getpid(), anyio.lowlevel.current_token())
+        if self._home is None:
+            self._home = home
+        elif self._home[0] != home[0]:
+            raise ClientUseError("this client was used before a fork; make a new one in the child process")
+        elif self._home[1] != home[1]:
+            raise ClientUseError("this client belongs to another event loop; make one client per event loop")
+
+    def _request(
+        self,
+        operation: Operation,
+        headers: list[tuple[bytes, bytes]],
+        content: bytes | httpx.AsyncByteStream,
+    ) -> httpx.Request:
+        fixed = [
+            (b"Host", self._host),
+            (b"User-Agent", USER_AGENT.encode()),
+            (b"Accept", b"application/json"),
+            (b"Accept-Encoding", b"identity"),
+        ]
+        body = httpx.ByteStream(content) if isinstance(content, bytes) else content
+        extensions = {MAX_IDLE: operation.max_idle, PROGRESS: Progress()}
+        return httpx.Request(
+            "POST", self._url(operation), headers=fixed + headers, stream=body, extensions=extensions
+        )
+
+    def _url(self, operation: Operation) -> httpx.URL:
+        url = self._urls.get(operation.path)
+        if url is None:
+            url = httpx.URL(f"{self._base}/{operation.path}")
+            if len(self._urls) < 1000:
+                self._urls[operation.path] = url
+        return url
+
+    async def _exchange(self, operation: Operation, request: httpx.Request, deadline: float) -> JSON:
+        """Send one request and read its answer to the end, within the deadline."""
+        problem: WiroError
+        try:
+            with anyio.CancelScope(deadline=deadline) as scope:
+                reply = await self._send(operation, request)
+            if not scope.cancelled_caught:
+                return judge(reply)
+            problem = _too_late(operation, request)
+        except WiroError:
+            raise
+        except Exception as error:
+            problem = _translate(operation, request, error)
+        # Outside of the handler: the error that a caller sees drags no foreign frames along.
+        raise problem
+
+    async def _send(self, operation: Operation, request: httpx.Request) -> Reply:
+        response = await self._http.handle_async_request(request)
+        try:
+            encoding = response.headers.get("content-encoding", "identity")
+            if encoding.strip().lower() not in ("", "identity"):
+                raise ReplyError(
+                    f"{operation.name}: the reply is encoded as {encoding[:40]!r}; not as asked for",
+                    http_status=response.status_code,
+                    operation=operation.name,
+                )
+            body = await self._read(operation, response)
+        except BaseException as error:
+            raise strip_traceback(error, request) from None
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+        header = response.headers.get("retry-after", "")
+        return Reply(operation.name, response.status_code, body, header, time.time())
+
+    async def _read(self, operation: Operation, response: httpx.Response) -> bytes:
+        body = bytearray()
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        async for chunk in response.stream:
+            body += chunk
+            if len(body) > MAX_REPLY_BYTES:
+                raise ReplyError(
+                    f"{operation.name}: the reply is larger than {MAX_REPLY_BYTES} bytes",
+                    http_status=response.status_code,
+                    operation=operation.name,
+                )
+        return bytes(body)
+
+    async def aclose(self) -> None:
+        """Wait for the paid calls under way, each within its deadline, then close the connections."""
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            if self._paid_calls:
+                self._paid_done = anyio.Event()
+                await self._paid_done.wait()
+            await self._http.aclose()
+
+
+def _sent_nothing(error: Exception, progress: Progress) -> bool:
+    """Whether it is certain that no byte of the request reached the service."""
+    if progress.sent is not None:
+        return not progress.sent
+    return isinstance(error, _NOT_SENT)
+
+
+def _translate(operation: Operation, request: httpx.Request, error: Exception) -> WiroError:
+    sent = not _sent_nothing(error, request.extensions[PROGRESS])
+    what = str(error) or "no details"
+    if not sent:
+        return ConnectionFailed(
+            f"{operation.name}: the service was not reached ({type(error).__name__}: {what})",
+            sent=False,
+            operation=operation.name,
+        )
+    return ConnectionFailed(
+        f"{operation.name}: the connection broke before the answer was in ({type(error).__name__}: {what})",
+        sent=True,
+        operation=operation.name,
+    )
+
+
+def _too_late(operation: Operation, request: httpx.Request) -> WiroError:
+    progress: Any = request.extensions[PROGRESS]
+    return ConnectionFailed(
+        f"{operation.name}: no whole answer in time; see Limits.request_timeout",
+        sent=progress.sent is not False,
+        operation=operation.name,
+    )

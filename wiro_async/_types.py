@@ -1,0 +1,96 @@
+"""The vocabulary that every other module shares. Imports nothing of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias, final
+
+__all__ = ["JSON", "JSONMapping", "OnCancel", "Outcome", "Secret", "Status"]
+
+JSON: TypeAlias = dict[str, Any]
+"""A decoded JSON object, as it came off the wire: the only place where ``Any`` is at home."""
+
+JSONMapping: TypeAlias = Mapping[str, Any]
+"""The same, where nobody may change it."""
+
+OnCancel: TypeAlias = Literal["keep", "stop"]
+"""What becomes of the remote task when its waiter is cancelled or times out."""
+
+Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled"]
+"""How a task ended."""
+
+
+class Status(StrEnum):
+    """The statuses of a task, by their wire names.
+
+    A status that the service invents later stays a plain ``str``; every member compares equal to its
+    wire name, so both can be handled alike.
+
+    Only ``POSTPROCESS_END`` and ``CANCEL`` are terminal. ``END`` is not: outputs come after it. ``ERROR``
+    is not either: a stored ``task_error`` waits to be queued again.
+    """
+
+    QUEUE = "task_queue"
+    ACCEPT = "task_accept"
+    PREPROCESS_START = "task_preprocess_start"
+    PREPROCESS_END = "task_preprocess_end"
+    ASSIGN = "task_assign"
+    START = "task_start"
+    OUTPUT = "task_output"
+    OUTPUT_FULL = "task_output_full"
+    END = "task_end"
+    POSTPROCESS_START = "task_postprocess_start"
+    POSTPROCESS_END = "task_postprocess_end"
+    CANCEL = "task_cancel"
+    ERROR = "task_error"
+    STREAM_READY = "task_stream_ready"
+    STREAM_END = "task_stream_end"
+    COST = "task_cost"
+
+
+@final
+class Secret:
+    """A string that is shown only when asked for by name.
+
+    ``repr``, ``str``, formatting, copies and pickles never hold the value. What comes out of a pickle is an
+    empty ``Secret`` whose ``reveal()`` raises.
+
+    Args:
+        value: The text to keep.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value: str | None = value
+
+    def reveal(self) -> str:
+        """Return the text itself.
+
+        Raises:
+            ValueError: This one went through a pickle, which never carries the text.
+        """
+        if self._value is None:
+            raise ValueError("this Secret came out of a pickle, which never carries the text; fetch it anew")
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_lost_secret, ())
+
+
+def _lost_secret() -> Secret:
+    secret = Secret("")
+    secret._value = None
+    return secret

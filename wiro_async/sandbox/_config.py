@@ -1,0 +1,103 @@
+"""What a sandbox can be told at its start."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Literal, TypedDict
+
+import attrs
+
+__all__ = ["SandboxConfig", "SandboxOptions"]
+
+
+def _check_host(_: object, __: object, host: str) -> None:
+    if not is_loopback(host):
+        raise ValueError(
+            f"host={host!r} is not a loopback address: the sandbox has no hardening against strangers. "
+            "Use 127.0.0.1 or ::1."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@attrs.frozen(kw_only=True)
+class SandboxConfig:
+    """The options of a sandbox; all have a default.
+
+    Attributes:
+        api_key: The key of the first project. Never shown in the repr.
+        api_secret: Its secret. None makes the project key-only: signatures are then ignored.
+        projects: Further projects of the same account, as ``{api_key: api_secret or None}``.
+        host: A loopback address to listen on.
+        port: The port; 0 takes a free one.
+        speed: The factor by which a task's life is faster than in reality.
+        seed: What all randomness comes from. The n-th accepted task has the same life in every run.
+        balance: The account's balance in USD. It also sets the concurrency limit.
+        concurrency_limit: Tasks at the same time; None derives it from the balance, as the service does.
+        price: USD per run, for all models or by raw slug; None takes the sandbox's own price list.
+        queue_mean: Mean of the exponential time in the queue, in seconds before ``speed``.
+        run_median: Median of the log-normal run, in seconds before ``speed``; None: 60 for models that make
+            videos, what the catalogue says or 10 for others.
+        run_sigma: Sigma of that log-normal. 0 makes all runs equally long.
+        order: ``"docs"``: preprocessing comes before assignment; ``"seeds"``: after it. Both occur.
+        render: Whether clips are really rendered. False gives tiny stand-in files, and images are not read.
+        strict_nonce: Whether a nonce that was used before is refused. The service accepts it today.
+        receive_timeout: Seconds a client has for sending its request's body.
+        store_limit: Bytes that uploads and outputs may take together; the oldest expire first.
+        first_task_id: The id of the first task.
+    """
+
+    api_key: str = attrs.field(default="sandbox-key", repr=False)
+    api_secret: str | None = attrs.field(default="sandbox-secret", repr=False)
+    projects: Mapping[str, str | None] = attrs.field(factory=dict, repr=False)
+    host: str = attrs.field(default="127.0.0.1", validator=_check_host)
+    port: int = 0
+    speed: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    seed: int = 0
+    balance: float = 100.0
+    concurrency_limit: int | None = None
+    price: float | Mapping[str, float] | None = None
+    queue_mean: float = attrs.field(default=6.0, validator=attrs.validators.ge(0))
+    run_median: float | None = None
+    run_sigma: float = attrs.field(default=0.25, validator=attrs.validators.ge(0))
+    order: Literal["docs", "seeds"] = attrs.field(
+        default="docs", validator=attrs.validators.in_(("docs", "seeds"))
+    )
+    render: bool = True
+    strict_nonce: bool = False
+    receive_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    store_limit: int = 512 * 1024 * 1024
+    first_task_id: int = 2221
+
+
+class SandboxOptions(TypedDict, total=False):
+    """The fields of :class:`SandboxConfig` as keyword arguments."""
+
+    api_key: str
+    api_secret: str | None
+    projects: Mapping[str, str | None]
+    host: str
+    port: int
+    speed: float
+    seed: int
+    balance: float
+    concurrency_limit: int | None
+    price: float | Mapping[str, float] | None
+    queue_mean: float
+    run_median: float | None
+    run_sigma: float
+    order: Literal["docs", "seeds"]
+    render: bool
+    strict_nonce: bool
+    receive_timeout: float
+    store_limit: int
+    first_task_id: int

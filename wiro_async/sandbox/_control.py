@@ -1,0 +1,54 @@
+"""The sandbox's own switches below ``/sandbox``: no service has them, and they need no key."""
+
+from __future__ import annotations
+
+from typing import Any, cast, get_args
+
+from ._body import Fields
+from ._engine import Action
+from ._refusal import Refusal, bad_request
+from ._service import Reply, Service
+
+__all__ = ["control"]
+
+
+def control(service: Service, method: str, parts: list[str], fields: Fields) -> Reply:
+    """Answer one request.
+
+    ``GET ledger`` shows the books, ``POST balance {"balance": 25}`` sets the account's balance in USD,
+    ``POST tasks/{id} {"action": "fail", "reason": "..."}`` steers a task (see ``Engine.steer``).
+
+    Raises:
+        Refusal: 404 for other paths, 0 for unknown actions, 1 for tasks that do not live.
+    """
+    now = service.clock()
+    match method, parts:
+        case "GET", ["ledger"]:
+            return service.engine.ledger(now)
+        case "POST", ["balance"]:
+            service.engine.set_balance(_amount(fields.get("balance")), now)
+            return {"balance": str(service.engine.balance)}
+        case "POST", ["tasks", task_id]:
+            reason = fields.get("reason")
+            task = service.engine.steer(
+                task_id, _action(fields.get("action")), now, None if reason is None else str(reason)
+            )
+            service.studio.poke()
+            return {"taskid": task.id, "status": task.status(now).value}
+    raise Refusal(1, "Error parsing url.", http_status=404)
+
+
+def _amount(value: Any) -> float:
+    try:
+        amount = float(value)
+    except (TypeError, ValueError):
+        amount = -1.0
+    if not 0 <= amount < float("inf"):
+        raise bad_request(f'balance must be USD, not {value!r}: send {{"balance": 25}}.')
+    return amount
+
+
+def _action(value: Any) -> Action:
+    if value not in get_args(Action):
+        raise bad_request(f"action must be one of {', '.join(get_args(Action))}, not {value!r}.")
+    return cast("Action", value)

@@ -1,0 +1,170 @@
+"""How tasks, files and models look on the wire: flat objects whose scalars are strings. Pure."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from .._types import Status
+from ._catalogue import Input, Model
+from ._engine import Output, Task
+
+__all__ = ["file_json", "task_json", "tool_json"]
+
+_TIMES = {
+    Status.START: "starttime",
+    Status.END: "endtime",
+    Status.ACCEPT: "accepttime",
+    Status.ASSIGN: "assigntime",
+    Status.PREPROCESS_START: "preprocessstarttime",
+    Status.PREPROCESS_END: "preprocessendtime",
+    Status.POSTPROCESS_START: "postprocessstarttime",
+    Status.POSTPROCESS_END: "postprocessendtime",
+    Status.CANCEL: "canceltime",
+}
+
+
+def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> dict[str, Any]:
+    """A task as Detail, List, Cancel and Kill show it.
+
+    Args:
+        task: The task.
+        now: The time.
+        cdn_url: What output URLs begin with.
+        short: Whether to show the first documents' short form: no pexit, no costs.
+    """
+    status = task.status(now)
+    done = status is Status.POSTPROCESS_END
+    outputs = [_output_json(output, task, cdn_url, short=short) for output in task.outputs] if done else []
+    started, ended = _span(task, now)
+    reply: dict[str, Any] = {
+        "id": task.id,
+        "uuid": task.uuid,
+        "socketaccesstoken": task.token,
+        "parameters": {} if short else task.order.parameters,
+        "debugoutput": task.debugoutput if done else "",
+        "debugerror": task.debugerror if status is Status.ERROR else "",
+        "elapsedseconds": f"{ended - started:.4f}",
+        "status": status.value,
+        "createtime": str(int(task.created)),
+        **_times(task, now),
+        "outputs": outputs,
+        "size": str(sum(output.size for output in task.outputs) if done else 0),
+    }
+    if not short:
+        reply |= _long_form(task)
+        reply["pexit"] = task.pexit if done else ""
+    return reply
+
+
+def _span(task: Task, now: float) -> tuple[float, float]:
+    """When the run began and ended, or would end if it did now."""
+    reached = {stage.status: stage.at for stage in task.stages if stage.at <= now}
+    start = reached.get(Status.START, now)
+    return start, reached.get(Status.END, reached.get(Status.CANCEL, now))
+
+
+def _times(task: Task, now: float) -> dict[str, str]:
+    times = dict.fromkeys(_TIMES.values(), "0")
+    for at, status in task.stages:
+        if at > now:
+            break
+        name = _TIMES.get(status)
+        if name is not None:
+            times[name] = str(int(at))
+    return times
+
+
+def _long_form(task: Task) -> dict[str, Any]:
+    model = task.order.model
+    owner, _, name = model.slug.partition("/")
+    return {
+        "name": "",
+        "cps": f"{task.order.price / round(task.order.run_median) if task.order.run_median >= 1 else 0:.12f}",
+        "totalcost": f"{task.cost:.12f}" if task.cost else "0",
+        "guestid": None,
+        "projectid": task.order.project_id,
+        "modelid": str(model_id(model)),
+        "description": "",
+        "basemodelid": "0",
+        "runtype": "model",
+        "modelfolderid": "",
+        "modelfileid": "",
+        "callbackurl": task.order.callback_url,
+        "marketplaceid": None,
+        "categories": json.dumps(_categories(model)),
+        "modeldescription": model.title,
+        "modelslugowner": owner,
+        "modelslugproject": name,
+        "outputfolderid": task.outputs[0].parentid if task.outputs else "",
+    }
+
+
+def model_id(model: Model) -> int:
+    """A number for a model that stays the same while its slug does."""
+    return 100 + sum(position * ord(letter) for position, letter in enumerate(model.slug, 1)) % 9000
+
+
+def _categories(model: Model) -> list[str]:
+    return ["tool", model.category, model.slug.partition("/")[0].strip()]
+
+
+def _output_json(output: Output, task: Task, cdn_url: str, *, short: bool) -> dict[str, Any]:
+    reply = file_json(output, cdn_url=cdn_url) | {"uuid": task.uuid}
+    if not short:
+        reply |= {"foldercount": "0", "filecount": "0", "ispublic": 0, "expiretime": None}
+    return reply
+
+
+def file_json(file: Output, *, cdn_url: str) -> dict[str, Any]:
+    """A stored file: an output or an upload."""
+    return {
+        "id": file.id,
+        "name": file.name,
+        "contenttype": file.contenttype,
+        "parentid": file.parentid,
+        "size": str(file.size),
+        "addedtime": str(int(file.addedtime)),
+        "modifiedtime": str(int(file.addedtime)),
+        "accesskey": file.accesskey,
+        "url": f"{cdn_url}/{file.path}",
+    }
+
+
+def tool_json(model: Model, *, price: Decimal, detail: bool = False) -> dict[str, Any]:
+    """A model as Tool/List shows it, or with its parameters as Tool/Detail does."""
+    owner, _, name = model.slug.partition("/")
+    clean_owner, _, clean_name = model.clean_slug.partition("/")
+    reply: dict[str, Any] = {
+        "id": str(model_id(model)),
+        "title": model.title,
+        "slugowner": owner,
+        "slugproject": name,
+        "cleanslugowner": clean_owner,
+        "cleanslugproject": clean_name,
+        "description": model.title,
+        "computingtime": f"{model.typical_seconds:g} seconds",
+        "categories": json.dumps(_categories(model)),
+        "tags": "[]",
+        "dynamicprice": json.dumps([{"inputs": {}, "price": float(price), "priceMethod": "cpr"}]),
+    }
+    if detail:
+        items = [_input_json(item) for item in model.inputs]
+        reply["parameters"] = [{"title": "Inputs", "items": items}]
+    return reply
+
+
+def _input_json(item: Input) -> dict[str, Any]:
+    reply: dict[str, Any] = {
+        "id": item.id,
+        "type": item.type,
+        "label": item.label,
+        "required": item.required,
+        "default": item.default,
+        "note": "",
+    }
+    if item.options:
+        reply["options"] = [{"label": option, "value": option} for option in item.options]
+    limits = {"min": item.min, "max": item.max, "step": item.step}
+    return reply | {name: value for name, value in limits.items() if value is not None}

@@ -1,0 +1,271 @@
+"""The sandbox as a server: a thread with a loop of its own, so that callers of any async library can use it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self, Unpack
+
+import anyio
+import anyio.to_thread
+import attrs
+import uvicorn
+
+from ._app import build_app
+from ._catalogue import Catalogue
+from ._config import SandboxConfig, SandboxOptions
+from ._engine import Engine
+from ._service import Service
+
+__all__ = ["Sandbox", "serve"]
+
+_START_TIMEOUT = 10.0
+_GRACE = 1  # seconds that open requests have to end when the server stops
+_KEEP_ALIVE = 75  # seconds an idle connection is kept: longer than clients pause between two polls
+_MAX_CONNECTIONS = 10_000
+
+
+class Sandbox:
+    """A local service that imitates the Wiro API.
+
+    Use it as a context manager, ``async with`` (on asyncio or trio) or ``with``. It is reachable as soon as the
+    block is entered, and gone when it is left. A sandbox serves once.
+
+    Args:
+        config: The options; None takes the defaults.
+        clock: Gives the time in unix seconds, from any thread. None takes the machine's.
+        **options: Fields of :class:`SandboxConfig` that override ``config``.
+
+    Raises:
+        ValueError: For an option that makes no sense.
+    """
+
+    def __init__(
+        self,
+        config: SandboxConfig | None = None,
+        *,
+        clock: Callable[[], float] | None = None,
+        **options: Unpack[SandboxOptions],
+    ) -> None:
+        self.config: SandboxConfig = attrs.evolve(config or SandboxConfig(), **options)
+        self._clock: Callable[[], float] = clock or steady_clock()
+        self._service: Service | None = None
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        state = self._service.origin if self._service is not None else "not started"
+        return f"<Sandbox {state}>"
+
+    @property
+    def origin(self) -> str:
+        """Where it is reached, as ``http://127.0.0.1:PORT``."""
+        return self._running.origin
+
+    @property
+    def base_url(self) -> str:
+        """What takes the place of ``https://api.wiro.ai/v1``."""
+        return f"{self.origin}/v1"
+
+    @property
+    def socket_url(self) -> str:
+        """What takes the place of ``wss://socket.wiro.ai/v1``."""
+        return f"ws{self.origin.removeprefix('http')}/v1"
+
+    @property
+    def cdn_url(self) -> str:
+        """What the URLs of outputs begin with."""
+        return self._running.cdn_url
+
+    @property
+    def engine(self) -> Engine:
+        """The tasks and the account. Its methods may be called from any thread."""
+        return self._running.engine
+
+    def ledger(self) -> dict[str, Any]:
+        """The books: see :meth:`Engine.ledger`. Also after the sandbox has stopped."""
+        return self._running.engine.ledger(self._clock())
+
+    @property
+    def _running(self) -> Service:
+        if self._service is None:
+            raise RuntimeError("The sandbox has not started: use it as `async with Sandbox() as sandbox:`.")
+        return self._service
+
+    async def __aenter__(self) -> Self:
+        await anyio.to_thread.run_sync(self._start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._stop)
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            raise RuntimeError("A sandbox serves once: make a new one.")
+        service = Service(self.config, Catalogue.load(), self._clock)
+        listener = _bind(self.config.host, self.config.port)
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        service.origin = f"http://{host}:{listener.getsockname()[1]}"
+        self._server = _Server(service)
+        self._thread = threading.Thread(
+            target=self._server.serve_in_thread, args=(listener,), name="wiro-sandbox", daemon=True
+        )
+        self._thread.start()
+        self._server.wait_ready()
+        self._service = service
+
+    def _stop(self) -> None:
+        assert self._server is not None  # noqa: S101 - for the type checker: _start has succeeded
+        assert self._thread is not None  # noqa: S101
+        self._server.stop()
+        self._thread.join()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, on a loop in a thread."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build_app(service),
+                http="auto",
+                ws="websockets-sansio",
+                lifespan="on",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                limit_concurrency=_MAX_CONNECTIONS,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=_GRACE,
+            )
+        )
+        self._ready: threading.Event = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    def serve_in_thread(self, listener: socket.socket) -> None:
+        """Serve until stopped. The thread's only call."""
+        try:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                runner.run(self.serve(sockets=[listener]))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            self._failure = error
+        finally:
+            listener.close()
+            self._ready.set()
+
+    def wait_ready(self) -> None:
+        """Wait until connections are accepted."""
+        if not self._ready.wait(_START_TIMEOUT) or not self.started:
+            raise RuntimeError("The sandbox did not start.") from self._failure
+
+    def stop(self) -> None:
+        """End the server, from any thread."""
+        assert self._loop is not None  # noqa: S101 - for the type checker: the server was ready
+        self.should_exit = True
+        self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        await super().startup(sockets)
+        self._ready.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end. uvicorn looks ten times a second; here the end wakes it."""
+        tick = 0
+        while not await self.on_tick(tick):
+            tick += 10  # the Date header is renewed at every tenth tick
+            try:
+                await asyncio.wait_for(self._stopping.wait(), 1.0)
+            except TimeoutError:
+                continue
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio switches Nagle's algorithm off: it would hold every second write back.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def steady_clock() -> Callable[[], float]:
+    """The time in unix seconds that never steps back, whatever is done to the machine's clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
+def serve(
+    config: SandboxConfig, *, ready_file: Path | None = None, announce: Callable[[str], None] = print
+) -> int:
+    """Run a sandbox in the foreground until SIGINT or SIGTERM. To be called in the main thread.
+
+    Args:
+        config: The options.
+        ready_file: Gets the base URL, whole or not at all, once connections are accepted.
+        announce: Is given the lines that tell a user where the sandbox is.
+
+    Returns:
+        The process's exit code: 0.
+    """
+    stop = threading.Event()
+
+    def on_signal(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Sandbox(config) as sandbox:
+            if ready_file is not None:
+                _write_whole(ready_file, sandbox.base_url + "\n")
+            for line in _greeting(sandbox):
+                announce(line)
+            stop.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _greeting(sandbox: Sandbox) -> list[str]:
+    """Where it is, and what to put into the environment. Keys that came from there are not repeated."""
+    lines = [
+        f"The sandbox is at {sandbox.base_url} (Ctrl-C ends it).",
+        f"export WIRO_BASE_URL={sandbox.base_url}",
+    ]
+    defaults = SandboxConfig()
+    if (sandbox.config.api_key, sandbox.config.api_secret) == (defaults.api_key, defaults.api_secret):
+        lines += [f"export WIRO_API_KEY={defaults.api_key}", f"export WIRO_API_SECRET={defaults.api_secret}"]
+    return lines

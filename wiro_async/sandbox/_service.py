@@ -1,0 +1,248 @@
+"""The operations of the service, each one synchronous step over the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ._auth import Gate, Project
+from ._body import Fields, Upload
+from ._catalogue import Catalogue, Model
+from ._cdn import Store
+from ._config import SandboxConfig
+from ._directives import read_directives
+from ._engine import Engine, Order, Task
+from ._files import Folders
+from ._refusal import Refusal, bad_request, not_found
+from ._replies import file_json, task_json, tool_json
+from ._studio import Studio, complaint
+from ._validation import check_inputs, image_source
+
+__all__ = ["Operation", "Reply", "Service"]
+
+Reply: TypeAlias = dict[str, Any]
+Operation: TypeAlias = Callable[[Project, Fields], Reply]
+
+# Sent with a Run, but no input of any model.
+_NOT_INPUTS = frozenset({"callbackUrl", "projectid"})
+
+
+class Service:
+    """The operations of the service, each a synchronous step over the engine.
+
+    Args:
+        config: How the sandbox behaves.
+        catalogue: The models.
+        clock: Gives the time in unix seconds.
+
+    Attributes:
+        engine: The tasks and the account.
+        store: The CDN's files.
+        studio: What makes them.
+        origin: Where the service is reached, such as ``http://127.0.0.1:8000``; set once that is known.
+    """
+
+    def __init__(self, config: SandboxConfig, catalogue: Catalogue, clock: Callable[[], float]) -> None:
+        self.config: SandboxConfig = config
+        self.catalogue: Catalogue = catalogue
+        self.clock: Callable[[], float] = clock
+        self.engine: Engine = Engine(
+            balance=config.balance,
+            speed=config.speed,
+            seed=config.seed,
+            concurrency_limit=config.concurrency_limit,
+            queue_mean=config.queue_mean,
+            run_sigma=config.run_sigma,
+            order=config.order,
+            first_task_id=config.first_task_id,
+        )
+        self.store: Store = Store(config.store_limit)
+        self.studio: Studio = Studio(self.engine, self.store, clock, config.seed, lambda: self.cdn_url)
+        self.gate: Gate = Gate(
+            {config.api_key: config.api_secret, **config.projects}, strict_nonce=config.strict_nonce
+        )
+        self.folders: Folders = Folders(config.seed)
+        self.origin: str = "http://sandbox.invalid"
+        self._operations: dict[str, Operation] = {
+            "Task/Detail": self._detail,
+            "Task/Cancel": self._cancel,
+            "Task/Kill": self._kill,
+            "Task/List": self._list,
+            "Task/InputOutputDelete": self._delete,
+            "File/Upload": self._upload,
+            "File/FolderCreate": self._create_folder,
+            "Tool/List": self._tools,
+            "Tool/Detail": self._tool,
+        }
+
+    @property
+    def cdn_url(self) -> str:
+        """What the URLs of files begin with."""
+        return f"{self.origin}/cdn"
+
+    def operation(self, parts: list[str]) -> tuple[str, Operation] | None:
+        """The operation that a path's segments below ``/v1`` name, and the name to count it under."""
+        if len(parts) == 3 and parts[0] == "Run":
+            return "Run", lambda project, fields: self._run(project, fields, parts[1], parts[2])
+        name = "/".join(parts)
+        operation = self._operations.get(name)
+        return None if operation is None else (name, operation)
+
+    # -- Run -------------------------------------------------------------------------------------
+
+    def _run(self, project: Project, fields: Fields, owner: str, name: str) -> Reply:
+        model = self.catalogue.find(owner, name)
+        check_inputs(model, fields)
+        try:
+            directives = read_directives(str(fields.get("prompt") or ""))
+        except ValueError as error:
+            raise bad_request(str(error)) from None
+        self.engine.check_funds(self.clock())
+        parameters = {key: self._published(value) for key, value in fields.items() if key not in _NOT_INPUTS}
+        instant = not (self.config.render and model.makes_video)
+        order = Order(
+            project_id=project.id,
+            model=model,
+            parameters=parameters,
+            price=model.price(self.config.price),
+            run_median=self.config.run_median or model.typical_seconds,
+            directives=directives,
+            callback_url=str(fields.get("callbackUrl") or ""),
+            products=[self.studio.stand_in(model)] if instant else None,
+            failure=complaint(image_source(model, parameters)) if model.makes_video else None,
+        )
+        task = self.engine.run(order, self.clock())
+        self.studio.poke()
+        return {"taskid": task.id, "socketaccesstoken": task.token}
+
+    def _published(self, value: Any) -> Any:
+        """An input as tasks show it: a file is replaced by its URL."""
+        if isinstance(value, list):
+            return [self._published(each) for each in value]
+        if isinstance(value, Upload):
+            product = self.studio.keep(value.name or "input", value.contenttype, value.data)
+            return f"{self.cdn_url}/{product.path}"
+        return value
+
+    # -- Task ------------------------------------------------------------------------------------
+
+    def _detail(self, project: Project, fields: Fields) -> Reply:
+        now = self.clock()
+        self.studio.poke_if_due(now)
+        task = self._find(project, fields, ("taskid", "tasktoken"), "There is no task yet.")
+        task.details += 1
+        return {"total": "1", "tasklist": [self._show(task, now, short=task.order.directives.short)]}
+
+    def _cancel(self, project: Project, fields: Fields) -> Reply:
+        task = self._find(project, fields, ("taskid",), "task-not-exist")
+        now = self.clock()
+        return {"tasklist": [self._show(self.engine.cancel(task, now), now)]}
+
+    def _kill(self, project: Project, fields: Fields) -> Reply:
+        task = self._find(project, fields, ("taskid", "socketaccesstoken"), "task-not-exist")
+        now = self.clock()
+        return {"tasklist": [self._show(self.engine.kill(task, now), now)]}
+
+    def _list(self, project: Project, fields: Fields) -> Reply:
+        now = self.clock()
+        wanted = str(fields.get("modelName") or "").lower()
+        tasks = [
+            task
+            for task in self.engine.tasks(now, project_id=project.id)
+            if wanted in f"{task.order.model.slug} {task.order.model.title}".lower()
+        ]
+        if not tasks:
+            raise not_found("There is no task yet.")
+        if str(fields.get("order") or "DESC").upper() == "ASC":
+            tasks.reverse()
+        page = tasks[_page(fields)]
+        return {"total": str(len(tasks)), "tasklist": [self._show(task, now) for task in page]}
+
+    def _delete(self, project: Project, fields: Fields) -> Reply:
+        task = self._find(project, fields, ("taskid", "tasktoken"), "task-not-exist")
+        for output in self.engine.forget_outputs(task, self.clock()):
+            self.store.remove(output.path)
+        return {}
+
+    def _find(self, project: Project, fields: Fields, names: tuple[str, ...], missing: str) -> Task:
+        """The task that a request names, by its id (the first name) or by its token."""
+        given = [str(fields[name]) if fields.get(name) else None for name in names]
+        if not any(given):
+            raise bad_request(_WHICH_TASK[names])
+        task_id, token = (*given, None)[:2]
+        task = self.engine.find(self.clock(), task_id=task_id, token=token, project_id=project.id)
+        if task is None:
+            raise not_found(missing)
+        return task
+
+    def _show(self, task: Task, now: float, *, short: bool = False) -> Reply:
+        return task_json(task, now, cdn_url=self.cdn_url, short=short)
+
+    # -- File ------------------------------------------------------------------------------------
+
+    def _upload(self, project: Project, fields: Fields) -> Reply:
+        del project
+        upload, folder = fields.get("file"), str(fields.get("folderid") or "")
+        if not isinstance(upload, Upload):
+            raise bad_request("Request files [file] required")
+        if len(upload.data) > _MAX_FILE:
+            raise bad_request("Request parameters are invalid.")
+        self.folders.check(folder, upload.name)
+        product = self.studio.keep(upload.name, upload.contenttype, upload.data)
+        file = self.folders.add(folder, product, self.clock())
+        return {"list": [file_json(file, cdn_url=self.cdn_url)]}
+
+    def _create_folder(self, project: Project, fields: Fields) -> Reply:
+        del project
+        name, parent = str(fields.get("name") or ""), str(fields.get("parentid") or "")
+        if not name:
+            raise bad_request("Request parameter [name] required")
+        folder = self.folders.create(name, parent)
+        return {
+            "list": [{"id": folder, "name": name, "parentid": parent, "addedtime": str(int(self.clock()))}]
+        }
+
+    # -- Tool ------------------------------------------------------------------------------------
+
+    def _tools(self, project: Project, fields: Fields) -> Reply:
+        del project
+        categories = fields.get("categories") or []
+        models = self.catalogue.search(
+            text=str(fields.get("search") or ""),
+            owner=str(fields.get("slugowner") or ""),
+            categories=categories if isinstance(categories, list) else [str(categories)],
+        )
+        shown = [self._show_tool(model) for model in models[_page(fields)]]
+        return {"total": str(len(models)), "tool": shown}
+
+    def _tool(self, project: Project, fields: Fields) -> Reply:
+        del project
+        owner, name = str(fields.get("slugowner") or ""), str(fields.get("slugproject") or "")
+        try:
+            model = self.catalogue.find(owner, name)
+        except Refusal:
+            raise not_found("tool-not-accessible") from None
+        return {"total": "1", "tool": [self._show_tool(model, detail=True)]}
+
+    def _show_tool(self, model: Model, *, detail: bool = False) -> Reply:
+        return tool_json(model, price=model.price(self.config.price), detail=detail)
+
+
+_MAX_FILE = 100 * 1024 * 1024
+
+_WHICH_TASK = {
+    ("taskid", "tasktoken"): "Request parameter [tasktoken] required",
+    ("taskid",): "Request parameter [taskid] required",
+    ("taskid", "socketaccesstoken"): "taskid or socketaccesstoken is required",
+}
+
+
+def _page(fields: Fields) -> slice:
+    """The part of a list that was asked for; twenty entries unless told otherwise."""
+    try:
+        start, limit = int(str(fields.get("start") or 0)), int(str(fields.get("limit") or 20))
+    except ValueError:
+        raise bad_request() from None
+    if start < 0 or limit < 0:
+        raise bad_request()
+    return slice(start, start + limit)

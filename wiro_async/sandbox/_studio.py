@@ -1,0 +1,177 @@
+"""Makes the files of running tasks: reads the image, renders the clip, keeps it for the CDN."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+import httpx
+from anyio.abc import TaskGroup
+
+from ._catalogue import Model
+from ._cdn import Store, file_path
+from ._config import is_loopback
+from ._engine import Engine, Product, Task
+from ._media import canned_clip, plain_png
+from ._render import ImageRejected, render_clip
+from ._validation import image_source
+
+__all__ = ["Studio", "complaint"]
+
+_MAX_IMAGE = 100 * 1024 * 1024
+_FETCH_TIMEOUT = 10.0
+_RENDERS = 2
+_CACHED_CLIPS = 32
+
+_Key = tuple[bytes, str, int]
+
+
+def complaint(source: str | None) -> str | None:
+    """Why an image cannot be read, as far as its name tells; None if it may be readable."""
+    if source is None or urlsplit(source).scheme in {"http", "https"}:
+        return None
+    return f"Input image could not be downloaded: {source[:200]!r} is not a valid URL."
+
+
+class Studio:
+    """Does the work of tasks.
+
+    Args:
+        engine: Says which task has started, and hears what became of it.
+        store: Where the files go.
+        clock: Gives the time.
+        seed: For models that were given none.
+        cdn_url: Gives what URLs of the store's own files begin with.
+    """
+
+    def __init__(
+        self, engine: Engine, store: Store, clock: Callable[[], float], seed: int, cdn_url: Callable[[], str]
+    ) -> None:
+        self._engine: Engine = engine
+        self._store: Store = store
+        self._clock: Callable[[], float] = clock
+        self._seed: int = seed
+        self._cdn_url: Callable[[], str] = cdn_url
+        self._folders: random.Random = random.Random(f"{seed}/folders")  # noqa: S311 - a simulation
+        self._clips: dict[_Key, bytes] = {}
+        self._locks: dict[_Key, anyio.Lock] = {}
+        self._wake: anyio.Event | None = None
+
+    def poke(self) -> None:
+        """Let the studio look when the next task starts."""
+        if self._wake is not None:
+            self._wake.set()
+
+    def poke_if_due(self, now: float) -> None:
+        """Let the studio look if a task has started: under a virtual clock no timer fires."""
+        start = self._engine.next_start()
+        if start is not None and start <= now:
+            self.poke()
+
+    def keep(self, name: str, contenttype: str, data: bytes) -> Product:
+        """Put a file on the CDN, in a folder of its own."""
+        path = file_path(self._folder(), name)
+        self._store.put(path, data, contenttype, self._clock())
+        return Product(name, contenttype, len(data), path)
+
+    def stand_in(self, model: Model) -> Product:
+        """A file that takes no work. No two have the same bytes, unless they are pictures."""
+        if model.makes_video:
+            return self.keep("0.mp4", "video/mp4", canned_clip(self._folder()))
+        if model.category.endswith("-to-image"):
+            return self.keep("0.png", "image/png", plain_png(64, 64))
+        return self.keep("0.txt", "text/plain", f"The sandbox's answer {self._folder()}.".encode())
+
+    def _folder(self) -> str:
+        return "-".join(f"{self._folders.getrandbits(32):08x}" for _ in range(8))
+
+    async def work(self) -> None:
+        """Make the files of all tasks as they start, until cancelled."""
+        limiter = anyio.CapacityLimiter(_RENDERS)
+        async with anyio.create_task_group() as group:
+            while True:
+                self._wake = anyio.Event()
+                self._start_due(group, limiter)
+                start = self._engine.next_start()
+                with anyio.move_on_after(None if start is None else max(0.0, start - self._clock())):
+                    await self._wake.wait()
+
+    def _start_due(self, group: TaskGroup, limiter: anyio.CapacityLimiter) -> None:
+        for task in self._engine.take_started(self._clock()):
+            group.start_soon(self._make, task, limiter)
+
+    async def _make(self, task: Task, limiter: anyio.CapacityLimiter) -> None:
+        source = image_source(task.order.model, task.order.parameters)
+        try:
+            image = plain_png() if source is None else await self._read(source)
+            data = await self._clip(image, task, limiter)
+        except ImageRejected as error:
+            self._engine.rejected(task.id, self._clock(), str(error))
+        else:
+            self._engine.prepared(task.id, self._clock(), [self.keep("0.mp4", "video/mp4", data)])
+
+    async def _read(self, url: str) -> bytes:
+        own = self._cdn_url() + "/"
+        if url.startswith(own):
+            file = self._store.get(url.removeprefix(own))
+            if file is None:
+                raise _unreachable(url, "404 Not Found")
+            return file.data
+        if not is_loopback(urlsplit(url).hostname or ""):
+            raise _unreachable(url, "the sandbox reads loopback addresses only")
+        try:
+            with anyio.fail_after(_FETCH_TIMEOUT):
+                return await _download(url)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            raise _unreachable(url, str(error) or "timeout") from None
+
+    async def _clip(self, image: bytes, task: Task, limiter: anyio.CapacityLimiter) -> bytes:
+        """Render, or take what an identical job has rendered."""
+        parameters = task.order.parameters
+        prompt = task.order.directives.prompt
+        seed = _integer(parameters.get("seed"), self._seed)
+        key = (hashlib.sha256(image).digest(), prompt, seed)
+        async with self._locks.setdefault(key, anyio.Lock()):
+            clip = self._clips.get(key)
+            if clip is None:
+                clip = await anyio.to_thread.run_sync(
+                    lambda: render_clip(image, prompt, seed=seed), limiter=limiter
+                )
+                self._clips[key] = clip
+                if len(self._clips) > _CACHED_CLIPS:
+                    self._forget(next(iter(self._clips)))
+            return clip
+
+    def _forget(self, key: _Key) -> None:
+        del self._clips[key], self._locks[key]
+
+
+async def _download(url: str) -> bytes:
+    # Neither proxies nor redirects: both could lead off this machine.
+    async with (
+        httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_FETCH_TIMEOUT) as client,
+        client.stream("GET", url) as response,
+    ):
+        if response.status_code != 200:
+            raise _unreachable(url, f"HTTP status {response.status_code}")
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > _MAX_IMAGE:
+                raise _unreachable(url, "larger than 100 MB")
+        return bytes(body)
+
+
+def _unreachable(url: str, reason: str) -> ImageRejected:
+    return ImageRejected(f"Input image could not be downloaded: {url[:200]} ({reason})")
+
+
+def _integer(value: object, default: int) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        return default
