@@ -9,13 +9,11 @@ import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Any, NoReturn, Self, final, overload
-
-import httpx
+from typing import TYPE_CHECKING, Any, NoReturn, Self, final, overload
 
 from wiro_async import _catalogue
 from wiro_async._config import Config, Limits, Polling, configure
-from wiro_async._connections import ConnectionStack
+from wiro_async._connections import sender
 from wiro_async._envelope import encode
 from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown, WiroError
 from wiro_async._inputs import FileSource, TypedInputs, resolve
@@ -39,6 +37,9 @@ from wiro_async._task import TaskHandle
 from wiro_async._transport import Transport
 from wiro_async._types import JSON, OnCancel, Secret
 from wiro_async._upload import MultipartFile, open_source
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["Client"]
 
@@ -87,21 +88,30 @@ class Client:
         transport: httpx.AsyncBaseTransport | None = None,
         proxy: str | None = None,
     ) -> None:
-        self._config: Config = configure(
-            api_key,
-            api_secret,
-            base_url=base_url,
-            socket_url=socket_url,
-            download_hosts=frozenset(download_hosts),
-            polling=polling,
-            limits=limits,
-            environ=os.environ,
-        )
+        problem: ConfigurationError | None = None
+        try:
+            self._config: Config = configure(
+                api_key,
+                api_secret,
+                base_url=base_url,
+                socket_url=socket_url,
+                download_hosts=frozenset(download_hosts),
+                polling=polling,
+                limits=limits,
+                environ=os.environ,
+            )
+        except ConfigurationError as error:
+            problem = error.with_traceback(None)
+        # Some tracebacks print the locals of their frames.
+        del api_key, api_secret
+        if problem is not None:
+            raise problem
         signer = Signer(self._config.api_key, self._config.api_secret)
-        signing = SigningTransport(_sender(self._config, transport, proxy), signer, self._config.origin)
+        timeout = self._config.limits.connect_timeout
+        signing = SigningTransport(sender(transport, proxy, timeout), signer, self._config.origin)
         self._transport: Transport = Transport(self._config, signing)
         # Downloads have connections of their own, so that none of them ever carried a credential.
-        self._downloader: Downloader = Downloader(self._config, _sender(self._config, transport, proxy))
+        self._downloader: Downloader = Downloader(self._config, sender(transport, proxy, timeout))
         self._schedule: Schedule = Schedule(self._config.polling)
         self._unclaimed: deque[TaskHandle] = deque(maxlen=UNCLAIMED_KEPT)
 
@@ -259,7 +269,7 @@ class Client:
             handle = await self._submit(slug, given, callback_url, project_id, late)
         except BaseException:
             if late and on_cancel == "stop":
-                await late[0].stop_shielded()
+                await late[0]._stop_shielded()
             raise
         return await handle.result(timeout, on_cancel=on_cancel)
 
@@ -378,23 +388,13 @@ class Client:
         await self.aclose()
 
     def __repr__(self) -> str:
-        signed = "signed" if self._config.api_secret is not None else "key-only"
-        return f"<Client {self._config.base_url} {signed}>"
+        config: Config | None = getattr(self, "_config", None)
+        if config is None:
+            return "<Client, not set up>"
+        return f"<Client {config.base_url} {'key-only' if config.api_secret is None else 'signed'}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Client cannot be pickled: it holds credentials; make one where you need it")
-
-
-def _sender(
-    config: Config, transport: httpx.AsyncBaseTransport | None, proxy: str | None
-) -> httpx.AsyncBaseTransport:
-    if transport is not None and proxy is not None:
-        raise ConfigurationError("give either transport= or proxy=; a transport brings its own proxy")
-    if transport is not None:
-        return transport
-    if proxy is not None:
-        return httpx.AsyncHTTPTransport(proxy=proxy, trust_env=False)
-    return ConnectionStack(connect_timeout=config.limits.connect_timeout)
 
 
 def _named(model: object, inputs: Inputs | None) -> tuple[str, Inputs]:

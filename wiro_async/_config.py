@@ -6,8 +6,9 @@ Pure: the environment comes in as a mapping.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import attrs
@@ -26,17 +27,29 @@ MAX_UPLOAD_BYTES = 100 * 1000 * 1000
 Origin = tuple[str, str, int]
 """Scheme, host and port: what credentials are bound to."""
 
+_URL = re.compile(r"[!-\[\]-~]+")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 < value < float("inf"):
+def _positive(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not _is_number(value) or not 0 < value < float("inf"):
         raise ConfigurationError(f"{attribute.name} is {value!r}; it must be a positive, finite number")
 
 
-def _share(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 <= value < 1:
+def _count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not _is_number(value) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{attribute.name} is {value!r}; it must be a whole number of at least 1")
+
+
+def _share(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not _is_number(value) or not 0 <= value < 1:
         raise ConfigurationError(f"{attribute.name} is {value!r}; it must be at least 0 and below 1")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @attrs.frozen(kw_only=True)
@@ -47,8 +60,8 @@ class Polling:
     the logarithm of the wait, and lateness stays a fixed share of it.
 
     Args:
-        min_interval: Shortest time between two looks at one task, in seconds.
-        max_interval: Longest time between two looks at one task, in seconds.
+        min_interval: Shortest time between two looks at one task, in seconds, before jitter.
+        max_interval: Longest time between two looks at one task, in seconds, before jitter.
         growth: The interval as a share of the task's age (0.15: a task of 60 s is looked at every 9 s).
         jitter: Each interval is varied by up to this share, so that tasks submitted together spread out.
         requests_per_second: The budget of looks for all tasks of one client.
@@ -76,8 +89,8 @@ class Limits:
         stop_timeout: Seconds that a stop may take to see the task's end.
     """
 
-    max_in_flight: int = attrs.field(default=32, validator=_positive)
-    max_downloads: int = attrs.field(default=8, validator=_positive)
+    max_in_flight: int = attrs.field(default=32, validator=_count)
+    max_downloads: int = attrs.field(default=8, validator=_count)
     connect_timeout: float = attrs.field(default=10.0, validator=_positive)
     request_timeout: float = attrs.field(default=30.0, validator=_positive)
     upload_timeout: float = attrs.field(default=300.0, validator=_positive)
@@ -159,18 +172,24 @@ def check_key(name: str, value: object) -> Secret:
     return Secret(value)
 
 
-def check_url(name: str, url: str, scheme: str) -> str:
-    """Refuse an address that would send credentials in the clear, or that is no address."""
+def check_url(name: str, url: object, scheme: str) -> str:
+    """Refuse an address that would send credentials in the clear, or that is no address.
+
+    The address itself is not shown, because a password may be in it.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{name} is a {type(url).__name__}; it must be a str")
+    malformed = ConfigurationError(f"{name} must look like {scheme}://host/v1")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{name} is no URL ({error}); it looks like {scheme}://host/v1") from None
+    except ValueError:
+        raise malformed from None
     plain = {"https": "http", "wss": "ws"}[scheme]
-    if parts.scheme not in (scheme, plain) or not host or port == 0 or not _printable(url):
-        raise ConfigurationError(f"{name} must look like {scheme}://host/v1")
-    if "@" in parts.netloc or parts.query or parts.fragment:
+    if "@" in parts.netloc or "?" in url or "#" in url:
         raise ConfigurationError(f"{name} must not hold a user, a query or a fragment")
+    if parts.scheme not in (scheme, plain) or not host or port == 0 or not _is_plain(url, host):
+        raise malformed
     if parts.scheme == plain and not is_loopback(host):
         raise ConfigurationError(
             f"{name} is plain {plain} to {host}, which would show your key on the way; use {scheme} "
@@ -179,8 +198,10 @@ def check_url(name: str, url: str, scheme: str) -> str:
     return url.rstrip("/")
 
 
-def _printable(url: str) -> bool:
-    return url.isascii() and url.isprintable() and " " not in url
+def _is_plain(url: str, host: str) -> bool:
+    """Whether every reader takes *url* for the same address: no odd host, and no path that climbs."""
+    climbs = not {".", ".."}.isdisjoint(url.split("/"))
+    return _URL.fullmatch(url) is not None and _HOST.fullmatch(host) is not None and not climbs
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -19,9 +20,10 @@ import anyio.to_thread
 import httpcore
 import httpx
 
+from wiro_async._errors import ConfigurationError
 from wiro_async._network import Connect, Stream, connect
 
-__all__ = ["MAX_IDLE", "PROGRESS", "ConnectionStack", "Progress"]
+__all__ = ["MAX_IDLE", "PROGRESS", "ConnectionStack", "Content", "Progress", "sender"]
 
 MAX_IDLE = "wiro_async.max_idle"
 """Request extension: seconds after which an idle connection is not used for this request."""
@@ -44,6 +46,23 @@ _CORE_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 )
 
 
+def sender(
+    transport: httpx.AsyncBaseTransport | None, proxy: str | None, connect_timeout: float
+) -> httpx.AsyncBaseTransport:
+    """Return what sends a client's requests: the user's transport, a proxy, or connections of our own.
+
+    Raises:
+        ConfigurationError: Both a transport and a proxy were given.
+    """
+    if transport is not None and proxy is not None:
+        raise ConfigurationError("give either transport= or proxy=; a transport brings its own proxy")
+    if transport is not None:
+        return transport
+    if proxy is not None:
+        return httpx.AsyncHTTPTransport(proxy=proxy, trust_env=False)
+    return ConnectionStack(connect_timeout=connect_timeout)
+
+
 class Progress:
     """How far a request has come.
 
@@ -55,6 +74,39 @@ class Progress:
 
     def __init__(self) -> None:
         self.sent: bool | None = None
+
+
+class Content(httpx.AsyncByteStream):
+    """A request's body in memory.
+
+    httpx's own is an async generator, which a cancelled request would leave to the garbage collector.
+
+    Args:
+        data: The whole body.
+    """
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._data = data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._data)
+
+
+class _Once:
+    """Yields one piece."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, piece: bytes) -> None:
+        self._pieces = [piece]
+
+    def __aiter__(self) -> _Once:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop()
 
 
 class _Connection:
@@ -105,6 +157,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         self._tls = tls
         self._idle: dict[_Key, deque[_Connection]] = {}
         self._busy: set[_Connection] = set()
+        self._closed: bool = False
 
     @property
     def connections(self) -> int:
@@ -115,8 +168,8 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         """Send one request over a connection of its own.
 
         Raises:
-            httpx.TransportError: As httpx's own transport does; a failure before the first byte of the
-                request is always a ``ConnectError`` or ``ConnectTimeout``.
+            httpx.TransportError: As httpx's own transport does; a failure of the network before the first
+                byte of the request is always a ``ConnectError`` or ``ConnectTimeout``.
         """
         progress: Progress = request.extensions.get(PROGRESS) or Progress()
         progress.sent = False
@@ -179,7 +232,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         """Take a connection back after an exchange: for the next one if nothing was left behind."""
         if connection not in self._busy:
             return
-        if not connection.is_clean:
+        if self._closed or not connection.is_clean:
             await self.close(connection)
             return
         self._busy.discard(connection)
@@ -187,7 +240,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         idle = self._idle.setdefault(connection.key, deque())
         idle.append(connection)
         # The bottom of the stack is what nobody has needed for long.
-        while idle[0].idle_since < connection.idle_since - DEFAULT_MAX_IDLE:
+        while idle and idle[0].idle_since < connection.idle_since - DEFAULT_MAX_IDLE:
             await self.close(idle.popleft())
 
     async def close(self, connection: _Connection) -> None:
@@ -196,7 +249,8 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         await connection.stream.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection, in use or not."""
+        """Close every connection, in use or not. What is still opened later is used once."""
+        self._closed = True
         every = [*self._busy, *(connection for idle in self._idle.values() for connection in idle)]
         self._idle.clear()
         for connection in every:
@@ -211,6 +265,7 @@ class _Body(httpx.AsyncByteStream):
         self._connection = connection
         self._core = core
         self._chunks: Any = core.stream.__aiter__()  # type: ignore[union-attr]
+        self._whole = False
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -220,6 +275,7 @@ class _Body(httpx.AsyncByteStream):
         try:
             chunk: bytes = await self._chunks.__anext__()
         except StopAsyncIteration:
+            self._whole = True
             raise
         except BaseException as error:
             self._closed = True
@@ -231,13 +287,26 @@ class _Body(httpx.AsyncByteStream):
         if self._closed:
             return
         self._closed = True
+        if self._whole:
+            await self._give_back()
+        else:
+            await self._stack.close(self._connection)
+            await self._unwind()
+
+    async def _give_back(self) -> None:
         try:
-            await self._chunks.aclose()
             await self._core.aclose()
         except BaseException:
             await self._stack.close(self._connection)
             raise
         await self._stack.release(self._connection)
+
+    async def _unwind(self) -> None:
+        # httpcore nests generators, and closing the outer one leaves the inner one to the garbage collector.
+        # The stream being closed, running on ends both, after what little is still in the buffers.
+        with suppress(Exception):
+            async for _ in self._chunks:
+                pass
 
 
 def _core_request(request: httpx.Request) -> httpcore.Request:

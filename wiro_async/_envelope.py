@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from itertools import chain
 from typing import Any, Never
@@ -29,16 +30,22 @@ from wiro_async._errors import (
     WiroError,
     WrongState,
 )
-from wiro_async._types import JSON
+from wiro_async._types import JSON, Payload
 
-__all__ = ["MAX_REPLY_BYTES", "Reply", "encode", "judge"]
+__all__ = ["MAX_DEPTH", "MAX_REPLY_BYTES", "Reply", "encode", "judge", "too_deep"]
 
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 """The largest reply that is read; the service's own clients use the same bound."""
 
 MAX_DEPTH = 64
+MAX_INTEGER_BITS = 1024
 MAX_RETRY_AFTER = 120.0
 _EXCERPT = 500
+
+_CREDENTIAL = re.compile(
+    r"(socketaccesstoken|tasktoken|accesskey|x-api-key|x-signature)(\W{1,8})[\w+/=.-]+", re.IGNORECASE
+)
+"""A credential beside its name: in JSON, in JSON within JSON, in a query, or in headers echoed by a proxy."""
 
 
 @attrs.frozen
@@ -68,7 +75,7 @@ def encode(payload: JSON) -> bytes:
 
     Raises:
         InvalidInput: Something in it has no JSON form: NaN, a lone surrogate, bytes, a set, a key that is no
-            string, or deeper than 64 levels. The message tells where.
+            string, an integer beyond 1 024 bits, or deeper than 64 levels. The message tells where.
     """
     _check(payload, "inputs", 0)
     return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
@@ -90,9 +97,20 @@ def _check(value: object, path: str, depth: int) -> None:
             _check(item, f"{path}[{index}]", depth + 1)
     elif isinstance(value, str):
         _check_text(value, path, path)
-    elif isinstance(value, float) and not math.isfinite(value):
+    else:
+        _check_scalar(value, path)
+
+
+def _check_scalar(value: object, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(f"{path} is {value}; JSON has only finite numbers", name=path)
-    elif value is not None and not isinstance(value, bool | int | float):
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        raise InvalidInput(
+            f"{path} is an integer of {value.bit_length()} bits; readers take at most {MAX_INTEGER_BITS}: "
+            f"send it as a string",
+            name=path,
+        )
+    if value is not None and not isinstance(value, bool | int | float):
         kind = type(value).__name__
         raise InvalidInput(
             f"{path} is a {kind}; inputs are str, int, float, bool, None, lists and dicts of these, and "
@@ -143,7 +161,9 @@ def _decode(reply: Reply) -> JSON:
         raise _unreadable(reply, f"larger than {MAX_REPLY_BYTES} bytes")
     problem: str
     try:
-        value: object = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        value: object = json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unambiguous
+        )
     except UnicodeDecodeError:
         problem = "not UTF-8"
     except RecursionError:
@@ -153,10 +173,11 @@ def _decode(reply: Reply) -> JSON:
     else:
         if not isinstance(value, dict):
             problem = f"a JSON {type(value).__name__} where an object belongs"
-        elif _too_deep(body, value):
+        # Counting brackets first spares most replies the walk.
+        elif body.count(b"{") + body.count(b"[") > MAX_DEPTH and too_deep(value):
             problem = f"nested deeper than {MAX_DEPTH} levels"
         else:
-            return value
+            return Payload(value)
     raise _unreadable(reply, problem)
 
 
@@ -164,10 +185,16 @@ def _refuse_constant(name: str) -> Never:
     raise ValueError(f"{name} is no JSON")
 
 
-def _too_deep(body: bytes, value: JSON) -> bool:
-    """Tell whether *value* passes the depth limit. Counting brackets first spares most replies the walk."""
-    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
-        return False
+def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:
+    """Refuse an object that says two things under one key: which of them holds is anybody's guess."""
+    value = dict(pairs)
+    if len(value) < len(pairs) and any(value[key] != item for key, item in pairs):
+        raise ValueError("one key, two values")
+    return value
+
+
+def too_deep(value: dict[str, Any] | list[Any]) -> bool:
+    """Tell whether *value* is nested deeper than 64 levels, itself being the first."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         level = [item for item in chain.from_iterable(map(_children, level)) if isinstance(item, dict | list)]
@@ -185,8 +212,17 @@ def _unreadable(reply: Reply, problem: str) -> ReplyError:
         f"{reply.operation}: HTTP {reply.status} with a body that is {problem}",
         http_status=reply.status,
         operation=reply.operation,
-        excerpt=reply.body[: _EXCERPT * 4].decode("utf-8", "replace")[:_EXCERPT],
+        excerpt=_excerpt(reply.body),
     )
+
+
+def _excerpt(body: bytes) -> str:
+    # UTF-16 read as UTF-8 has a NUL beside each letter, behind which a credential would not be found.
+    return _redacted(body[: _EXCERPT * 4].decode("utf-8", "replace").replace("\0", ""))[:_EXCERPT]
+
+
+def _redacted(said: str) -> str:
+    return _CREDENTIAL.sub(r"\1\2**********", said)
 
 
 # -- refusals --------------------------------------------------------------------------------------------
@@ -241,7 +277,7 @@ def _refusal(reply: Reply, payload: JSON) -> WiroError:
     facts: dict[str, Any] = {
         "code": code, "http_status": reply.status, "operation": reply.operation, "detail": detail,
     }  # fmt: skip
-    name = _refused_input(detail)
+    name = _refused_input(detail) if _is_about_inputs(reply.status) else None
     if name is not None:
         return InvalidInput(f"{reply.operation}: the service refused an input: {detail}", name=name or None)
     kind = _kind(reply, code, detail)
@@ -272,17 +308,31 @@ def _kind(reply: Reply, code: int | None, detail: str) -> type[APIError]:
 
 def _first_error(errors: object) -> tuple[int | None, str]:
     """Read the first error: objects, plain strings, null and nothing at all have been seen."""
-    item = errors[0] if isinstance(errors, list) and errors else errors
+    item = errors
+    while isinstance(item, list):
+        item = item[0] if item else None
     if isinstance(item, dict):
-        message = item.get("message")
-        return _code(item.get("code")), message[:_EXCERPT] if isinstance(message, str) else ""
-    return None, item[:_EXCERPT] if isinstance(item, str) else ""
+        return _code(item.get("code")), _words(item.get("message"))
+    return None, _words(item)
+
+
+def _words(message: object) -> str:
+    """Read the service's own words as one line that is safe to log and to print on a terminal."""
+    if not isinstance(message, str):
+        return ""
+    line = "".join(character if character.isprintable() else " " for character in message[: 2 * _EXCERPT])
+    return _redacted(" ".join(line.split()))[:_EXCERPT]
 
 
 def _code(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,6}\s*", value, re.ASCII):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_about_inputs(status: int) -> bool:
+    """Whether a reply of this HTTP status can be a complaint about an input."""
+    return status < 500 and status not in (401, 403, 429)
 
 
 def _refused_input(detail: str) -> str | None:
@@ -307,7 +357,9 @@ def retry_after(header: str, now: float) -> float | None:
         seconds = float(header)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(header).timestamp() - now
+            date = parsedate_to_datetime(header)
+            # Two of HTTP's three date formats may come without a zone; all are in GMT (RFC 9110, 5.6.7).
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
         except (ValueError, OverflowError):
             return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER) if not math.isnan(seconds) else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from itertools import count
+from collections import deque
 
 import anyio
 
@@ -34,8 +33,7 @@ class Gate:
     def __init__(self, slots: int) -> None:
         self._free = slots
         self._slots = slots
-        self._queue: list[tuple[int, int, _Waiter]] = []
-        self._order = count()
+        self._queues: tuple[deque[_Waiter], ...] = tuple(deque() for _ in Priority)
 
     @property
     def in_flight(self) -> int:
@@ -45,7 +43,7 @@ class Gate:
     @property
     def waiting(self) -> int:
         """How many wait outside."""
-        return sum(not waiter.gone for _, _, waiter in self._queue)
+        return sum(not waiter.gone for queue in self._queues for waiter in queue)
 
     def enter_nowait(self) -> bool:
         """Take a slot if one is free; whoever gets one must call ``leave()``."""
@@ -59,7 +57,7 @@ class Gate:
         if self.enter_nowait():
             return
         waiter = _Waiter()
-        heapq.heappush(self._queue, (priority, next(self._order), waiter))
+        self._queues[priority].append(waiter)
         try:
             await waiter.event.wait()
         except BaseException:
@@ -70,10 +68,11 @@ class Gate:
 
     def leave(self) -> None:
         """Hand the slot to the next in line; only when nobody waits is it free."""
-        while self._queue:
-            _, _, waiter = heapq.heappop(self._queue)
-            if not waiter.gone:
-                waiter.admitted = True
-                waiter.event.set()
-                return
+        for queue in self._queues:
+            while queue:
+                waiter = queue.popleft()
+                if not waiter.gone:
+                    waiter.admitted = True
+                    waiter.event.set()
+                    return
         self._free += 1

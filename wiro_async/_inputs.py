@@ -9,6 +9,7 @@ from typing import BinaryIO, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
+from wiro_async._envelope import MAX_DEPTH
 from wiro_async._errors import InvalidInput
 from wiro_async._types import JSON
 
@@ -35,7 +36,7 @@ class TypedInputs(Protocol):
 
 
 def _shown(image: FileSource) -> str:
-    return f"<{len(image)} bytes>" if isinstance(image, bytes) else repr(image)
+    return f"<{len(image)} bytes>" if isinstance(image, bytes | bytearray) else repr(image)
 
 
 @attrs.frozen
@@ -78,13 +79,22 @@ class HailuoSubject:
 
 def file_or_url(image: FileSource) -> object:
     """Tell a URL from a path: a str is a URL when it says so, else a path."""
-    if isinstance(image, str) and not image.startswith(("http://", "https://")):
-        if "://" in image[:12] or image.startswith("data:"):
-            raise InvalidInput(
-                f"the image {image[:60]!r} has a scheme that is not http or https", name="image"
-            )
-        return Path(image)
-    return image
+    if not isinstance(image, str):
+        return image
+    said = image.lower()
+    if said.startswith(("http://", "https://")):
+        return image
+    if "://" in said or said.startswith("data:"):
+        raise InvalidInput(
+            f"the image {image[:60]!r} has a scheme that is not http or https; "
+            f"give a local file of that name as a pathlib.Path",
+            name="image",
+        )
+    if not image:
+        raise InvalidInput(
+            "the image is empty; give a URL, a path, bytes or an open binary file", name="image"
+        )
+    return Path(image)
 
 
 def is_local_file(value: object) -> bool:
@@ -95,22 +105,37 @@ def is_local_file(value: object) -> bool:
 async def resolve(inputs: Mapping[str, object], upload: Uploader) -> JSON:
     """Return a deep copy of *inputs* in which every local file has become the URL of its upload.
 
+    The copy is made before the first upload begins, so what the caller changes meanwhile has no effect.
+
     Raises:
-        InvalidInput: A file cannot be read, or *inputs* is no mapping.
+        InvalidInput: A file cannot be read, *inputs* is no mapping, or it is nested deeper than 64 levels.
         WiroError: An upload failed.
     """
     if not isinstance(inputs, Mapping):
         raise InvalidInput(
             f"inputs is a {type(inputs).__name__}; give a mapping of names to values, or typed inputs"
         )
-    return {name: await _resolve_value(value, upload) for name, value in dict(inputs).items()}
+    copy = {name: _copied(value, 1) for name, value in inputs.items()}
+    return {name: await _uploaded(value, upload) for name, value in copy.items()}
 
 
-async def _resolve_value(value: object, upload: Uploader) -> object:
-    if is_local_file(value):
-        return await upload(bytes(value) if isinstance(value, bytearray) else value)  # type: ignore[arg-type]
+def _copied(value: object, depth: int) -> object:
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"inputs is nested deeper than {MAX_DEPTH} levels; flatten it", name="inputs")
+    if isinstance(value, bytearray):
+        return bytes(value)
     if isinstance(value, list | tuple):
-        return [await _resolve_value(item, upload) for item in value]
+        return [_copied(item, depth + 1) for item in value]
     if isinstance(value, Mapping):
-        return {key: await _resolve_value(item, upload) for key, item in value.items()}
+        return {key: _copied(item, depth + 1) for key, item in value.items()}
+    return value
+
+
+async def _uploaded(value: object, upload: Uploader) -> object:
+    if is_local_file(value):
+        return await upload(value)  # type: ignore[arg-type]  # is_local_file() has told
+    if isinstance(value, list):
+        return [await _uploaded(item, upload) for item in value]
+    if isinstance(value, dict):
+        return {key: await _uploaded(item, upload) for key, item in value.items()}
     return value

@@ -66,15 +66,17 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
         now: The time of day, in unix seconds, for a status whose beginning the service does not tell.
 
     Returns:
-        What is known now; the same object if nothing is new.
+        What is known now; the same object if nothing is new, not even the time of asking.
     """
     if history.is_terminal:
         return _settle(history, task, asked)
-    transitions = (*history.transitions, *_news(history.transitions, task, now))
-    newest = task if task.is_terminal or asked >= history.asked else history.task
-    if transitions == history.transitions and newest == history.task:
+    late = asked < history.asked
+    transitions = (*history.transitions, *_news(history.transitions, task, now, late=late))
+    newest = task if task.is_terminal or not late else history.task
+    latest = max(asked, history.asked)
+    if transitions == history.transitions and newest == history.task and latest == history.asked:
         return history
-    return History(newest, transitions, max(asked, history.asked))
+    return History(newest, transitions, latest)
 
 
 def _settle(history: History, task: Task, asked: float) -> History:
@@ -85,13 +87,15 @@ def _settle(history: History, task: Task, asked: float) -> History:
     return attrs.evolve(history, task=task, asked=asked)
 
 
-def _news(known: tuple[Transition, ...], task: Task, now: float) -> Iterator[Transition]:
+def _news(known: tuple[Transition, ...], task: Task, now: float, *, late: bool) -> Iterator[Transition]:
     """Yield the transitions that *task* reveals, in order."""
     seen = {transition.status for transition in known}
     stage = max((_STAGES.get(status, 0) for status in seen), default=0)
+    # What a late look saw within the present stage came before what is known of it, and cannot go there.
+    lowest = stage + 1 if late else stage
     last = known[-1].at if known else None
     for status in (*_passed(task), task.status):
-        if not status or status in seen or _STAGES.get(status, stage) < stage:
+        if not status or status in seen or _STAGES.get(status, stage) < lowest:
             continue
         if status == Status.PREPROCESS_START and Status.PREPROCESS_END in seen:
             continue
@@ -117,7 +121,12 @@ def _passed(task: Task) -> list[str]:
 def _precedes(status: str, present: str, times: dict[str, float]) -> bool:
     if _STAGES[status] != _STAGES[present]:
         return True
-    return present in times and (times[status], _RANKS[status]) < (times[present], _RANKS[present])
+    if present not in times:
+        return False
+    if status == Status.ASSIGN:
+        # The assignment has no rank among the preparations, and within one second its record is all there is.
+        return times[status] <= times[present]
+    return (times[status], _RANKS[status]) < (times[present], _RANKS[present])
 
 
 def _beginning(status: str, task: Task, now: float, last: datetime | None) -> datetime:

@@ -11,14 +11,17 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from os import PathLike
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from wiro_async._envelope import too_deep
 from wiro_async._errors import ClientUseError
 from wiro_async._types import JSON, JSONMapping, Outcome, Secret, Status
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
 
 __all__ = ["Model", "ModelInput", "Output", "Task", "TaskResult", "Transition", "Upload"]
 
@@ -42,6 +45,9 @@ _STATUSES: dict[str, str] = {status.value: status for status in Status}
 
 _LATEST = 253402300799.0
 """The last second of the year 9999: beyond it a datetime cannot be made."""
+
+_LONGEST_AMOUNT = 400
+"""Digits of an amount: enough for every float. "1e999999999" would fill the memory when it is written out."""
 
 
 class OutputStore(Protocol):
@@ -85,6 +91,7 @@ class Output:
         task_id: The task that made it.
         index: Its place among the task's outputs, from 0.
         content: A language model's answer, for outputs that have no file.
+        access_key: The service's own key to the file, a secret; downloads need none.
         raw: What the service sent beyond the above.
     """
 
@@ -169,6 +176,7 @@ class Task:
         total_cost: The charge in USD ("0" when failed; None where the service does not tell).
         cps: The price of a second in USD (None where the service does not tell).
         timestamps: Status to unix seconds, for every status whose beginning the service recorded.
+        model: The model's slug, ``owner/model`` ("" where the service does not tell).
         uuid, project_id, model_id, callback_url, categories, size: As the service sent them.
         raw: What the service sent beyond the above.
     """
@@ -364,7 +372,7 @@ def parse_task(wire: JSON, store: OutputStore | None = None) -> Task:
     return Task(
         id=task_id,
         status=status_of(wire.get("status")),
-        token=_secret(wire.get("socketaccesstoken")),
+        token=secret(wire.get("socketaccesstoken")),
         pexit=text(wire.get("pexit")).strip() or None,
         parameters=mapping(wire.get("parameters")),
         outputs=tuple(
@@ -400,7 +408,7 @@ def parse_output(wire: JSON, task_id: str, index: int, store: OutputStore | None
         task_id=task_id,
         index=index,
         content=content if isinstance(content, dict) else None,
-        access_key=_secret(wire.get("accesskey")),
+        access_key=secret(wire.get("accesskey")),
         raw=_unknown(wire, _OUTPUT_KEYS),
         store=store,
     )
@@ -469,7 +477,8 @@ def _slug(owner: object, project: object) -> str:
     return f"{left}/{right}" if left and right else ""
 
 
-def _secret(value: object) -> Secret | None:
+def secret(value: object) -> Secret | None:
+    """Read a token; "" is none."""
     token = text(value)
     return Secret(token) if token else None
 
@@ -489,8 +498,10 @@ def text(value: object) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else str(value)
     return ""
 
 
@@ -515,11 +526,16 @@ def money(value: object) -> Decimal | None:
     """Read an amount in USD, to the last digit that was sent."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
+    digits = str(value)
+    if len(digits) > _LONGEST_AMOUNT:
+        return None
     try:
-        result = Decimal(value if isinstance(value, str) else str(value))
+        result = Decimal(digits)
     except InvalidOperation:
         return None
-    return result if result.is_finite() else None
+    exponent = result.as_tuple().exponent
+    # NaN and the infinities have letters for exponents.
+    return result if isinstance(exponent, int) and abs(exponent) <= _LONGEST_AMOUNT else None
 
 
 def flag(value: object) -> bool:
@@ -528,14 +544,14 @@ def flag(value: object) -> bool:
 
 
 def decoded(value: object) -> object:
-    """Undo one layer of JSON text around an object or a list."""
+    """Undo one layer of JSON text around an object or a list, no deeper than a reply may be."""
     if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return value
     try:
-        result: object = json.loads(value)
+        result = json.loads(value)
     except (ValueError, RecursionError):
         return value
-    return result
+    return value if too_deep(result) else result
 
 
 def mapping(value: object) -> JSON:
@@ -551,8 +567,9 @@ def records(value: object) -> Iterable[JSON]:
 
 
 def strings(value: object) -> tuple[str, ...]:
-    """Read a list of strings that came as such, as JSON text, or as one string."""
+    """Read a list of strings that came as such, as JSON text, or as one string; empty ones are left out."""
     result = decoded(value)
-    if isinstance(result, str):
-        return (result,) if result else ()
-    return tuple(text(item) for item in result) if isinstance(result, list) else ()
+    if not isinstance(result, list | str):
+        return ()
+    items = result if isinstance(result, list) else [result]
+    return tuple(name for name in map(text, items) if name)

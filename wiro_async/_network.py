@@ -67,10 +67,12 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
 
 async def _connect_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
     loop = asyncio.get_running_loop()
-    # RFC 8305 advises 250 ms; an address needs no race.
-    delay = None if _is_address(host) else 0.25
+    race: dict[str, Any] = {}
+    # uvloop tries one address after the other, and knows no such option; an address needs no race.
+    if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(host):
+        race["happy_eyeballs_delay"] = 0.25  # seconds, as RFC 8305 advises
     _, protocol = await loop.create_connection(
-        _Wire, host, port, ssl=tls, server_hostname=host if tls else None, happy_eyeballs_delay=delay
+        _Wire, host, port, ssl=tls, server_hostname=host if tls else None, **race
     )
     return _AsyncioStream(protocol)
 
@@ -136,8 +138,8 @@ class _Wire(asyncio.Protocol):
             await self._reader
 
     async def wait_writable(self) -> None:
-        """Return once the peer has taken enough of what was written."""
-        while self._full:
+        """Return once the peer has taken enough of what was written, or will take no more."""
+        while self._full and not self.ended:
             self._writer = asyncio.get_running_loop().create_future()
             await self._writer
 
@@ -158,7 +160,12 @@ class _AsyncioStream(Stream):
         return bool(self._wire.received) or self._wire.ended
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        await self._flush()
+        try:
+            await self._flush()
+        except httpcore.WriteError:
+            # A server may refuse a request before it has all of it; its answer is then worth reading.
+            if not self.sent:
+                raise
         await self._wire.wait_readable()
         if not self._wire.received and self._wire.error is not None:
             raise httpcore.ReadError(str(self._wire.error))
@@ -173,11 +180,12 @@ class _AsyncioStream(Stream):
     async def _flush(self) -> None:
         if not self._unsent:
             return
+        data = bytes(self._unsent)
+        self._unsent.clear()
         if self._wire.ended or self._wire.transport.is_closing():
             raise httpcore.WriteError("the connection is closed")
         self.sent = True
-        self._wire.transport.write(bytes(self._unsent))
-        self._unsent.clear()
+        self._wire.transport.write(data)
         await self._wire.wait_writable()
 
     async def aclose(self) -> None:
@@ -195,10 +203,21 @@ async def _connect_anyio(host: str, port: int, tls: ssl.SSLContext | None) -> St
     try:
         stream = await httpcore.AnyIOBackend().connect_tcp(host, port)
         if tls is not None:
-            stream = await stream.start_tls(tls, server_hostname=host)
+            stream = await _start_tls(stream, host, tls)
     except httpcore.ConnectError as error:
         raise OSError(str(error)) from None
     return _AnyioStream(stream)
+
+
+async def _start_tls(
+    stream: httpcore.AsyncNetworkStream, host: str, tls: ssl.SSLContext
+) -> httpcore.AsyncNetworkStream:
+    try:
+        return await stream.start_tls(tls, server_hostname=host)
+    except BaseException:
+        # httpcore closes it after an error, but not after a cancellation.
+        await _AnyioStream(stream).aclose()
+        raise
 
 
 class _AnyioStream(Stream):
@@ -207,14 +226,33 @@ class _AnyioStream(Stream):
 
     @property
     def is_readable(self) -> bool:
-        return bool(self._inner.get_extra_info("is_readable"))
+        return bool(self._inner.get_extra_info("is_readable")) or self._has_record()
+
+    def _has_record(self) -> bool:
+        """Whether TLS holds bytes that the socket no longer has; one of them is lost by asking."""
+        tls: ssl.SSLObject | None = self._inner.get_extra_info("ssl_object")
+        if tls is None:
+            return False
+        try:
+            tls.read(1)
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            return True
+        return True
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return await self._inner.read(max_bytes)
+        try:
+            return await self._inner.read(max_bytes)
+        except ssl.SSLError as error:
+            raise httpcore.ReadError(str(error)) from None
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         self.sent = True
-        await self._inner.write(buffer)
+        try:
+            await self._inner.write(buffer)
+        except ssl.SSLError as error:
+            raise httpcore.WriteError(str(error)) from None
 
     async def aclose(self) -> None:
         with anyio.move_on_after(1.0, shield=True):

@@ -12,9 +12,9 @@ from typing import Any, Final
 import attrs
 
 from wiro_async._errors import ReplyError, TaskNotFound
-from wiro_async._models import OutputStore, Task, parse_task, records, text
+from wiro_async._models import OutputStore, Task, parse_task, records, secret, text
 from wiro_async._slugs import model_path
-from wiro_async._types import JSON, Secret
+from wiro_async._types import JSON, Payload, Secret
 
 __all__ = ["Accepted", "Operation", "Priority", "TaskKey", "read_accepted", "read_task", "read_tasks", "run"]
 
@@ -78,15 +78,15 @@ class TaskKey:
     def payload(self, token_name: str) -> JSON:
         """Return the key as a call's payload; the id wins, tokens being secrets."""
         if self.id is not None:
-            return {"taskid": self.id}
+            return Payload(taskid=self.id)
         assert self.token is not None
-        return {token_name: self.token.reveal()}
+        return Payload({token_name: self.token.reveal()})
 
     def fits(self, task: Task) -> bool:
         """Tell whether *task* is the one that this key names."""
         if self.id is not None:
             return task.id == self.id
-        return task.token == self.token
+        return self.token is not None and task.token == self.token
 
 
 @attrs.frozen
@@ -103,10 +103,10 @@ def read_accepted(payload: JSON) -> Accepted:
     Raises:
         ReplyError: It names no task.
     """
-    task_id, token = text(payload.get("taskid")), text(payload.get("socketaccesstoken"))
+    task_id = text(payload.get("taskid"))
     if not task_id:
         raise ReplyError("Run: accepted, but the reply names no task id", http_status=200, operation="Run")
-    return Accepted(task_id, Secret(token) if token else None)
+    return Accepted(task_id, secret(payload.get("socketaccesstoken")))
 
 
 def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputStore | None = None) -> Task:
@@ -114,8 +114,14 @@ def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputSt
 
     Raises:
         TaskNotFound: The service has none.
-        ReplyError: The reply is about another task.
+        ReplyError: The reply is about another task, or not about tasks at all.
     """
+    if "tasklist" not in payload:
+        raise ReplyError(
+            f"{operation.name}: asked for task {key}, the reply has no tasklist",
+            http_status=200,
+            operation=operation.name,
+        )
     tasks = read_tasks(payload, store)
     if not tasks:
         raise TaskNotFound(

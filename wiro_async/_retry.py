@@ -13,6 +13,8 @@ import attrs
 
 from wiro_async._errors import (
     APIError,
+    ClientUseError,
+    ConfigurationError,
     ConnectionFailed,
     InvalidInput,
     RateLimited,
@@ -21,7 +23,7 @@ from wiro_async._errors import (
     WiroError,
 )
 
-__all__ = ["Knowledge", "RetryBudget", "backoff", "is_transient", "run_knowledge"]
+__all__ = ["Knowledge", "RetryBudget", "backoff", "is_transient", "run_knowledge", "run_may_repeat"]
 
 Knowledge: TypeAlias = Literal["not sent", "refused", "unknown"]
 """What is known of a Run that brought no acceptance."""
@@ -34,8 +36,9 @@ MAX_DELAY = 20.0
 def run_knowledge(error: WiroError) -> Knowledge:
     """Say what *error* tells about the Run that it answers.
 
-    A 5xx is unknown: a proxy may have answered for a service that had taken the Run. So is any reply that is
-    not the service's own. An error with the service's own code in a reply below 500 is its word.
+    A 5xx is unknown: a proxy may have answered for a service that had taken the Run. So is a 2xx that is not
+    the service's own. A 4xx means that the Run was not taken, whoever says so; and an error with the
+    service's own code in a reply below 500 is its word. An error that nobody thought of here tells nothing.
     """
     match error:
         case ConnectionFailed(sent=sent):
@@ -47,8 +50,10 @@ def run_knowledge(error: WiroError) -> Knowledge:
             return "refused" if spoken and (status or 0) < 500 else "unknown"
         case APIError() | InvalidInput():
             return "refused"
-        case _:
+        case ConfigurationError() | ClientUseError():
             return "not sent"
+        case _:
+            return "unknown"
 
 
 def run_may_repeat(error: WiroError) -> bool:

@@ -8,6 +8,7 @@ bearer token: nothing above or beside this module ever holds them.
 from __future__ import annotations
 
 import hmac
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -88,11 +89,12 @@ class SigningTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a signed copy of *request*; *request* itself stays as it is."""
+        handled = sys.exception()
         try:
             response = await self._inner.handle_async_request(self._signed(request))
         except BaseException as error:
             # The frames below hold the signed headers, and some tracebacks print their locals.
-            raise strip_traceback(error, request) from None
+            raise strip_traceback(error, request, handled) from None
         response.request = request
         return response
 
@@ -110,12 +112,23 @@ class SigningTransport(httpx.AsyncBaseTransport):
 
 
 def _origin(url: httpx.URL) -> Origin:
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+    # The host as it is sent: `url.host` would decode an international name.
+    host = url.raw_host.decode("ascii")
+    return url.scheme, host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
 
 
-def strip_traceback(error: BaseException, request: httpx.Request) -> BaseException:
-    """Take the frames out of *error* and all that it came from; httpx's errors get the unsigned request."""
-    seen: set[int] = set()
+def strip_traceback(
+    error: BaseException, request: httpx.Request, handled: BaseException | None = None
+) -> BaseException:
+    """Take the frames out of *error* and all that it came from; httpx's errors get the unsigned request.
+
+    Args:
+        error: What was raised while *request* was signed and sent.
+        request: The request as it was before it was signed.
+        handled: What the caller was handling at that time. It is in the context of *error*, but older than
+            the headers, so it keeps its frames.
+    """
+    seen: set[int] = {id(handled)}
     chain: list[BaseException | None] = [error]
     while chain:
         link = chain.pop()

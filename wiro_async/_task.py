@@ -185,22 +185,22 @@ class TaskHandle:
         """
         seconds = self._limits.wait_timeout if timeout is None else timeout
         try:
-            await self._reach(None, anyio.current_time() + seconds, seconds)
+            await self._reach(None, seconds)
         except (TaskTimeout, anyio.get_cancelled_exc_class()):
             if on_cancel == "stop":
-                await self.stop_shielded()
+                await self._stop_shielded()
             raise
         assert self.task is not None
         return self.task
 
-    async def _reach(self, count: int | None, deadline: float, seconds: float) -> None:
+    async def _reach(self, count: int | None, seconds: float) -> None:
         """Wait until *count* transitions are known, or the end is.
 
         Raises:
-            TaskTimeout: The deadline passed.
+            TaskTimeout: That took longer than *seconds*.
         """
-        # The scope is around single steps only, and never around the user's code.
-        with anyio.CancelScope(deadline=deadline):
+        # The scope is around our own waiting only, never around the user's code.
+        with anyio.CancelScope(deadline=anyio.current_time() + seconds):
             while not self._reached(count):
                 await self._poll.step()
         if not self._reached(count):
@@ -300,7 +300,7 @@ class TaskHandle:
                 continue
             return
 
-    async def stop_shielded(self) -> None:
+    async def _stop_shielded(self) -> None:
         """Stop the task although the caller is being cancelled; failures are left for the next look."""
 
         async def stop() -> None:
@@ -316,25 +316,22 @@ class TaskHandle:
 class Transitions:
     """An iteration over a task's transitions: ``async for transition in handle``.
 
-    Raises ``TaskTimeout`` when the client's ``Limits.wait_timeout`` passes before the task ends, and any
-    ``WiroError`` that ends the watch for good. Leaving the loop early needs no clean-up.
+    Raises ``TaskTimeout`` when the client's ``Limits.wait_timeout`` passes in waiting for one transition, and
+    any ``WiroError`` that ends the watch for good. Leaving the loop early needs no clean-up.
     """
 
-    __slots__ = ("_deadline", "_handle", "_seconds", "_seen")
+    __slots__ = ("_handle", "_seconds", "_seen")
 
     def __init__(self, handle: TaskHandle, seconds: float) -> None:
         self._handle: TaskHandle = handle
         self._seconds: float = seconds
-        self._deadline: float | None = None
         self._seen: int = 0
 
     def __aiter__(self) -> Transitions:
         return self
 
     async def __anext__(self) -> Transition:
-        if self._deadline is None:
-            self._deadline = anyio.current_time() + self._seconds
-        await self._handle._reach(self._seen + 1, self._deadline, self._seconds)
+        await self._handle._reach(self._seen + 1, self._seconds)
         if self._seen >= len(self._handle.transitions):
             raise StopAsyncIteration
         self._seen += 1

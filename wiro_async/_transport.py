@@ -17,7 +17,7 @@ import anyio.lowlevel
 import httpx
 
 from wiro_async._config import Config
-from wiro_async._connections import MAX_IDLE, PROGRESS, Progress
+from wiro_async._connections import MAX_IDLE, PROGRESS, Content, Progress
 from wiro_async._envelope import MAX_REPLY_BYTES, Reply, encode, judge
 from wiro_async._errors import ClientUseError, ConnectionFailed, ReplyError, WiroError
 from wiro_async._gate import Gate
@@ -86,13 +86,12 @@ class Transport:
         Raises:
             WiroError: The call brought no good answer; the class tells what can be done.
         """
-        content = encode(payload)
-        headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
+        headers, body = _json_body(payload)
         may_repeat = run_may_repeat if operation.paid else is_transient
         attempt = 1
         while True:
             try:
-                answer = await self._attempt(operation, headers, content, late)
+                answer = await self._attempt(operation, headers, body, late)
             except WiroError as error:
                 if attempt >= MAX_ATTEMPTS or not may_repeat(error) or not self._budget.take():
                     raise
@@ -114,7 +113,7 @@ class Transport:
         self,
         operation: Operation,
         headers: list[tuple[bytes, bytes]],
-        content: bytes | httpx.AsyncByteStream,
+        body: httpx.AsyncByteStream,
         late: Late,
         timeout: float | None = None,
     ) -> JSON:
@@ -124,7 +123,7 @@ class Transport:
         if not self.gate.enter_nowait():
             await self._queue(operation, deadline)
         try:
-            request = self._request(operation, headers, content)
+            request = self._request(operation, headers, body)
             if operation.paid:
                 return await self._paid(operation, request, deadline, late)
             return await self._exchange(operation, request, deadline)
@@ -178,7 +177,7 @@ class Transport:
         self,
         operation: Operation,
         headers: list[tuple[bytes, bytes]],
-        content: bytes | httpx.AsyncByteStream,
+        body: httpx.AsyncByteStream,
     ) -> httpx.Request:
         fixed = [
             (b"Host", self._host),
@@ -186,7 +185,6 @@ class Transport:
             (b"Accept", b"application/json"),
             (b"Accept-Encoding", b"identity"),
         ]
-        body = httpx.ByteStream(content) if isinstance(content, bytes) else content
         extensions = {MAX_IDLE: operation.max_idle, PROGRESS: Progress()}
         return httpx.Request(
             "POST", self._url(operation), headers=fixed + headers, stream=body, extensions=extensions
@@ -209,12 +207,13 @@ class Transport:
             if not scope.cancelled_caught:
                 return judge(reply)
             problem = _too_late(operation, request)
-        except WiroError:
-            raise
+        except WiroError as error:
+            problem = error
         except Exception as error:
             problem = _translate(operation, request, error)
-        # Outside of the handler: the error that a caller sees drags no foreign frames along.
-        raise problem
+        # Outside of the handler, and without the frames below: those hold the reply's bytes, which some
+        # tracebacks would print.
+        raise problem.with_traceback(None)
 
     async def _send(self, operation: Operation, request: httpx.Request) -> Reply:
         response = await self._http.handle_async_request(request)
@@ -256,6 +255,12 @@ class Transport:
                 self._paid_done = anyio.Event()
                 await self._paid_done.wait()
             await self._http.aclose()
+
+
+def _json_body(payload: JSON) -> tuple[list[tuple[bytes, bytes]], httpx.AsyncByteStream]:
+    content = encode(payload)
+    headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
+    return headers, Content(content)
 
 
 def _sent_nothing(error: Exception, progress: Progress) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias, final
 
-__all__ = ["JSON", "JSONMapping", "OnCancel", "Outcome", "Secret", "Status"]
+__all__ = ["JSON", "JSONMapping", "OnCancel", "Outcome", "Payload", "Secret", "Status"]
 
 JSON: TypeAlias = dict[str, Any]
 """A decoded JSON object, as it came off the wire: the only place where ``Any`` is at home."""
@@ -47,6 +47,13 @@ class Status(StrEnum):
     STREAM_READY = "task_stream_ready"
     STREAM_END = "task_stream_end"
     COST = "task_cost"
+
+
+class Payload(dict[str, Any]):
+    """A request's or reply's JSON object: its repr tells the keys only, for values may be tokens."""
+
+    def __repr__(self) -> str:
+        return f"<Payload {' '.join(sorted(map(str, self))[:20])}>"
 
 
 @final

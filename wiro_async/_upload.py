@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+import anyio
 import anyio.to_thread
 import attrs
 import httpx
@@ -19,6 +20,7 @@ import httpx
 from wiro_async._config import MAX_UPLOAD_BYTES
 from wiro_async._errors import InvalidInput
 from wiro_async._inputs import FileSource
+from wiro_async._shield import finish
 
 __all__ = ["MultipartFile", "Source", "open_source"]
 
@@ -53,7 +55,8 @@ class Source:
     async def aclose(self) -> None:
         """Close the file if it was opened here."""
         if self.owned:
-            await anyio.to_thread.run_sync(self.file.close)
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.file.close)
 
 
 async def open_source(source: FileSource, name: str | None = None) -> Source:
@@ -66,7 +69,13 @@ async def open_source(source: FileSource, name: str | None = None) -> Source:
     Raises:
         InvalidInput: It cannot be read, is no regular file, is empty, or is larger than the service takes.
     """
-    return await anyio.to_thread.run_sync(_open, source, name)
+
+    def late(opened: Source) -> None:
+        if opened.owned:
+            opened.file.close()
+
+    # A native cancellation would leave the thread alone with a file that nobody closes.
+    return await finish(lambda: anyio.to_thread.run_sync(_open, source, name), late)
 
 
 def _open(source: FileSource, name: str | None) -> Source:
@@ -79,7 +88,7 @@ def _open(source: FileSource, name: str | None) -> Source:
         own_name = Path(source).name
     else:
         file, size = source, _remaining(source)
-        own_name = Path(str(getattr(source, "name", "file"))).name
+        own_name = _own_name(source)
     owned = file is not source
     try:
         _check_size(size, own_name)
@@ -119,6 +128,17 @@ def _remaining(file: BinaryIO) -> int:
             raise
         raise InvalidInput(f"the open file cannot be sought ({error}); read it, and give its bytes") from None
     return end - position
+
+
+def _own_name(file: BinaryIO) -> str:
+    name = getattr(file, "name", None)
+    if isinstance(name, str):
+        return Path(name).name
+    # Files in memory have no name, and those of a descriptor have a number.
+    position = file.tell()
+    head = file.read(16)
+    file.seek(position)
+    return f"file{_extension(head)}"
 
 
 def _check_size(size: int, name: str) -> None:

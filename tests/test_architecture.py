@@ -1,0 +1,197 @@
+"""The layers, held by the source itself: who may import what, and what is public."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wiro_async
+
+ROOT = Path(wiro_async.__file__).parent
+
+PURE = {
+    "_types", "_errors", "_config", "_models", "_slugs", "_lifecycle", "_envelope", "_retry", "_schedule",
+    "_operations", "_catalogue", "_version", "sandbox._engine", "sandbox._camera",
+}  # fmt: skip
+"""Modules that take data and the time as arguments and return decisions."""
+
+IMPURE = {
+    "anyio", "asyncio", "ftplib", "h11", "http", "httpcore", "httpx", "io", "logging", "multiprocessing",
+    "os", "pathlib", "selectors", "shutil", "signal", "sniffio", "socket", "sqlite3", "ssl", "subprocess", "sys",
+    "tempfile", "threading", "time", "trio",
+}  # fmt: skip
+"""Clocks, files, sockets, threads, event loops."""
+
+HTTPX = {"_signing", "_connections", "_transport", "_upload", "_outputs"}
+"""The only modules of the core that know httpx, so that a successor can take its place."""
+
+HTTPCORE = {"_connections", "_network"}
+
+LEAVES = {"_types", "_errors", "_version"}
+
+CORE_EXTRAS = {"cli", "sandbox"}
+"""What is built on the core, and what the core must not know."""
+
+
+def modules() -> dict[str, ast.Module]:
+    """Return every module of the package by its dotted name below it."""
+    paths = sorted(ROOT.rglob("*.py"))
+    return {_name(path): ast.parse(path.read_text("utf-8")) for path in paths}
+
+
+def _name(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__") if name != "__init__" else ""
+
+
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk everything but what only type checkers read."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from runtime_nodes(node)
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Return the full names of what a module imports when it runs."""
+    found: set[str] = set()
+    for node in runtime_nodes(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            found.add(node.module or "")
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+MODULES = modules()
+IMPORTS = {name: imports(tree) for name, tree in MODULES.items()}
+
+
+def internal(name: str) -> set[str]:
+    """Return the modules of the package that a module imports."""
+    below = {full.removeprefix("wiro_async.") for full in IMPORTS[name] if full.startswith("wiro_async.")}
+    return {target for target in below if target in MODULES} - {name}
+
+
+def external(name: str) -> set[str]:
+    """Return the top-level packages that a module imports."""
+    return {full.partition(".")[0] for full in IMPORTS[name]} - {"wiro_async", "__future__"}
+
+
+def test_the_pure_modules_exist() -> None:
+    """The lists above name real modules."""
+    assert MODULES.keys() >= PURE | HTTPX | HTTPCORE
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules_touch_nothing(name: str) -> None:
+    """No clock, no file, no socket, no event loop, and only pure modules below."""
+    assert not external(name) & IMPURE
+    assert internal(name) <= PURE | {"sandbox"}
+
+
+def test_leaves_import_nothing_of_the_package() -> None:
+    """Types and errors stand at the bottom."""
+    assert {name: internal(name) for name in LEAVES if internal(name)} == {}
+
+
+def test_httpx_and_httpcore_stay_where_they_belong() -> None:
+    """Five modules would change with httpx's successor."""
+    core = {name for name in MODULES if name.partition(".")[0] not in CORE_EXTRAS}
+    assert {name for name in core if "httpx" in external(name)} == HTTPX
+    assert {name for name in core if "httpcore" in external(name)} == HTTPCORE
+
+
+def test_the_core_does_not_know_what_is_built_on_it() -> None:
+    """Neither the sandbox nor the command line is imported from below."""
+    for name in MODULES:
+        if name.partition(".")[0] not in CORE_EXTRAS | {"__main__"}:
+            assert not {target for target in internal(name) if target.partition(".")[0] in CORE_EXTRAS}, name
+
+
+def test_the_sandbox_is_an_independent_reading_of_the_protocol() -> None:
+    """It shares the names of the statuses and the version with the client, and nothing else."""
+    for name in MODULES:
+        if name.partition(".")[0] == "sandbox":
+            others = {target for target in internal(name) if target.partition(".")[0] != "sandbox"}
+            assert others <= {"_types", "_version"}, name
+
+
+def _chain(name: str, above: tuple[str, ...] = ()) -> tuple[str, ...]:
+    assert name not in above, f"a cycle: {' -> '.join((*above, name))}"
+    longest: tuple[str, ...] = ()
+    for target in internal(name):
+        longest = max(longest, _chain(target, (*above, name)), key=len)
+    return (name, *longest)
+
+
+def test_imports_form_no_cycle_and_no_long_chain() -> None:
+    """A reader can start at the bottom."""
+    for name in MODULES:
+        assert len(_chain(name)) <= 10, _chain(name)
+
+
+def test_functions_are_short() -> None:
+    """Nine of ten functions fit into 30 lines, and none is over 60; docstrings do not count."""
+    lengths = [_length(node) for tree in MODULES.values() for node in ast.walk(tree) if _is_function(node)]
+    assert statistics.quantiles(lengths, n=10)[-1] <= 30
+    assert max(lengths) <= 60
+
+
+def _is_function(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _length(node: ast.AST) -> int:
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    first = node.body[0]
+    length = (node.end_lineno or 0) - node.lineno + 1
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        length -= (first.end_lineno or 0) - first.lineno + 1
+    return length
+
+
+def test_every_test_states_its_claim() -> None:
+    """A test's docstring says what would be false if it failed."""
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                assert ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+def test_all_is_what_is_public() -> None:
+    """The list is sorted and complete, and tracebacks name the package, not its insides."""
+    # Other tests import submodules, which then are attributes of the package too.
+    submodules = {name.partition(".")[0] for name in MODULES}
+    public = {name for name in vars(wiro_async) if not name.startswith("_")} - submodules
+    assert len(set(wiro_async.__all__)) == len(wiro_async.__all__)
+    assert set(wiro_async.__all__) - {"__version__"} == public
+    for name in wiro_async.__all__:
+        thing = getattr(wiro_async, name)
+        if isinstance(thing, type):
+            assert thing.__module__ == "wiro_async", name
+            assert thing.__doc__, name
+
+
+def test_importing_the_package_imports_nothing_optional() -> None:
+    """Neither extras nor trio nor what only some users need."""
+    code = (
+        "import sys, wiro_async; "
+        "print(*({'av','cyclopts','PIL','rich','starlette','trio','uvicorn','websockets','wiro_async.sandbox',"
+        "'wiro_async.cli','uvloop'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

@@ -1,0 +1,168 @@
+"""Watching by asking: one poll for any number of awaiters, handed over when its leader goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+import wiro_async
+from tests.virtual import anyio_backend as anyio_backend
+from wiro_async._config import Polling
+from wiro_async._schedule import Schedule
+from wiro_async._watch.poll import Poll
+
+EVEN = Polling(min_interval=2.0, max_interval=10.0, growth=0.5, jitter=0.0)
+
+
+class Looks:
+    """Records when it was looked, and fails on demand."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+        self.errors: list[Exception] = []
+        self.lasts = 0.0
+
+    async def __call__(self) -> None:
+        self.at.append(anyio.current_time())
+        await anyio.sleep(self.lasts)
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def poll(looks: Looks, polling: Polling = EVEN, chance: Callable[[], float] = lambda: 0.5) -> Poll:
+    return Poll(looks, Schedule(polling), chance)
+
+
+async def test_the_first_look_at_an_unknown_task_is_at_once() -> None:
+    """An attached task is looked at now, then at a growing share of its age."""
+    looks = Looks()
+    start = anyio.current_time()
+    watch = poll(looks)
+    for _ in range(5):
+        await watch.step()
+    assert [round(at - start, 3) for at in looks.at] == [0.0, 2.0, 4.0, 6.0, 9.0]
+
+
+async def test_a_fresh_task_has_time_before_its_first_look() -> None:
+    """A task that was submitted just now is not done yet."""
+    looks = Looks()
+    watch = poll(looks)
+    watch.begin(fresh=True)
+    start = anyio.current_time()
+    await watch.step()
+    assert looks.at == [start + 2.0]
+
+
+async def test_fifty_awaiters_share_one_look() -> None:
+    """However many wait, each look is made once."""
+    looks = Looks()
+    watch = poll(looks)
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(watch.step)
+    assert len(looks.at) == 1
+
+
+async def test_when_the_leader_is_cancelled_a_follower_takes_over() -> None:
+    """Neither sleeping nor in mid-look does a cancelled leader take the others down with it."""
+    looks = Looks()
+    looks.lasts = 1.0
+    watch = poll(looks)
+    start = anyio.current_time()
+    await watch.step()
+    ends: list[float] = []
+
+    async def lead(patience: float) -> None:
+        with anyio.move_on_after(patience):
+            await watch.step()
+
+    async def follow() -> None:
+        while len(looks.at) < 3:
+            await watch.step()
+        ends.append(anyio.current_time() - start)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(lead, 1.0)  # cancelled while it sleeps
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(lead, 2.5)  # cancelled while it looks
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(3):
+            group.start_soon(follow)
+    assert [round(at - start, 3) for at in looks.at][:2] == [0.0, 3.0]
+    assert len(looks.at) == 3
+    assert len(ends) == 3
+
+
+async def test_news_wake_everyone_without_a_look() -> None:
+    """What is learned in another way ends the step of leader and followers alike."""
+    looks = Looks()
+    watch = poll(looks)
+    watch.begin(fresh=True)
+    woken: list[float] = []
+
+    async def wait() -> None:
+        await watch.step()
+        woken.append(anyio.current_time())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        watch.notify()
+    assert len(woken) == 3
+    assert not looks.at
+    watch.notify()
+
+
+async def test_passing_failures_are_counted_and_slow_the_looks() -> None:
+    """Failed looks back off up to the longest interval; a good one resets the count."""
+    looks = Looks()
+    error = wiro_async.ConnectionFailed("cut", sent=True)
+    looks.errors = [error] * 6
+    watch = poll(looks, Polling(min_interval=2.0, max_interval=30.0, growth=0.01, jitter=0.0))
+    start = anyio.current_time()
+    for _ in range(7):
+        await watch.step()
+    assert watch.failures == 0
+    gaps = [later - earlier for earlier, later in zip([start, *looks.at], looks.at, strict=False)]
+    assert gaps == pytest.approx([0.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0])
+
+
+async def test_a_failure_for_good_ends_the_step() -> None:
+    """Wrong credentials do not get better by waiting."""
+    looks = Looks()
+    looks.errors = [wiro_async.AuthenticationError("no")]
+    watch = poll(looks)
+    with pytest.raises(wiro_async.AuthenticationError):
+        await watch.step()
+    assert watch.failures == 0
+
+
+async def test_tasks_share_the_budget_of_looks() -> None:
+    """A thousand tasks due at once are looked at no faster than the budget allows, each once."""
+    schedule = Schedule(Polling(requests_per_second=100.0))
+    looks = [Looks() for _ in range(1000)]
+    start = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        for look in looks:
+            group.start_soon(Poll(look, schedule).step)
+    times = sorted(look.at[0] - start for look in looks)
+    assert [len(look.at) for look in looks] == [1] * 1000
+    assert times[-1] == pytest.approx(10.0, abs=0.3)
+    assert all(times[n + 100] - times[n] >= 0.74 for n in range(900))
+
+
+async def test_chance_spreads_the_looks() -> None:
+    """The jitter is a share of the interval, both ways."""
+    polling = Polling(min_interval=10.0, max_interval=10.0, jitter=0.2)
+    gaps = []
+    for chance in (0.0, 0.5, 1.0):
+        looks = Looks()
+        watch = poll(looks, polling, lambda chance=chance: chance)  # type: ignore[misc]
+        watch.begin(fresh=True)
+        start = anyio.current_time()
+        await watch.step()
+        gaps.append(looks.at[0] - start)
+    assert gaps == pytest.approx([8.0, 10.0, 12.0])
