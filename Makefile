@@ -50,7 +50,8 @@ check: $(VENV)/.dev ## lint, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/pyright --ignoreexternal --verifytypes wiro_async
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/typed .
+	cd $(VENV) && PYTHONPATH=typed bin/pyright --pythonpath bin/python --ignoreexternal --verifytypes wiro_async
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 clean: ## remove what the other targets made

@@ -83,9 +83,13 @@ __all__ = [
     "__version__",
 ]
 
-# Tracebacks and reprs name what users import, not the module that happens to hold it.
-for _name in __all__:
-    _thing = globals()[_name]
-    if getattr(_thing, "__module__", "").startswith("wiro_async."):
-        _thing.__module__ = "wiro_async"
-del _name, _thing
+
+def _adopt() -> None:
+    """Let tracebacks and reprs name what users import, not the module that happens to hold it."""
+    for name in __all__:
+        thing = globals()[name]
+        if getattr(thing, "__module__", "").startswith("wiro_async."):
+            thing.__module__ = "wiro_async"
+
+
+_adopt()

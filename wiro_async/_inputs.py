@@ -25,10 +25,8 @@ Uploader: TypeAlias = Callable[[FileSource], Awaitable[str]]
 class TypedInputs(Protocol):
     """Inputs that know their model; write your own for the models that you use."""
 
-    @property
-    def model(self) -> str:
-        """The slug of the model that takes these inputs."""
-        ...
+    model: ClassVar[str]
+    """The slug of the model that takes these inputs."""
 
     def to_inputs(self) -> Mapping[str, object]:
         """Return the inputs by their names on the wire; local files as ``Path``, bytes or open files."""

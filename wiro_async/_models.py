@@ -105,7 +105,7 @@ class Output:
     content: JSONMapping | None = attrs.field(default=None, repr=False)
     access_key: Secret | None = attrs.field(default=None, repr=False)
     raw: JSONMapping = attrs.field(factory=dict, repr=False)
-    _store: OutputStore | None = attrs.field(default=None, repr=False, eq=False, kw_only=True)
+    _store: OutputStore | None = attrs.field(default=None, repr=False, eq=False, kw_only=True, alias="store")
 
     async def save(self, path_or_folder: str | PathLike[str], *, timeout: float | None = None) -> Path:
         """Download the file, whole or not at all.

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import anyio
 import httpcore
-import sniffio
+
+from wiro_async._shield import on_asyncio
 
 __all__ = ["Connect", "Stream", "connect"]
 
@@ -57,7 +58,7 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
     Raises:
         OSError: Nobody answered, or the TLS handshake failed.
     """
-    if sniffio.current_async_library() == "asyncio":
+    if on_asyncio():
         return await _connect_asyncio(host, port, tls)
     return await _connect_anyio(host, port, tls)
 
@@ -201,7 +202,8 @@ class _AsyncioStream(Stream):
 
 async def _connect_anyio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
     try:
-        stream = await httpcore.AnyIOBackend().connect_tcp(host, port)
+        # httpcore declares a second, empty class for where anyio is missing.
+        stream = await httpcore.AnyIOBackend().connect_tcp(host, port)  # pyright: ignore[reportAttributeAccessIssue]
         if tls is not None:
             stream = await _start_tls(stream, host, tls)
     except httpcore.ConnectError as error:

@@ -179,10 +179,7 @@ class Downloader:
     async def _attempt(self, progress: _Progress, sink: _Sink) -> None:
         url = self._check_url(progress.output.url, progress)
         for _ in range(MAX_REDIRECTS + 1):
-            with anyio.move_on_after(STALL_SECONDS) as scope:
-                response = await self._get(url, progress, sink.size)
-            if scope.cancelled_caught:
-                raise _BreakError(f"no answer within {STALL_SECONDS:g} s")
+            response = await self._get(url, progress, sink.size)
             try:
                 if response.status_code not in _REDIRECTS:
                     await self._receive(response, progress, sink)
@@ -204,12 +201,13 @@ class Downloader:
             headers["Range"] = f"bytes={offset}-"
             if progress.validator:
                 headers["If-Range"] = progress.validator
+        request = httpx.Request("GET", url, headers=headers, stream=Content())
         try:
-            return await self._http.handle_async_request(
-                httpx.Request("GET", url, headers=headers, stream=Content())
-            )
+            with anyio.move_on_after(STALL_SECONDS):
+                return await self._http.handle_async_request(request)
         except httpx.TransportError as error:
             raise _BreakError(f"{type(error).__name__}: {error}") from None
+        raise _BreakError(f"no answer within {STALL_SECONDS:g} s")
 
     async def _receive(self, response: httpx.Response, progress: _Progress, sink: _Sink) -> None:
         """Check what an answer promises, take its body, and check that the promise was kept."""

@@ -12,11 +12,15 @@ from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
-import sniffio
 
-__all__ = ["finish"]
+__all__ = ["finish", "on_asyncio"]
 
 T = TypeVar("T")
+
+
+def on_asyncio() -> bool:
+    """Tell whether asyncio (or uvloop) runs this, not trio."""
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
 async def finish(work: Callable[[], Awaitable[T]], late: Callable[[T], object]) -> T:
@@ -29,16 +33,21 @@ async def finish(work: Callable[[], Awaitable[T]], late: Callable[[T], object]) 
     Returns:
         What *work* returned.
     """
-    if sniffio.current_async_library() == "asyncio":
+    if on_asyncio():
         return await _finish_asyncio(work, late)
+    return await _finish_shielded(work, late)
+
+
+async def _finish_shielded(work: Callable[[], Awaitable[T]], late: Callable[[T], object]) -> T:
+    results: list[T] = []
     with anyio.CancelScope(shield=True):
-        result = await work()
+        results.append(await work())
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
     except BaseException:
-        late(result)
+        late(results[0])
         raise
-    return result
+    return results[0]
 
 
 async def _finish_asyncio(work: Callable[[], Awaitable[T]], late: Callable[[T], object]) -> T:

@@ -200,19 +200,17 @@ class Transport:
 
     async def _exchange(self, operation: Operation, request: httpx.Request, deadline: float) -> JSON:
         """Send one request and read its answer to the end, within the deadline."""
-        problem: WiroError
+        problem: WiroError | None = None
         try:
-            with anyio.CancelScope(deadline=deadline) as scope:
-                reply = await self._send(operation, request)
-            if not scope.cancelled_caught:
-                return judge(reply)
-            problem = _too_late(operation, request)
+            with anyio.CancelScope(deadline=deadline):
+                return judge(await self._send(operation, request))
         except WiroError as error:
             problem = error
         except Exception as error:
             problem = _translate(operation, request, error)
         # Outside of the handler, and without the frames below: those hold the reply's bytes, which some
         # tracebacks would print.
+        problem = problem or _too_late(operation, request)
         raise problem.with_traceback(None)
 
     async def _send(self, operation: Operation, request: httpx.Request) -> Reply:

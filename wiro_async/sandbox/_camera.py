@@ -187,9 +187,8 @@ def _poses(shifts: list[_Shift], strength: float) -> tuple[_Shift, ...]:
     xs, ys = [pose.x for pose in path], [pose.y for pose in path]
     middle_x, middle_y = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
     margin = _SHAKE if any(shift.shakes for shift in shifts) else 0.0
-    # The reach is capped below 1/2 so that its logarithm exists; `from_prompt` then weakens the path.
     widest = min(
-        math.log(1 - 2 * min(max(abs(x - middle_x), abs(y - middle_y)) + margin, 0.499)) - zoom
+        math.log(1 - 2 * (max(abs(x - middle_x), abs(y - middle_y)) + margin)) - zoom
         for x, y, zoom, _ in path
     )
     return tuple(_Shift(x - middle_x, y - middle_y, zoom + widest) for x, y, zoom, _ in path)
