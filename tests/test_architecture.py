@@ -17,7 +17,7 @@ ROOT = Path(wiro_async.__file__).parent
 
 PURE = {
     "_types", "_errors", "_config", "_models", "_slugs", "_lifecycle", "_envelope", "_retry", "_schedule",
-    "_operations", "_catalogue", "_version", "sandbox._engine", "sandbox._camera",
+    "_operations", "_catalogue", "_reconcile", "_version", "sandbox._engine", "sandbox._camera",
 }  # fmt: skip
 """Modules that take data and the time as arguments and return decisions."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import logging
 import pickle
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,33 @@ from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, client, no, ok, task, timed_service
 from wiro_async import Client, Director, HailuoSubject
 from wiro_async._connections import ConnectionStack
+from wiro_async._reconcile import marker_in
 
 PROMPT = "[Zoom in] waves"
 URL = "https://example.org/photo.jpg"
 FAST = wiro_async.Polling(min_interval=0.001, max_interval=0.001)
 
 
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconcile without the half minute; test_submit.py has the real one, on virtual time."""
+    monkeypatch.setattr("wiro_async._submit.LOOKS", (0.0, 0.001))
+
+
 def done(**fields: Any) -> FakeService:
     """Return a service whose task is done at the first look."""
-    final = task(status="task_postprocess_end", **{"pexit": "0", **fields})
+    ids = count(2221)
+
+    def run(_payload: dict[str, Any]) -> dict[str, Any]:
+        number = str(next(ids))
+        return ok(taskid=number, socketaccesstoken=f"token-{number}")
+
+    def detail(payload: dict[str, Any]) -> dict[str, Any]:
+        return ok(tasklist=[task(payload["taskid"], "task_postprocess_end", **{"pexit": "0", **fields})])
+
     return FakeService(
-        Run=ok(taskid="2221", socketaccesstoken="token-2221"),
-        Task_Detail=ok(tasklist=[final]),
+        Run=run,
+        Task_Detail=detail,
         File_Upload=ok(
             list=[{"id": "f1", "name": "photo.jpg", "size": "3", "url": "https://api.wiro.ai/v1/File/f1"}]
         ),
@@ -104,7 +121,8 @@ async def test_submit_sends_exactly_what_was_meant() -> None:
     assert len(request.headers["x-signature"]) == 64
     assert request.content == (
         b'{"inputImage":["https://example.org/photo.jpg"],"seed":3,"flag":"true",'
-        b'"callbackUrl":"https://example.org/done","projectid":"699"}'
+        b'"callbackUrl":"https://example.org/done?wiro_async=%s","projectid":"699"}'
+        % marker_in(json.loads(request.content)["callbackUrl"]).encode()
     )
 
 
@@ -196,21 +214,24 @@ async def test_what_cannot_be_sent_is_refused_before_anything_is(
 )
 async def test_a_run_that_brings_no_task_raises_what_is_known(fault: Any, error: type[Exception]) -> None:
     """Refused, or unknown; and it was sent once."""
-    service = FakeService(Run=fault)
+    service = FakeService(Run=fault, Task_List=no(1, "There is no task yet."))
     with pytest.raises(error):
-        await client(service).submit("owner/model", {"prompt": PROMPT})
-    assert service.counts == {"Run": 1}
+        await client(service).submit("owner/model", {"prompt": PROMPT}, slot_timeout=0)
+    assert service.counts["Run"] == 1
 
 
 async def test_an_unknown_submit_tells_what_to_look_for() -> None:
     """Model, digest and time are in the error, and survive a pickle."""
     with pytest.raises(wiro_async.SubmissionUnknown) as caught:
-        await client(FakeService(Run=httpx.ReadError("reset"))).submit("owner/model", {"b": 1, "a": 2})
+        await client(FakeService(Run=httpx.ReadError("reset"), Task_List=ok(tasklist=[]))).submit(
+            "owner/model", {"b": 1, "a": 2}
+        )
     error = pickle.loads(pickle.dumps(caught.value))
     assert (error.model, len(error.inputs_digest)) == ("owner/model", 64)
     assert error.submitted_at > 1.7e9
     assert "reset" in error.cause
-    assert "client.tasks()" in str(error)
+    assert "client.reconcile" in str(error)
+    assert error.absent
 
 
 # -- run -------------------------------------------------------------------------------------------------
@@ -251,12 +272,13 @@ async def test_a_run_cancelled_while_it_is_submitted_is_not_lost(
 
 async def test_an_unknown_run_of_a_cancelled_caller_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody is left to raise to, so the log has it."""
-    service = FakeService(Run=httpx.ReadError("reset"))
+    service = FakeService(Run=httpx.ReadError("reset"), Task_List=ok(tasklist=[]))
     service.latency = 0.05
     caller = client(service)
     with caplog.at_level(logging.WARNING), anyio.move_on_after(0.01):
         await caller.submit("owner/model", {})
     assert caller.unclaimed == ()
+    assert [error.model for error in caller.unresolved] == ["owner/model"]
     assert "may have been accepted" in caplog.text
 
 

@@ -77,6 +77,12 @@ class Watch:
         return {canary for canary in (*CANARIES, *self.signatures) if canary in text}
 
 
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconcile without the half minute."""
+    monkeypatch.setattr("wiro_async._submit.LOOKS", (0.0, 0.001))
+
+
 @pytest.fixture
 def watch(caplog: pytest.LogCaptureFixture) -> Iterator[Watch]:
     """Watch a test, all logs included, and fail it if a canary sang."""
@@ -161,11 +167,13 @@ FAULTS: tuple[Any, ...] = (
 @pytest.mark.parametrize("fault", FAULTS, ids=range(len(FAULTS)))
 async def test_no_error_shows_a_secret(watch: Watch, fault: Any) -> None:
     """Whatever the service answers, by id and by token, for every kind of call."""
-    service = FakeService(Run=fault, Task_Detail=fault, Task_Cancel=fault, Task_Kill=fault, File_Upload=fault)
+    service = FakeService(
+        Run=fault, Task_Detail=fault, Task_Cancel=fault, Task_Kill=fault, Task_List=fault, File_Upload=fault
+    )
     caller = client(service)
     by_token = caller.attach(token=TOKEN)
     actions: tuple[Callable[[], Awaitable[object]], ...] = (
-        lambda: caller.submit("owner/model", INPUTS),
+        lambda: caller.submit("owner/model", INPUTS, slot_timeout=0),
         lambda: caller.upload(b"abc"),
         by_token.refresh,
         by_token.kill,

@@ -34,7 +34,7 @@ from wiro_async._errors import (
 from wiro_async._inputs import Director, FileSource, HailuoSubject, TypedInputs
 from wiro_async._models import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
 from wiro_async._task import TaskHandle, Transitions
-from wiro_async._types import OnCancel, Outcome, Secret, Status
+from wiro_async._types import OnCancel, OnUnknown, Outcome, Secret, Status
 from wiro_async._version import __version__
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "ModelInput",
     "ModelNotFound",
     "OnCancel",
+    "OnUnknown",
     "Outcome",
     "Output",
     "Polling",

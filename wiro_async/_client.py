@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, final, overload
 
+import anyio
+
 from wiro_async import _catalogue
 from wiro_async._config import Config, Limits, Polling, configure
 from wiro_async._connections import sender
 from wiro_async._envelope import encode
-from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown, WiroError
+from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown
 from wiro_async._inputs import FileSource, TypedInputs, resolve
 from wiro_async._models import Model, Task, TaskResult, Upload, parse_upload, records
 from wiro_async._operations import (
@@ -23,19 +25,20 @@ from wiro_async._operations import (
     TOOL_DETAIL,
     TOOL_LIST,
     UPLOAD,
+    Accepted,
     TaskKey,
     list_payload,
-    read_accepted,
     read_tasks,
-    run,
 )
+from wiro_async._operations import run as run_of
 from wiro_async._outputs import Downloader
-from wiro_async._retry import run_knowledge
+from wiro_async._reconcile import LOOKS, doubt_of, with_marker
 from wiro_async._schedule import Schedule
 from wiro_async._signing import Signer, SigningTransport
+from wiro_async._submit import Run, Submitter
 from wiro_async._task import TaskHandle
 from wiro_async._transport import Transport
-from wiro_async._types import JSON, OnCancel, Secret
+from wiro_async._types import JSON, OnCancel, OnUnknown, Secret
 from wiro_async._upload import MultipartFile, open_source
 
 if TYPE_CHECKING:
@@ -113,18 +116,32 @@ class Client:
         # Downloads have connections of their own, so that none of them ever carried a credential.
         self._downloader: Downloader = Downloader(self._config, sender(transport, proxy, timeout))
         self._schedule: Schedule = Schedule(self._config.polling)
+        self._submitter: Submitter = Submitter(self._transport)
         self._unclaimed: deque[TaskHandle] = deque(maxlen=UNCLAIMED_KEPT)
 
     # -- submitting --------------------------------------------------------------------------------------
 
     @overload
     async def submit(
-        self, model: TypedInputs, *, callback_url: str | None = None, project_id: str | None = None
+        self,
+        model: TypedInputs,
+        *,
+        slot_timeout: float | None = None,
+        on_unknown: OnUnknown = "raise",
+        callback_url: str | None = None,
+        project_id: str | None = None,
     ) -> TaskHandle: ...
 
     @overload
     async def submit(
-        self, model: str, inputs: Inputs, *, callback_url: str | None = None, project_id: str | None = None
+        self,
+        model: str,
+        inputs: Inputs,
+        *,
+        slot_timeout: float | None = None,
+        on_unknown: OnUnknown = "raise",
+        callback_url: str | None = None,
+        project_id: str | None = None,
     ) -> TaskHandle: ...
 
     async def submit(
@@ -132,20 +149,31 @@ class Client:
         model: str | TypedInputs,
         inputs: Inputs | None = None,
         *,
+        slot_timeout: float | None = None,
+        on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
     ) -> TaskHandle:
         """Start one task. **This costs money** when the task succeeds.
 
-        The Run is sent again by itself only when it is known that the service did not take it. A caller
-        that is cancelled while the Run is under way gets its cancellation once the answer is in (at the
-        latest after ``Limits.request_timeout``); the task is then in ``unclaimed``.
+        The Run is sent again by itself only when it is known that the service did not take it. When its
+        answer is lost, the task is looked for in the service's list for half a minute, and adopted
+        if it is there.
+
+        A caller that is cancelled while the Run is under way gets its cancellation once the answer is in (at
+        the latest after ``Limits.request_timeout``); the task is then in ``unclaimed``, and a Run that nobody
+        knows the outcome of in ``unresolved``.
 
         Args:
             model: The slug, ``owner/model``; or typed inputs, which know their model.
             inputs: The model's inputs by name, or typed inputs. Local files (``pathlib.Path``, bytes, an
                 open binary file) are uploaded, and their URLs used.
-            callback_url: Where the service shall POST the result when the task ends.
+            slot_timeout: Seconds to wait for room when as many tasks run as the balance allows (None:
+                ``Limits.slot_timeout``; 0: raise at once).
+            on_unknown: What to do when the answer was lost and the task was proved absent: ``"raise"``, or
+                ``"resubmit"``, which may pay twice if the service's list is wrong.
+            callback_url: Where the service shall POST the result when the task ends. A query item is added,
+                by which the task can be found if the Run's answer is lost.
             project_id: The project to book the task on, if not the key's own.
 
         Returns:
@@ -153,64 +181,54 @@ class Client:
 
         Raises:
             InvalidInput: The model or an input cannot be sent, or was refused.
-            SubmissionUnknown: The answer did not arrive: the task may exist.
+            SubmissionUnknown: The answer was lost, and the task not found: it may exist.
+            ConcurrencyLimited: No slot came free in time.
             WiroError: The service refused, or was not reached; no task exists.
         """
         slug, given = _named(model, inputs)
-        return await self._submit(slug, given, callback_url, project_id, [])
+        run = await self._prepare(slug, given, callback_url, project_id)
+        patience = self._config.limits.slot_timeout if slot_timeout is None else slot_timeout
+        return await self._submit(run, patience, on_unknown, [])
 
-    async def _submit(
-        self,
-        slug: str,
-        inputs: Inputs,
-        callback_url: str | None,
-        project_id: str | None,
-        late: list[TaskHandle],
-    ) -> TaskHandle:
-        operation = run(slug)
+    async def _prepare(
+        self, slug: str, inputs: Inputs, callback_url: str | None, project_id: str | None
+    ) -> Run:
+        """Check everything and upload what is local, before anything is paid for."""
+        operation = run_of(slug)
         payload = await resolve(
             inputs.to_inputs() if isinstance(inputs, TypedInputs) else inputs, self._url_of
         )
-        _add(payload, "callbackUrl", None if callback_url is None else check_callback(callback_url))
+        _add(payload, "callbackUrl", callback_url)
         _add(payload, "projectid", project_id)
-        sent_at = time.time()
+        if "callbackUrl" in payload:
+            payload["callbackUrl"] = with_marker(check_callback(payload["callbackUrl"]), secrets.token_hex(8))
+        encode(payload)
+        return Run(operation, slug, payload, time.time())
 
-        def receive(answer: JSON | WiroError) -> TaskHandle:
-            if isinstance(answer, WiroError):
-                _raise_judged(answer, slug, payload, sent_at)
-            try:
-                return self._accepted(slug, answer)
-            except ReplyError as error:
-                _raise_judged(error, slug, payload, sent_at)
+    async def _submit(
+        self, run: Run, patience: float, on_unknown: OnUnknown, late: list[TaskHandle]
+    ) -> TaskHandle:
+        def keep(outcome: Accepted | SubmissionUnknown) -> None:
+            if isinstance(outcome, SubmissionUnknown):
+                self._submitter.unresolved.append(outcome)
+                logger.warning("the submit of a caller who was cancelled: %s", outcome)
+                return
+            late.append(self._handle(TaskKey(outcome.id, outcome.token), run))
+            self._unclaimed.append(late[-1])
+            logger.warning("task %s was accepted for a caller who was cancelled meanwhile", outcome.id)
 
-        def keep_late(answer: JSON | WiroError) -> None:
-            try:
-                late.append(receive(answer))
-            except WiroError as error:
-                logger.warning("the submit of a caller who was cancelled: %s", error)
-            else:
-                self._unclaimed.append(late[-1])
-                logger.warning("task %s was accepted for a caller who was cancelled meanwhile", late[-1].id)
+        accepted = await self._submitter.submit(run, patience, on_unknown, keep)
+        return self._handle(TaskKey(accepted.id, accepted.token), run)
 
-        try:
-            answer: JSON | WiroError = await self._transport.call(operation, payload, keep_late)
-        except WiroError as error:
-            answer = error
-        return receive(answer)
-
-    def _accepted(self, slug: str, answer: JSON) -> TaskHandle:
-        accepted = read_accepted(answer)
-        return self._handle(TaskKey(accepted.id, accepted.token), slug, submitted=True)
-
-    def _handle(self, key: TaskKey, slug: str = "", *, submitted: bool = False) -> TaskHandle:
+    def _handle(self, key: TaskKey, run: Run | None = None) -> TaskHandle:
         return TaskHandle(
             key,
             self._transport,
             self._schedule,
             self._config.limits,
             self._downloader,
-            model=slug,
-            submitted=submitted,
+            owner=self._submitter,
+            run=run,
         )
 
     @overload
@@ -220,6 +238,7 @@ class Client:
         *,
         timeout: float | None = None,
         on_cancel: OnCancel = "keep",
+        on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
     ) -> TaskResult: ...
@@ -232,6 +251,7 @@ class Client:
         *,
         timeout: float | None = None,
         on_cancel: OnCancel = "keep",
+        on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
     ) -> TaskResult: ...
@@ -243,6 +263,7 @@ class Client:
         *,
         timeout: float | None = None,
         on_cancel: OnCancel = "keep",
+        on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
     ) -> TaskResult:
@@ -251,9 +272,11 @@ class Client:
         Args:
             model: As for ``submit()``.
             inputs: As for ``submit()``.
-            timeout: Seconds to wait for the end, once submitted (None: ``Limits.wait_timeout``).
+            timeout: Seconds from the submit to the end (None: ``Limits.slot_timeout`` for a slot, and then
+                ``Limits.wait_timeout``). Uploads are not counted.
             on_cancel: What becomes of the task when the caller is cancelled or the wait times out:
                 ``"keep"`` leaves it alone, ``"stop"`` stops it before the exception goes on.
+            on_unknown: As for ``submit()``.
             callback_url: As for ``submit()``.
             project_id: As for ``submit()``.
 
@@ -264,14 +287,19 @@ class Client:
             WiroError: As for ``submit()``.
         """
         slug, given = _named(model, inputs)
+        run = await self._prepare(slug, given, callback_url, project_id)
+        limits = self._config.limits
+        start = anyio.current_time()
+        patience = limits.slot_timeout if timeout is None else min(limits.slot_timeout, timeout)
         late: list[TaskHandle] = []
         try:
-            handle = await self._submit(slug, given, callback_url, project_id, late)
+            handle = await self._submit(run, patience, on_unknown, late)
         except BaseException:
             if late and on_cancel == "stop":
                 await late[0]._stop_shielded()
             raise
-        return await handle.result(timeout, on_cancel=on_cancel)
+        left = None if timeout is None else max(timeout - (anyio.current_time() - start), 0.0)
+        return await handle.result(left, on_cancel=on_cancel)
 
     def attach(self, task_id: str | None = None, *, token: str | Secret | None = None) -> TaskHandle:
         """Return the handle of a task that was started elsewhere: in another process, on another day.
@@ -286,9 +314,34 @@ class Client:
             InvalidInput: Neither was given.
         """
         secret = Secret(token) if isinstance(token, str) and token else token
+        if task_id:
+            self._submitter.held.add(str(task_id))
         if not task_id and not isinstance(secret, Secret):
             raise InvalidInput("attach() needs the task's id or its token")
         return self._handle(TaskKey(str(task_id) if task_id else None, secret or None))
+
+    async def reconcile(self, error: SubmissionUnknown) -> TaskHandle:
+        """Look again for the task of a Run whose answer was lost, perhaps in another process.
+
+        Args:
+            error: The doubt, live or unpickled.
+
+        Returns:
+            The task's handle.
+
+        Raises:
+            SubmissionUnknown: It is not there; its ``absent`` tells whether the list could be read.
+        """
+        fresh = time.time() - error.submitted_at < LOOKS[-1]
+        outcome = await self._submitter.reconcile(doubt_of(error), error.cause, LOOKS if fresh else LOOKS[:1])
+        if isinstance(outcome, SubmissionUnknown):
+            raise outcome
+        return self._handle(TaskKey(outcome.id, outcome.token))
+
+    @property
+    def unresolved(self) -> tuple[SubmissionUnknown, ...]:
+        """Doubts about Runs whose submitter was being cancelled, for ``reconcile()``; the newest 1 000."""
+        return tuple(self._submitter.unresolved)
 
     @property
     def unclaimed(self) -> tuple[TaskHandle, ...]:
@@ -420,24 +473,10 @@ def _add(payload: JSON, name: str, value: str | None) -> None:
     payload[name] = value
 
 
-def check_callback(url: str) -> str:
+def check_callback(url: object) -> str:
     """Refuse a callback address that the service could never call."""
-    if not url.startswith(("http://", "https://")):
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise InvalidInput(
             "callback_url must be an http or https URL that the service can reach", name="callback_url"
         )
     return url
-
-
-def _raise_judged(error: WiroError, slug: str, payload: JSON, sent_at: float) -> NoReturn:
-    """Raise *error*, or say that nobody knows whether the task exists."""
-    if run_knowledge(error) != "unknown":
-        raise error
-    raise SubmissionUnknown(
-        f"Run of {slug}: {error.message}. The task may have been accepted and billed, so the Run was not "
-        f"sent again; look for it with client.tasks() before you submit it again",
-        model=slug,
-        inputs_digest=hashlib.sha256(encode(payload)).hexdigest(),
-        submitted_at=sent_at,
-        cause=error.message,
-    ) from error

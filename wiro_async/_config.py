@@ -85,6 +85,7 @@ class Limits:
         request_timeout: Seconds for one whole exchange: waiting for a slot, sending, and reading to the end.
         upload_timeout: Seconds for one whole upload.
         download_timeout: Seconds for one whole download, retries included.
+        slot_timeout: Seconds that a submit waits for room when as many tasks run as the balance allows.
         wait_timeout: Seconds to wait for a task's end where the caller names no timeout.
         stop_timeout: Seconds that a stop may take to see the task's end.
     """
@@ -95,6 +96,7 @@ class Limits:
     request_timeout: float = attrs.field(default=30.0, validator=_positive)
     upload_timeout: float = attrs.field(default=300.0, validator=_positive)
     download_timeout: float = attrs.field(default=600.0, validator=_positive)
+    slot_timeout: float = attrs.field(default=600.0, validator=_positive)
     wait_timeout: float = attrs.field(default=3600.0, validator=_positive)
     stop_timeout: float = attrs.field(default=30.0, validator=_positive)
 

@@ -43,7 +43,8 @@ MAX_RETRY_AFTER = 120.0
 _EXCERPT = 500
 
 _CREDENTIAL = re.compile(
-    r"(socketaccesstoken|tasktoken|accesskey|x-api-key|x-signature)(\W{1,8})[\w+/=.-]+", re.IGNORECASE
+    r"(socketaccesstoken|tasktoken|accesskey|x-api-key|x-signature)(\W{0,4}[:=]\W{0,4})[\w+/=.-]+",
+    re.IGNORECASE,
 )
 """A credential beside its name: in JSON, in JSON within JSON, in a query, or in headers echoed by a proxy."""
 

@@ -237,24 +237,41 @@ class ReplyError(WiroError):
 class SubmissionUnknown(WiroError):
     """A Run left this machine and no answer came back that can be believed: it may have been accepted.
 
-    It was not sent again, because that could pay twice. Look for the task on the service (``client.tasks()``
-    lists the newest) before you submit the same inputs again.
+    It was looked for in the service's list, by its marker or its inputs, and not found; it was not sent
+    again, because that could pay twice. ``client.reconcile(error)`` looks again, also after a
+    pickle.
 
     Attributes:
         model: The model's slug.
-        inputs_digest: SHA-256 of the inputs' canonical JSON, to tell submits apart without storing them.
+        input_names: The names of the inputs.
+        inputs_digest: SHA-256 of the inputs, to find the task without storing them.
+        marker: What the callback URL carried to tell this Run from all others ("" without a callback).
         submitted_at: When the Run was sent, in unix seconds.
         cause: What was seen instead of an answer.
+        absent: True when the list was read to the end and does not have it: then it seems not to exist. False
+            when the list could not be read.
     """
 
     def __init__(
-        self, message: str, *, model: str, inputs_digest: str, submitted_at: float, cause: str
+        self,
+        message: str,
+        *,
+        model: str,
+        inputs_digest: str,
+        submitted_at: float,
+        cause: str,
+        input_names: tuple[str, ...] = (),
+        marker: str = "",
+        absent: bool = False,
     ) -> None:
         super().__init__(message)
         self.model: str = model
+        self.input_names: tuple[str, ...] = input_names
         self.inputs_digest: str = inputs_digest
+        self.marker: str = marker
         self.submitted_at: float = submitted_at
         self.cause: str = cause
+        self.absent: bool = absent
 
 
 class TaskError(WiroError):

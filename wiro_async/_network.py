@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
+import socket
 import ssl
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import anyio
 import httpcore
@@ -19,6 +22,9 @@ from wiro_async._shield import on_asyncio
 __all__ = ["Connect", "Stream", "connect"]
 
 _HIGH_WATER = 256 * 1024
+_RACE_SECONDS = 0.25
+
+_Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
 class Stream(httpcore.AsyncNetworkStream):
@@ -68,13 +74,16 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
 
 async def _connect_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
     loop = asyncio.get_running_loop()
-    race: dict[str, Any] = {}
-    # uvloop tries one address after the other, and knows no such option; an address needs no race.
-    if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(host):
-        race["happy_eyeballs_delay"] = 0.25  # seconds, as RFC 8305 advises
-    _, protocol = await loop.create_connection(
-        _Wire, host, port, ssl=tls, server_hostname=host if tls else None, **race
-    )
+    name = host if tls else None
+    if _is_address(host):
+        _, protocol = await loop.create_connection(_Wire, host, port, ssl=tls, server_hostname=name)
+        return _AsyncioStream(protocol)
+    sock = await _race(host, port)
+    try:
+        _, protocol = await loop.create_connection(_Wire, sock=sock, ssl=tls, server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
     return _AsyncioStream(protocol)
 
 
@@ -84,6 +93,66 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+async def _race(host: str, port: int) -> socket.socket:
+    """Return a socket that is connected to the first address of a name that answers.
+
+    As in RFC 8305 ("Happy Eyeballs"): the next address is tried once the last one has failed, or has been
+    silent for 250 ms. When asyncio's own race is cancelled, it leaves sockets to the garbage collector;
+    uvloop has none.
+    """
+    loop = asyncio.get_running_loop()
+    addresses = _interleaved(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    pending: set[asyncio.Task[socket.socket]] = set()
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    errors: list[BaseException] = []
+    try:
+        while addresses or pending:
+            if addresses:
+                attempt = loop.create_task(_open_socket(*addresses.pop(0)))
+                attempts.add(attempt)
+                pending.add(attempt)
+            done, pending = await asyncio.wait(
+                pending, timeout=_RACE_SECONDS if addresses else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for attempt in done:
+                error = attempt.exception()
+                if error is None:
+                    attempts.discard(attempt)
+                    return attempt.result()
+                errors.append(error)
+        raise errors[0]
+    finally:
+        for attempt in attempts:
+            attempt.cancel()
+            attempt.add_done_callback(_discard)
+
+
+async def _open_socket(
+    family: socket.AddressFamily, kind: socket.SocketKind, proto: int, _name: str, address: Any
+) -> socket.socket:
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _discard(attempt: asyncio.Task[socket.socket]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
+def _interleaved(addresses: Sequence[_Address]) -> list[_Address]:
+    """Put the address families in turn, so that a broken IPv6 costs one attempt only."""
+    first = [address for address in addresses if address[0] == addresses[0][0]]
+    others = [address for address in addresses if address[0] != addresses[0][0]]
+    turns = itertools.zip_longest(first, others)
+    return [address for turn in turns for address in turn if address is not None]
 
 
 class _Wire(asyncio.Protocol):
@@ -100,8 +169,8 @@ class _Wire(asyncio.Protocol):
         self._full: bool = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # No isinstance: uvloop's transports do not inherit from asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.received += data

@@ -6,11 +6,12 @@ encoded, not restricted; only what would change the path's meaning is refused.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from wiro_async._errors import InvalidInput
 
-__all__ = ["model_path", "split_slug"]
+__all__ = ["clean_slug", "model_path", "split_slug"]
 
 MAX_SLUG = 200
 
@@ -51,3 +52,8 @@ def split_slug(slug: str) -> tuple[str, str]:
 
 def _refusal(message: str) -> InvalidInput:
     return InvalidInput(f"the model {message}", name="model")
+
+
+def clean_slug(slug: str) -> str:
+    """Return the service's other spelling of a slug: lower case, dashes for all but letters and digits."""
+    return "/".join(re.sub(r"[^a-z0-9]+", "-", segment.lower()).strip("-") for segment in slug.split("/"))

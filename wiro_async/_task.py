@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from wiro_async._errors import TaskCancelled, TaskFailed, TaskTimeout, WiroError, WrongState
+from wiro_async._errors import TaskCancelled, TaskFailed, TaskNotFound, TaskTimeout, WiroError, WrongState
 from wiro_async._lifecycle import History, fold
 from wiro_async._models import OutputStore, Task, TaskResult, Transition
 from wiro_async._operations import CANCEL, DETAIL, KILL, Operation, TaskKey, read_task
+from wiro_async._reconcile import Doubt, contradicts, unknown
+from wiro_async._retry import is_transient
 from wiro_async._shield import finish
 from wiro_async._types import OnCancel, Secret, Status
 from wiro_async._watch.poll import Poll
@@ -19,6 +21,7 @@ from wiro_async._watch.poll import Poll
 if TYPE_CHECKING:
     from wiro_async._config import Limits
     from wiro_async._schedule import Schedule
+    from wiro_async._submit import Run, Submitter
     from wiro_async._transport import Transport
 
 __all__ = ["TaskHandle", "Transitions"]
@@ -39,15 +42,8 @@ class TaskHandle:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_history",
-        "_key",
-        "_limits",
-        "_model",
-        "_poll",
-        "_store",
-        "_submitted",
-        "_transport",
+        "__weakref__", "_history", "_key", "_limits", "_model", "_owner", "_poll", "_run", "_store",
+        "_submitted", "_transport",
     )  # fmt: skip
 
     def __init__(
@@ -58,18 +54,21 @@ class TaskHandle:
         limits: Limits,
         store: OutputStore,
         *,
-        model: str = "",
-        submitted: bool = False,
+        owner: Submitter,
+        run: Run | None = None,
     ) -> None:
         self._key: TaskKey = key
         self._transport: Transport = transport
         self._limits: Limits = limits
         self._store: OutputStore = store
-        self._model: str = model
-        self._submitted: bool = submitted
+        self._owner: Submitter = owner
+        self._model: str = run.model if run else ""
+        self._submitted: bool = run is not None
+        # Kept until the first look, which tells whether the Run's answer was about this Run.
+        self._run: Run | None = run
         self._history: History = History()
         self._poll: Poll = Poll(self.refresh, schedule)
-        if submitted:
+        if run is not None:
             self._poll.begin(fresh=True)
 
     # -- what is known, without asking -------------------------------------------------------------------
@@ -131,10 +130,26 @@ class TaskHandle:
     async def _ask(self, operation: Operation, token_name: str) -> Task:
         """Make a call about this task, and learn from its reply."""
         asked = anyio.current_time()
-        payload = await self._transport.call(operation, self._key.payload(token_name))
-        task = read_task(operation, payload, self._key, self._store)
+        try:
+            payload = await self._transport.call(operation, self._key.payload(token_name))
+            task = read_task(operation, payload, self._key, self._store)
+        except TaskNotFound as error:
+            self._disown_unless(False, error.message)
+            raise
+        fits = self._run is None or not contradicts(self._run.model, self._run.payload, task)
+        self._disown_unless(
+            fits, f"the reply named task {task.id}, which is of another model or of other inputs"
+        )
+        self._run = None
         self._learn(task, asked)
         return task
+
+    def _disown_unless(self, ours: bool, cause: str) -> None:
+        """Turn a Run whose answer was another's back into a doubt."""
+        if self._run is None or ours:
+            return
+        self._owner.held.discard(self._key.id or "")
+        raise unknown(Doubt.of(self._run.model, self._run.payload, self._run.sent_at), cause)
 
     def _learn(self, task: Task, asked: float) -> None:
         known = self._history
@@ -142,6 +157,8 @@ class TaskHandle:
         self._key = TaskKey(self._key.id or task.id or None, self._key.token or task.token)
         if self._history is not known:
             self._poll.notify()
+        if self.done and not known.is_terminal:
+            self._owner.task_ended()
 
     # -- waiting -----------------------------------------------------------------------------------------
 
@@ -257,7 +274,10 @@ class TaskHandle:
         if not self.done:
             try:
                 await self._ask(operation, "socketaccesstoken")
-            except WrongState:
+            except WiroError as error:
+                # Too late, or no answer: either way the task's own state is what counts.
+                if not (isinstance(error, WrongState) or is_transient(error)):
+                    raise
                 await self.refresh()
                 if not self.done:
                     raise
@@ -296,9 +316,11 @@ class TaskHandle:
         for verb in (self.cancel, self.kill):
             try:
                 await verb()
-            except WrongState:
-                continue
-            return
+            except WiroError as error:
+                if not (isinstance(error, WrongState) or is_transient(error)):
+                    raise
+            else:
+                return
 
     async def _stop_shielded(self) -> None:
         """Stop the task although the caller is being cancelled; failures are left for the next look."""

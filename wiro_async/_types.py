@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias, final
 
-__all__ = ["JSON", "JSONMapping", "OnCancel", "Outcome", "Payload", "Secret", "Status"]
+__all__ = ["JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Secret", "Status"]
 
 JSON: TypeAlias = dict[str, Any]
 """A decoded JSON object, as it came off the wire: the only place where ``Any`` is at home."""
@@ -16,6 +16,9 @@ JSONMapping: TypeAlias = Mapping[str, Any]
 
 OnCancel: TypeAlias = Literal["keep", "stop"]
 """What becomes of the remote task when its waiter is cancelled or times out."""
+
+OnUnknown: TypeAlias = Literal["raise", "resubmit"]
+"""What to do with a Run whose answer was lost, once its task was proved absent."""
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 """How a task ended."""

@@ -1,0 +1,460 @@
+"""One Run, one task, whatever becomes of the answer."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+import wiro_async
+from tests.fakes import FakeService, client, no, ok, task
+from tests.virtual import anyio_backend as anyio_backend
+from wiro_async import SubmissionUnknown, TaskHandle
+from wiro_async._submit import MAX_PAGES, PAGE, Held
+
+PROMPT = {"prompt": "waves"}
+LOST = httpx.ReadError("reset")
+
+
+class Ledger(FakeService):
+    """A service that keeps every task, and loses answers on demand.
+
+    Attributes:
+        tasks: What was accepted, oldest first.
+        lose: What to answer instead, Run by Run; None answers.
+        lag: Seconds after which a task is listed.
+        limit: How many tasks may run at a time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Run=self.run, Task_List=self.list, Task_Detail=self.detail, Task_Cancel=self.cancel)
+        self.tasks: list[dict[str, Any]] = []
+        self.born: list[float] = []
+        self.lose: list[Any] = []
+        self.processed: list[bool] = []
+        self.lag = 0.0
+        self.limit = 1000
+        self.clock_offset = 0.0
+        self.start: float | None = None
+
+    def add(self, **fields: Any) -> dict[str, Any]:
+        """Accept a task."""
+        import time
+
+        new = task(str(2221 + len(self.tasks)), createtime=str(int(time.time())), **fields)
+        self.tasks.append(new)
+        self.born.append(anyio.current_time())
+        return new
+
+    def run(self, payload: dict[str, Any]) -> Any:
+        """Answer a Run, or lose the answer."""
+        if sum(item["status"] == "task_queue" for item in self.tasks) >= self.limit:
+            return no(96, "You have reached your concurrent task limit, up to 5 tasks")
+        fault = self.lose.pop(0) if self.lose else None
+        if fault is not None and self.processed and not self.processed.pop(0):
+            return fault
+        parameters = {
+            name: value for name, value in payload.items() if name not in ("callbackUrl", "projectid")
+        }
+        new = self.add(parameters=parameters, callbackurl=payload.get("callbackUrl", ""))
+        return fault or ok(taskid=new["id"], socketaccesstoken=new["socketaccesstoken"])
+
+    def list(self, payload: dict[str, Any]) -> Any:
+        """Answer Task/List, newest first."""
+        now = anyio.current_time()
+        listed = [item for item, born in zip(self.tasks, self.born, strict=True) if born + self.lag <= now]
+        start, limit = int(payload["start"]), int(payload["limit"])
+        page = listed[::-1][start : start + limit]
+        return ok(tasklist=page) if listed else no(1, "There is no task yet.")
+
+    def detail(self, payload: dict[str, Any]) -> Any:
+        """Answer Task/Detail."""
+        return ok(tasklist=[item for item in self.tasks if item["id"] == payload["taskid"]])
+
+    def cancel(self, payload: dict[str, Any]) -> Any:
+        """Answer Task/Cancel."""
+        self.end(payload["taskid"], "task_cancel")
+        return self.detail(payload)
+
+    def end(self, task_id: str, status: str = "task_postprocess_end") -> None:
+        """Let a task end."""
+        next(item for item in self.tasks if item["id"] == task_id)["status"] = status
+
+
+async def submit(service: FakeService, inputs: dict[str, Any] | None = None, **options: Any) -> TaskHandle:
+    return await client(service).submit("owner/model", inputs or PROMPT, **options)
+
+
+# -- unknown ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        LOST,
+        httpx.WriteError("reset"),
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("cut"),
+        httpx.Response(500),
+        httpx.Response(502, text="<html>"),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(302),
+        ok(),
+    ],
+    ids=repr,
+)
+async def test_a_lost_answer_is_found_again(fault: Any) -> None:
+    """One Run, one task, and the caller gets it."""
+    service = Ledger()
+    service.lose = [fault]
+    handle = await submit(service)
+    assert handle.id == "2221"
+    assert handle.token == wiro_async.Secret("token-2221")
+    assert service.counts["Run"] == len(service.tasks) == 1
+
+
+@pytest.mark.parametrize("lag", [1.0, 4.0, 14.0, 29.0])
+async def test_a_list_that_lags_is_read_again(lag: float) -> None:
+    """At about 0, 2, 5, 15 and 30 s."""
+    service = Ledger()
+    service.lose, service.lag = [LOST], lag
+    start = anyio.current_time()
+    assert (await submit(service)).id == "2221"
+    assert anyio.current_time() - start <= 30.1
+
+
+async def test_a_run_that_is_proved_absent_raises() -> None:
+    """Half a minute later it is not in the list; it was sent once."""
+    service = Ledger()
+    service.lose, service.processed = [LOST], [False]
+    with pytest.raises(SubmissionUnknown, match="seems not to exist") as caught:
+        await submit(service)
+    assert caught.value.absent
+    assert service.counts == {"Run": 1, "Task/List": 5}
+
+
+async def test_a_run_that_is_proved_absent_is_resent_only_if_asked() -> None:
+    """Twice at most, each time looked for first."""
+    service = Ledger()
+    service.lose, service.processed = [LOST, LOST], [False, False]
+    assert (await submit(service, on_unknown="resubmit")).id == "2221"
+    assert service.counts["Run"] == 3
+    service.lose, service.processed = [LOST] * 3, [False] * 3
+    with pytest.raises(SubmissionUnknown):
+        await submit(service, {"prompt": "b"}, on_unknown="resubmit")
+    assert service.counts["Run"] == 6
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(500), no(None, "Project authorization is not valid."), LOST]
+)
+async def test_without_a_list_nothing_is_resent(answer: Any) -> None:
+    """Who cannot look does not know, and never pays twice."""
+    service = Ledger()
+    service.lose = [LOST]
+    service.handlers["Task/List"] = answer
+    with pytest.raises(SubmissionUnknown, match="may be billed") as caught:
+        await submit(service, on_unknown="resubmit")
+    assert not caught.value.absent
+    assert service.counts["Run"] == 1
+
+
+async def test_a_list_without_an_end_proves_nothing() -> None:
+    """After 5 000 tasks the search is given up."""
+    service = Ledger()
+    service.lose = [LOST]
+    page = [task(str(number), createtime="99999999999") for number in range(PAGE)]
+    service.handlers["Task/List"] = ok(tasklist=page)
+    with pytest.raises(SubmissionUnknown) as caught:
+        await submit(service)
+    assert not caught.value.absent
+    assert service.counts["Task/List"] == MAX_PAGES * 5
+
+
+async def test_older_pages_are_read_until_the_submit() -> None:
+    """The task may be behind newer ones; what is older than the submit ends the search."""
+    service = Ledger()
+    service.lose = [LOST]
+    for _ in range(PAGE * 3):
+        service.add(parameters={"prompt": "others"})
+    for item in service.tasks[: PAGE * 2]:
+        item["createtime"] = "1000"
+    handle = await submit(service)
+    assert handle.id == str(2221 + PAGE * 3)
+    assert service.counts["Task/List"] == 2
+
+
+async def test_identical_runs_in_doubt_find_as_many_tasks_as_there_are() -> None:
+    """Ten equal Runs lose their answers, six were processed: six handles, four doubts, no task twice."""
+    service = Ledger()
+    service.lose, service.processed = (
+        [LOST] * 10,
+        [True, True, False, True, False, True, False, True, False, True],
+    )
+    caller = client(service)
+    ids: list[str | None] = []
+    doubts: list[SubmissionUnknown] = []
+
+    async def one() -> None:
+        try:
+            ids.append((await caller.submit("owner/model", PROMPT)).id)
+        except SubmissionUnknown as error:
+            doubts.append(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(one)
+    assert sorted(map(str, ids)) == [str(2221 + number) for number in range(6)]
+    assert len(doubts) == 4
+    assert service.counts["Run"] == 10
+
+
+async def test_a_doubt_does_not_take_the_task_of_an_equal_run_on_its_way() -> None:
+    """The list shows a task whose own answer is still under way: the doubt waits, and leaves it alone."""
+    service = Ledger()
+    service.lose, service.processed = [LOST], [False]
+    caller = client(service)
+    outcomes: dict[str, Any] = {}
+
+    async def first() -> None:
+        try:
+            outcomes["first"] = await caller.submit("owner/model", PROMPT)
+        except SubmissionUnknown as error:
+            outcomes["first"] = error
+
+    async def second() -> None:
+        service.latency = 10.0  # processed at once, answered late
+        outcomes["second"] = await caller.submit("owner/model", PROMPT)
+
+    def processed_first(payload: dict[str, Any]) -> Any:
+        return service.run(payload)
+
+    service.handlers["Run"] = processed_first
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(second)
+    assert outcomes["second"].id == "2221"
+    assert isinstance(outcomes["first"], SubmissionUnknown)
+    assert len(service.tasks) == 1
+
+
+async def test_a_task_that_is_held_is_not_adopted() -> None:
+    """An equal task that this client knows already is somebody's."""
+    service = Ledger()
+    caller = client(service)
+    held = await caller.submit("owner/model", PROMPT)
+    attached = service.add(parameters=PROMPT)
+    caller.attach(attached["id"])
+    service.lose, service.processed = [LOST], [False]
+    with pytest.raises(SubmissionUnknown):
+        await caller.submit("owner/model", PROMPT)
+    assert held.id == "2221"
+
+
+async def test_a_reply_that_names_a_task_of_ours_is_not_believed() -> None:
+    """Two Runs cannot have one task: the second looks for its own."""
+    service = Ledger()
+    caller = client(service)
+    first = await caller.submit("owner/model", {"prompt": "a"})
+    service.lose = [ok(taskid=first.id, socketaccesstoken="t")]
+    second = await caller.submit("owner/model", {"prompt": "b"})
+    assert (first.id, second.id) == ("2221", "2222")
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_reply_that_names_a_strangers_task_is_found_out_at_the_first_look(known: bool) -> None:
+    """Other inputs, or no such task: the Run is in doubt again, and can be reconciled."""
+    service = Ledger()
+    caller = client(service)
+    foreign = service.add(parameters={"prompt": "a stranger's"})["id"] if known else "9999"
+    service.lose = [ok(taskid=foreign, socketaccesstoken="t")]
+    handle = await caller.submit("owner/model", PROMPT)
+    with pytest.raises(SubmissionUnknown) as caught:
+        await handle
+    found = await caller.reconcile(caught.value)
+    assert found.id == service.tasks[-1]["id"] != foreign
+
+
+async def test_reconcile_looks_again_later() -> None:
+    """Once where the Run is old, as long as a submit where it is fresh; not found raises anew."""
+    service = Ledger()
+    service.lose, service.lag = [LOST], 100.0
+    caller = client(service)
+    with pytest.raises(SubmissionUnknown) as caught:
+        await caller.submit("owner/model", PROMPT)
+    with pytest.raises(SubmissionUnknown):
+        await caller.reconcile(caught.value)
+    caught.value.submitted_at -= 60
+    looks = service.counts["Task/List"]
+    with pytest.raises(SubmissionUnknown):
+        await caller.reconcile(caught.value)
+    assert service.counts["Task/List"] == looks + 1
+    await anyio.sleep(100)
+    assert (await caller.reconcile(caught.value)).id == "2221"
+
+
+async def test_the_marker_finds_the_task_whatever_its_inputs_became() -> None:
+    """A callback URL carries it; the URL is otherwise as the caller gave it."""
+    service = Ledger()
+    service.lose = [LOST]
+    caller = client(service)
+
+    def rewriting(payload: dict[str, Any]) -> Any:
+        answer = Ledger.run(service, payload)
+        service.tasks[-1]["parameters"] = {"prompt": "rewritten"}
+        return answer
+
+    service.handlers["Run"] = rewriting
+    handle = await caller.submit("owner/model", PROMPT, callback_url="https://e.org/done?x=1")
+    assert handle.id == "2221"
+    assert service.tasks[0]["callbackurl"].startswith("https://e.org/done?x=1&wiro_async=")
+
+
+async def test_a_caller_cancelled_while_it_is_looked_for_leaves_a_doubt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody is left to tell, so it is kept and logged."""
+    service = Ledger()
+    service.lose, service.lag = [LOST], 100.0
+    caller = client(service)
+    with caplog.at_level(logging.WARNING), anyio.move_on_after(10) as scope:
+        await caller.submit("owner/model", PROMPT)
+    assert scope.cancelled_caught
+    (doubt,) = caller.unresolved
+    assert "cancelled" in caplog.text
+    await anyio.sleep(100)
+    assert (await caller.reconcile(doubt)).id == "2221"
+
+
+# -- room ------------------------------------------------------------------------------------------------
+
+
+async def test_code_96_waits_for_a_task_of_ours_to_end() -> None:
+    """The end that a waiter notices lets the next Run go at once, and costs no attempt."""
+    service = Ledger()
+    service.limit = 1
+    caller = client(service)
+    first = await caller.submit("owner/model", {"prompt": "a"})
+    start = anyio.current_time()
+
+    async def end_first() -> None:
+        await anyio.sleep(30)
+        service.end("2221")
+        await first.refresh()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(end_first)
+        second = await caller.submit("owner/model", {"prompt": "b"})
+    assert second.id == "2222"
+    assert anyio.current_time() - start == pytest.approx(30, abs=0.1)
+    assert service.counts["Run"] <= 8
+
+
+async def test_code_96_asks_again_gently_when_no_task_is_ours() -> None:
+    """Another program's tasks fill the account: a few more Runs are refused, at growing intervals."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+
+    async def end_it() -> None:
+        await anyio.sleep(100)
+        service.end("2221")
+
+    start = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(end_it)
+        await submit(service)
+    assert 100 <= anyio.current_time() - start <= 126
+    assert service.counts["Run"] <= 14
+
+
+async def test_a_crowd_stands_in_line() -> None:
+    """A hundred submits share one slot: one refusal each at the door, then only the first in line asks."""
+    service = Ledger()
+    service.limit = 1
+    caller = client(service)
+    done: list[str | None] = []
+
+    async def one(number: int) -> None:
+        handle = await caller.submit("owner/model", {"prompt": str(number)})
+        service.end(str(handle.id))
+        await handle.refresh()
+        done.append(handle.id)
+
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(one, number)
+    assert len(set(done)) == 100
+    assert service.counts["Run"] <= 300
+
+
+async def test_who_gets_no_slot_in_time_learns_which_wait_ran_out() -> None:
+    """First in line, further back, and by the client's own default."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+    caller = client(service, limits=wiro_async.Limits(slot_timeout=50))
+    refused: list[wiro_async.ConcurrencyLimited] = []
+
+    async def one() -> None:
+        try:
+            await caller.submit("owner/model", PROMPT)
+        except wiro_async.ConcurrencyLimited as error:
+            refused.append(error)
+
+    start = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(one)
+    assert anyio.current_time() - start == pytest.approx(50, abs=0.1)
+    assert len(refused) == 3
+    assert all("waited 50 s for a slot" in str(error) and error.limit == 5 for error in refused)
+
+
+async def test_a_runs_timeout_covers_the_wait_for_a_slot() -> None:
+    """One deadline from the submit to the end; the error says that it was the slot."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+    start = anyio.current_time()
+    with pytest.raises(wiro_async.ConcurrencyLimited, match="slot"):
+        await client(service).run("owner/model", PROMPT, timeout=20)
+    assert anyio.current_time() - start == pytest.approx(20, abs=0.1)
+
+
+async def test_a_cancelled_wait_in_line_lets_the_others_pass() -> None:
+    """Neither the first in line nor one behind it holds the place when it is cancelled."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+    caller = client(service)
+    async with anyio.create_task_group() as group:
+
+        async def impatient(seconds: float) -> None:
+            with anyio.move_on_after(seconds):
+                await caller.submit("owner/model", {"prompt": str(seconds)})
+
+        group.start_soon(impatient, 10.0)
+        group.start_soon(impatient, 5.0)
+        await anyio.sleep(20)
+        service.end("2221")
+        assert (await caller.submit("owner/model", PROMPT)).id == "2222"
+
+
+# -- bookkeeping -----------------------------------------------------------------------------------------
+
+
+def test_what_is_held_is_bounded() -> None:
+    """The newest are kept, and one can be forgotten."""
+    held = Held(kept=3)
+    for number in range(5):
+        held.add(str(number))
+    assert [number for number in range(5) if str(number) in held] == [2, 3, 4]
+    held.discard("3")
+    held.discard("unknown")
+    assert "3" not in held

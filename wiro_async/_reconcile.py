@@ -1,0 +1,191 @@
+"""Finding the task of a Run whose answer was lost. Pure: tasks in, matches out.
+
+A Run has no idempotency key. Where the caller gave a callback URL, a marker in its query tells our task from
+every other; else the task is known by its model, its inputs and the time of its creation. Whoever looks takes
+a task that nobody holds yet, so that several identical Runs in doubt find as many tasks as there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import attrs
+
+from wiro_async._errors import SubmissionUnknown
+from wiro_async._models import Task
+from wiro_async._slugs import clean_slug
+from wiro_async._types import JSON, Status
+
+__all__ = [
+    "LOOKS",
+    "Doubt",
+    "contradicts",
+    "digest",
+    "doubt_of",
+    "marker_in",
+    "matches",
+    "oldest_wanted",
+    "unknown",
+    "with_marker",
+]
+
+LOOKS = (0.0, 2.0, 5.0, 15.0, 30.0)
+"""When Task/List is read, in seconds after the answer was lost: the list may lag behind."""
+
+CLOCK_SKEW = 90.0
+"""How far the service's clock may be off ours, in seconds."""
+
+MARKER = "wiro_async"
+"""The query item of a callback URL that carries the marker."""
+
+_OURS = frozenset({"callbackUrl", "projectid"})
+"""What we add to a payload; the service keeps these elsewhere than in the task's parameters."""
+
+
+@attrs.frozen
+class Doubt:
+    """What is known of a Run that may have been accepted.
+
+    Attributes:
+        model: The slug it was sent to.
+        names: The names of its inputs.
+        digest: The digest of its inputs; see ``digest``.
+        sent_at: When it was first sent, in unix seconds.
+        marker: What its callback URL carries ("" without one).
+    """
+
+    model: str
+    names: tuple[str, ...]
+    digest: str
+    sent_at: float
+    marker: str = ""
+
+    @classmethod
+    def of(cls, model: str, payload: JSON, sent_at: float) -> Doubt:
+        """Describe the Run of *payload*."""
+        names = tuple(sorted(payload.keys() - _OURS))
+        marker = marker_in(str(payload.get("callbackUrl", "")))
+        return cls(model, names, digest(payload, names), sent_at, marker)
+
+
+def digest(inputs: Mapping[str, object], names: Collection[str]) -> str:
+    """Return the SHA-256 of those inputs in a form that survives the wire, where numbers become strings."""
+    plain = {name: _plain(inputs.get(name)) for name in sorted(names)}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return _number(str(value))
+    return _number(str(value).strip())
+
+
+def _number(text: str) -> str:
+    """Give a number one spelling: 6, 6.0 and "6" are the same input."""
+    if not re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?", text, re.ASCII):
+        return text
+    try:
+        return format(Decimal(text).normalize(), "f")
+    except InvalidOperation:
+        return text
+
+
+def unknown(doubt: Doubt, cause: str, *, absent: bool = False) -> SubmissionUnknown:
+    """Return the error that says that nobody knows."""
+    seen = (
+        "It was not in Task/List half a minute later, so it seems not to exist"
+        if absent
+        else "It may have been accepted, and may be billed"
+    )
+    return SubmissionUnknown(
+        f"Run of {doubt.model}: {cause}. {seen}. It was not sent again; look again with "
+        f"client.reconcile(error), or pass on_unknown='resubmit' to send anew what was proved absent",
+        model=doubt.model,
+        input_names=doubt.names,
+        inputs_digest=doubt.digest,
+        marker=doubt.marker,
+        submitted_at=doubt.sent_at,
+        cause=cause,
+        absent=absent,
+    )
+
+
+def doubt_of(error: SubmissionUnknown) -> Doubt:
+    """Return what to look for."""
+    return Doubt(error.model, error.input_names, error.inputs_digest, error.submitted_at, error.marker)
+
+
+# -- the marker ------------------------------------------------------------------------------------------
+
+
+def with_marker(url: str, marker: str) -> str:
+    """Return *url* with the marker among its query items; the rest of it stays as it is."""
+    parts = urlsplit(url)
+    item = urlencode({MARKER: marker})
+    return urlunsplit(parts._replace(query=f"{parts.query}&{item}" if parts.query else item))
+
+
+def marker_in(url: str) -> str:
+    """Return the marker of a callback URL ("" if there is none)."""
+    try:
+        query = urlsplit(url).query
+    except ValueError:
+        return ""
+    return next((value for name, value in parse_qsl(query) if name == MARKER), "")
+
+
+# -- the search ------------------------------------------------------------------------------------------
+
+
+def oldest_wanted(doubt: Doubt) -> float:
+    """Return the creation time, in unix seconds, before which no task can be the one in doubt."""
+    return doubt.sent_at - CLOCK_SKEW
+
+
+def matches(doubt: Doubt, tasks: Iterable[Task]) -> Iterator[Task]:
+    """Yield the tasks that may be the one in doubt: oldest first, those with its marker before all others."""
+    fitting = sorted(tasks, key=lambda task: (task.timestamps.get(Status.QUEUE, 0.0), task.id))
+    marked = [task for task in fitting if doubt.marker and marker_in(task.callback_url) == doubt.marker]
+    yield from marked or (task for task in fitting if _alike(doubt, task))
+
+
+def _alike(doubt: Doubt, task: Task) -> bool:
+    created = task.timestamps.get(Status.QUEUE)
+    return (
+        (created is None or created >= oldest_wanted(doubt))
+        # A callback that is on record and is not ours belongs to somebody else's Run.
+        and not task.callback_url
+        and (not task.model or clean_slug(task.model) == clean_slug(doubt.model))
+        and bool(task.parameters)
+        and digest(task.parameters, doubt.names) == doubt.digest
+    )
+
+
+def contradicts(model: str, sent: Mapping[str, object], task: Task) -> bool:
+    """Tell whether *task* cannot be what came of a Run of *sent*: then the Run's answer was another's.
+
+    The service may rewrite what it records: files become addresses of its own, defaults appear, some replies
+    tell no parameters at all. So only a clear contradiction counts: another model; or texts and numbers under
+    names that we sent, and not one of them as we sent it.
+    """
+    if task.model and clean_slug(task.model) != clean_slug(model):
+        return True
+    common = [
+        (_plain(sent[name]), _plain(task.parameters[name])) for name in sent.keys() & task.parameters.keys()
+    ]
+    told = [pair for pair in common if not any("://" in str(side) for side in pair)]
+    return bool(told) and all(ours != theirs for ours, theirs in told)

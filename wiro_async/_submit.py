@@ -1,0 +1,329 @@
+"""Submitting: one Run, one task, whatever becomes of the answer.
+
+What is known not to have been taken is sent again; what was refused is raised; what is unknown is looked for.
+Code 96 waits its turn. All state is changed between awaits, in the one place that owns it: here.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import attrs
+
+from wiro_async._errors import ConcurrencyLimited, ReplyError, SubmissionUnknown, TaskNotFound, WiroError
+from wiro_async._gate import Gate
+from wiro_async._models import Task
+from wiro_async._operations import (
+    LIST,
+    Accepted,
+    Operation,
+    Priority,
+    list_payload,
+    read_accepted,
+    read_tasks,
+)
+from wiro_async._reconcile import LOOKS, Doubt, doubt_of, matches, oldest_wanted, unknown
+from wiro_async._retry import run_knowledge
+from wiro_async._transport import Transport
+from wiro_async._types import JSON, OnUnknown, Status
+
+__all__ = ["Held", "Run", "Submitter"]
+
+logger = logging.getLogger("wiro_async")
+
+PAGE = 100
+MAX_PAGES = 50
+"""Bounds of one look through Task/List: 5 000 tasks since the submit."""
+
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 20.0
+"""Seconds between two tries of a Run that meets code 96, when no end of a task of ours is noticed."""
+
+RESUBMITS = 2
+"""How often a Run that was proved absent is sent anew, if the caller wants that at all."""
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """One Run that a caller wants.
+
+    Attributes:
+        operation: The call.
+        model: The slug.
+        payload: The JSON body.
+        sent_at: When it was wanted, in unix seconds: no task of it can be older.
+    """
+
+    operation: Operation
+    model: str
+    payload: JSON = attrs.field(repr=False)
+    sent_at: float = 0.0
+
+
+class Held:
+    """The ids of tasks that this process knows to be somebody's; the newest 100 000."""
+
+    def __init__(self, kept: int = 100_000) -> None:
+        self._kept = kept
+        self._ids: dict[str, None] = {}
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._ids
+
+    def add(self, task_id: str) -> None:
+        """Remember a task."""
+        self._ids[task_id] = None
+        if len(self._ids) > self._kept:
+            del self._ids[next(iter(self._ids))]
+
+    def discard(self, task_id: str) -> None:
+        """Forget a task that turned out not to be ours."""
+        self._ids.pop(task_id, None)
+
+
+class _Flight:
+    """A Run on its way, until its outcome is known."""
+
+    __slots__ = ("landed",)
+
+    def __init__(self) -> None:
+        self.landed: anyio.Event = anyio.Event()
+
+
+Late = Callable[[Accepted | SubmissionUnknown], object]
+"""Gets what became of a Run whose caller was cancelled meanwhile."""
+
+
+class Submitter:
+    """Makes Runs for one client.
+
+    Args:
+        transport: Makes the calls.
+        chance: A source of random numbers between 0 and 1, for pauses.
+    """
+
+    def __init__(self, transport: Transport, chance: Callable[[], float] = random.random) -> None:
+        self._transport = transport
+        self._chance = chance
+        self._flights: dict[tuple[str, str], set[_Flight]] = {}
+        self._line: Gate = Gate(1)
+        self._slot_freed: anyio.Event | None = None
+        self.held: Held = Held()
+        self.unresolved: deque[SubmissionUnknown] = deque(maxlen=1000)
+
+    async def submit(self, run: Run, slot_timeout: float, on_unknown: OnUnknown, late: Late) -> Accepted:
+        """Make one Run, and return the task that came of it.
+
+        Args:
+            run: What to run.
+            slot_timeout: Seconds to wait for a free slot at code 96.
+            on_unknown: What to do when the Run's task was proved absent.
+            late: Gets the outcome when the caller was cancelled while the Run was under way.
+
+        Raises:
+            SubmissionUnknown: The task may exist, and was not found.
+            WiroError: The Run was refused, or never reached the service; no task exists.
+        """
+        deadline = anyio.current_time() + slot_timeout
+        resubmits = RESUBMITS if on_unknown == "resubmit" else 0
+        while True:
+            try:
+                return await self._when_there_is_room(run, deadline, slot_timeout, late)
+            except SubmissionUnknown as error:
+                unknown = error
+            outcome = await self._look_until_settled(unknown)
+            if isinstance(outcome, Accepted):
+                return outcome
+            if not outcome.absent or resubmits == 0:
+                raise outcome
+            resubmits -= 1
+            logger.warning("a Run of %s was proved absent; sending it anew, as asked", run.model)
+
+    # -- room --------------------------------------------------------------------------------------------
+
+    def task_ended(self) -> None:
+        """Tell that a task of ours has ended: there may be room for another."""
+        if self._slot_freed is not None:
+            self._slot_freed.set()
+            self._slot_freed = None
+
+    async def _when_there_is_room(self, run: Run, deadline: float, patience: float, late: Late) -> Accepted:
+        """Send; at code 96 stand in line, and send again when a task of ours ends, or after a while."""
+        try:
+            return await self._send(run, late)
+        except ConcurrencyLimited as error:
+            if patience <= 0:
+                raise
+            refusal = error
+        with anyio.CancelScope(deadline=deadline) as scope:
+            await self._line.enter(Priority.RUN)
+        if scope.cancelled_caught:
+            raise _no_room(refusal, patience)
+        try:
+            return await self._first_in_line(run, deadline, patience, late)
+        finally:
+            self._line.leave()
+
+    async def _first_in_line(self, run: Run, deadline: float, patience: float, late: Late) -> Accepted:
+        pause = FIRST_PAUSE
+        while True:
+            await self._wait_for_slot(
+                min(deadline, anyio.current_time() + pause * (0.75 + self._chance() / 2))
+            )
+            try:
+                return await self._send(run, late)
+            except ConcurrencyLimited as error:
+                if anyio.current_time() >= deadline:
+                    raise _no_room(error, patience) from None
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    async def _wait_for_slot(self, until: float) -> None:
+        if self._slot_freed is None:
+            self._slot_freed = anyio.Event()
+        with anyio.CancelScope(deadline=until):
+            await self._slot_freed.wait()
+
+    # -- sending -----------------------------------------------------------------------------------------
+
+    async def _send(self, run: Run, late: Late) -> Accepted:
+        """Make the exchange, and say what is known of the task afterwards.
+
+        Raises:
+            SubmissionUnknown: Nobody knows.
+            WiroError: There is none.
+        """
+        doubt = Doubt.of(run.model, run.payload, run.sent_at)
+
+        def judge(answer: JSON | WiroError) -> Accepted | WiroError:
+            return self._judge(doubt, answer)
+
+        def report(answer: JSON | WiroError) -> None:
+            outcome = judge(answer)
+            if isinstance(outcome, Accepted | SubmissionUnknown):
+                late(outcome)
+
+        with self._in_flight(doubt):
+            try:
+                answer: JSON | WiroError = await self._transport.call(run.operation, run.payload, report)
+            except WiroError as error:
+                answer = error
+            outcome = judge(answer)
+        if isinstance(outcome, WiroError):
+            raise outcome
+        return outcome
+
+    @contextmanager
+    def _in_flight(self, doubt: Doubt) -> Iterator[None]:
+        """Let those who look for an equal Run know that one is on its way."""
+        key, flight = (doubt.model, doubt.digest), _Flight()
+        flights = self._flights.setdefault(key, set())
+        flights.add(flight)
+        try:
+            yield
+        finally:
+            flights.discard(flight)
+            if not flights:
+                self._flights.pop(key, None)
+            flight.landed.set()
+
+    def _judge(self, doubt: Doubt, answer: JSON | WiroError) -> Accepted | WiroError:
+        """Turn a Run's answer into a task that is now held, a refusal, or a doubt."""
+        if isinstance(answer, WiroError):
+            return answer if run_knowledge(answer) != "unknown" else unknown(doubt, answer.message)
+        try:
+            accepted = read_accepted(answer)
+        except ReplyError as error:
+            return unknown(doubt, error.message)
+        if accepted.id in self.held:
+            return unknown(doubt, f"the reply names task {accepted.id}, which is another Run's")
+        self.held.add(accepted.id)
+        return accepted
+
+    # -- looking -----------------------------------------------------------------------------------------
+
+    async def _look_until_settled(self, error: SubmissionUnknown) -> Accepted | SubmissionUnknown:
+        try:
+            return await self.reconcile(doubt_of(error), error.cause, LOOKS)
+        except BaseException:
+            # A cancelled caller is told nothing any more, so the doubt is kept where it can be found.
+            self.unresolved.append(error)
+            logger.warning("the submit of a caller who was cancelled: %s", error)
+            raise
+
+    async def reconcile(
+        self, doubt: Doubt, cause: str, looks: tuple[float, ...]
+    ) -> Accepted | SubmissionUnknown:
+        """Look for the task of a Run in doubt.
+
+        Args:
+            doubt: What to look for.
+            cause: What was seen instead of an answer.
+            looks: When to look, in seconds from now.
+
+        Returns:
+            The task, now held; or the doubt that is left.
+        """
+        start = anyio.current_time()
+        absent = False
+        for moment in looks:
+            await anyio.sleep(max(start + moment - anyio.current_time(), 0.0))
+            try:
+                tasks = await self._tasks_since(oldest_wanted(doubt))
+            except WiroError as error:
+                logger.debug("looking for a Run of %s: %s", doubt.model, error)
+                absent = False
+                continue
+            await self._land_rivals(doubt)
+            for task in matches(doubt, tasks):
+                if task.id and task.id not in self.held:
+                    self.held.add(task.id)
+                    logger.info("a Run of %s whose answer was lost is task %s", doubt.model, task.id)
+                    return Accepted(task.id, task.token)
+            absent = True
+        return unknown(doubt, cause, absent=absent)
+
+    async def _tasks_since(self, oldest: float) -> list[Task]:
+        """Read Task/List, newest first, back to *oldest*.
+
+        Raises:
+            WiroError: It could not be read that far.
+        """
+        tasks: list[Task] = []
+        for page in range(MAX_PAGES):
+            found = await self._page(page)
+            tasks += found
+            created = [task.timestamps[Status.QUEUE] for task in found if Status.QUEUE in task.timestamps]
+            if len(found) < PAGE or (created and min(created) < oldest):
+                return tasks
+        raise ReplyError(
+            f"Task/List: more than {PAGE * MAX_PAGES} tasks since the submit", operation=LIST.name
+        )
+
+    async def _page(self, page: int) -> list[Task]:
+        try:
+            return read_tasks(await self._transport.call(LIST, list_payload(None, page * PAGE, PAGE)))
+        except TaskNotFound:
+            # The service has no empty list: it says that there is no task yet.
+            return []
+
+    async def _land_rivals(self, doubt: Doubt) -> None:
+        """Wait for equal Runs that were on their way when the list was read: their tasks may be in it."""
+        for flight in tuple(self._flights.get((doubt.model, doubt.digest), ())):
+            await flight.landed.wait()
+
+
+def _no_room(refusal: ConcurrencyLimited, patience: float) -> ConcurrencyLimited:
+    """Return the refusal with the name of the wait that ran out."""
+    return ConcurrencyLimited(
+        f"{refusal.message}; waited {patience:g} s for a slot to run in (slot_timeout), none came free",
+        limit=refusal.limit,
+        code=refusal.code,
+        http_status=refusal.http_status,
+        operation=refusal.operation,
+        detail=refusal.detail,
+    )
