@@ -350,3 +350,14 @@ async def test_urls_are_remembered_without_limit_on_models() -> None:
     for number in range(1002):
         await caller.call(run(f"owner/model {number}"), {})
     assert service.requests[-1].url.raw_path == b"/v1/Run/owner/model%201001"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_large_reply_is_decoded_off_the_event_loop() -> None:
+    """It comes to the same answer, or the same error."""
+    large = {"x": "y" * 100_000}
+    service = FakeService(Task_Detail=[ok(**large), no(1, "There is no task yet.") | large])
+    caller = transport(service)
+    assert await caller.call(DETAIL, {}) == ok(**large)
+    with pytest.raises(wiro_async.TaskNotFound):
+        await caller.call(DETAIL, {})

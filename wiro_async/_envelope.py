@@ -37,6 +37,14 @@ __all__ = ["MAX_DEPTH", "MAX_REPLY_BYTES", "Reply", "encode", "judge", "too_deep
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 """The largest reply that is read; the service's own clients use the same bound."""
 
+MAX_UNCOUNTED_BYTES = 64 * 1024
+MAX_CONTAINERS = 20_000
+MAX_VALUES = 200_000
+MAX_ESCAPES = 2_000_000
+MAX_DIGITS = 400
+
+_FOUR_BYTE_LEADS = bytes(range(0xF0, 0xF8))
+
 MAX_DEPTH = 64
 MAX_INTEGER_BITS = 1024
 MAX_RETRY_AFTER = 120.0
@@ -158,12 +166,15 @@ def judge(reply: Reply) -> JSON:
 
 def _decode(reply: Reply) -> JSON:
     body = reply.body
-    if len(body) > MAX_REPLY_BYTES:
-        raise _unreadable(reply, f"larger than {MAX_REPLY_BYTES} bytes")
-    problem: str
+    problem = _too_costly(body)
+    if problem:
+        raise _unreadable(reply, problem)
     try:
         value: object = json.loads(
-            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unambiguous
+            body.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+            object_pairs_hook=_unambiguous,
         )
     except UnicodeDecodeError:
         problem = "not UTF-8"
@@ -180,6 +191,42 @@ def _decode(reply: Reply) -> JSON:
         else:
             return Payload(value)
     raise _unreadable(reply, problem)
+
+
+def _too_costly(body: bytes) -> str:
+    """Say why decoding *body* would block the event loop or fill the memory ("" if it would not).
+
+    A reply of a few kilobytes, as almost all are, is not looked into. In a larger one, what costs is counted:
+    values, lists and objects above all, escapes, and characters that make Python store all of the text with
+    two or four bytes each.
+    """
+    if len(body) <= MAX_UNCOUNTED_BYTES:
+        return ""
+    if len(body) > MAX_REPLY_BYTES:
+        return f"larger than {MAX_REPLY_BYTES} bytes"
+    if body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
+        return f"of more than {MAX_CONTAINERS} lists and objects"
+    if body.count(b",") > MAX_VALUES:
+        return f"of more than {MAX_VALUES} values"
+    if body.count(b"\\") > MAX_ESCAPES:
+        return f"of more than {MAX_ESCAPES} escapes"
+    if len(body) * _width(body) > MAX_REPLY_BYTES:
+        return f"text of more than {MAX_REPLY_BYTES} bytes in memory"
+    return ""
+
+
+def _width(body: bytes) -> int:
+    """Return how many bytes Python takes for each character of this UTF-8 text (PEP 393)."""
+    if body.isascii():
+        return 1
+    return 4 if len(body.translate(None, _FOUR_BYTE_LEADS)) < len(body) else 2
+
+
+def _integer(digits: str) -> int:
+    """Read a whole number; thousands of digits take time that grows with their square."""
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> Never:
