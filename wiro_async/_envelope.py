@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from itertools import chain
@@ -202,17 +203,16 @@ def _too_costly(body: bytes) -> str:
     """
     if len(body) <= MAX_UNCOUNTED_BYTES:
         return ""
-    if len(body) > MAX_REPLY_BYTES:
-        return f"larger than {MAX_REPLY_BYTES} bytes"
-    if body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
-        return f"of more than {MAX_CONTAINERS} lists and objects"
-    if body.count(b",") > MAX_VALUES:
-        return f"of more than {MAX_VALUES} values"
-    if body.count(b"\\") > MAX_ESCAPES:
-        return f"of more than {MAX_ESCAPES} escapes"
-    if len(body) * _width(body) > MAX_REPLY_BYTES:
-        return f"text of more than {MAX_REPLY_BYTES} bytes in memory"
-    return ""
+    return next((f"larger than {most} {what}" for count, most, what in _costs(body) if count > most), "")
+
+
+def _costs(body: bytes) -> Iterator[tuple[int, int, str]]:
+    """Yield what there is, how much of it there may be, and its name: the cheapest count first."""
+    yield len(body), MAX_REPLY_BYTES, "bytes"
+    yield body.count(b"[") + body.count(b"{"), MAX_CONTAINERS, "lists and objects"
+    yield body.count(b","), MAX_VALUES, "values"
+    yield body.count(b"\\"), MAX_ESCAPES, "escapes"
+    yield len(body) * _width(body), MAX_REPLY_BYTES, "bytes in memory"
 
 
 def _width(body: bytes) -> int:
