@@ -12,7 +12,7 @@ CREATE = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q --upgrade 
 INSTALL = $(BIN)/python -m pip install -q
 endif
 
-.PHONY: help demo test test-all check bench docs clean
+.PHONY: help demo test test-all check bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ check: $(VENV)/.dev ## lint, types, architecture
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/typed .
 	cd $(VENV) && PYTHONPATH=typed bin/pyright --pythonpath bin/python --ignoreexternal --verifytypes wiro_async
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(VENV)/.dev ## what a call costs, against httpx's own client
+	$(BIN)/python benchmarks/calls.py
 
 clean: ## remove what the other targets made
 	rm -rf .venv .venv-3.12 .venv-3.13 .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage .coverage.*

@@ -9,20 +9,9 @@ signatures, gives tasks a life of realistic length, and renders real clips. It n
 
 from __future__ import annotations
 
-try:
-    import av as _av  # noqa: F401
-    import PIL as _pil  # noqa: F401
-    import python_multipart as _python_multipart  # noqa: F401
-    import starlette as _starlette  # noqa: F401
-    import uvicorn as _uvicorn  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"The sandbox needs {error.name!r}, which is not installed: pip install 'wiro-async[sandbox]'",
-        name=error.name,
-    ) from error
-
-from ._config import SandboxConfig
-from ._engine import Engine
-from ._server import Sandbox, serve
+from wiro_async.sandbox import _extra as _extra
+from wiro_async.sandbox._config import SandboxConfig
+from wiro_async.sandbox._engine import Engine
+from wiro_async.sandbox._server import Sandbox, serve
 
 __all__ = ["Engine", "Sandbox", "SandboxConfig", "serve"]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import SandboxConfig, serve
+from wiro_async.sandbox import SandboxConfig, serve
 
 __all__ = ["main"]
 

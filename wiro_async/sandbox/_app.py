@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import anyio
+from anyio.abc import TaskGroup
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
-from ._body import Disconnected, read_body
-from ._cdn import Cdn
-from ._control import control
-from ._refusal import Refusal
-from ._service import Reply, Service
+from wiro_async.sandbox._body import Disconnected, read_body
+from wiro_async.sandbox._cdn import Cdn
+from wiro_async.sandbox._control import control
+from wiro_async.sandbox._refusal import Refusal
+from wiro_async.sandbox._service import LIST_LAG, Reply, Service
+from wiro_async.sandbox._studio import Studio
 
 __all__ = ["build_app"]
 
-_Handler = Callable[[Scope, Receive], Awaitable[Reply]]
-_RETURNED_WITH_LIST = frozenset({"tasklist", "list"})
+_Handler: TypeAlias = Callable[[Service, Scope, Receive], Awaitable[Reply]]
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def build_app(service: Service) -> Starlette:
@@ -34,34 +38,50 @@ def build_app(service: Service) -> Starlette:
     Returns:
         The application. Its lifespan runs the studio: without it, clips are not rendered.
     """
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as group:
-            group.start_soon(service.studio.work)
-            yield
-            group.cancel_scope.cancel()
-
     cdn = Cdn(service.store.get, lambda leaked: service.engine.count("cdn", leaked=leaked))
     routes = [
-        Mount("/v1", app=_Api(service)),
+        WebSocketRoute("/{path:path}", endpoint=_decline),
+        Mount("/v1", app=_Endpoint(service, _api)),
         Mount("/cdn", app=cdn),
-        Mount("/sandbox", app=_Switches(service)),
-        Mount("/", app=_Nowhere(service)),
+        Mount("/sandbox", app=_Endpoint(service, _switches)),
+        Mount("/", app=_Endpoint(service, _elsewhere)),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(routes=routes, lifespan=lambda _: _Lifespan(service.studio))
+
+
+async def _decline(websocket: WebSocket) -> None:
+    await websocket.close()
+
+
+class _Lifespan:
+    """Runs the studio while the application lives."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio: Studio = studio
+        self._group: TaskGroup = anyio.create_task_group()
+
+    async def __aenter__(self) -> None:
+        await self._group.__aenter__()
+        self._group.start_soon(self._studio.work)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._group.cancel_scope.cancel()
+        return await self._group.__aexit__(kind, error, trace)
 
 
 class _Endpoint:
-    """Sends what ``handle`` returns, or the refusal it raises, in the service's envelope."""
+    """Sends what a handler returns, or the refusal it raises, in the service's envelope."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, handle: _Handler) -> None:
         self._service: Service = service
+        self._handle: _Handler = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = 200
         try:
-            reply = {"errors": [], **await self.handle(scope, receive), "result": True}
+            reply = {"errors": [], **await self._handle(self._service, scope, receive), "result": True}
         except Disconnected:
             return
         except Refusal as refusal:
@@ -70,42 +90,31 @@ class _Endpoint:
             reply = {"result": False, "errors": [{"code": refusal.code, "message": refusal.message}]}
         await _send_json(send, status, reply)
 
-    async def handle(self, scope: Scope, receive: Receive) -> Reply:
-        """Answer a request."""
-        raise NotImplementedError
 
-
-class _Api(_Endpoint):
-    """Everything below ``/v1``."""
-
-    async def handle(self, scope: Scope, receive: Receive) -> Reply:
-        service = self._service
-        found = service.operation(_segments(scope)) if scope["method"] == "POST" else None
-        headers = dict(scope["headers"])
-        # The body is received even if the request is refused: the client is still sending it.
-        fields = await read_body(headers, receive, timeout=service.config.receive_timeout)
-        if found is None:
-            service.engine.count("unknown")
-            raise _nowhere()
-        name, operation = found
-        service.engine.count(name)
-        return operation(service.gate.check(headers), fields)
-
-
-class _Switches(_Endpoint):
-    """Everything below ``/sandbox``."""
-
-    async def handle(self, scope: Scope, receive: Receive) -> Reply:
-        service = self._service
-        fields = await read_body(dict(scope["headers"]), receive, timeout=service.config.receive_timeout)
-        return control(service, scope["method"], _segments(scope), fields)
-
-
-class _Nowhere(_Endpoint):
-    """All other paths."""
-
-    async def handle(self, scope: Scope, receive: Receive) -> Reply:
+async def _api(service: Service, scope: Scope, receive: Receive) -> Reply:
+    found = service.operation(_segments(scope)) if scope["method"] == "POST" else None
+    headers = dict(scope["headers"])
+    # The body is received even if the request is refused: the client is still sending it.
+    fields = await read_body(headers, receive, timeout=service.config.receive_timeout)
+    if found is None:
+        service.engine.count("unknown")
         raise _nowhere()
+    name, operation = found
+    service.engine.count(name)
+    project = service.gate.check(headers)
+    service.list_lag = float(headers.get(LIST_LAG.encode(), 0))
+    with service.engine.lock:  # the sandbox's owner may steer tasks from another thread
+        return operation(project, fields)
+
+
+async def _switches(service: Service, scope: Scope, receive: Receive) -> Reply:
+    fields = await read_body(dict(scope["headers"]), receive, timeout=service.config.receive_timeout)
+    return control(service, scope["method"], _segments(scope), fields)
+
+
+async def _elsewhere(service: Service, scope: Scope, receive: Receive) -> Reply:
+    del service, scope, receive
+    raise _nowhere()
 
 
 def _nowhere() -> Refusal:
@@ -118,7 +127,7 @@ def _segments(scope: Scope) -> list[str]:
 
 
 async def _send_json(send: Send, status: int, reply: dict[str, Any]) -> None:
-    body = json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    body = _ENCODER.encode(reply).encode("utf-8", "replace")
     headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from ._refusal import Refusal
+from wiro_async.sandbox._refusal import Refusal
 
 __all__ = ["Gate", "Project"]
 
@@ -46,6 +46,16 @@ class Gate:
         }
         self._strict_nonce: bool = strict_nonce
         self._nonces: set[tuple[str, str]] = set()
+
+    def project(self, api_key: str) -> Project | None:
+        """The project with this key."""
+        return self._projects.get(api_key.encode())
+
+    def rotate(self, old_key: str, api_key: str, api_secret: str | None) -> None:
+        """Give a project new credentials. The old key is unknown from now on, as an unknown one stays."""
+        project = self._projects.pop(old_key.encode(), None)
+        if project is not None:
+            self._projects[api_key.encode()] = Project(project.id, api_key, api_secret)
 
     def check(self, headers: Mapping[bytes, bytes]) -> Project:
         """Find the project of a request and verify its signature.

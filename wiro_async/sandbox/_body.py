@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive
 
-from ._refusal import Refusal, bad_request
+from wiro_async.sandbox._refusal import Refusal, bad_request
 
 __all__ = ["Disconnected", "Fields", "Upload", "read_body"]
 
@@ -92,9 +92,10 @@ async def _chunks(receive: Receive, limit: int) -> AsyncIterator[bytes]:
 
 async def _read_multipart(content_type: str, chunks: AsyncIterator[bytes]) -> Fields:
     parser = MultiPartParser(Headers({"content-type": content_type}), chunks)  # type: ignore[arg-type]
+    parser.spool_max_size = _MAX_UPLOAD  # all in memory, where it is needed
     try:
         form = await parser.parse()
-    except (MultiPartException, FormParserError, KeyError):
+    except (MultiPartException, FormParserError, LookupError, ValueError):
         raise bad_request() from None
     try:
         return _collect([(name, await _item(value)) for name, value in form.multi_items()])
@@ -126,16 +127,21 @@ def _decode_json(body: bytes, *, lenient: bool) -> Fields:
     try:
         text = body.decode("utf-8")
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_constant=_refuse_constant)
         except ValueError:
             if not lenient:
                 raise
-            value = json.loads(_LOOSE_JSON.sub(_repair, text))
+            value = json.loads(_LOOSE_JSON.sub(_repair, text), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise bad_request() from None
     if not isinstance(value, dict):
         raise bad_request()
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity are Python's, not JSON's."""
+    raise ValueError(name)
 
 
 def _repair(match: re.Match[str]) -> str:

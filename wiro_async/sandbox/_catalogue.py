@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from ._refusal import not_found
+from wiro_async.sandbox._refusal import not_found
 
 __all__ = ["Catalogue", "Input", "Model"]
 
@@ -40,7 +41,7 @@ class Input:
     label: str = ""
     required: bool = False
     default: Any = None
-    options: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    options: tuple[str, ...] = ()
     min: float | None = None
     max: float | None = None
     step: float | None = None
@@ -61,6 +62,7 @@ class Model:
     """A model of the catalogue.
 
     Attributes:
+        id: A number, stable as long as the data file is.
         slug: ``owner/name`` as the catalogue spells it, with its case, dots and spaces.
         title: What people read.
         category: Such as ``image-to-video``.
@@ -69,6 +71,7 @@ class Model:
         inputs: The parameters, in the catalogue's order.
     """
 
+    id: str = ""
     slug: str
     title: str
     category: str
@@ -76,7 +79,7 @@ class Model:
     seconds: float | None = None
     inputs: tuple[Input, ...]
 
-    @property
+    @cached_property
     def clean_slug(self) -> str:
         """The slug in lower case, with dashes for all that is neither letter nor digit."""
         return "/".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in self.slug.split("/"))
@@ -86,9 +89,9 @@ class Model:
         """Whether its outputs are videos."""
         return self.category.endswith("-to-video")
 
-    @property
+    @cached_property
     def is_hailuo_01(self) -> bool:
-        """Whether it is of the Hailuo 01 family: image input under three names, and never without an image."""
+        """Whether it is of the Hailuo 01 family: its image goes by three names, and is always needed."""
         return re.fullmatch(r"minimax/image-to-video-(hailuo-)?01(-[a-z]+)?", self.clean_slug) is not None
 
     @property
@@ -125,7 +128,8 @@ class Catalogue:
     @classmethod
     def load(cls) -> Catalogue:
         """Read the data file that comes with the package."""
-        return cls(_model(facts) for facts in json.loads(_DATA.read_text(encoding="utf-8")))
+        facts = json.loads(_DATA.read_text(encoding="utf-8"))
+        return cls(_model(str(number), each) for number, each in enumerate(facts, 500))
 
     def find(self, owner: str, name: str) -> Model:
         """Find a model by its raw or its clean slug.
@@ -150,6 +154,8 @@ class Catalogue:
         ]
 
 
-def _model(facts: dict[str, Any]) -> Model:
-    inputs = tuple(Input(**item) for item in facts.pop("inputs"))
-    return Model(inputs=inputs, **facts)
+def _model(number: str, facts: dict[str, Any]) -> Model:
+    inputs = tuple(
+        Input(**{**item, "options": tuple(item.get("options", ()))}) for item in facts.pop("inputs")
+    )
+    return Model(id=number, inputs=inputs, **facts)

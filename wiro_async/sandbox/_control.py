@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast, get_args
 
-from ._body import Fields
-from ._engine import Action
-from ._refusal import Refusal, bad_request
-from ._service import Reply, Service
+from wiro_async.sandbox._body import Fields
+from wiro_async.sandbox._engine import Action
+from wiro_async.sandbox._refusal import Refusal, bad_request
+from wiro_async.sandbox._service import Reply, Service
 
 __all__ = ["control"]
 

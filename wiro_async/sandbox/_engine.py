@@ -21,10 +21,10 @@ from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 import attrs
 
-from .._types import Status
-from ._catalogue import Model
-from ._directives import Directives
-from ._refusal import Refusal, not_found
+from wiro_async._types import Status
+from wiro_async.sandbox._catalogue import Model
+from wiro_async.sandbox._directives import Directives
+from wiro_async.sandbox._refusal import Refusal, not_found
 
 __all__ = ["Action", "Engine", "Order", "Output", "Product", "Stage", "Task"]
 
@@ -89,7 +89,7 @@ class Order:
     parameters: Mapping[str, Any]
     price: Decimal
     run_median: float = 60.0
-    directives: Directives = Directives()
+    directives: Directives = attrs.field(factory=Directives)
     callback_url: str = ""
     products: Sequence[Product] | None = None
     failure: str | None = None
@@ -99,9 +99,9 @@ class Order:
 class Task:
     """One task. Changed by the engine only.
 
-    ``stages`` is its timeline, the future included; ``plan`` what will follow once its work is done. The work is
-    ``taken`` while somebody makes its files, and ``held`` while nobody may. Then ``products`` or ``failure`` is
-    known, and the plan moves to the timeline.
+    ``stages`` is its timeline, the future included; ``plan`` what will follow once its work is done. The work
+    is ``taken`` while somebody makes its files, and ``held`` while nobody may. Then ``products`` or
+    ``failure`` is known, and the plan moves to the timeline.
     """
 
     id: str
@@ -142,7 +142,7 @@ def _locked(
 
     @functools.wraps(method)
     def call(self: Engine, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with self._lock:
+        with self.lock:
             return method(self, *args, **kwargs)
 
     return call
@@ -163,6 +163,7 @@ class Engine:
 
     Attributes:
         balance: USD left.
+        lock: Held during every call; hold it to do several at once.
         listeners: Called with a task id whenever that task's timeline changes. A listener must be quick and
             must not call back into the engine: it is called under the engine's lock.
     """
@@ -181,7 +182,7 @@ class Engine:
     ) -> None:
         self.balance: Decimal = Decimal(str(balance))
         self.listeners: list[Callable[[str], None]] = []
-        self._lock: threading.RLock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._speed: float = speed
         self._seed: int = seed
         self._concurrency_limit: int | None = concurrency_limit
@@ -257,7 +258,8 @@ class Engine:
         if limit is not None and self._active >= limit:
             raise Refusal(
                 96,
-                f"You have reached your concurrent task limit. With your current balance of ${self.balance:.2f}, "
+                "You have reached your concurrent task limit. "
+                f"With your current balance of ${self.balance:.2f}, "
                 f"you can run up to {limit} tasks at the same time. Add funds to increase your limit.",
             )
 
@@ -296,7 +298,7 @@ class Engine:
         """Move the plan to the timeline: from here on the task ends by itself."""
         plan, task.plan = task.plan, []
         if task.failure is not None:
-            plan = [stage for stage in plan if stage.status not in {Status.OUTPUT, Status.OUTPUT_FULL}]
+            plan = _without_outputs(plan)
         task.stages += plan
         task.pexit = "0" if task.failure is None else "1"
         task.debugoutput = "Model is running.\n" + (task.failure or "Done.")
@@ -375,6 +377,8 @@ class Engine:
         if not task.open:
             return False
         if task.plan and not task.held:
+            if hurry:
+                task.plan = _without_outputs(task.plan)
             late = max(now, task.stages[-1].at) - task.plan[0].at
             if late > 0 or hurry:
                 task.plan = [Stage(at + late, status) for at, status in task.plan]
@@ -471,9 +475,10 @@ class Engine:
 
         Args:
             task_id: The task.
-            action: ``fail``: it ends now with pexit "1". ``error``: it is stored as task_error. ``release``: it
-                goes on. ``finish``: it ends as soon as its files
-                exist. ``hang``: it starts and stays. ``cancel``: the service cancels it.
+            action: ``fail``: it ends now with pexit "1". ``error``: it is stored as task_error.
+                ``release``: it leaves the queue, task_error, or what holds it, and goes on. ``finish``: it
+                ends as soon as its files exist. ``hang``: it starts and stays.
+                ``cancel``: the service cancels it.
             now: The time.
             reason: The text for ``fail`` and ``error``.
 
@@ -566,9 +571,9 @@ class Engine:
         """The account's books, ready for JSON.
 
         Returns:
-            ``runs`` accepted, ``active`` and ``paid`` ones, USD ``charged`` and the ``balance`` left, refusals by
-            code, requests by operation, ``credentials_leaked``: requests to the CDN that carried a key; and a
-            line per task.
+            ``runs`` accepted, ``active`` and ``paid`` ones, USD ``charged`` and the ``balance`` left,
+            refusals by code, requests by operation, ``credentials_leaked`` (requests to the CDN that carried
+            a key), and an entry per task.
         """
         self._settle(now)
         return {
@@ -624,6 +629,10 @@ def _cut(task: Task, now: float) -> None:
     task.pexit, task.outputs, task.debugoutput = "", (), ""
 
 
+def _without_outputs(plan: list[Stage]) -> list[Stage]:
+    return [stage for stage in plan if stage.status not in {Status.OUTPUT, Status.OUTPUT_FULL}]
+
+
 def _free(task: Task) -> None:
     """Lift the directives that hold a task."""
     directives = attrs.evolve(task.order.directives, queue=False, error=None, hang=False)
@@ -654,6 +663,8 @@ def _summary(task: Task, now: float) -> dict[str, Any]:
         "created": task.created,
         "details": task.details,
         "prompt": str(task.order.parameters.get("prompt", "")),
+        "inputs": dict(task.order.parameters),
+        "callbackurl": task.order.callback_url,
     }
 
 

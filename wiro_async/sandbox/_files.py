@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import string
 
-from ._engine import Output, Product
-from ._refusal import not_found
+from wiro_async.sandbox._engine import Output, Product
+from wiro_async.sandbox._refusal import not_found
 
 __all__ = ["Folders"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 
@@ -21,6 +22,7 @@ def _box(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", 8 + len(body)) + kind + body
 
 
+@functools.cache
 def plain_png(width: int = 1280, height: int = 720, rgb: tuple[int, int, int] = (38, 70, 110)) -> bytes:
     """A PNG of one colour: the first frame of a video that was asked for without an image."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

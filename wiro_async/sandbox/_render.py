@@ -17,7 +17,7 @@ from av.codec.codec import UnknownCodecError
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageFilter, ImageOps
 
-from ._camera import Camera, Window
+from wiro_async.sandbox._camera import Camera, Window
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream

@@ -6,9 +6,9 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from .._types import Status
-from ._catalogue import Input, Model
-from ._engine import Output, Task
+from wiro_async._types import Status
+from wiro_async.sandbox._catalogue import Input, Model
+from wiro_async.sandbox._engine import Output, Task
 
 __all__ = ["file_json", "task_json", "tool_json"]
 
@@ -85,7 +85,7 @@ def _long_form(task: Task) -> dict[str, Any]:
         "totalcost": f"{task.cost:.12f}" if task.cost else "0",
         "guestid": None,
         "projectid": task.order.project_id,
-        "modelid": str(model_id(model)),
+        "modelid": model.id,
         "description": "",
         "basemodelid": "0",
         "runtype": "model",
@@ -99,11 +99,6 @@ def _long_form(task: Task) -> dict[str, Any]:
         "modelslugproject": name,
         "outputfolderid": task.outputs[0].parentid if task.outputs else "",
     }
-
-
-def model_id(model: Model) -> int:
-    """A number for a model that stays the same while its slug does."""
-    return 100 + sum(position * ord(letter) for position, letter in enumerate(model.slug, 1)) % 9000
 
 
 def _categories(model: Model) -> list[str]:
@@ -137,7 +132,7 @@ def tool_json(model: Model, *, price: Decimal, detail: bool = False) -> dict[str
     owner, _, name = model.slug.partition("/")
     clean_owner, _, clean_name = model.clean_slug.partition("/")
     reply: dict[str, Any] = {
-        "id": str(model_id(model)),
+        "id": model.id,
         "title": model.title,
         "slugowner": owner,
         "slugproject": name,

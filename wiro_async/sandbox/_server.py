@@ -1,4 +1,4 @@
-"""The sandbox as a server: a thread with a loop of its own, so that callers of any async library can use it."""
+"""The sandbox as a server: a thread with a loop of its own, so that callers on any loop can use it."""
 
 from __future__ import annotations
 
@@ -16,31 +16,41 @@ import anyio
 import anyio.to_thread
 import attrs
 import uvicorn
+from starlette.types import ASGIApp
 
-from ._app import build_app
-from ._catalogue import Catalogue
-from ._config import SandboxConfig, SandboxOptions
-from ._engine import Engine
-from ._service import Service
+from wiro_async.sandbox._app import build_app
+from wiro_async.sandbox._catalogue import Catalogue
+from wiro_async.sandbox._config import SandboxConfig, SandboxOptions
+from wiro_async.sandbox._engine import Engine
+from wiro_async.sandbox._proxy import Proxy
+from wiro_async.sandbox._service import Service
+from wiro_async.sandbox.faults import FaultPlan
 
 __all__ = ["Sandbox", "serve"]
 
 _START_TIMEOUT = 10.0
-_GRACE = 1  # seconds that open requests have to end when the server stops
+_GRACE = 0.2  # seconds that open requests have to end when the server stops
 _KEEP_ALIVE = 75  # seconds an idle connection is kept: longer than clients pause between two polls
 _MAX_CONNECTIONS = 10_000
+_TICK = 1.0
 
 
 class Sandbox:
     """A local service that imitates the Wiro API.
 
-    Use it as a context manager, ``async with`` (on asyncio or trio) or ``with``. It is reachable as soon as the
-    block is entered, and gone when it is left. A sandbox serves once.
+    Use it as a context manager, ``async with`` (on asyncio or trio) or ``with``. It is reachable as soon as
+    the block is entered, and gone when it is left. A sandbox serves once.
 
     Args:
         config: The options; None takes the defaults.
         clock: Gives the time in unix seconds, from any thread. None takes the machine's.
+        wrap: Puts something around the ASGI application. None leaves it as it is.
+        faults: What goes wrong on the wire, see :mod:`wiro_async.sandbox.faults`. It may be changed while the
+            sandbox runs. None leaves out the proxy that makes faults.
         **options: Fields of :class:`SandboxConfig` that override ``config``.
+
+    Attributes:
+        faults: The fault plan that was given.
 
     Raises:
         ValueError: For an option that makes no sense.
@@ -51,10 +61,14 @@ class Sandbox:
         config: SandboxConfig | None = None,
         *,
         clock: Callable[[], float] | None = None,
+        wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+        faults: FaultPlan | None = None,
         **options: Unpack[SandboxOptions],
     ) -> None:
         self.config: SandboxConfig = attrs.evolve(config or SandboxConfig(), **options)
+        self.faults: FaultPlan | None = faults
         self._clock: Callable[[], float] = clock or steady_clock()
+        self._wrap: Callable[[ASGIApp], ASGIApp] = wrap or (lambda app: app)
         self._service: Service | None = None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -124,7 +138,11 @@ class Sandbox:
         listener = _bind(self.config.host, self.config.port)
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         service.origin = f"http://{host}:{listener.getsockname()[1]}"
-        self._server = _Server(service)
+        proxy = None
+        if self.faults is not None:
+            public, listener = listener, _bind(self.config.host, 0)
+            proxy = Proxy(self.faults, service, public, listener.getsockname()[:2])
+        self._server = _Server(self._wrap(build_app(service)), proxy)
         self._thread = threading.Thread(
             target=self._server.serve_in_thread, args=(listener,), name="wiro-sandbox", daemon=True
         )
@@ -133,20 +151,20 @@ class Sandbox:
         self._service = service
 
     def _stop(self) -> None:
-        assert self._server is not None  # noqa: S101 - for the type checker: _start has succeeded
-        assert self._thread is not None  # noqa: S101
+        assert self._server is not None  # for the type checker: _start has succeeded
+        assert self._thread is not None
         self._server.stop()
         self._thread.join()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, on a loop in a thread."""
+    """uvicorn, on a loop in a thread; behind a proxy if there are to be faults."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, app: ASGIApp, proxy: Proxy | None) -> None:
         super().__init__(
             uvicorn.Config(
-                build_app(service),
-                http="auto",
+                app,
+                http="auto",  # httptools where it is installed: it serves half as many requests again
                 ws="websockets-sansio",
                 lifespan="on",
                 log_config=None,
@@ -155,9 +173,11 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 limit_concurrency=_MAX_CONNECTIONS,
                 timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=_GRACE,
+                timeout_graceful_shutdown=None,  # none is needed: see shutdown
+                proxy_headers=False,
             )
         )
+        self._proxy: Proxy | None = proxy
         self._ready: threading.Event = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event = asyncio.Event()
@@ -169,10 +189,12 @@ class _Server(uvicorn.Server):
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
                 runner.run(self.serve(sockets=[listener]))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+        except BaseException as error:  # handed to the thread that waits
             self._failure = error
         finally:
             listener.close()
+            if self._proxy is not None:
+                self._proxy.listener.close()
             self._ready.set()
 
     def wait_ready(self) -> None:
@@ -182,14 +204,27 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         """End the server, from any thread."""
-        assert self._loop is not None  # noqa: S101 - for the type checker: the server was ready
+        assert self._loop is not None  # for the type checker: the server was ready
         self.should_exit = True
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
         await super().startup(sockets)
+        if self._proxy is not None:
+            await self._proxy.start()
         self._ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, let requests end, and cut off those that a stalled client keeps open."""
+        if self._proxy is not None:
+            await self._proxy.stop()
+        asyncio.get_running_loop().call_later(_GRACE, self._abort_connections)
+        await super().shutdown(sockets)
+
+    def _abort_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     async def main_loop(self) -> None:
         """Wait for the end. uvicorn looks ten times a second; here the end wakes it."""
@@ -197,7 +232,7 @@ class _Server(uvicorn.Server):
         while not await self.on_tick(tick):
             tick += 10  # the Date header is renewed at every tenth tick
             try:
-                await asyncio.wait_for(self._stopping.wait(), 1.0)
+                await asyncio.wait_for(self._stopping.wait(), _TICK)
             except TimeoutError:
                 continue
 

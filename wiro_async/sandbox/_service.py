@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from ._auth import Gate, Project
-from ._body import Fields, Upload
-from ._catalogue import Catalogue, Model
-from ._cdn import Store
-from ._config import SandboxConfig
-from ._directives import read_directives
-from ._engine import Engine, Order, Task
-from ._files import Folders
-from ._refusal import Refusal, bad_request, not_found
-from ._replies import file_json, task_json, tool_json
-from ._studio import Studio, complaint
-from ._validation import check_inputs, image_source
+from wiro_async.sandbox._auth import Gate, Project
+from wiro_async.sandbox._body import Fields, Upload
+from wiro_async.sandbox._catalogue import Catalogue, Model
+from wiro_async.sandbox._cdn import Store
+from wiro_async.sandbox._config import SandboxConfig
+from wiro_async.sandbox._directives import read_directives
+from wiro_async.sandbox._engine import Engine, Order, Task
+from wiro_async.sandbox._files import Folders
+from wiro_async.sandbox._refusal import Refusal, bad_request, not_found
+from wiro_async.sandbox._replies import file_json, task_json, tool_json
+from wiro_async.sandbox._studio import Studio, complaint
+from wiro_async.sandbox._validation import check_inputs, image_source
 
-__all__ = ["Operation", "Reply", "Service"]
+__all__ = ["LIST_LAG", "Operation", "Reply", "Service"]
 
 Reply: TypeAlias = dict[str, Any]
 Operation: TypeAlias = Callable[[Project, Fields], Reply]
+
+LIST_LAG = "x-sandbox-list-lag"
+"""The header by which the fault layer hides tasks younger than so many seconds from Task/List."""
 
 # Sent with a Run, but no input of any model.
 _NOT_INPUTS = frozenset({"callbackUrl", "projectid"})
@@ -39,6 +42,7 @@ class Service:
         engine: The tasks and the account.
         store: The CDN's files.
         studio: What makes them.
+        list_lag: Tasks younger than this many seconds are hidden from the current request's Task/List.
         origin: Where the service is reached, such as ``http://127.0.0.1:8000``; set once that is known.
     """
 
@@ -62,6 +66,7 @@ class Service:
             {config.api_key: config.api_secret, **config.projects}, strict_nonce=config.strict_nonce
         )
         self.folders: Folders = Folders(config.seed)
+        self.list_lag: float = 0.0
         self.origin: str = "http://sandbox.invalid"
         self._operations: dict[str, Operation] = {
             "Task/Detail": self._detail,
@@ -105,7 +110,7 @@ class Service:
             model=model,
             parameters=parameters,
             price=model.price(self.config.price),
-            run_median=self.config.run_median or model.typical_seconds,
+            run_median=model.typical_seconds if self.config.run_median is None else self.config.run_median,
             directives=directives,
             callback_url=str(fields.get("callbackUrl") or ""),
             products=[self.studio.stand_in(model)] if instant else None,
@@ -150,6 +155,7 @@ class Service:
             task
             for task in self.engine.tasks(now, project_id=project.id)
             if wanted in f"{task.order.model.slug} {task.order.model.title}".lower()
+            and task.created <= now - self.list_lag
         ]
         if not tasks:
             raise not_found("There is no task yet.")

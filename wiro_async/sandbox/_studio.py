@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -12,15 +13,17 @@ import anyio.to_thread
 import httpx
 from anyio.abc import TaskGroup
 
-from ._catalogue import Model
-from ._cdn import Store, file_path
-from ._config import is_loopback
-from ._engine import Engine, Product, Task
-from ._media import canned_clip, plain_png
-from ._render import ImageRejected, render_clip
-from ._validation import image_source
+from wiro_async.sandbox._catalogue import Model
+from wiro_async.sandbox._cdn import Store, file_path
+from wiro_async.sandbox._config import is_loopback
+from wiro_async.sandbox._engine import Engine, Product, Task
+from wiro_async.sandbox._media import canned_clip, plain_png
+from wiro_async.sandbox._render import ImageRejected, render_clip
+from wiro_async.sandbox._validation import image_source
 
 __all__ = ["Studio", "complaint"]
+
+_log = logging.getLogger("wiro_async.sandbox")
 
 _MAX_IMAGE = 100 * 1024 * 1024
 _FETCH_TIMEOUT = 10.0
@@ -111,6 +114,10 @@ class Studio:
             data = await self._clip(image, task, limiter)
         except ImageRejected as error:
             self._engine.rejected(task.id, self._clock(), str(error))
+        except Exception as error:
+            # A bug in the renderer costs one task, not the sandbox.
+            _log.exception("Rendering task %s failed.", task.id)
+            self._engine.rejected(task.id, self._clock(), f"Rendering failed: {type(error).__name__}")
         else:
             self._engine.prepared(task.id, self._clock(), [self.keep("0.mp4", "video/mp4", data)])
 
@@ -134,7 +141,8 @@ class Studio:
         parameters = task.order.parameters
         prompt = task.order.directives.prompt
         seed = _integer(parameters.get("seed"), self._seed)
-        key = (hashlib.sha256(image).digest(), prompt, seed)
+        digest = await anyio.to_thread.run_sync(lambda: hashlib.sha256(image).digest())
+        key = (digest, prompt, seed)
         async with self._locks.setdefault(key, anyio.Lock()):
             clip = self._clips.get(key)
             if clip is None:
@@ -159,10 +167,11 @@ async def _download(url: str) -> bytes:
         if response.status_code != 200:
             raise _unreachable(url, f"HTTP status {response.status_code}")
         body = bytearray()
+        # Read to its end, or to the deadline: leaving httpx's iterators half-way is an error under trio.
         async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > _MAX_IMAGE:
-                raise _unreachable(url, "larger than 100 MB")
+            body += chunk[: _MAX_IMAGE + 1 - len(body)]
+        if len(body) > _MAX_IMAGE:
+            raise _unreachable(url, "larger than 100 MB")
         return bytes(body)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._body import Fields
-from ._catalogue import Input, Model
-from ._refusal import Refusal, bad_request
+from wiro_async.sandbox._body import Fields
+from wiro_async.sandbox._catalogue import Input, Model
+from wiro_async.sandbox._refusal import Refusal, bad_request
 
 __all__ = ["check_inputs", "image_source"]
 
@@ -42,7 +43,7 @@ def names_of(model: Model, item: Input) -> tuple[str, ...]:
         return _HAILUO_NAMES
     if item.is_image or item.is_file:
         base = item.id.removesuffix("Url")
-        return (item.id, base, f"{base}Url")
+        return tuple(dict.fromkeys((item.id, base, f"{base}Url")))
     return (item.id,)
 
 
@@ -92,7 +93,7 @@ def _check_number(item: Input, value: Any) -> None:
         )
     except (ValueError, OverflowError):
         number = None
-    if number is None or number != number or number in {float("inf"), float("-inf")}:
+    if number is None or not math.isfinite(number):
         raise bad_request(f"Request parameter [{item.id}] must be integer or float")
     low = float("-inf") if item.min is None else item.min
     high = float("inf") if item.max is None else item.max

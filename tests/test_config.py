@@ -1,0 +1,432 @@
+"""Settings: filled in from the environment, checked once, and never quoted when they are secret."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wiro_async._config import (
+    DEFAULT_BASE_URL,
+    DEFAULT_DOWNLOAD_HOSTS,
+    DEFAULT_SOCKET_URL,
+    Config,
+    Limits,
+    Polling,
+    check_key,
+    check_url,
+    configure,
+    is_loopback,
+    origin_of,
+)
+from wiro_async._errors import ConfigurationError
+from wiro_async._types import Secret
+
+
+def config(environ: dict[str, str] | None = None, **options: Any) -> Config:
+    """Configure with what is given, and nothing else."""
+    given_options: dict[str, Any] = {
+        "api_key": None, "api_secret": None, "base_url": None, "socket_url": None,
+        "download_hosts": frozenset(), "polling": None, "limits": None, **options,
+    }  # fmt: skip
+    return configure(
+        given_options.pop("api_key"), given_options.pop("api_secret"), environ=environ or {}, **given_options
+    )
+
+
+# -- credentials -----------------------------------------------------------------------------------------
+
+CANARY = "canary"
+
+BAD_KEYS: dict[str, object] = {
+    "newline at the end": "canary\n",
+    "newline at the start": "\ncanary",
+    "carriage return and newline": "canary\r\n",
+    "a header behind it": "canary\r\nx-evil: 1",
+    "newline within": "cana\nry-canary",
+    "carriage return within": "cana\rry-canary",
+    "NUL": "canary\0",
+    "tab at the end": "canary\t",
+    "tab within": "canary\tcanary",
+    "vertical tab": "canary\v",
+    "form feed": "canary\f",
+    "escape": "canary\x1b[31m",
+    "backspace": "canary\b",
+    "delete": "canary\x7f",
+    "leading space": " canary",
+    "trailing space": "canary ",
+    "non-breaking space": "canary\xa0",
+    "umlaut": "cänary-canary",
+    "Cyrillic letter": "canаry-canary",
+    "full-width letters": "ｃanary-canary",
+    "emoji": "canary🐤",
+    "typographic quotes": "“canary”",
+    "byte order mark": "\ufeffcanary",
+    "zero-width space": "canary\u200b",
+    "half a surrogate pair": "canary\ud800",
+    "next line": "canary\x85",
+    "line separator": "canary\u2028",
+    "bytes": b"canary",
+    "a list": ["canary"],
+    "a Secret": Secret("canary"),
+    "a number": 17,
+}
+
+
+@pytest.mark.parametrize("name", ["api_key", "api_secret"])
+@pytest.mark.parametrize("case", BAD_KEYS)
+def test_a_key_that_cannot_be_sent_is_refused_unseen(case: str, name: str) -> None:
+    """The message names the argument and the fault, and holds nothing of the value."""
+    options: dict[str, Any] = {"api_key": "k", name: BAD_KEYS[case]}
+    with pytest.raises(ConfigurationError) as caught:
+        config(**options)
+    message = str(caught.value)
+    assert message.startswith(name)
+    assert CANARY not in message
+    assert "17" not in message
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        ("", "copy it from the project's page"),
+        ("a\n", "strip it"),
+        ("ä", "copy it again, without formatting"),
+        (b"a", "it must be a str"),
+    ],
+)
+def test_a_refused_key_comes_with_the_way_out(value: object, fix: str) -> None:
+    """Each refusal says what to do."""
+    with pytest.raises(ConfigurationError, match=fix):
+        check_key("api_key", value)
+
+
+@pytest.mark.parametrize("key", ["k", "a b", "A-Za-z0-9+/=_.~", "!" * 1000])
+def test_a_sendable_key_is_kept(key: str) -> None:
+    """What a header can carry is taken as it is, behind a Secret."""
+    assert check_key("api_key", key) == Secret(key)
+
+
+@given(st.text(min_size=1))
+@settings(max_examples=500, deadline=None)
+def test_a_key_that_passes_is_a_header(key: str) -> None:
+    """Whatever passes goes through a header and back without a change."""
+    try:
+        secret = check_key("api_key", key)
+    except ConfigurationError:
+        return
+    assert httpx.Headers({"x-api-key": secret.reveal()})["x-api-key"] == key
+    assert secret.reveal().strip() == key
+
+
+def test_the_environment_fills_in() -> None:
+    """Key, secret and addresses come from the environment where they are not given."""
+    environ = {
+        "WIRO_API_KEY": "k",
+        "WIRO_API_SECRET": "s",
+        "WIRO_BASE_URL": "https://api.example/v1/",
+        "WIRO_SOCKET_URL": "wss://socket.example/v1",
+    }
+    made = config(environ)
+    assert (made.api_key, made.api_secret) == (Secret("k"), Secret("s"))
+    assert (made.base_url, made.socket_url) == ("https://api.example/v1", "wss://socket.example/v1")
+    assert made.origin == ("https", "api.example", 443)
+
+
+def test_arguments_win_over_the_environment() -> None:
+    """What is given counts."""
+    environ = {"WIRO_API_KEY": "k", "WIRO_API_SECRET": "s", "WIRO_BASE_URL": "https://no.example"}
+    made = config(environ, api_key="K", api_secret="S", base_url="https://yes.example")
+    assert (made.api_key, made.api_secret, made.base_url) == (Secret("K"), Secret("S"), "https://yes.example")
+
+
+def test_a_given_key_is_not_joined_to_the_environments_secret() -> None:
+    """A secret belongs to its key; a key passed alone is a key-only project's."""
+    environ = {"WIRO_API_KEY": "k", "WIRO_API_SECRET": "s"}
+    assert config(environ, api_key="K").api_secret is None
+    assert config(environ, api_secret="S").api_secret == Secret("S")
+
+
+@pytest.mark.parametrize("environ", [{}, {"WIRO_API_SECRET": ""}])
+def test_without_a_secret_the_project_is_key_only(environ: dict[str, str]) -> None:
+    """An unset and an empty variable are the same."""
+    assert config({"WIRO_API_KEY": "k", **environ}).api_secret is None
+
+
+def test_empty_addresses_in_the_environment_mean_the_defaults() -> None:
+    """An empty variable is an unset one, for addresses too."""
+    made = config({"WIRO_API_KEY": "k", "WIRO_BASE_URL": "", "WIRO_SOCKET_URL": ""})
+    assert (made.base_url, made.socket_url) == (DEFAULT_BASE_URL, DEFAULT_SOCKET_URL)
+
+
+def test_no_key_at_all_is_refused() -> None:
+    """The message names both ways to give one."""
+    with pytest.raises(ConfigurationError, match="pass api_key=, or set WIRO_API_KEY"):
+        config()
+
+
+@pytest.mark.parametrize("options", [{"api_key": ""}, {"api_key": "k", "api_secret": ""}])
+def test_an_empty_credential_is_refused(options: dict[str, str]) -> None:
+    """An empty argument is a mistake, not an absent one."""
+    with pytest.raises(ConfigurationError, match="is empty"):
+        config({"WIRO_API_KEY": "k", "WIRO_API_SECRET": "s"}, **options)
+
+
+def test_an_empty_key_in_the_environment_is_refused() -> None:
+    """A variable that is set to nothing is named as such."""
+    with pytest.raises(ConfigurationError, match="api_key is empty"):
+        config({"WIRO_API_KEY": ""})
+
+
+def test_a_config_shows_no_credential() -> None:
+    """The repr has stars."""
+    shown = repr(config(api_key="canary-key", api_secret="canary-secret"))
+    assert CANARY not in shown
+    assert shown.count("**********") == 2
+
+
+# -- addresses -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.wiro.ai/v1",
+        "https://api.wiro.ai",
+        "https://API.WIRO.AI/v1",
+        "HTTPS://api.wiro.ai/v1",
+        "https://api.wiro.ai:8443/v1",
+        "https://10.0.0.1/v1",
+        "https://[2001:db8::1]/v1",
+        "https://xn--bcher-kva.example/a%20b/v1",
+        "https://a_b.example/v1.2/x",
+        "http://localhost:8000/v1",
+        "http://LOCALHOST/v1",
+        "http://127.0.0.1:8000/v1",
+        "http://127.8.9.10/v1",
+        "http://[::1]:8000/v1",
+    ],
+)
+def test_a_safe_address_is_taken(url: str) -> None:
+    """Any https host, and plain http to this machine."""
+    assert check_url("base_url", url, "https") == url
+    assert check_url("base_url", url + "//", "https") == url, "slashes at the end are dropped"
+    assert httpx.URL(url).raw_host.decode() == origin_of(url)[1]
+
+
+PLAIN = [
+    "http://api.wiro.ai/v1",
+    "http://localhost.evil.com/v1",
+    "http://127.0.0.1.evil.com/v1",
+    "http://evil.com:127/v1",
+    "http://localhost.:80/v1",
+    "http://0.0.0.0/v1",
+    "http://128.0.0.1/v1",
+    "http://10.0.0.1/v1",
+    "http://192.168.0.1/v1",
+    "http://169.254.169.254/v1",
+    "http://[::]/v1",
+    "http://[fe80::1]/v1",
+    "http://127.1/v1",
+    "http://2130706433/v1",
+    "http://0x7f000001/v1",
+    "http://0177.0.0.1/v1",
+    "http://localhost-evil.com/v1",
+    "http://evil-localhost/v1",
+]
+
+
+@pytest.mark.parametrize("url", PLAIN)
+def test_plain_http_is_for_this_machine_only(url: str) -> None:
+    """A key never leaves the machine in the clear, whatever the host's name pretends."""
+    with pytest.raises(ConfigurationError, match="would show your key on the way; use https"):
+        check_url("base_url", url, "https")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user@api.wiro.ai/v1",
+        "https://user:canary@api.wiro.ai/v1",
+        "http://localhost@evil.com/v1",
+        "http://127.0.0.1:80@evil.com/v1",
+        "https://@api.wiro.ai/v1",
+        "https://api.wiro.ai\\@evil.com/v1",
+        "https://api.wiro.ai/v1?key=canary",
+        "https://api.wiro.ai/v1?",
+        "https://api.wiro.ai/v1#canary",
+        "https://api.wiro.ai/v1#",
+        "https://api.wiro.ai?",
+    ],
+)
+def test_a_user_a_query_or_a_fragment_is_refused(url: str) -> None:
+    """An address is a place only; even an empty query would swallow the paths that follow it."""
+    with pytest.raises(ConfigurationError, match="must not hold a user, a query or a fragment") as caught:
+        check_url("base_url", url, "https")
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://api.wiro.ai/v1",
+        "file:///etc/passwd",
+        "ws://localhost/v1",
+        "wss://socket.wiro.ai/v1",
+        "javascript:alert(1)",
+        "//api.wiro.ai/v1",
+        "api.wiro.ai/v1",
+        "localhost:8000",
+        "/v1",
+        "https://",
+        "https:///v1",
+        "https://:443/v1",
+        "https:api.wiro.ai",
+        "https://api.wiro.ai:0/v1",
+        "https://api.wiro.ai:65536/v1",
+        "https://api.wiro.ai:-1/v1",
+        "https://api.wiro.ai:port/v1",
+        "https://user:can/ary@api.wiro.ai/v1",
+        "https://[::1/v1",
+        "https://[nonsense]/v1",
+        "https://api wiro.ai/v1",
+        " https://api.wiro.ai/v1",
+        "https://api.wiro.ai/v1 ",
+        "https://api.wiro.ai/v1\n",
+        "https://api.wiro.ai/\r\nx-evil: 1",
+        "https://api.wiro.ai/\0",
+        "https://api.\twiro.ai/v1",
+        "https://äpi.wiro.ai/v1",
+        "https://api.wiro.ai/ä",
+        "https://api.wiro。ai/v1",
+        "https://api.wiro.ai/\ud800",
+        "https://evil.com\\.wiro.ai/v1",
+        "https://api.wiro.ai\\v1",
+        "https://%65vil.com/v1",
+        "https://exa<mple/v1",
+        "https://api.wiro.ai/v1/..",
+        "https://api.wiro.ai/../v1",
+        "https://api.wiro.ai/./v1",
+    ],
+)
+def test_no_address_at_all_is_refused(url: str) -> None:
+    """The message shows the form, and not the value, because a password may be in it."""
+    with pytest.raises(ConfigurationError) as caught:
+        check_url("base_url", url, "https")
+    assert str(caught.value) == "base_url must look like https://host/v1"
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("url", [b"https://api.wiro.ai/v1", 8000, httpx.URL("https://api.wiro.ai/v1")])
+def test_an_address_of_another_type_is_refused(url: object) -> None:
+    """A URL object is not guessed at."""
+    with pytest.raises(ConfigurationError, match=r"base_url is a (bytes|int|URL); it must be a str"):
+        config(api_key="k", base_url=url)
+
+
+@pytest.mark.parametrize("url", ["wss://socket.wiro.ai/v1", "ws://127.0.0.1:8000/v1", "ws://[::1]/"])
+def test_the_sockets_address_has_its_own_schemes(url: str) -> None:
+    """The same rules hold for wss and ws."""
+    assert config(api_key="k", socket_url=url).socket_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize("url", ["https://socket.wiro.ai/v1", "ws://socket.wiro.ai/v1", "wss://a@b/v1"])
+def test_a_bad_address_of_the_socket_is_refused(url: str) -> None:
+    """Its token is a credential too."""
+    with pytest.raises(ConfigurationError, match="socket_url"):
+        config(api_key="k", socket_url=url)
+
+
+@given(
+    st.text(st.characters(max_codepoint=0x2100), max_size=40), st.sampled_from(["", "https://", "http://"])
+)
+@settings(max_examples=1000, deadline=None)
+def test_what_passes_is_where_the_http_library_goes(rest: str, scheme: str) -> None:
+    """Both readers of an accepted address agree on scheme, host and port, so none can be led astray."""
+    try:
+        url = check_url("base_url", scheme + rest, "https")
+    except ConfigurationError:
+        return
+    seen = httpx.URL(url + "/Run/a/b")
+    assert (
+        seen.scheme,
+        seen.raw_host.decode(),
+        seen.port or {"http": 80, "https": 443}[seen.scheme],
+    ) == origin_of(url)
+    assert seen.raw_path.endswith(b"/Run/a/b")
+    assert not seen.userinfo
+    assert seen.scheme == "https" or is_loopback(seen.host)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://API.wiro.ai/v1", ("https", "api.wiro.ai", 443)),
+        ("https://api.wiro.ai:443/v1", ("https", "api.wiro.ai", 443)),
+        ("https://api.wiro.ai:8443", ("https", "api.wiro.ai", 8443)),
+        ("http://localhost", ("http", "localhost", 80)),
+        ("http://[::1]:8000/v1", ("http", "::1", 8000)),
+        ("ws://localhost", ("ws", "localhost", 80)),
+        ("wss://socket.wiro.ai", ("wss", "socket.wiro.ai", 443)),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url: str, origin: tuple[str, str, int]) -> None:
+    """The host in lower case, the port spelt out."""
+    assert origin_of(url) == origin
+
+
+def test_download_hosts_add_to_the_services_own() -> None:
+    """More hosts are allowed, in any case, none is taken away."""
+    made = config(api_key="k", download_hosts=frozenset({"Files.Example"}))
+    assert made.download_hosts == DEFAULT_DOWNLOAD_HOSTS | {"files.example"}
+
+
+# -- numbers ---------------------------------------------------------------------------------------------
+
+NOT_POSITIVE: list[Any] = [0, -1, -0.0, math.inf, -math.inf, math.nan, "1", None, True, b"1", [1]]
+POLICIES = [(kind, field.name) for kind in (Polling, Limits) for field in attrs.fields(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), POLICIES)
+def test_a_number_that_cannot_work_is_refused(kind: type[Polling | Limits], name: str) -> None:
+    """Zero, negative, endless, and what is no number: named with its value and its rule."""
+    fails: list[Any] = (
+        NOT_POSITIVE if name != "jitter" else [-0.1, 1, 1.5, math.inf, math.nan, "0", None, False]
+    )
+    for value in fails:
+        with pytest.raises(ConfigurationError, match=f"^{name} is .*; it must be (a|at) "):
+            kind(**{name: value})
+
+
+@pytest.mark.parametrize(("kind", "name"), POLICIES)
+def test_a_number_that_works_is_kept(kind: type[Polling | Limits], name: str) -> None:
+    """Small and large ones."""
+    works: list[Any] = [1, 20, 10**9] if name != "jitter" else [0, 0.5, 0.999]
+    for value in works:
+        assert getattr(kind(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", ["max_in_flight", "max_downloads"])
+def test_a_count_is_whole(name: str) -> None:
+    """There is no half request."""
+    half: Any = 2.5
+    with pytest.raises(ConfigurationError, match="must be a whole number of at least 1"):
+        Limits(**{name: half})
+
+
+def test_policies_are_frozen_and_named() -> None:
+    """They can be shared, and are given by name only."""
+    assert config(api_key="k").polling == Polling()
+    assert config(api_key="k").limits == Limits()
+    assert config(api_key="k", limits=Limits(max_in_flight=3)).limits.max_in_flight == 3
+    assert config(api_key="k", polling=Polling(growth=1)).polling.growth == 1
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Polling().growth = 2.0  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Limits(5)  # type: ignore[call-arg]

@@ -1,0 +1,280 @@
+"""The exceptions: one tree, each with its facts, none with a secret."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import pickle
+import re
+import traceback
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.strategies import TOKEN, sample
+from wiro_async import _errors
+from wiro_async._errors import (
+    APIError,
+    AuthenticationError,
+    ClientUseError,
+    ConcurrencyLimited,
+    ConfigurationError,
+    ConnectionFailed,
+    DownloadError,
+    InsufficientBalance,
+    InvalidInput,
+    ModelNotFound,
+    RateLimited,
+    ReplyError,
+    ServiceError,
+    SignInRequired,
+    SubmissionUnknown,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskNotFound,
+    TaskTimeout,
+    WiroError,
+    WrongState,
+)
+from wiro_async._models import Task, parse_task
+
+
+class Handle:
+    """Stands for a live handle: nothing that a pickle could carry."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a live handle cannot be pickled")
+
+
+def final_task() -> Task:
+    """Return a task with a token, outputs and money in it."""
+    return parse_task({**sample("kill")["tasklist"][0], "socketaccesstoken": TOKEN})
+
+
+FACTS: dict[str, Any] = {"code": 1, "http_status": 200, "operation": "Task/Detail", "detail": "its words"}
+
+
+def samples() -> dict[type[WiroError], WiroError]:
+    """Return one of each class, with every fact that it can hold."""
+    handle: Any = Handle()
+    task = final_task()
+    errors: list[WiroError] = [
+        WiroError("m"),
+        ConfigurationError("m"),
+        ClientUseError("m"),
+        InvalidInput("m", name="inputs.image"),
+        APIError("m", **FACTS),
+        AuthenticationError("m", **FACTS),
+        ModelNotFound("m", **FACTS),
+        TaskNotFound("m", **FACTS),
+        WrongState("m", **FACTS),
+        ConcurrencyLimited("m", limit=5, **FACTS),
+        InsufficientBalance("m", **FACTS),
+        SignInRequired("m", **FACTS),
+        RateLimited("m", retry_after=1.5, **FACTS),
+        ServiceError("m", retry_after=2.5, **FACTS),
+        ConnectionFailed("m", sent=True, operation="Run"),
+        ReplyError("m", http_status=502, operation="Run", excerpt="<html>"),
+        SubmissionUnknown(
+            "m",
+            model="a/b",
+            inputs_digest="00ff",
+            submitted_at=1.0,
+            cause="cut off",
+            input_names=("prompt",),
+            marker="job-7",
+            absent=True,
+        ),
+        TaskError("m", task_id="2221", task=task),
+        TaskFailed("m", reason="no face", task_id="2221", task=task),
+        TaskCancelled("m", task_id="2221", task=task),
+        TaskTimeout("m", handle=handle, waited=3600.0, task_id="2221", task=task),
+        DownloadError("m", url="https://cdn1.wiro.ai/x/0.mp4", path="clips/0.mp4", http_status=404),
+    ]
+    return {type(error): error for error in errors}
+
+
+KINDS = list(samples())
+
+
+def every_class(root: type[WiroError] = WiroError) -> set[type[WiroError]]:
+    """Return *root* and everything below it that the package defines."""
+    below = (kind for kind in root.__subclasses__() if kind.__name__ in _errors.__all__)
+    return {root}.union(*map(every_class, below))
+
+
+def facts_of(error: WiroError) -> dict[str, Any]:
+    """Return what an error knows, but for what a pickle leaves behind: live handles and secrets."""
+    facts = {name: value for name, value in vars(error).items() if name not in error._live}
+    if isinstance(facts.get("task"), Task):
+        facts["task"] = without_secrets(facts["task"])
+    return facts
+
+
+def without_secrets(task: Task) -> Task:
+    """Return *task* without its token and access keys."""
+    outputs = tuple(attrs.evolve(output, access_key=None) for output in task.outputs)
+    return attrs.evolve(task, token=None, outputs=outputs)
+
+
+# -- the tree --------------------------------------------------------------------------------------------
+
+
+def drawn_tree() -> dict[str, tuple[str, str]]:
+    """Read the tree in the module's docstring: class to parent and second base."""
+    assert _errors.__doc__ is not None
+    tree: dict[str, tuple[str, str]] = {}
+    parents = [""]
+    for line in _errors.__doc__.splitlines():
+        match = re.match(r"    ((?:│   )*)([├└]── )?([A-Z]\w+)(?: \((\w+)\))?(?:  +\S|$)", line)
+        if match:
+            level = len(match.group(1)) // 4 + bool(match.group(2))
+            parents[level + 1 :] = [match.group(3)]
+            tree[match.group(3)] = (parents[level], match.group(4) or "")
+    return tree
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    """The module's docstring shows every class under its parent, with the built-in it also is."""
+    real = {}
+    for kind in every_class():
+        own = [base for base in kind.__bases__ if issubclass(base, WiroError)]
+        other = [base.__name__ for base in kind.__bases__ if base not in own]
+        real[kind.__name__] = (
+            own[0].__name__ if own else "",
+            other[0] if other and kind is not WiroError else "",
+        )
+    assert drawn_tree() == real
+
+
+def test_the_tree_is_complete_and_shallow() -> None:
+    """Everything public is under one root, at most three levels deep, and has a sample in this file."""
+    assert {kind.__name__ for kind in every_class()} == set(_errors.__all__)
+    assert _errors.__all__ == sorted(_errors.__all__)
+    assert set(KINDS) == every_class()
+    assert max(sum(issubclass(base, WiroError) for base in kind.__mro__) for kind in KINDS) <= 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        (ConfigurationError, ValueError),
+        (ClientUseError, RuntimeError),
+        (InvalidInput, ValueError),
+        (TaskTimeout, TimeoutError),
+    ],
+)
+def test_an_error_is_also_what_python_calls_it(kind: type[WiroError], builtin: type[Exception]) -> None:
+    """``except TimeoutError`` and the like catch ours too."""
+    with pytest.raises(builtin):
+        raise samples()[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_class_and_every_fact_is_documented(kind: type[WiroError]) -> None:
+    """A class says what it means, and names each attribute that it adds."""
+    assert kind.__doc__
+    before = set(vars(samples()[kind.__mro__[1]])) if kind is not WiroError else set()
+    for name in set(vars(samples()[kind])) - before:
+        assert re.search(rf"^ +{name}: \S", kind.__doc__, re.MULTILINE), name
+
+
+def test_every_annotation_of_a_fact_is_kept() -> None:
+    """Each ``self.x`` in the module is annotated where it is made, or in its class."""
+    tree = ast.parse(inspect.getsource(_errors))
+    bare = {
+        target.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Attribute)
+        and isinstance(target.value, ast.Name)
+        and target.value.id == "self"
+    }
+    assert bare == {"handle"}
+    assert "handle" in TaskTimeout.__annotations__
+
+
+# -- the facts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_shows_its_message(kind: type[WiroError]) -> None:
+    """The text is the message, whichever built-in is mixed in."""
+    error = samples()[kind]
+    assert str(error) == error.message == "m"
+    assert repr(error) == f"{kind.__name__}('m')"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_facts_are_optional(kind: type[WiroError]) -> None:
+    """What is not known needs no mention, but for what a class is about."""
+    needed: dict[type[WiroError], dict[str, Any]] = {
+        ConnectionFailed: {"sent": False},
+        SubmissionUnknown: {"model": "", "inputs_digest": "", "submitted_at": 0.0, "cause": ""},
+    }
+    error = kind("m", **needed.get(kind, {}))
+    assert set(vars(error)) == set(vars(samples()[kind]))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pickle_keeps_every_fact(kind: type[WiroError], protocol: int) -> None:
+    """An error that crosses processes arrives whole, notes included, without any secret."""
+    error = samples()[kind]
+    error.add_note("in job 7")
+    pickled = pickle.dumps(error, protocol)
+    back = pickle.loads(pickled)
+    assert type(back) is kind
+    assert back.args == ("m",)
+    assert str(back) == "m"
+    assert facts_of(back) == facts_of(error)
+    assert back.__notes__ == ["in job 7"]
+    assert TOKEN.encode() not in pickled
+    assert b"dFKlMApaSgMeHKsJyaDeKrefcHahUK" not in pickled, "an output's access key"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_keeps_every_fact(duplicate: Any, kind: type[WiroError]) -> None:
+    """``copy`` works like pickling."""
+    error = samples()[kind]
+    assert facts_of(duplicate(error)) == facts_of(error)
+
+
+def test_a_timeout_loses_its_handle_only() -> None:
+    """The live handle stays in its process; the task's id is enough to attach anew."""
+    error = samples()[TaskTimeout]
+    assert isinstance(error, TaskTimeout)
+    assert error.handle is not None
+    back: Any = pickle.loads(pickle.dumps(error))
+    assert back.handle is None
+    assert (back.task_id, back.waited) == ("2221", 3600.0)
+    assert back.errno is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_surface_shows_a_token(kind: type[WiroError]) -> None:
+    """Neither the repr, nor the text, nor a traceback with its locals."""
+    error = samples()[kind]
+    try:
+        raise error
+    except WiroError as caught:
+        shown = "".join(traceback.TracebackException.from_exception(caught, capture_locals=True).format())
+    assert TOKEN not in shown
+    assert TOKEN not in repr(vars(error))
+
+
+def test_a_users_own_subclass_pickles_too() -> None:
+    """A class below ours with other arguments keeps its facts without any help."""
+    back = pickle.loads(pickle.dumps(Odd(7)))
+    assert (type(back), back.number, back.message) == (Odd, 7, "number 7")
+
+
+class Odd(WiroError):
+    def __init__(self, number: int) -> None:
+        super().__init__(f"number {number}")
+        self.number = number

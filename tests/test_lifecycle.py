@@ -1,0 +1,397 @@
+"""The fold: late, doubled and disordered looks become one list of transitions that only grows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.strategies import sample
+from wiro_async._lifecycle import History, fold
+from wiro_async._models import TIMESTAMPS, Task, Transition, parse_task
+from wiro_async._types import Status
+
+T0 = 1734513800
+
+NEWER = [
+    Status.QUEUE, Status.ACCEPT, Status.PREPROCESS_START, Status.PREPROCESS_END, Status.ASSIGN, Status.START,
+    Status.OUTPUT, Status.OUTPUT_FULL, Status.END, Status.POSTPROCESS_START, Status.POSTPROCESS_END,
+]  # fmt: skip
+OLDER = [
+    Status.QUEUE, Status.ACCEPT, Status.ASSIGN, Status.PREPROCESS_START, Status.PREPROCESS_END, Status.START,
+    Status.OUTPUT, Status.OUTPUT_FULL, Status.END, Status.POSTPROCESS_START, Status.POSTPROCESS_END,
+]  # fmt: skip
+RECORDED = {status: key for key, status in TIMESTAMPS.items()}
+
+
+def at(seconds: float) -> datetime:
+    """Return the time of day *seconds* after the beginning."""
+    return datetime.fromtimestamp(T0 + seconds, UTC)
+
+
+def look(status: str, **times: float) -> Task:
+    """Return a snapshot in *status*, with timestamps in seconds after the beginning."""
+    return parse_task({"id": "2221", "status": status, **{key: T0 + value for key, value in times.items()}})
+
+
+def watch(*looks: Task, now: float = 100) -> History:
+    """Fold looks that were asked for, and came, one after the other."""
+    history = History()
+    for asked, task in enumerate(looks):
+        history = fold(history, task, asked=asked, now=T0 + now + asked)
+    return history
+
+
+def statuses(history: History) -> list[str]:
+    """Return the statuses of a history, in its order."""
+    return [transition.status for transition in history.transitions]
+
+
+# -- one look --------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_known_before_the_first_look() -> None:
+    """An empty history has no task, and has not ended."""
+    assert History() == History(None, (), float("-inf"))
+    assert not History().is_terminal
+
+
+def test_one_look_after_the_end_tells_the_whole_story() -> None:
+    """The documents' Detail alone gives every status that has a timestamp, in order, at its time."""
+    history = watch(parse_task(sample("detail")["tasklist"][0]))
+    assert [(step.status, step.at.timestamp() - T0, step.observed) for step in history.transitions] == [
+        ("task_queue", 7, False),
+        ("task_accept", 7, False),
+        ("task_preprocess_start", 7, False),
+        ("task_preprocess_end", 7, False),
+        ("task_assign", 7, False),
+        ("task_start", 9, False),
+        ("task_end", 13, False),
+        ("task_postprocess_start", 13, False),
+        ("task_postprocess_end", 14, True),
+    ]
+    assert history.is_terminal
+
+
+@pytest.mark.parametrize("name", ["kill", "cancel"])
+def test_a_cancelled_task_ends_in_task_cancel(name: str) -> None:
+    """Although the documents' samples have a time for ``task_postprocess_end`` and none for the cancel."""
+    history = watch(parse_task(sample(name)["tasklist"][0]), now=100)
+    assert statuses(history)[-1] == Status.CANCEL
+    assert Status.POSTPROCESS_END not in statuses(history)
+    assert history.transitions[-1] == Transition(Status.CANCEL, at(100), observed=True)
+    assert not any(step.observed for step in history.transitions[:-1])
+
+
+@pytest.mark.parametrize("order", [NEWER, OLDER])
+def test_both_orders_of_the_assignment(order: list[Status]) -> None:
+    """The timestamps decide whether the task was assigned before or after the preprocessing."""
+    recorded = [status for status in order if status in RECORDED]
+    task = look(order[-1], **{RECORDED[status]: float(place) for place, status in enumerate(recorded)})
+    assert statuses(watch(task)) == recorded
+
+
+def test_an_assignment_within_the_second_is_not_put_off() -> None:
+    """A recorded assignment comes before the preprocessing that is seen, even with equal times."""
+    history = watch(look(Status.PREPROCESS_START, createtime=7, assigntime=7, preprocessstarttime=7))
+    assert statuses(history) == [Status.QUEUE, Status.ASSIGN, Status.PREPROCESS_START]
+
+
+@pytest.mark.parametrize(
+    ("present", "times", "expected"),
+    [
+        (Status.QUEUE, {"createtime": 0, "starttime": 5, "endtime": 9}, [Status.QUEUE]),
+        (Status.ASSIGN, {"assigntime": 3, "preprocessstarttime": 4}, [Status.ASSIGN]),
+        (
+            Status.ASSIGN,
+            {"assigntime": 3, "preprocessstarttime": 2},
+            [Status.PREPROCESS_START, Status.ASSIGN],
+        ),
+        (Status.PREPROCESS_START, {"assigntime": 3, "preprocessstarttime": 2}, [Status.PREPROCESS_START]),
+        (
+            Status.PREPROCESS_START,
+            {"preprocessstarttime": 2, "preprocessendtime": 2},
+            [Status.PREPROCESS_START],
+        ),
+        (Status.PREPROCESS_START, {"assigntime": 3}, [Status.PREPROCESS_START]),
+        (Status.START, {"postprocessendtime": 9, "canceltime": 9}, [Status.START]),
+        (
+            Status.START,
+            {"preprocessstarttime": 5, "preprocessendtime": 4},
+            [Status.PREPROCESS_START, Status.PREPROCESS_END, Status.START],
+        ),
+        (Status.POSTPROCESS_END, {"canceltime": 1}, [Status.POSTPROCESS_END]),
+        (
+            "task_dreaming",
+            {"createtime": 0, "starttime": 5, "canceltime": 9},
+            [Status.QUEUE, Status.START, "task_dreaming"],
+        ),
+    ],
+)
+def test_timestamps_of_what_has_not_been_reached_are_ignored(
+    present: str, times: dict[str, float], expected: list[str]
+) -> None:
+    """Leftovers of an earlier try, and clocks that disagree, do not put a status before its time."""
+    assert statuses(watch(look(present, **times))) == expected
+
+
+def test_without_timestamps_the_clock_of_the_watcher_serves() -> None:
+    """Cut to whole seconds, as the service's are, and never before the last transition."""
+    history = fold(History(), look(Status.QUEUE), asked=0, now=T0 + 100.9)
+    assert history.transitions == (Transition(Status.QUEUE, at(100)),)
+    history = fold(history, look(Status.START, starttime=200), asked=1, now=T0 + 101)
+    history = fold(history, look(Status.OUTPUT), asked=2, now=T0 + 102)
+    assert [step.at for step in history.transitions] == [at(100), at(200), at(200)]
+
+
+@pytest.mark.parametrize("status", ["", None, {}, []])
+def test_a_look_without_a_status_brings_no_transition(status: object) -> None:
+    """It is kept as the newest snapshot, and nothing follows from it."""
+    task = parse_task({"id": "2221", "status": status})
+    history = watch(look(Status.START), task)
+    assert statuses(history) == [Status.START]
+    assert history.task == task
+
+
+# -- several looks ---------------------------------------------------------------------------------------
+
+
+def test_a_look_that_brings_nothing_changes_nothing() -> None:
+    """The very same look again gives back the very same object."""
+    history = watch(look(Status.START))
+    assert fold(history, look(Status.START), asked=0, now=T0) is history
+    assert fold(history, look(Status.QUEUE), asked=-1, now=T0) is history
+
+
+def test_of_two_looks_the_one_asked_for_later_is_the_newer() -> None:
+    """Whichever arrives first, and even when the later one said what was known already."""
+    first, second, third = look(Status.START), look("task_dreaming"), look(Status.START)
+    history = fold(History(), first, asked=1, now=T0)
+    history = fold(history, third, asked=3, now=T0)
+    history = fold(history, second, asked=2, now=T0)
+    assert history.task == third
+    assert history.asked == 3
+    assert statuses(history) == [Status.START], "what an outdated look saw has no place in the order"
+
+
+def test_looks_of_equal_age_all_count() -> None:
+    """Only a look that was asked for before the present one is outdated."""
+    history = fold(History(), look(Status.START), asked=1, now=T0)
+    history = fold(history, look(Status.ASSIGN), asked=1, now=T0)
+    assert history.task == look(Status.ASSIGN)
+
+
+def test_an_outdated_look_can_still_tell_of_progress() -> None:
+    """After a requeue an older look may have seen more."""
+    history = fold(History(), look(Status.QUEUE), asked=2, now=T0)
+    history = fold(history, look(Status.START, createtime=0, assigntime=2, starttime=3), asked=1, now=T0)
+    assert statuses(history) == [Status.QUEUE, Status.ASSIGN, Status.START]
+    assert history.task == look(Status.QUEUE)
+
+
+def test_an_outdated_end_is_an_end() -> None:
+    """The end is final, however late its look arrives."""
+    history = fold(History(), look(Status.START), asked=2, now=T0)
+    history = fold(history, look(Status.CANCEL), asked=1, now=T0)
+    assert history.is_terminal
+    assert history.asked == 2
+
+
+def test_the_preprocessing_does_not_begin_after_its_end() -> None:
+    """A beginning that was missed, and had no place any more, is left out."""
+    history = watch(
+        look(Status.PREPROCESS_END),
+        look(Status.START, preprocessstarttime=1, preprocessendtime=2, assigntime=3, starttime=4),
+    )
+    assert statuses(history) == [Status.PREPROCESS_END, Status.ASSIGN, Status.START]
+
+
+def test_an_error_waits_to_be_queued_again() -> None:
+    """``task_error`` is no end, is listed once, and what begins anew afterwards is not listed twice."""
+    history = watch(
+        look(Status.QUEUE), look(Status.START), look(Status.ERROR), look(Status.QUEUE), look(Status.ERROR),
+        look(Status.START), look(Status.END), look(Status.POSTPROCESS_END),
+    )  # fmt: skip
+    assert statuses(history) == [
+        Status.QUEUE, Status.START, Status.ERROR, Status.END, Status.POSTPROCESS_END,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["task_dreaming", "task_stream_ready", "task_cost", "TASK_CANCEL", "end"])
+def test_an_unknown_status_is_a_step_and_no_end(status: str) -> None:
+    """Once, where it was seen, and the watch goes on."""
+    history = watch(look(Status.START), look(status), look(status), look(Status.END))
+    assert statuses(history) == [Status.START, status, Status.END]
+    assert not history.is_terminal
+
+
+@pytest.mark.parametrize("end", [Status.POSTPROCESS_END, Status.CANCEL])
+@pytest.mark.parametrize("later", [*Status, "task_dreaming", ""])
+def test_the_end_is_sticky(end: Status, later: str) -> None:
+    """Nothing that comes after the end, from whenever it is, adds a transition or another end."""
+    history = watch(look(Status.START, starttime=3), look(end))
+    for asked in (-1, 0, 1, 7):
+        after = fold(
+            history, look(later, createtime=1, postprocessendtime=9, canceltime=9), asked=asked, now=T0
+        )
+        assert after.transitions == history.transitions
+        assert after.task is not None
+        assert after.task.status == end
+
+
+def test_details_of_the_same_end_still_count() -> None:
+    """The final cost may come after the end; of two such looks the later is kept."""
+    history = watch(look(Status.POSTPROCESS_END))
+    assert history.task is not None
+    priced = attrs.evolve(history.task, pexit="0")
+    later = fold(history, priced, asked=5, now=T0)
+    assert later.task == priced
+    assert later.asked == 5
+    assert fold(later, history.task, asked=4, now=T0) is later
+    assert fold(later, priced, asked=6, now=T0) is later
+
+
+# -- any life, any delivery ------------------------------------------------------------------------------
+
+STAGE = {
+    Status.QUEUE: 0, Status.ACCEPT: 1, Status.PREPROCESS_START: 2, Status.PREPROCESS_END: 2, Status.ASSIGN: 2,
+    Status.START: 3, Status.OUTPUT: 4, Status.OUTPUT_FULL: 5, Status.END: 6, Status.POSTPROCESS_START: 7,
+    Status.POSTPROCESS_END: 8, Status.CANCEL: 8,
+}  # fmt: skip
+ENDS = {Status.POSTPROCESS_END, Status.CANCEL}
+
+
+class Watching(RuleBasedStateMachine):
+    """A task that lives as tasks do, and looks at it that arrive late, twice and out of order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = 0
+        self.story: list[tuple[str, int]] = []
+        self.times: dict[str, int] = {}
+        self.undisturbed = True
+        self.looks: list[tuple[int, Task, int]] = []
+        self.delivered: list[tuple[int, Task]] = []
+        self.history = History()
+
+    @initialize(order=st.sampled_from([NEWER, OLDER]), stamped=st.booleans())
+    def be_born(self, order: list[Status], stamped: bool) -> None:
+        self.order = order
+        self.stamped = stamped
+        self.place = 0
+        self._enter(Status.QUEUE)
+
+    def _enter(self, status: str) -> None:
+        self.status = status
+        self.story.append((status, self.clock))
+        if status in RECORDED:
+            self.times[status] = self.clock
+
+    def _living(self) -> bool:
+        return self.status not in ENDS
+
+    @rule(seconds=st.integers(0, 3), steps=st.integers(1, 4))
+    @precondition(_living)
+    def advance(self, seconds: int, steps: int) -> None:
+        for _ in range(steps):
+            if self._living():
+                self.clock += seconds
+                self.place += 1
+                self._enter(self.order[self.place])
+
+    @rule(status=st.sampled_from(["task_dreaming", Status.STREAM_READY, Status.COST]))
+    @precondition(_living)
+    def do_something_unknown(self, status: str) -> None:
+        if status not in dict(self.story):
+            self._enter(status)
+
+    @rule(forget=st.booleans())
+    @precondition(_living)
+    def fail_and_queue_again(self, forget: bool) -> None:
+        self.undisturbed = False
+        self.place = 0
+        self._enter(Status.ERROR)
+        self.look()
+        if forget:
+            self.times.clear()
+        self._enter(Status.QUEUE)
+
+    @rule(recorded=st.booleans())
+    @precondition(_living)
+    def be_cancelled(self, recorded: bool) -> None:
+        self._enter(Status.CANCEL)
+        if not recorded:
+            del self.times[Status.CANCEL]
+
+    @rule()
+    def look(self) -> None:
+        times = {RECORDED[status]: T0 + clock for status, clock in self.times.items()} if self.stamped else {}
+        task = parse_task({"id": "2221", "status": self.status, "elapsedseconds": self.clock, **times})
+        self.looks.append((len(self.looks), task, len(self.story)))
+
+    @rule(choice=st.data())
+    @precondition(lambda self: self.looks)
+    def deliver(self, choice: Any) -> None:
+        asked, task, told = choice.draw(st.sampled_from(self.looks))
+        before = self.history
+        self.history = after = fold(before, task, asked=asked, now=T0 + self.clock)
+        self.delivered.append((asked, task))
+        assert after.transitions[: len(before.transitions)] == before.transitions, "only grows at its end"
+        if before.is_terminal:
+            assert after.transitions == before.transitions, "sticky"
+        for step in after.transitions[len(before.transitions) :]:
+            assert step.observed == (step.status == task.status)
+            assert step.observed or step.status in task.timestamps
+            assert step.at == (task.time_of(step.status) or step.at)
+        if self.undisturbed and self.stamped and not before.is_terminal and asked >= before.asked:
+            seen = set(statuses(after))
+            assert {status for status, _ in self.story[:told] if status in task.timestamps} <= seen, (
+                "complete"
+            )
+
+    @invariant()
+    def every_status_stands_once(self) -> None:
+        assert len(set(statuses(self.history))) == len(self.history.transitions)
+
+    @invariant()
+    def the_order_is_possible(self) -> None:
+        found = statuses(self.history)
+        stages = [STAGE[Status(status)] for status in found if status in STAGE]
+        assert stages == sorted(stages)
+        if {Status.PREPROCESS_START, Status.PREPROCESS_END} <= set(found):
+            assert found.index(Status.PREPROCESS_START) < found.index(Status.PREPROCESS_END)
+
+    @invariant()
+    def the_order_is_the_true_one(self) -> None:
+        # Within one second only the service knows the order; and a second try has an order of its own.
+        if self.undisturbed:
+            when = dict(self.story)
+            true = [when[step.status] for step in self.history.transitions]
+            assert true == sorted(true)
+
+    @invariant()
+    def there_is_one_end_and_it_is_last(self) -> None:
+        found = statuses(self.history)
+        ended = any(task.status in ENDS for _, task in self.delivered)
+        assert self.history.is_terminal == ended
+        assert [status in ENDS for status in found].count(True) == ended
+        if ended:
+            assert found[-1] in ENDS
+            assert self.history.task is not None
+            assert self.history.task.status == found[-1]
+
+    @invariant()
+    def the_snapshot_is_the_newest(self) -> None:
+        if self.delivered:
+            ends = [(asked, task) for asked, task in self.delivered if task.status in ENDS]
+            newest = max(ends or self.delivered, key=lambda look: look[0])
+            assert self.history.task == newest[1]
+
+
+TestWatching = Watching.TestCase
+TestWatching.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

@@ -1,0 +1,51 @@
+"""The directives that a prompt may hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from wiro_async.sandbox._directives import Directives, read_directives
+
+
+def test_a_plain_prompt_asks_for_nothing() -> None:
+    """Camera moves in brackets are none of the sandbox's directives."""
+    assert read_directives("[Zoom in] she walks") == Directives(prompt="[Zoom in] she walks")
+
+
+def test_all_directives_are_read_and_taken_out() -> None:
+    """A model sees the prompt without them."""
+    prompt = "a [sandbox:queue][sandbox:hang] b [sandbox:short] c [sandbox:run=12.5]"
+    assert read_directives(prompt) == Directives(
+        queue=True, hang=True, short=True, run=12.5, prompt="a  b  c"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fail", "error"),
+    [
+        ("[sandbox:fail no face found]", "no face found", None),
+        ("[sandbox:fail]", "The model failed.", None),
+        ("[sandbox:error=disk full]", None, "disk full"),
+        ("[sandbox:error]", None, "worker lost"),
+    ],
+)
+def test_reasons_have_defaults(prompt: str, fail: str | None, error: str | None) -> None:
+    """A reason follows after a space or an equals sign, or is left to the sandbox."""
+    found = read_directives(prompt)
+    assert (found.fail, found.error) == (fail, error)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hint"),
+    [
+        ("[sandbox:explode]", "Known: fail, queue, error, hang, short, run=SECONDS"),
+        ("[sandbox:run=soon]", r"as in \[sandbox:run=12.5\]"),
+        ("[sandbox:run]", "needs a number of seconds"),
+        ("[sandbox:run=-1]", "needs a number of seconds"),
+        ("[sandbox:run=inf]", "needs a number of seconds"),
+    ],
+)
+def test_mistakes_are_told(prompt: str, hint: str) -> None:
+    """A misspelt directive is refused, not taken for a part of the prompt."""
+    with pytest.raises(ValueError, match=hint):
+        read_directives(prompt)

@@ -1,0 +1,264 @@
+"""The sandbox as a server, over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from PIL import Image
+from starlette.types import ASGIApp, Receive, Scope, Send
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from wiro_async.sandbox import Sandbox, SandboxConfig, _server, serve
+
+from .conftest import KEY, SECRET
+
+DIRECTOR = "/Run/MiniMax/image-to-video-01-director"
+
+
+def signed() -> dict[str, str]:
+    """Headers of a signed request."""
+    nonce = str(time.time_ns())
+    digest = hmac.new(KEY.encode(), (SECRET + nonce).encode(), hashlib.sha256).hexdigest()
+    return {"x-api-key": KEY, "x-nonce": nonce, "x-signature": digest}
+
+
+def photo(width: int = 480, height: int = 360) -> bytes:
+    """A JPEG that can be rendered."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 120, 40)).save(file, "JPEG")
+    return file.getvalue()
+
+
+async def finished(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
+    """Poll a task until it has ended."""
+    with anyio.fail_after(60):
+        while True:
+            reply = (await client.post("/Task/Detail", json={"taskid": task_id}, headers=signed())).json()
+            task: dict[str, Any] = reply["tasklist"][0]
+            if task["status"] in {"task_postprocess_end", "task_cancel"}:
+                return task
+            await anyio.sleep(0.02)
+
+
+async def test_an_image_becomes_a_video() -> None:
+    """Upload, Run, Detail and download: the whole job, over sockets, with a real clip."""
+    async with Sandbox(api_key=KEY, api_secret=SECRET, speed=200) as sandbox:
+        async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=30) as client:
+            file = {"file": ("face.jpg", photo(), "image/jpeg")}
+            upload = (await client.post("/File/Upload", files=file, headers=signed())).json()
+            body = {"inputImageFirstUrl": upload["list"][0]["url"], "prompt": "[Zoom in] she smiles"}
+            task_id = (await client.post(DIRECTOR, json=body, headers=signed())).json()["taskid"]
+            task = await finished(client, task_id)
+            assert (task["pexit"], task["totalcost"]) == ("0", "0.280000000000")
+            clip = (await client.get(task["outputs"][0]["url"])).content
+        assert (clip[4:8], str(len(clip))) == (b"ftyp", task["outputs"][0]["size"])
+        ledger = sandbox.ledger()
+    assert (ledger["paid"], ledger["credentials_leaked"]) == (1, 0)
+    assert sandbox.ledger()["runs"] == 1
+
+
+async def test_an_image_that_is_too_small_fails() -> None:
+    """The renderer's rule is the service's: a short side over 300 px."""
+    async with (
+        Sandbox(api_key=KEY, api_secret=SECRET, speed=1000) as sandbox,
+        httpx.AsyncClient(base_url=sandbox.base_url, timeout=30) as client,
+    ):
+        files = {"inputImage": ("face.jpg", photo(300, 400), "image/jpeg")}
+        reply = await client.post(DIRECTOR, files=files, headers=signed())
+        task = await finished(client, reply.json()["taskid"])
+    assert (task["pexit"], task["outputs"]) == ("1", [])
+    assert task["debugoutput"].splitlines()[-1]
+
+
+def test_a_plain_with_statement_serves_too() -> None:
+    """And the server is gone after it."""
+    with Sandbox(render=False) as sandbox:
+        assert httpx.get(f"{sandbox.origin}/sandbox/ledger").json()["runs"] == 0
+        assert sandbox.engine.limit() == 10
+        url = sandbox.base_url
+    with pytest.raises(httpx.ConnectError):
+        httpx.post(f"{url}/Task/Detail")
+
+
+def test_addresses_and_repr() -> None:
+    """All addresses are on the same port, and the repr holds no secret."""
+    sandbox = Sandbox(api_key=KEY, api_secret=SECRET, render=False)
+    assert repr(sandbox) == "<Sandbox not started>"
+    with sandbox:
+        port = sandbox.origin.rpartition(":")[2]
+        assert sandbox.base_url == f"http://127.0.0.1:{port}/v1"
+        assert sandbox.socket_url == f"ws://127.0.0.1:{port}/v1"
+        assert sandbox.cdn_url == f"http://127.0.0.1:{port}/cdn"
+        assert repr(sandbox) == f"<Sandbox http://127.0.0.1:{port}>"
+
+
+def test_ipv6_has_brackets() -> None:
+    """``[::1]`` in URLs."""
+    with Sandbox(host="::1", render=False) as sandbox:
+        assert sandbox.origin.startswith("http://[::1]:")
+        assert httpx.get(f"{sandbox.origin}/sandbox/ledger").status_code == 200
+
+
+def test_a_sandbox_serves_once_and_only_inside_its_block() -> None:
+    """Both mistakes are told."""
+    sandbox = Sandbox(render=False)
+    with pytest.raises(RuntimeError, match="async with Sandbox"):
+        _ = sandbox.base_url
+    with sandbox, pytest.raises(RuntimeError, match="make a new one"):
+        sandbox.__enter__()
+
+
+def test_a_taken_port_is_an_error() -> None:
+    """And leaves nothing open."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        sandbox = Sandbox(port=other.getsockname()[1], render=False)
+        with pytest.raises(OSError, match="in use"):
+            sandbox.__enter__()
+
+
+def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure in its thread is the cause of the error."""
+
+    async def broken(self: object, sockets: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("uvicorn.Server.startup", broken)
+    with pytest.raises(RuntimeError, match="did not start") as caught:
+        Sandbox(render=False).__enter__()
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_an_idle_server_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wakes now and then for its Date header, and serves all the while."""
+    ticked = threading.Event()
+    tick = _server._Server.on_tick
+
+    async def on_tick(self: _server._Server, counter: int) -> bool:
+        if counter:
+            ticked.set()
+        return await tick(self, counter)
+
+    monkeypatch.setattr(_server._Server, "on_tick", on_tick)
+    monkeypatch.setattr(_server, "_TICK", 0.01)
+    with Sandbox(render=False) as sandbox:
+        assert ticked.wait(10)
+        assert httpx.get(f"{sandbox.origin}/sandbox/ledger").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "request_", [b"POST /v1/Tool/List HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", b"GET /"]
+)
+def test_a_stalled_client_does_not_hold_the_end_up(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """It is cut off, without a word in the log."""
+    with Sandbox(render=False, receive_timeout=1e6) as sandbox:
+        address = ("127.0.0.1", int(sandbox.origin.rpartition(":")[2]))
+        stalled = socket.create_connection(address)
+        stalled.sendall(request_)
+        httpx.get(f"{sandbox.origin}/sandbox/ledger")
+    with stalled:
+        assert caplog.text == ""
+
+
+def test_something_can_be_wrapped_around_the_application() -> None:
+    """The seam for faults: plain ASGI on the outside."""
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        async def teapot(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 418, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        return teapot
+
+    with Sandbox(render=False, wrap=wrap) as sandbox:
+        assert httpx.get(f"{sandbox.origin}/sandbox/ledger").status_code == 418
+
+
+def test_websockets_are_declined() -> None:
+    """There is no socket yet, and asking for one breaks nothing."""
+    with Sandbox(render=False) as sandbox, pytest.raises(InvalidStatus, match="403"):
+        connect(sandbox.socket_url)
+
+
+def test_the_clock_never_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting the machine's clock does not move the sandbox's."""
+    clock = _server.steady_clock()
+    before = clock()
+    assert abs(before - time.time()) < 5
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert clock() >= before
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """``python -m wiro_async.sandbox`` with a ready file, started."""
+    ready = tmp_path / "ready"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wiro_async.sandbox", "--no-render", "--ready-file", str(ready)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("WIRO_")},
+    )
+    try:
+        for _ in range(3000):
+            if ready.exists():
+                break
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_a_signal(
+    number: int, command: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """The ready file holds the base URL of a server that answers; the exit code is 0."""
+    url = (tmp_path / "ready").read_text().strip()
+    key = {"x-api-key": "sandbox-key"}
+    assert httpx.post(f"{url}/Tool/List", json={}, headers=key).status_code == 401
+    command.send_signal(number)
+    out, err = command.communicate(timeout=30)
+    assert (command.returncode, err) == (0, "")
+    assert f"export WIRO_BASE_URL={url}\n" in out
+    assert "export WIRO_API_KEY=sandbox-key\n" in out
+
+
+def test_serve_announces_no_key_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the demo keys are printed; signal handlers are put back."""
+    lines: list[str] = []
+
+    def announce(line: str) -> None:
+        lines.append(line)
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    config = SandboxConfig(api_key=KEY, api_secret=SECRET, render=False)
+    assert serve(config, announce=announce) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert lines
+    assert KEY not in "".join(lines)
+    assert SECRET not in "".join(lines)

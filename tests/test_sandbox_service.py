@@ -1,0 +1,429 @@
+"""The service's operations over HTTP: paths, envelope, messages, and the sandbox's own switches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import attrs
+import httpx
+import pytest
+
+from wiro_async.sandbox import SandboxConfig
+from wiro_async.sandbox._app import build_app
+from wiro_async.sandbox._catalogue import Catalogue
+from wiro_async.sandbox._service import Service
+
+CATALOGUE = Catalogue.load()
+DIRECTOR = "/v1/Run/MiniMax/image-to-video-01-director"
+IMAGE = {"inputImageFirstUrl": "https://example.com/a.jpg"}
+KEY = {"x-api-key": "open"}
+Reply = dict[str, Any]
+
+
+class Rig:
+    """A sandbox in process, on a clock that stands still until it is moved."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = 1_734_513_807.5
+        config = SandboxConfig(api_key="open", api_secret=None, projects={"other": None}, render=False)
+        config = attrs.evolve(config, **options)
+        self.service = Service(config, CATALOGUE, lambda: self.now)
+        self.service.origin = "http://sandbox"
+        transport = httpx.ASGITransport(build_app(self.service))
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://sandbox", headers=KEY)
+
+    async def post(self, path: str, body: Any = None, **options: Any) -> Reply:
+        """Call an operation with a JSON body."""
+        reply: Reply = (await self.http.post(path, json={} if body is None else body, **options)).json()
+        return reply
+
+    async def run(self, prompt: str = "she walks", path: str = DIRECTOR) -> Reply:
+        """Submit a job that is accepted."""
+        reply = await self.post(path, {**IMAGE, "prompt": prompt})
+        assert reply["result"] is True
+        return reply
+
+    async def detail(self, task: Reply) -> Reply:
+        """The task, as Detail shows it."""
+        detail: Reply = (await self.post("/v1/Task/Detail", {"taskid": task["taskid"]}))["tasklist"][0]
+        return detail
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    """A key-only project on a sandbox without rendering."""
+    rig = Rig()
+    async with rig.http:
+        yield rig
+
+
+def error(code: int, message: str) -> Reply:
+    """The envelope of a refusal."""
+    return {"result": False, "errors": [{"code": code, "message": message}]}
+
+
+# -- paths and envelope ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/Task/Detail"),
+        ("PUT", DIRECTOR),
+        ("POST", "/v1/Task/Details"),
+        ("POST", "/v1/Run/MiniMax"),
+        ("POST", "/v1/Run/a/b/c"),
+        ("POST", "/v1"),
+        ("GET", "/"),
+        ("POST", "/sandbox/nothing"),
+    ],
+)
+async def test_other_paths_and_methods_do_not_exist(rig: Rig, method: str, path: str) -> None:
+    """With 404, in the service's words."""
+    reply = await rig.http.request(method, path)
+    assert (reply.status_code, reply.json()) == (404, error(1, "Error parsing url."))
+
+
+async def test_a_refusal_comes_with_status_200(rig: Rig) -> None:
+    """Only authentication and unknown paths have another one."""
+    reply = await rig.http.post("/v1/Task/Detail", json={"taskid": "1"})
+    assert (reply.status_code, reply.json()) == (200, error(1, "There is no task yet."))
+    reply = await rig.http.post("/v1/Task/Detail", json={}, headers={"x-api-key": "wrong"})
+    assert (reply.status_code, reply.json()) == (401, error(0, "Project authorization is not founded."))
+
+
+async def test_a_client_that_leaves_is_not_answered() -> None:
+    """An incomplete request ends without a reply and without an error."""
+    sent: list[Any] = []
+
+    async def receive() -> Reply:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/Tool/List",
+        "raw_path": b"/v1/Tool/List",
+        "headers": [],
+    }
+    await build_app(Rig().service)({**scope, "query_string": b""}, receive, send)
+    assert sent == []
+
+
+# -- Run -------------------------------------------------------------------------------------------
+
+
+async def test_run_answers_with_an_id_and_a_token(rig: Rig) -> None:
+    """And with nothing else; ids count up."""
+    first, second = await rig.run(), await rig.run()
+    assert set(first) == {"errors", "taskid", "socketaccesstoken", "result"}
+    assert [first["taskid"], second["taskid"]] == ["2221", "2222"]
+    assert len(first["socketaccesstoken"]) == 30
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/Run/wiro/Product%20Photoshoot",
+        "/v1/Run/wiro/product-photoshoot",
+        "/v1/Run/MiniMax/hailuo-2.3",
+        "/v1/Run/lightricks/%20ltx-2-distilled",
+    ],
+)
+async def test_slugs_are_taken_as_they_are_and_clean(rig: Rig, path: str) -> None:
+    """With dots, case and encoded spaces."""
+    body = {**IMAGE, "inputImage": "https://example.com/a.jpg"}
+    assert (await rig.post(path, body))["result"] is True
+
+
+@pytest.mark.parametrize("path", ["/v1/Run/MiniMax/nothing", "/v1/Run/MiniMax%2Fhailuo-2.3/x"])
+async def test_an_unknown_model_is_refused(rig: Rig, path: str) -> None:
+    """An encoded slash does not separate owner and name."""
+    assert await rig.post(path, IMAGE) == error(1, "slug-owner-project-not-exist")
+
+
+async def test_inputs_are_validated(rig: Rig) -> None:
+    """A missing image, and a directive that does not exist, cost nothing."""
+    assert await rig.post(DIRECTOR, {}) == error(0, "Request parameter [inputImageFirstUrl] required")
+    reply = await rig.post(DIRECTOR, {**IMAGE, "prompt": "[sandbox:explode]"})
+    assert "is not a directive" in reply["errors"][0]["message"]
+    assert rig.service.engine.ledger(rig.now)["runs"] == 0
+
+
+async def test_files_and_forms_are_taken(rig: Rig) -> None:
+    """A file among the inputs is shown as a URL, under which it can be read."""
+    reply = await rig.http.post(
+        DIRECTOR, data={"prompt": "p", "callbackUrl": "http://me"}, files={"inputImage": ("a b.png", b"PNG")}
+    )
+    task = await rig.detail(reply.json())
+    url = task["parameters"]["inputImage"]
+    assert (task["parameters"]["prompt"], task["callbackurl"]) == ("p", "http://me")
+    assert (await rig.http.get(url)).content == b"PNG"
+    several = {"inputImage": [("1.png", b"1"), ("2.png", b"2")]}
+    reply = await rig.http.post(DIRECTOR, files=[("inputImage", file) for file in several["inputImage"]])
+    urls = (await rig.detail(reply.json()))["parameters"]["inputImage"]
+    assert [(await rig.http.get(url)).content for url in urls] == [b"1", b"2"]
+
+
+async def test_limits_are_enforced_before_a_file_is_kept() -> None:
+    """Codes 97 and 96, with the documented text."""
+    rig = Rig(balance=10)
+    async with rig.http:
+        await rig.run()
+        assert (await rig.post(DIRECTOR, IMAGE))["errors"][0]["code"] == 96
+        assert (await rig.post("/sandbox/balance", {"balance": 0}))["balance"] == "0.0"
+        assert await rig.post(DIRECTOR, IMAGE) == error(97, "Insufficient balance")
+        assert rig.service.engine.ledger(rig.now)["refused"] == {"96": 1, "97": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "contenttype"),
+    [
+        (DIRECTOR, "0.mp4", "video/mp4"),
+        ("/v1/Run/MiniMax/text-to-video-hailuo-01", "0.mp4", "video/mp4"),
+        ("/v1/Run/google/nano-banana", "0.png", "image/png"),
+        ("/v1/Run/wiro/chat", "0.txt", "text/plain"),
+    ],
+)
+async def test_every_kind_of_model_has_outputs(rig: Rig, path: str, name: str, contenttype: str) -> None:
+    """Stand-ins of the right kind, of the size that is stated."""
+    task = await rig.run(path=path)
+    rig.now += 1e4
+    output = (await rig.detail(task))["outputs"][0]
+    assert (output["name"], output["contenttype"]) == (name, contenttype)
+    reply = await rig.http.get(output["url"], headers={"x-api-key": ""})
+    assert (str(len(reply.content)), reply.headers["content-type"]) == (output["size"], contenttype)
+
+
+async def test_the_run_takes_as_long_as_was_asked_for() -> None:
+    """``run_median`` overrides what the model would take."""
+    rig = Rig(run_median=0.0, queue_mean=0.0)
+    async with rig.http:
+        task = await rig.run()
+        rig.now += 2.5
+        detail = await rig.detail(task)
+        assert (detail["status"], detail["cps"]) == ("task_postprocess_end", "0.000000000000")
+
+
+# -- Task ------------------------------------------------------------------------------------------
+
+
+async def test_detail_in_the_long_form(rig: Rig) -> None:
+    """Scalars are strings, times whole seconds, categories a JSON text."""
+    task = await rig.run()
+    queued = await rig.detail(task)
+    assert (queued["status"], queued["createtime"], queued["starttime"]) == ("task_queue", "1734513807", "0")
+    assert (queued["pexit"], queued["totalcost"], queued["outputs"], queued["size"]) == ("", "0", [], "0")
+    rig.now += 1e4
+    done = await rig.detail(task)
+    assert (done["status"], done["pexit"]) == ("task_postprocess_end", "0")
+    assert (done["totalcost"], done["cps"]) == ("0.280000000000", "0.004666666667")
+    assert json.loads(done["categories"]) == ["tool", "image-to-video", "MiniMax"]
+    assert int(done["createtime"]) < int(done["starttime"]) < int(done["endtime"]) <= int(rig.now)
+    assert float(done["elapsedseconds"]) > 0
+    output = done["outputs"][0]
+    assert (output["ispublic"], output["expiretime"], output["uuid"]) == (0, None, done["uuid"])
+    loose = {"parameters", "outputs", "guestid", "marketplaceid"}
+    assert all(isinstance(value, str) for name, value in done.items() if name not in loose)
+
+
+async def test_detail_in_the_short_form(rig: Rig) -> None:
+    """``[sandbox:short]`` gives the first documents' members and no others."""
+    task = await rig.run("[sandbox:short]")
+    rig.now += 1e4
+    detail = await rig.detail(task)
+    assert (detail["status"], detail["parameters"]) == ("task_postprocess_end", {})
+    assert not {"pexit", "totalcost", "cps", "modelid"} & set(detail)
+    assert "ispublic" not in detail["outputs"][0]
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "refused"),
+    [
+        ("Detail", {}, (0, "Request parameter [tasktoken] required")),
+        ("Cancel", {"tasktoken": "x"}, (0, "Request parameter [taskid] required")),
+        ("Kill", {"tasktoken": "x"}, (0, "taskid or socketaccesstoken is required")),
+        ("InputOutputDelete", {}, (0, "Request parameter [tasktoken] required")),
+        ("Detail", {"tasktoken": "x"}, (1, "There is no task yet.")),
+        ("Cancel", {"taskid": "1"}, (1, "task-not-exist")),
+        ("Kill", {"socketaccesstoken": "x"}, (1, "task-not-exist")),
+        ("InputOutputDelete", {"tasktoken": "x"}, (1, "task-not-exist")),
+    ],
+)
+async def test_a_task_must_be_named_and_exist(rig: Rig, operation: str, body: Reply, refused: Any) -> None:
+    """Each operation takes its own names: Cancel no token, Kill no ``tasktoken``."""
+    assert await rig.post(f"/v1/Task/{operation}", body) == error(*refused)
+
+
+async def test_tasks_are_found_by_number_and_by_token(rig: Rig) -> None:
+    """An id may come as a number; another project sees nothing."""
+    task = await rig.run()
+    by_token = {"tasktoken": task["socketaccesstoken"]}
+    assert (await rig.post("/v1/Task/Detail", {"taskid": 2221}))["tasklist"][0]["id"] == "2221"
+    assert (await rig.post("/v1/Task/Detail", by_token))["tasklist"][0]["id"] == "2221"
+    reply = await rig.post("/v1/Task/Detail", by_token, headers={"x-api-key": "other"})
+    assert reply == error(1, "There is no task yet.")
+
+
+async def test_cancel_and_kill(rig: Rig) -> None:
+    """Queued tasks are cancelled, running ones killed; the reply is the task."""
+    queued, running = await rig.run(), await rig.run("[sandbox:hang]")
+    cancelled = await rig.post("/v1/Task/Cancel", {"taskid": queued["taskid"]})
+    assert (cancelled["tasklist"][0]["status"], cancelled["result"]) == ("task_cancel", True)
+    rig.now += 1e4
+    by_token = {"socketaccesstoken": running["socketaccesstoken"]}
+    assert (await rig.post("/v1/Task/Cancel", {"taskid": running["taskid"]}))["errors"][0]["code"] == 1
+    killed = await rig.post("/v1/Task/Kill", by_token)
+    assert killed["tasklist"][0]["status"] == "task_cancel"
+    assert "total" not in killed
+
+
+async def test_list_shows_pages_newest_first(rig: Rig) -> None:
+    """Filtered by model where that is asked for; a project without tasks is told so."""
+    assert await rig.post("/v1/Task/List") == error(1, "There is no task yet.")
+    for _ in range(3):
+        await rig.run()
+    await rig.run(path="/v1/Run/wiro/chat")
+
+    async def ids(**body: str) -> tuple[str, list[str]]:
+        reply = await rig.post("/v1/Task/List", {"type": "model", "sort": "id", **body})
+        return reply["total"], [task["id"] for task in reply["tasklist"]]
+
+    assert await ids() == ("4", ["2224", "2223", "2222", "2221"])
+    assert await ids(start="1", limit="2") == ("4", ["2223", "2222"])
+    assert await ids(order="ASC", limit="1") == ("4", ["2221"])
+    assert await ids(modelName="minimax/IMAGE-to-video-01-director") == ("3", ["2223", "2222", "2221"])
+    assert await ids(start="9") == ("4", [])
+    for wrong in ({"start": "x"}, {"limit": "-1"}, {"start": -1}):
+        assert await rig.post("/v1/Task/List", wrong) == error(0, "Request parameters are invalid.")
+
+
+async def test_deleted_outputs_are_gone(rig: Rig) -> None:
+    """From Detail and from the CDN; refused while the task lives; twice is once."""
+    task = await rig.run()
+    body = {"tasktoken": task["socketaccesstoken"]}
+    living = "Task must be completed or cancelled before deleting files"
+    assert await rig.post("/v1/Task/InputOutputDelete", body) == error(1, living)
+    rig.now += 1e4
+    url = (await rig.detail(task))["outputs"][0]["url"]
+    for _ in range(2):
+        assert await rig.post("/v1/Task/InputOutputDelete", body) == {"errors": [], "result": True}
+    assert (await rig.detail(task))["outputs"] == []
+    assert (await rig.http.get(url)).status_code == 404
+
+
+# -- File ------------------------------------------------------------------------------------------
+
+
+async def test_upload_gives_a_public_url(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may be used once in a folder, and a file may have 100 MB."""
+    file = {"file": ("a b.jpg", b"JPEG", "image/jpeg")}
+    reply = (await rig.http.post("/v1/File/Upload", files=file)).json()
+    entry = reply["list"][0]
+    assert (entry["name"], entry["contenttype"], entry["size"]) == ("a b.jpg", "image/jpeg", "4")
+    assert (await rig.http.get(entry["url"])).content == b"JPEG"
+    again = await rig.http.post("/v1/File/Upload", files=file)
+    assert again.json() == error(1, "filesystem-already-exist")
+    folder = (await rig.post("/v1/File/FolderCreate", {"name": "faces"}))["list"][0]
+    reply = (await rig.http.post("/v1/File/Upload", files=file, data={"folderid": folder["id"]})).json()
+    assert reply["list"][0]["parentid"] == folder["id"]
+    monkeypatch.setattr("wiro_async.sandbox._service._MAX_FILE", 3)
+    large = await rig.http.post("/v1/File/Upload", files={"file": ("c.jpg", b"JPEG")})
+    assert large.json()["errors"][0]["code"] == 0
+
+
+async def test_upload_and_folders_need_their_inputs(rig: Rig) -> None:
+    """A text is no file, and a folder has a name."""
+    assert await rig.post("/v1/File/Upload", {"file": "x"}) == error(0, "Request files [file] required")
+    assert await rig.post("/v1/File/FolderCreate") == error(0, "Request parameter [name] required")
+
+
+# -- Tool ------------------------------------------------------------------------------------------
+
+
+async def test_tools_are_listed_and_described(rig: Rig) -> None:
+    """By pages and by search; the parameters are those that Run validates."""
+    reply = await rig.post("/v1/Tool/List", {"start": "0", "limit": "2", "search": "hailuo"})
+    assert (int(reply["total"]), len(reply["tool"])) > (2, 1)
+    some = await rig.post("/v1/Tool/List", {"categories": "image-to-video", "slugowner": "minimax"})
+    same = await rig.post("/v1/Tool/List", {"categories": ["image-to-video"], "slugowner": "minimax"})
+    assert some == same
+    body = {"slugowner": "pruna", "slugproject": "p-video"}
+    tool = (await rig.post("/v1/Tool/Detail", body))["tool"][0]
+    items = {item["id"]: item for item in tool["parameters"][0]["items"]}
+    assert items["prompt"]["required"] is True
+    assert {"min", "max"} <= set(items["duration"])
+    assert all(set(option) == {"label", "value"} for option in items["ratio"]["options"])
+    assert json.loads(tool["dynamicprice"])[0]["priceMethod"] == "cpr"
+
+
+async def test_an_unknown_tool_is_not_accessible(rig: Rig) -> None:
+    """In the service's words."""
+    assert await rig.post("/v1/Tool/Detail", {}) == error(1, "tool-not-accessible")
+
+
+# -- switches --------------------------------------------------------------------------------------
+
+
+async def test_the_ledger_is_public(rig: Rig) -> None:
+    """Without a key; it counts by operation, and credentials that went astray."""
+    task = await rig.run("a marker")
+    rig.now += 1e4
+    url = (await rig.detail(task))["outputs"][0]["url"]
+    await rig.http.get(url)
+    ledger = (await rig.http.get("/sandbox/ledger", headers={"x-api-key": ""})).json()
+    assert ledger["requests"] == {"Run": 1, "Task/Detail": 1, "cdn": 1}
+    assert (ledger["paid"], ledger["credentials_leaked"]) == (1, 1)
+    assert ledger["tasks"][0]["prompt"] == "a marker"
+    assert ledger["tasks"][0]["details"] == 1
+    assert task["socketaccesstoken"] not in json.dumps(ledger)
+
+
+async def test_tasks_are_steered(rig: Rig) -> None:
+    """With a reason where there is one."""
+    task = await rig.run()
+    path = f"/sandbox/tasks/{task['taskid']}"
+    assert (await rig.post(path, {"action": "hang"}))["status"] == "task_start"
+    reply = await rig.post(path, {"action": "fail", "reason": "no face"})
+    assert reply["status"] == "task_postprocess_end"
+    assert (await rig.detail(task))["debugoutput"].endswith("no face")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "hint"),
+    [
+        ("/sandbox/tasks/1", {"action": "explode"}, "must be one of fail, error, release"),
+        ("/sandbox/tasks/1", {"action": ["fail"]}, "must be one of"),
+        ("/sandbox/tasks/1", {"action": "fail"}, "task-not-exist"),
+        ("/sandbox/balance", {"balance": "much"}, "must be USD"),
+        ("/sandbox/balance", {"balance": -1}, "must be USD"),
+        ("/sandbox/balance", {}, "must be USD"),
+    ],
+)
+async def test_wrong_switches_say_what_is_right(rig: Rig, path: str, body: Reply, hint: str) -> None:
+    """The value, and what it must be."""
+    assert hint in (await rig.post(path, body))["errors"][0]["message"]
+
+
+async def test_a_stalled_request_is_given_up() -> None:
+    """``receive_timeout`` holds for every operation."""
+    sent: list[Any] = []
+
+    async def receive() -> Reply:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = b"/v1/Tool/List"
+    scope = {"type": "http", "method": "POST", "path": raw.decode(), "raw_path": raw, "headers": []}
+    app = build_app(Rig(receive_timeout=0.01).service)
+    await app({**scope, "query_string": b""}, receive, send)
+    assert sent[0]["status"] == 408

@@ -1,0 +1,31 @@
+"""The command line, ``wiro``. It needs the ``cli`` extra: cyclopts and rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The command line's words, without the program's name (None: the process's own).
+
+    Returns:
+        The exit code, as ``wiro --help`` lists them.
+    """
+    try:
+        from wiro_async.cli._app import execute  # noqa: PLC0415 - the extra may be missing
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("cyclopts", "rich"):
+            raise
+        sys.stderr.write(
+            f"wiro: the command line needs {missing!r}, which is not installed: "
+            "pip install 'wiro-async[cli]'\n"
+        )
+        return 1
+    return execute(sys.argv[1:] if arguments is None else arguments)

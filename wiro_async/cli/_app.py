@@ -1,0 +1,371 @@
+"""The commands and their options, as ``wiro --help`` shows them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import attrs
+import cyclopts
+from cyclopts import App, Parameter, validators
+
+from wiro_async._client import Client
+from wiro_async._errors import InvalidInput
+from wiro_async._task import TaskHandle
+from wiro_async._version import __version__
+from wiro_async.cli import _commands
+from wiro_async.cli._report import Report
+from wiro_async.cli._session import Code, Session
+
+__all__ = ["app", "execute"]
+
+_HELP = """\
+Images and prompts become videos: the command line of wiro_async.
+
+The keys come from the environment: WIRO_API_KEY and, for signed projects,
+WIRO_API_SECRET.
+
+For example:
+    wiro demo
+    wiro run MiniMax/image-to-video-01-director --download clips \\
+        -i inputImageFirstUrl=@photo.jpg -i prompt="[Zoom in] waves roll in"
+
+With --json, amounts are USD as strings, durations are seconds as numbers, and
+times are ISO 8601 in UTC; what is not known is null.
+
+Exit codes:
+    0    it worked
+    1    it did not: refused, not reached, not saved
+    2    the command line, an input or a setting cannot work
+    3    the task failed (it is not billed)
+    4    the task was cancelled or killed
+    5    the task has not ended within --timeout; it goes on
+    6    a run's answer did not arrive: the task may exist and be billed
+    130  interrupted; the ids of the tasks that go on are printed
+"""
+
+app = App(
+    name="wiro",
+    help=_HELP,
+    version=__version__,
+    help_format="plaintext",
+    version_format="plaintext",
+    default_parameter=Parameter(negative=(), show_default=False),
+)
+
+_POSITIVE = validators.Number(gt=0)
+
+Slug = Annotated[str, Parameter(help="The model, as owner/model; `wiro models` lists them.")]
+Inputs = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name=("--input", "-i"),
+        help="An input of the model: name=text; name=@path uploads a local file; name:=json for "
+        "anything else. Repeat it for every input.",
+    ),
+]
+Download = Annotated[Path | None, Parameter(help="Save the outputs in this folder.")]
+Timeout = Annotated[
+    float, Parameter(validator=_POSITIVE, help="Seconds to wait for the task's end (default: 3600).")
+]
+Interval = Annotated[
+    float | None,
+    Parameter(validator=_POSITIVE, help="Seconds between two looks at the task, at least (default: 1.5)."),
+]
+OnCancel = Annotated[
+    Literal["keep", "stop"],
+    Parameter(help="What becomes of the task on Ctrl-C or a timeout (default: keep)."),
+]
+Limit = Annotated[
+    int, Parameter(validator=validators.Number(gte=1), help="How many to list at most (default: 20).")
+]
+TaskId = Annotated[str | None, Parameter(help="The task's id. Not needed with a token.")]
+Token = Annotated[
+    str | None,
+    Parameter(
+        help="The task's socket token, instead of its id. Better set WIRO_TASK_TOKEN: other users of this "
+        "machine can read command lines."
+    ),
+]
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Common:
+    """The options that every command has."""
+
+    json: Annotated[
+        bool, Parameter(help="Write JSON, and nothing else: one document, or a line for each event.")
+    ] = False
+    base_url: Annotated[
+        str | None, Parameter(help="The API's address (default: WIRO_BASE_URL, or the service's own).")
+    ] = None
+
+    def session(self, timeout: float = 3600.0, interval: float | None = None) -> Session:
+        """Begin a command."""
+        return Session(Report(as_json=self.json), self.base_url, timeout, interval)
+
+
+_COMMON = Common()
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        Report().problem(f"{error}; `wiro --help` and `wiro COMMAND --help` show what can be said")
+        return Code.USAGE
+    except SystemExit as end:
+        # The sandbox's own parser ends like this.
+        return end.code if isinstance(end.code, int) else Code.OK
+    return code if isinstance(code, int) else Code.OK
+
+
+# -- tasks ---------------------------------------------------------------------------------------------------
+
+
+@app.command
+def run(
+    model: Slug,
+    /,
+    *,
+    inputs: Inputs = (),
+    download: Download = None,
+    timeout: Timeout = 3600.0,
+    on_cancel: OnCancel = "keep",
+    interval: Interval = None,
+    common: Common = _COMMON,
+) -> int:
+    r"""Run a model and follow the task to its end. This costs money.
+
+    With --json, the lines are: one of type "submitted", one of type
+    "transition" for each status, and one of type "result"; or at last one of
+    type "error" or "interrupted", with the ids of the tasks that go on.
+
+    For example:
+        wiro run MiniMax/image-to-video-01-director --download clips \
+            -i inputImageFirstUrl=@photo.jpg -i prompt="[Pan left] a ship sails"
+        wiro run owner/model -i prompt="she walks" -i seed:=7 --json
+    """
+    session = common.session(timeout, interval)
+    return session.perform(_commands.Run(model, inputs, _commands.Watch(session, download, on_cancel)))
+
+
+@app.command
+def watch(
+    task: TaskId = None,
+    /,
+    *,
+    token: Token = None,
+    download: Download = None,
+    timeout: Timeout = 3600.0,
+    interval: Interval = None,
+    common: Common = _COMMON,
+) -> int:
+    """Follow a task that was started before, here or elsewhere.
+
+    Leaving it early leaves the task alone. With --json, the lines are those of
+    `wiro run`, but for the first.
+
+    For example:
+        wiro watch 2221
+        wiro watch 2221 --download clips --json
+    """
+    session = common.session(timeout, interval)
+    return _on_task(session, task, token, _commands.Watch(session, download).follow)
+
+
+@app.command
+def status(task: TaskId = None, /, *, token: Token = None, common: Common = _COMMON) -> int:
+    """Show a task as it is now.
+
+    The exit code tells whether the look succeeded, not whether the task did.
+
+    For example:
+        wiro status 2221
+        wiro status 2221 --json
+    """
+    session = common.session()
+    return _on_task(session, task, token, lambda handle: _commands.status(handle, session.report))
+
+
+@app.command
+def tasks(
+    *,
+    model: Annotated[str | None, Parameter(help="Only tasks of this model.")] = None,
+    limit: Limit = 20,
+    common: Common = _COMMON,
+) -> int:
+    """List the project's tasks, the newest first; times are UTC.
+
+    For example:
+        wiro tasks
+        wiro tasks --model MiniMax/image-to-video-01-director --limit 5
+    """
+    session = common.session()
+    return session.perform(lambda client: _commands.list_tasks(client, model, limit, session.report))
+
+
+@app.command
+def cancel(task: TaskId = None, /, *, token: Token = None, common: Common = _COMMON) -> int:
+    """Take a task out of the queue, as long as it has not begun to run.
+
+    For example:
+        wiro cancel 2221
+    """
+    session = common.session()
+    return _on_task(session, task, token, lambda handle: _commands.end(handle, "cancel", session.report))
+
+
+@app.command
+def kill(task: TaskId = None, /, *, token: Token = None, common: Common = _COMMON) -> int:
+    """End a running task.
+
+    For example:
+        wiro kill 2221
+    """
+    session = common.session()
+    return _on_task(session, task, token, lambda handle: _commands.end(handle, "kill", session.report))
+
+
+@app.command
+def stop(task: TaskId = None, /, *, token: Token = None, common: Common = _COMMON) -> int:
+    """End a task, queued or running, and see its end.
+
+    For example:
+        wiro stop 2221
+    """
+    session = common.session()
+    return _on_task(session, task, token, lambda handle: _commands.end(handle, "stop", session.report))
+
+
+@app.command
+def download(
+    task: TaskId = None,
+    /,
+    *,
+    token: Token = None,
+    output: Annotated[Path, Parameter(name=("--output", "-o"), help="The folder (default: here).")] = Path(),
+    common: Common = _COMMON,
+) -> int:
+    """Save the outputs of a task that has ended. A download that broke off is resumed.
+
+    For example:
+        wiro download 2221 --output clips
+    """
+    session = common.session()
+    return _on_task(session, task, token, lambda handle: _commands.download(handle, output, session.report))
+
+
+def _on_task(
+    session: Session, task: str | None, token: str | None, work: Callable[[TaskHandle], Awaitable[int]]
+) -> int:
+    """Do *work* on a task that exists. The environment's token is for commands that name no task."""
+    if not task and not token:
+        token = os.environ.get("WIRO_TASK_TOKEN")
+
+    async def attach(client: Client) -> int:
+        if not task and not token:
+            raise InvalidInput("which task? Give its id, or set WIRO_TASK_TOKEN to its socket token")
+        return await work(client.attach(task, token=token))
+
+    return session.perform(attach)
+
+
+# -- files and models ----------------------------------------------------------------------------------------
+
+
+@app.command
+def upload(
+    file: Annotated[Path, Parameter(help="The file, of at most 100 MB.")],
+    /,
+    *,
+    name: Annotated[str | None, Parameter(help="What to call it (default: by its own name).")] = None,
+    common: Common = _COMMON,
+) -> int:
+    """Upload a file and print its URL, to be used as an input of many runs.
+
+    For example:
+        wiro run owner/model -i imageUrl="$(wiro upload photo.jpg)" -i prompt=hello
+    """
+    session = common.session()
+    return session.perform(lambda client: _commands.upload(client, file, name, session.report))
+
+
+@app.command
+def models(
+    word: Annotated[str, Parameter(help="A word of the model's name or description.")] = "",
+    /,
+    *,
+    category: Annotated[str | None, Parameter(help="Only this category, such as image-to-video.")] = None,
+    limit: Limit = 20,
+    common: Common = _COMMON,
+) -> int:
+    """List the models that can be run.
+
+    For example:
+        wiro models hailuo
+        wiro models --category image-to-video --limit 100
+    """
+    session = common.session()
+    return session.perform(
+        lambda client: _commands.list_models(client, word, category, limit, session.report)
+    )
+
+
+@app.command
+def model(slug: Slug, /, *, common: Common = _COMMON) -> int:
+    """Show what a model does and which inputs it takes.
+
+    For example:
+        wiro model MiniMax/image-to-video-01-director
+    """
+    session = common.session()
+    return session.perform(lambda client: _commands.show_model(client, slug, session.report))
+
+
+# -- the sandbox ---------------------------------------------------------------------------------------------
+
+
+@app.command(help_flags=(), version_flags=())
+def sandbox(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Serve a local imitation of the service, for trying things out without an account.
+
+    For example:
+        wiro sandbox --port 8000 --speed 10
+        wiro sandbox --help
+    """
+    try:
+        from wiro_async.sandbox.__main__ import main  # noqa: PLC0415 - the extra may be missing
+    except ImportError as error:
+        Report().problem(str(error))
+        return Code.FAILURE
+    return main(options)
+
+
+@app.command
+def demo(
+    *images: Annotated[Path, Parameter(help="Pictures to start from (default: three that come along).")],
+    output: Annotated[
+        Path, Parameter(name=("--output", "-o"), help="The folder for the clips (default: demo-clips).")
+    ] = Path("demo-clips"),
+    json: Annotated[bool, Parameter(help="Write one JSON document, and nothing else.")] = False,
+) -> int:
+    """Make videos from pictures on a local imitation of the service: no account, no cost.
+
+    Every picture becomes two clips, all at the same time; one more job fails and
+    one is cancelled, on purpose.
+
+    For example:
+        wiro demo
+        wiro demo photo.jpg another.png --output clips
+    """
+    try:
+        from wiro_async.cli._demo import run_demo  # noqa: PLC0415 - the extra may be missing
+    except ImportError as error:
+        Report().problem(str(error))
+        return Code.FAILURE
+    return run_demo(images, output, Report(as_json=json))

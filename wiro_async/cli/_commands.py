@@ -1,0 +1,347 @@
+"""What the commands do, once their words are understood and a client is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import attrs
+from rich.table import Table
+from rich.text import Text
+
+from wiro_async._client import Client
+from wiro_async._errors import TaskNotFound, TaskTimeout, WiroError, WrongState
+from wiro_async._models import Model, ModelInput, Output, Task, TaskResult
+from wiro_async._task import TaskHandle
+from wiro_async._types import OnCancel
+from wiro_async.cli._live import StatusLine, status_line
+from wiro_async.cli._records import (
+    model_record,
+    models_record,
+    result_record,
+    task_record,
+    tasks_record,
+    upload_record,
+    why,
+)
+from wiro_async.cli._report import Report
+from wiro_async.cli._session import Code, Session
+from wiro_async.cli._text import clean, clipped, clock, megabytes, usd
+from wiro_async.cli._values import parse_values
+
+__all__ = ["Run", "Watch", "download", "end", "list_models", "list_tasks", "show_model", "status", "upload"]
+
+Verb = Literal["cancel", "kill", "stop"]
+
+
+# -- one task, to its end ------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Watch:
+    """Follows a task to its end.
+
+    Args:
+        session: The command.
+        folder: Where its outputs are saved (None: nowhere).
+        on_cancel: What becomes of the task when the command is interrupted or its timeout passes.
+    """
+
+    session: Session
+    folder: Path | None = None
+    on_cancel: OnCancel = "keep"
+
+    async def follow(self, handle: TaskHandle) -> int:
+        """Follow a task that was started elsewhere."""
+        self.session.track(handle)
+        with status_line(self.session.report, "looking") as line:
+            return await self.to_end(handle, line)
+
+    async def to_end(self, handle: TaskHandle, line: StatusLine) -> int:
+        """Print the task's transitions, then what came of it.
+
+        Raises:
+            TaskFailed, TaskCancelled: So it ended.
+            TaskTimeout: It has not ended in time.
+        """
+        try:
+            await self._print_transitions(handle, line)
+        except (TaskTimeout, asyncio.CancelledError) as error:
+            if self.on_cancel == "stop":
+                await stop_quietly(handle)
+            if not (isinstance(error, TaskTimeout) and _succeeded(handle)):
+                raise
+        assert handle.task is not None
+        saved = await self._save(handle.task, line)
+        self.session.report.record(result_record(handle.task, saved))
+        _say_result(self.session.report, await handle, saved)
+        return Code.OK
+
+    async def _print_transitions(self, handle: TaskHandle, line: StatusLine) -> None:
+        # One deadline for all of them: the iteration has one for each.
+        seconds = self.session.timeout
+        with anyio.move_on_after(seconds) as scope:
+            async for transition in handle:
+                line.add(handle.id, transition)
+        if scope.cancelled_caught:
+            raise TaskTimeout("", handle=handle, waited=seconds, task_id=handle.id, task=handle.task)
+
+    async def _save(self, task: Task, line: StatusLine) -> list[Path]:
+        if self.folder is None or task.outcome != "succeeded":
+            return []
+        line.doing("downloading")
+        return await save_outputs(task.outputs, self.folder)
+
+
+@attrs.frozen
+class Run:
+    """Starts a task and follows it to its end.
+
+    Args:
+        model: The model's slug.
+        inputs: The inputs, as ``-i`` takes them.
+        watch: How to follow it.
+    """
+
+    model: str
+    inputs: Sequence[str]
+    watch: Watch
+
+    async def __call__(self, client: Client) -> int:
+        """Run it."""
+        report = self.watch.session.report
+        inputs = parse_values(self.inputs)
+        with status_line(report, "submitting") as line:
+            handle = self.watch.session.track(await self._submit(client, inputs))
+            report.record({"type": "submitted", "task_id": handle.id, "model": self.model})
+            report.say(f"task {handle.id} of {self.model}", "bold")
+            return await self.watch.to_end(handle, line)
+
+    async def _submit(self, client: Client, inputs: Mapping[str, object]) -> TaskHandle:
+        try:
+            # Where as many tasks run as the balance allows, this waits for one of them to end.
+            return await client.submit(self.model, inputs, slot_timeout=self.watch.session.timeout)
+        except asyncio.CancelledError:
+            # The answer may have come after the interruption; then the task is here and nowhere else.
+            for handle in client.unclaimed if self.watch.on_cancel == "stop" else ():
+                await stop_quietly(handle)
+            raise
+
+
+async def stop_quietly(handle: TaskHandle) -> None:
+    """Stop a task on the way out; if that fails, what is printed last says that it goes on."""
+    with suppress(WiroError):
+        await handle.stop()
+
+
+def _succeeded(handle: TaskHandle) -> bool:
+    return handle.task is not None and handle.task.outcome == "succeeded"
+
+
+def _say_result(report: Report, result: TaskResult, saved: list[Path]) -> None:
+    took = "" if result.elapsed is None else f" after a run of {clock(result.elapsed)}"
+    report.say(f"succeeded{took}; cost {usd(result.cost)}", "green")
+    for output in result.outputs:
+        report.say(f"output  {_output_line(output)}")
+    for path in saved:
+        report.say(f"saved   {path}")
+
+
+def _output_line(output: Output) -> str:
+    if not output.url:
+        return f"{output.name}  {json.dumps(output.content)}"
+    return "  ".join(part for part in (output.name, megabytes(output.size), output.url) if part)
+
+
+async def save_outputs(outputs: tuple[Output, ...], folder: Path) -> list[Path]:
+    """Save every output that is a file, one after the other."""
+    return [await output.save(f"{folder}{os.sep}") for output in outputs if output.url]
+
+
+# -- one task, now -------------------------------------------------------------------------------------------
+
+
+async def status(handle: TaskHandle, report: Report) -> int:
+    """Show a task as it is now."""
+    task = await handle.refresh()
+    report.record(task_record(task))
+    ended = f" ({task.outcome})" if task.outcome else ""
+    elapsed = TaskResult.of(task).elapsed
+    rows = [
+        ("task", task.id),
+        ("model", task.model),
+        ("status", f"{task.status}{ended}"),
+        ("reason", why(task)),
+        ("created", task.created_at.isoformat() if task.created_at else ""),
+        ("ended", task.ended_at.isoformat() if task.ended_at else ""),
+        ("run time", "" if elapsed is None else clock(elapsed)),
+        ("cost", usd(task.total_cost) if task.outcome else ""),
+        *(("input", f"{name} = {clipped(value, 200)}") for name, value in task.parameters.items()),
+        *(("output", _output_line(output)) for output in task.outputs),
+    ]
+    for name, value in rows:
+        if value:
+            report.say(f"{name:<9} {value}")
+    return Code.OK
+
+
+async def end(handle: TaskHandle, verb: Verb, report: Report) -> int:
+    """Cancel, kill or stop a task, and show how it ended."""
+    verbs = {"cancel": handle.cancel, "kill": handle.kill, "stop": handle.stop}
+    try:
+        task = await verbs[verb]()
+    except WrongState:
+        late, other = ("late", "kill") if verb == "cancel" else ("early", "cancel")
+        message = f"task {handle.id} is {handle.status}: it is too {late} to {verb} it; {other} or stop it"
+        report.error("WrongState", message, [handle.id])
+        return Code.FAILURE
+    report.record(task_record(task))
+    if task.outcome == "cancelled":
+        report.say(f"task {task.id} was cancelled")
+    elif task.outcome is None:
+        report.say(f"task {task.id} is {task.status}; its end was asked for: `wiro watch {task.id}` sees it")
+    else:
+        report.say(f"task {task.id} had already ended: {task.outcome}; cost {usd(task.total_cost)}")
+    return Code.OK
+
+
+async def download(handle: TaskHandle, folder: Path, report: Report) -> int:
+    """Save the outputs of a task that has ended."""
+    task = await handle.refresh()
+    if not any(output.url for output in task.outputs):
+        message = f"task {task.id} is {task.status} and has no output to download"
+        if not task.is_terminal:
+            message += f" yet; `wiro watch {task.id}` waits for it"
+        report.error("NoOutput", message, [task.id])
+        return Code.FAILURE
+    with status_line(report, "downloading"):
+        saved = await save_outputs(task.outputs, folder)
+    report.record(result_record(task, saved))
+    for path in saved:
+        report.say(f"saved   {path}")
+    return Code.OK
+
+
+async def list_tasks(client: Client, model: str | None, limit: int, report: Report) -> int:
+    """Show the project's newest tasks."""
+    try:
+        tasks = await client.tasks(model=model, limit=limit)
+    except TaskNotFound:
+        # So the service says that a list is empty.
+        tasks = []
+    report.record(tasks_record(tasks))
+    if not tasks:
+        report.say("there is no such task")
+        return Code.OK
+    table = _table("task", "created", "status", "outcome", "cost", "model")
+    for task in tasks:
+        table.add_row(
+            Text(clean(task.id), "bold"),
+            f"{task.created_at:%Y-%m-%d %H:%M:%S}" if task.created_at else "",
+            Text(clean(task.status)),
+            task.outcome or "",
+            usd(task.total_cost) if task.outcome else "",
+            Text(clean(task.model)),
+        )
+    report.show(table)
+    return Code.OK
+
+
+# -- files and models ----------------------------------------------------------------------------------------
+
+
+async def upload(client: Client, file: Path, name: str | None, report: Report) -> int:
+    """Upload a file; people get its URL alone, so that a shell can take it."""
+    with status_line(report, "uploading"):
+        uploaded = await client.upload(file, name=name)
+    report.record(upload_record(uploaded))
+    report.say(uploaded.url)
+    return Code.OK
+
+
+async def list_models(client: Client, word: str, category: str | None, limit: int, report: Report) -> int:
+    """Show a part of the catalogue."""
+    models = await client.models(word, category=category, limit=limit)
+    report.record(models_record(models))
+    if not models:
+        report.say("no model matches; try a shorter word, or no category")
+        return Code.OK
+    table = _table("model", "title", "categories")
+    # The slug is what one came for: it is broken last.
+    longest = max(len(model.slug) for model in models)
+    table.columns[0].min_width = min(longest, max(20, report.console.width - 30))
+    for model in models:
+        table.add_row(
+            Text(clean(model.slug), "bold"),
+            Text(clipped(model.title, 60)),
+            Text(clean(", ".join(model.categories))),
+        )
+    report.show(table)
+    return Code.OK
+
+
+async def show_model(client: Client, slug: str, report: Report) -> int:
+    """Show a model's inputs, and a command that runs it."""
+    model = await client.model(slug)
+    report.record(model_record(model))
+    report.say(model.slug, "bold")
+    about = dict.fromkeys((model.title, model.description, ", ".join(model.categories)))
+    for line in filter(None, about):
+        report.say(line)
+    report.say()
+    if model.inputs:
+        table = _table("input", "type", "required", "default", "options")
+        for item in model.inputs:
+            table.add_row(*_input_row(item))
+        report.show(table)
+        report.say()
+    report.say(f"try  {_example(model)}")
+    return Code.OK
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _input_row(item: ModelInput) -> tuple[Text, ...]:
+    name = Text(clean(item.name), "bold")
+    if item.label and item.label != item.name:
+        name.append(f"\n{clipped(item.label, 40)}", "dim")
+    return (
+        name,
+        Text(clean(item.type)),
+        Text("yes" if item.required else ""),
+        Text("" if item.default in (None, "", []) else clipped(item.default, 40)),
+        Text(_choices(item)),
+    )
+
+
+def _choices(item: ModelInput) -> str:
+    """The values to choose from, or the range of a number."""
+    if item.options:
+        return clipped(", ".join(option or '""' for option in item.options), 200)
+    bounds = ((word, bound) for word, bound in (("from", item.min), ("to", item.max), ("step", item.step)))
+    return " ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+
+
+def _example(model: Model) -> str:
+    """A command that runs the model with its required inputs, or the first three where none is required."""
+    required = [item for item in model.inputs if item.required] or list(model.inputs[:3])
+    words = [f"wiro run {_quoted(model.slug)}"]
+    for item in required:
+        is_file = "file" in item.type or "image" in item.name.lower()
+        words.append(f"-i {item.name}={'@photo.jpg' if is_file else '...'}")
+    return " ".join(words)
+
+
+def _quoted(slug: str) -> str:
+    return f"'{slug}'" if " " in slug else slug
