@@ -1,7 +1,7 @@
 """What one Detail call costs the client in CPU: sign, send, receive, decode, build the record.
 
-wiro_async against the obvious script on ``httpx.AsyncClient`` (which signs and decodes, but builds no record),
-in one run, interleaved; medians, and the ratio. The server is another process.
+wiro_async against the obvious script on ``httpx.AsyncClient`` (which signs and decodes, but builds no
+record), in one run, interleaved; medians, and the ratio. The server is another process.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ class FakeService(httpx.AsyncBaseTransport):
     Attributes:
         handlers: Operation to what answers it: a reply, an exception, a function, or a list of these.
         calls: Every call, as operation and payload.
-        latency: Seconds that each call takes.
+        latency: Seconds until a call is processed.
+        delays: Seconds from there until it is answered, by operation.
         closed: Whether it was closed.
     """
 
@@ -50,6 +51,7 @@ class FakeService(httpx.AsyncBaseTransport):
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.requests: list[httpx.Request] = []
         self.latency = 0.0
+        self.delays: dict[str, float] = {}
         self.in_flight = 0
         self.peak = 0
         self.closed = False
@@ -71,9 +73,11 @@ class FakeService(httpx.AsyncBaseTransport):
         self.peak = max(self.peak, self.in_flight)
         try:
             await anyio.sleep(self.latency)
+            response = self._respond(name, payload)
+            await anyio.sleep(self.delays.get(name, 0.0))
         finally:
             self.in_flight -= 1
-        return self._respond(name, payload)
+        return response
 
     def _respond(self, name: str, payload: dict[str, Any]) -> httpx.Response:
         answer = self.handlers[name]

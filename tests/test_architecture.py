@@ -24,8 +24,8 @@ PURE = {
 
 IMPURE = {
     "anyio", "asyncio", "ftplib", "h11", "http", "httpcore", "httpx", "io", "logging", "multiprocessing",
-    "os", "pathlib", "selectors", "shutil", "signal", "sniffio", "socket", "sqlite3", "ssl", "subprocess", "sys",
-    "tempfile", "threading", "time", "trio",
+    "os", "pathlib", "selectors", "shutil", "signal", "sniffio", "socket", "sqlite3", "ssl", "subprocess",
+    "sys", "tempfile", "threading", "time", "trio",
 }  # fmt: skip
 """Clocks, files, sockets, threads, event loops."""
 

@@ -80,6 +80,11 @@ def test_a_client_without_a_key_is_refused() -> None:
         Client()
 
 
+def test_a_client_that_was_refused_can_be_shown() -> None:
+    """A debugger that prints the half-made client sees no second error."""
+    assert repr(Client.__new__(Client)) == "<Client, not set up>"
+
+
 def test_a_client_is_not_pickled() -> None:
     """It holds credentials."""
     for take in (pickle.dumps, copy.deepcopy):
@@ -294,6 +299,19 @@ async def test_attach_takes_an_id_or_a_token() -> None:
     for nothing in ({}, {"task_id": ""}, {"token": ""}):
         with pytest.raises(wiro_async.InvalidInput, match="id or its token"):
             caller.attach(**nothing)
+
+
+async def test_reconcile_returns_the_handle_of_what_was_lost() -> None:
+    """Or the doubt again, if it is not there."""
+    service = FakeService(Run=httpx.ReadError("reset"), Task_List=no(1, "There is no task yet."))
+    caller = client(service)
+    with pytest.raises(wiro_async.SubmissionUnknown) as caught:
+        await caller.submit("owner/model", {"prompt": PROMPT})
+    caught.value.submitted_at -= 60
+    with pytest.raises(wiro_async.SubmissionUnknown):
+        await caller.reconcile(caught.value)
+    service.handlers["Task/List"] = ok(tasklist=[task("77", parameters={"prompt": PROMPT})])
+    assert (await caller.reconcile(caught.value)).id == "77"
 
 
 # -- files and catalogue ---------------------------------------------------------------------------------

@@ -170,6 +170,9 @@ MESSAGES: list[tuple[str, int, int, str, type[WiroError]]] = [
     ),
     ("anything", 0, 200, "Run", ServiceError),
     ("anything", 12345, 200, "Run", ServiceError),
+    ("Insufficient balance", 97, 500, "Run", ServiceError),
+    ("There is no task yet.", 1, 503, "Task/Detail", ServiceError),
+    ("Insufficient balance", 97, 429, "Run", RateLimited),
 ]
 
 
@@ -697,6 +700,14 @@ def test_what_has_no_json_form_is_refused_with_its_place(case: str) -> None:
     assert len(str(caught.value)) < 400
     assert caught.value.__context__ is None
     str(caught.value).encode()
+
+
+def test_64_levels_are_encoded() -> None:
+    """The payload is the first, and what is sent is no deeper than what is read."""
+    for kind in (lambda inner: [inner], lambda inner: {"b": inner}):
+        assert not too_deep(json.loads(encode({"a": deep(MAX_DEPTH - 1, kind)})))
+        with pytest.raises(InvalidInput, match="nested deeper than 64 levels"):
+            encode({"a": deep(MAX_DEPTH, kind)})
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=4))

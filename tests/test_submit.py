@@ -13,7 +13,7 @@ import wiro_async
 from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import SubmissionUnknown, TaskHandle
-from wiro_async._submit import MAX_PAGES, PAGE, Held
+from wiro_async._submit import PAGE, Held
 
 PROMPT = {"prompt": "waves"}
 LOST = httpx.ReadError("reset")
@@ -163,8 +163,9 @@ async def test_without_a_list_nothing_is_resent(answer: Any) -> None:
     assert service.counts["Run"] == 1
 
 
-async def test_a_list_without_an_end_proves_nothing() -> None:
-    """After 5 000 tasks the search is given up."""
+async def test_a_list_without_an_end_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many pages the search is given up."""
+    monkeypatch.setattr("wiro_async._submit.MAX_PAGES", 3)
     service = Ledger()
     service.lose = [LOST]
     page = [task(str(number), createtime="99999999999") for number in range(PAGE)]
@@ -172,7 +173,7 @@ async def test_a_list_without_an_end_proves_nothing() -> None:
     with pytest.raises(SubmissionUnknown) as caught:
         await submit(service)
     assert not caught.value.absent
-    assert service.counts["Task/List"] == MAX_PAGES * 5
+    assert service.counts["Task/List"] == 3 * 5
 
 
 async def test_older_pages_are_read_until_the_submit() -> None:
@@ -227,13 +228,9 @@ async def test_a_doubt_does_not_take_the_task_of_an_equal_run_on_its_way() -> No
             outcomes["first"] = error
 
     async def second() -> None:
-        service.latency = 10.0  # processed at once, answered late
+        service.delays["Run"] = 10.0
         outcomes["second"] = await caller.submit("owner/model", PROMPT)
 
-    def processed_first(payload: dict[str, Any]) -> Any:
-        return service.run(payload)
-
-    service.handlers["Run"] = processed_first
     async with anyio.create_task_group() as group:
         group.start_soon(first)
         await anyio.wait_all_tasks_blocked()
@@ -241,6 +238,7 @@ async def test_a_doubt_does_not_take_the_task_of_an_equal_run_on_its_way() -> No
     assert outcomes["second"].id == "2221"
     assert isinstance(outcomes["first"], SubmissionUnknown)
     assert len(service.tasks) == 1
+    assert service.counts["Task/List"] == 5
 
 
 async def test_a_task_that_is_held_is_not_adopted() -> None:
@@ -329,6 +327,38 @@ async def test_a_caller_cancelled_while_it_is_looked_for_leaves_a_doubt(
     assert "cancelled" in caplog.text
     await anyio.sleep(100)
     assert (await caller.reconcile(doubt)).id == "2221"
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_caller_cancelled_while_it_submits_is_told_of_all_the_same(lost: bool) -> None:
+    """The answer is waited for: a task is then unclaimed, and a doubt unresolved."""
+    service = Ledger()
+    service.lose = [LOST] if lost else []
+    service.latency = 5.0
+    caller = client(service)
+    with anyio.move_on_after(1):
+        await caller.submit("owner/model", PROMPT)
+    assert [handle.id for handle in caller.unclaimed] == ([] if lost else ["2221"])
+    assert [error.model for error in caller.unresolved] == (["owner/model"] if lost else [])
+
+
+async def test_a_caller_cancelled_while_it_is_refused_leaves_nothing() -> None:
+    """There is nothing to tell of."""
+    service = FakeService(Run=no(97, "Insufficient balance"))
+    service.latency = 5.0
+    caller = client(service)
+    with anyio.move_on_after(1):
+        await caller.submit("owner/model", PROMPT)
+    assert caller.unclaimed == caller.unresolved == ()
+
+
+async def test_without_patience_code_96_is_raised_at_once() -> None:
+    """A slot_timeout of 0 asks once."""
+    service = Ledger()
+    service.limit = 0
+    with pytest.raises(wiro_async.ConcurrencyLimited):
+        await submit(service, slot_timeout=0)
+    assert service.counts == {"Run": 1}
 
 
 # -- room ------------------------------------------------------------------------------------------------

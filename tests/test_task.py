@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 import wiro_async
@@ -445,3 +446,30 @@ async def test_a_reply_about_another_task_is_not_believed() -> None:
     with pytest.raises(wiro_async.ReplyError, match="2222"):
         await handle.refresh()
     assert handle.status == Status.QUEUE
+
+
+async def test_an_answer_that_was_another_runs_is_found_out_at_the_first_look() -> None:
+    """A task of other inputs, under the id that our Run was answered with, is not ours."""
+    detail = ok(tasklist=[task(status="task_start", parameters={"prompt": "another's"})])
+    service = FakeService(Run=ok(taskid="2221"), Task_Detail=detail)
+    handle = await submitted(service)
+    with pytest.raises(wiro_async.SubmissionUnknown, match="other inputs"):
+        await handle
+    assert "2221" not in handle._owner.held
+
+
+async def test_a_lost_stop_is_asked_again() -> None:
+    """A cancel whose answer is lost is repeated, and the task's own state decides."""
+    service = stoppable()
+    cancel = service.handlers["Task/Cancel"]
+    faults: list[Any] = [httpx.ReadError("cut")] * 4
+
+    def flaky(payload: dict[str, Any]) -> Any:
+        return faults.pop() if faults else cancel(payload)
+
+    service.handlers["Task/Cancel"] = flaky
+    handle = await submitted(service)
+    with pytest.raises(wiro_async.ConnectionFailed):
+        await handle.cancel()
+    assert handle.status == Status.QUEUE
+    assert (await handle.stop()).outcome == "cancelled"

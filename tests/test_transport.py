@@ -361,3 +361,23 @@ async def test_a_large_reply_is_decoded_off_the_event_loop() -> None:
     assert await caller.call(DETAIL, {}) == ok(**large)
     with pytest.raises(wiro_async.TaskNotFound):
         await caller.call(DETAIL, {})
+
+
+class Breaking(FakeService):
+    """Breaks in a way of its own, and knows how far the request had come."""
+
+    sent = True
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions[PROGRESS].sent = self.sent
+        raise OSError("a cable was pulled")
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_transport_that_tells_what_was_sent_is_believed(sent: bool) -> None:
+    """Our own connections know whether a byte has left, whatever the exception is called."""
+    service = Breaking()
+    service.sent = sent
+    with pytest.raises(wiro_async.ConnectionFailed, match="a cable was pulled") as caught:
+        await transport(service).call(RUN, {})
+    assert caught.value.sent is sent

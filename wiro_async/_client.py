@@ -17,7 +17,7 @@ from wiro_async import _catalogue
 from wiro_async._config import Config, Limits, Polling, configure
 from wiro_async._connections import sender
 from wiro_async._envelope import encode
-from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown
+from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown, TaskError
 from wiro_async._inputs import FileSource, TypedInputs, resolve
 from wiro_async._models import Model, Task, TaskResult, Upload, parse_upload, records
 from wiro_async._operations import (
@@ -269,6 +269,8 @@ class Client:
     ) -> TaskResult:
         """Start one task and wait for what it brings. **This costs money** when the task succeeds.
 
+        A task whose run() is cancelled, or cannot look at it any more, is in ``unclaimed``.
+
         Args:
             model: As for ``submit()``.
             inputs: As for ``submit()``.
@@ -299,7 +301,18 @@ class Client:
                 await late[0]._stop_shielded()
             raise
         left = None if timeout is None else max(timeout - (anyio.current_time() - start), 0.0)
-        return await handle.result(left, on_cancel=on_cancel)
+        return await self._result(handle, left, on_cancel)
+
+    async def _result(self, handle: TaskHandle, timeout: float | None, on_cancel: OnCancel) -> TaskResult:
+        try:
+            return await handle.result(timeout, on_cancel=on_cancel)
+        except (TaskError, SubmissionUnknown):
+            raise  # It names the task, or says that nobody knows.
+        except BaseException:
+            # Whoever called run() has no handle of the task, which may go on and be billed.
+            self._unclaimed.append(handle)
+            logger.warning("task %s was left by its run()", handle.id)
+            raise
 
     def attach(self, task_id: str | None = None, *, token: str | Secret | None = None) -> TaskHandle:
         """Return the handle of a task that was started elsewhere: in another process, on another day.
@@ -345,7 +358,7 @@ class Client:
 
     @property
     def unclaimed(self) -> tuple[TaskHandle, ...]:
-        """Tasks that were accepted while their submitter was being cancelled; the newest 1 000."""
+        """Tasks whose ``submit()`` or ``run()`` was cancelled, so that it did not tell; the newest 1 000."""
         return tuple(self._unclaimed)
 
     # -- files -------------------------------------------------------------------------------------------

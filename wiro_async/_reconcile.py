@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import attrs
@@ -96,12 +96,10 @@ def _plain(value: object) -> object:
 
 def _number(text: str) -> str:
     """Give a number one spelling: 6, 6.0 and "6" are the same input."""
-    if not re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?", text, re.ASCII):
+    # Up to 28 digits in all, which is what Decimal normalises without rounding.
+    if not re.fullmatch(r"-?\d{1,18}(\.\d{1,10})?", text, re.ASCII):
         return text
-    try:
-        return format(Decimal(text).normalize(), "f")
-    except InvalidOperation:
-        return text
+    return format(Decimal(text).normalize(), "f")
 
 
 def unknown(doubt: Doubt, cause: str, *, absent: bool = False) -> SubmissionUnknown:
