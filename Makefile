@@ -12,7 +12,7 @@ CREATE = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q --upgrade 
 INSTALL = $(BIN)/python -m pip install -q
 endif
 
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all chaos check bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ test: $(VENV)/.dev ## the tests, with branch coverage
 test-all: test ## the tests on Python 3.12 and 3.13 too
 	$(MAKE) VENV=.venv-3.12 PYTHON=python3.12 test-one
 	$(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-one
+
+chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, each replayable by its seed
+	$(BIN)/python -m tests.chaos --schedules 10000
 
 .PHONY: test-one
 test-one: $(VENV)/.dev

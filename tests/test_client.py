@@ -275,6 +275,32 @@ async def test_a_run_cancelled_while_it_is_submitted_is_not_lost(
     assert service.counts == ({"Run": 1} if on_cancel == "keep" else {"Run": 1, "Task/Cancel": 1})
 
 
+@pytest.mark.parametrize("on_cancel", ["keep", "stop"])
+async def test_a_run_cancelled_while_it_waits_leaves_its_handle(
+    on_cancel: wiro_async.OnCancel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever called run() has no other way to the task, which may go on and be billed."""
+    service = FakeService(
+        Run=ok(taskid="2221"),
+        Task_Detail=ok(tasklist=[task(status="task_start")]),
+        Task_Cancel=ok(tasklist=[task(status="task_cancel")]),
+    )
+    caller = client(service, polling=FAST)
+    with caplog.at_level(logging.WARNING), anyio.move_on_after(0.05) as scope:
+        await caller.run("owner/model", {}, on_cancel=on_cancel)
+    assert scope.cancelled_caught
+    assert [handle.id for handle in caller.unclaimed] == ["2221"]
+    assert "task 2221 was left" in caplog.text
+
+
+async def test_a_run_that_may_not_look_leaves_its_handle() -> None:
+    """A key that was rotated during the wait: the error is the look's, the task is not lost."""
+    caller = client(FakeService(Run=ok(taskid="2221"), Task_Detail=httpx.Response(401)), polling=FAST)
+    with pytest.raises(wiro_async.AuthenticationError):
+        await caller.run("owner/model", {})
+    assert [handle.id for handle in caller.unclaimed] == ["2221"]
+
+
 async def test_an_unknown_run_of_a_cancelled_caller_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody is left to raise to, so the log has it."""
     service = FakeService(Run=httpx.ReadError("reset"), Task_List=ok(tasklist=[]))

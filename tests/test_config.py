@@ -15,6 +15,7 @@ from wiro_async._config import (
     DEFAULT_BASE_URL,
     DEFAULT_DOWNLOAD_HOSTS,
     DEFAULT_SOCKET_URL,
+    MAX_UPLOAD_BYTES,
     Config,
     Limits,
     Polling,
@@ -430,3 +431,28 @@ def test_policies_are_frozen_and_named() -> None:
         Polling().growth = 2.0  # type: ignore[misc]
     with pytest.raises(TypeError):
         Limits(5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        Polling(5)  # type: ignore[call-arg]
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    """A change of one of these is a change of the library's behaviour, to be told in the change log."""
+    assert attrs.asdict(Polling()) == {
+        "min_interval": 1.5,
+        "max_interval": 10.0,
+        "growth": 0.15,
+        "jitter": 0.1,
+        "requests_per_second": 50.0,
+    }
+    assert attrs.asdict(Limits()) == {
+        "max_in_flight": 32,
+        "max_downloads": 8,
+        "connect_timeout": 10.0,
+        "request_timeout": 30.0,
+        "upload_timeout": 300.0,
+        "download_timeout": 600.0,
+        "slot_timeout": 600.0,
+        "wait_timeout": 3600.0,
+        "stop_timeout": 30.0,
+    }
+    assert MAX_UPLOAD_BYTES == 100_000_000

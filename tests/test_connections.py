@@ -177,21 +177,24 @@ class Hooked(Stream):
     def __init__(self, inner: Stream, on_close: Callable[[], Any]) -> None:
         self.inner = inner
         self.on_close = on_close
-        self.closes: int = 0
+        self.broken: bool = False
 
     @property
     def is_readable(self) -> bool:
         return self.inner.is_readable
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self.broken:
+            raise httpcore.ReadError("it was closed before")
         return await self.inner.read(max_bytes)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self.broken:
+            raise httpcore.WriteError("it was closed before")
         self.sent = True
         await self.inner.write(buffer)
 
     async def aclose(self) -> None:
-        self.closes += 1
         await self.inner.aclose()
         await self.on_close()
 
@@ -605,6 +608,25 @@ async def test_httpcores_errors_become_httpxs(name: str, sent: bool) -> None:
     assert progress.sent is sent
     assert stream.closed
     assert stack.connections == 0
+
+
+async def test_a_used_connection_that_breaks_before_the_next_request_was_not_sent() -> None:
+    """What an earlier request sent does not count: the next one's failure before its first byte is known."""
+    streams: list[Hooked] = []
+
+    async def open_hooked(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+        streams.append(Hooked(await connect(host, port, tls), anyio.lowlevel.checkpoint))
+        return streams[-1]
+
+    async with serving(numbered, connect=open_hooked) as (stack, server):
+        assert await exchange(stack, server.url) == b"0"
+        streams[0].broken = True
+        progress = Progress()
+        with pytest.raises(httpx.ConnectError, match="closed before"):
+            await exchange(stack, server.url, extensions={PROGRESS: progress})
+        assert progress.sent is False
+        assert stack.connections == 0
+        assert await exchange(stack, server.url) == b"1"
 
 
 async def test_an_illegal_request_is_not_sent() -> None:

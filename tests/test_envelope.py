@@ -495,6 +495,56 @@ def test_what_is_merely_odd_is_read(body: bytes) -> None:
     assert judge(reply(body))["result"] is True
 
 
+def filled(piece: str, times: int) -> bytes:
+    """Return a reply of more than 64 KiB that has one text of many pieces."""
+    return b'{"result":true,"x":"%s"}' % (" " * 65_536 + piece * times).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b'{"result":true,"x":[%s1]}' % (b"1," * 199_999), ""),
+        (b'{"result":true,"x":[%s1]}' % (b"1," * 200_000), "larger than 200000 values"),
+        (b'{"result":true,"x":[%s1]}%s' % (b"[]," * 19_998, b" " * 9999), ""),
+        (
+            b'{"result":true,"x":[%s1]}%s' % (b"[]," * 19_999, b" " * 9999),
+            "larger than 20000 lists and objects",
+        ),
+        (
+            b'{"result":true,"x":[%s1]}%s' % (b"{}," * 19_999, b" " * 9999),
+            "larger than 20000 lists and objects",
+        ),
+        (filled("\\n", 1_999_999), ""),
+        (filled("\\n", 2_000_001), "larger than 2000000 escapes"),
+        (filled("x", 16_000_000), ""),
+        (filled("é", 4_000_000), ""),
+        (filled("é", 5_000_000), f"larger than {MAX_REPLY_BYTES} bytes in memory"),
+        (filled("語", 3_000_000), f"larger than {MAX_REPLY_BYTES} bytes in memory"),
+        (filled("😀", 1_000_000), ""),
+        (
+            filled("x", 5_000_000).replace(b"xx", "😀".encode(), 1),
+            f"larger than {MAX_REPLY_BYTES} bytes in memory",
+        ),
+        (filled("", 0).replace(b"true", b"true," + b'"y":' + b"9" * 400), ""),
+        (filled("", 0).replace(b"true", b"true," + b'"y":' + b"9" * 401), "an integer of 401 digits"),
+    ],
+    ids=lambda value: ascii(value[:40]),
+)
+def test_a_costly_reply_is_refused_before_it_is_decoded(body: bytes, problem: str) -> None:
+    """What would block the event loop or fill the memory is counted first; what is merely large is read."""
+    if problem:
+        assert f"with a body that is {problem}" in str(refusal(body)) or f"({problem})" in str(refusal(body))
+    else:
+        assert judge(reply(body))["result"] is True
+
+
+@pytest.mark.parametrize("body", [b"[" * 17_000_000, filled("😀", 3_000_000), b"1," * 9_000_000])
+@pytest.mark.parametrize("status", [429, 502])
+def test_a_costly_body_does_not_hide_the_status(body: bytes, status: int) -> None:
+    """An error page may be as large as it likes."""
+    assert type(refusal(body, status)) is KINDS.get(status, ServiceError)
+
+
 def test_depth_is_counted_from_the_outermost() -> None:
     """64 levels pass, in lists, objects and both."""
     for make in (lambda inner: [inner], lambda inner: {"a": 1, "b": inner}):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import attrs
 import pytest
@@ -253,6 +252,7 @@ def test_details_of_the_same_end_still_count() -> None:
     assert later.task == priced
     assert later.asked == 5
     assert fold(later, history.task, asked=4, now=T0) is later
+    assert fold(later, history.task, asked=5, now=T0).task == history.task, "of two of equal age the latter"
     assert fold(later, priced, asked=6, now=T0) is later
 
 
@@ -279,10 +279,11 @@ class Watching(RuleBasedStateMachine):
         self.delivered: list[tuple[int, Task]] = []
         self.history = History()
 
-    @initialize(order=st.sampled_from([NEWER, OLDER]), stamped=st.booleans())
-    def be_born(self, order: list[Status], stamped: bool) -> None:
+    @initialize(order=st.sampled_from([NEWER, OLDER]), stamped=st.booleans(), unlucky=st.booleans())
+    def be_born(self, order: list[Status], stamped: bool, unlucky: bool) -> None:
         self.order = order
         self.stamped = stamped
+        self.unlucky = unlucky
         self.place = 0
         self._enter(Status.QUEUE)
 
@@ -295,23 +296,28 @@ class Watching(RuleBasedStateMachine):
     def _living(self) -> bool:
         return self.status not in ENDS
 
-    @rule(seconds=st.integers(0, 3), steps=st.integers(1, 4))
+    @rule(seconds=st.integers(0, 3), steps=st.integers(1, 4), looks=st.booleans())
     @precondition(_living)
-    def advance(self, seconds: int, steps: int) -> None:
+    def advance(self, seconds: int, steps: int, looks: bool) -> None:
         for _ in range(steps):
             if self._living():
                 self.clock += seconds
                 self.place += 1
                 self._enter(self.order[self.place])
+                if looks:
+                    self.look()
 
-    @rule(status=st.sampled_from(["task_dreaming", Status.STREAM_READY, Status.COST]))
+    @rule(status=st.sampled_from(["task_dreaming", Status.STREAM_READY, Status.COST]), looks=st.booleans())
     @precondition(_living)
-    def do_something_unknown(self, status: str) -> None:
+    def do_something_unknown(self, status: str, looks: bool) -> None:
         if status not in dict(self.story):
+            self.clock += 1
             self._enter(status)
+            if looks:
+                self.look()
 
     @rule(forget=st.booleans())
-    @precondition(_living)
+    @precondition(lambda self: self.unlucky and self._living())
     def fail_and_queue_again(self, forget: bool) -> None:
         self.undisturbed = False
         self.place = 0
@@ -322,11 +328,19 @@ class Watching(RuleBasedStateMachine):
         self._enter(Status.QUEUE)
 
     @rule(recorded=st.booleans())
-    @precondition(_living)
+    @precondition(lambda self: self.unlucky and self._living())
     def be_cancelled(self, recorded: bool) -> None:
         self._enter(Status.CANCEL)
         if not recorded:
             del self.times[Status.CANCEL]
+
+    @rule(status=st.sampled_from([*NEWER, Status.CANCEL, Status.ERROR, "task_dreaming", ""]))
+    @precondition(lambda self: self.unlucky and not self._living())
+    def be_contradicted(self, status: str) -> None:
+        self.undisturbed = False
+        self.status = status
+        self.look()
+        self.status = self.story[-1][0]
 
     @rule()
     def look(self) -> None:
@@ -334,10 +348,17 @@ class Watching(RuleBasedStateMachine):
         task = parse_task({"id": "2221", "status": self.status, "elapsedseconds": self.clock, **times})
         self.looks.append((len(self.looks), task, len(self.story)))
 
-    @rule(choice=st.data())
+    @rule()
     @precondition(lambda self: self.looks)
-    def deliver(self, choice: Any) -> None:
-        asked, task, told = choice.draw(st.sampled_from(self.looks))
+    def deliver_the_newest(self) -> None:
+        self._deliver(*self.looks[-1])
+
+    @rule(back=st.integers(1, 6))
+    @precondition(lambda self: self.looks)
+    def deliver_an_older_one(self, back: int) -> None:
+        self._deliver(*self.looks[max(len(self.looks) - 1 - back, 0)])
+
+    def _deliver(self, asked: int, task: Task, told: int) -> None:
         before = self.history
         self.history = after = fold(before, task, asked=asked, now=T0 + self.clock)
         self.delivered.append((asked, task))
@@ -377,10 +398,10 @@ class Watching(RuleBasedStateMachine):
     @invariant()
     def there_is_one_end_and_it_is_last(self) -> None:
         found = statuses(self.history)
-        ended = any(task.status in ENDS for _, task in self.delivered)
-        assert self.history.is_terminal == ended
-        assert [status in ENDS for status in found].count(True) == ended
-        if ended:
+        ends = [task.status for _, task in self.delivered if task.status in ENDS]
+        assert self.history.is_terminal == bool(ends)
+        assert [status for status in found if status in ENDS] == ends[:1], "the first one counts"
+        if ends:
             assert found[-1] in ENDS
             assert self.history.task is not None
             assert self.history.task.status == found[-1]
@@ -389,7 +410,8 @@ class Watching(RuleBasedStateMachine):
     def the_snapshot_is_the_newest(self) -> None:
         if self.delivered:
             ends = [(asked, task) for asked, task in self.delivered if task.status in ENDS]
-            newest = max(ends or self.delivered, key=lambda look: look[0])
+            same = [(asked, task) for asked, task in ends if task.status == ends[0][1].status]
+            newest = max(same or self.delivered, key=lambda look: look[0])
             assert self.history.task == newest[1]
 
 

@@ -255,7 +255,7 @@ async def test_a_peer_that_ended_while_it_did_not_read_ends_the_write() -> None:
     def handler(peer: Peer) -> None:
         may_end.wait(10)
         peer.half_close()
-        may_leave.wait(10)
+        assert may_leave.wait(5), "the write did not end before the peer left"
 
     may_leave = threading.Event()
     async with connected(handler, receive_buffer=8192) as (stream, _):
@@ -522,6 +522,21 @@ async def test_two_winners_at_once_are_one_too_many(monkeypatch: pytest.MonkeyPa
             await anyio.lowlevel.checkpoint()
         gc.collect()
         await until(lambda: all(peer.gone.is_set() for peer in server.peers))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_winner_that_becomes_no_stream_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the loop cannot make a transport of the connected socket, the socket is closed."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError("no transport")
+
+    with Server(lambda peer: peer.hold()) as server:
+        monkeypatch.setattr(type(asyncio.get_running_loop()), "create_connection", fail)
+        with pytest.raises(OSError, match="no transport"):
+            await resolved(monkeypatch, ("127.0.0.1", server.port))
+        gc.collect()
+        await until(lambda: server.peers and server.peers[0].gone.is_set())
 
 
 def test_address_families_take_turns() -> None:

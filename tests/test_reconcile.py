@@ -196,8 +196,9 @@ def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
     [
         recorded(prompt="another job", seed="1"),
         parse_task({"id": "1", "parameters": SENT, "modelslugowner": "a", "modelslugproject": "b"}),
+        recorded(callback="https://e.org/done?wiro_async=0123456789abcdef"),
     ],
 )
 def test_another_jobs_task_is_a_contradiction(task: Task) -> None:
-    """Another model, or texts and numbers of which none is as sent."""
+    """Another model, texts and numbers of which none is as sent, or the marker of another Run."""
     assert contradicts(MODEL, SENT, task)

@@ -340,7 +340,7 @@ def test_two_hundred_connections_at_once(sandbox: Sandbox) -> None:
     """All are open before the first one is served, and each gets its own answers."""
     before = runs(sandbox)
     wires = [Wire(sandbox) for _ in range(200)]
-    for turn in range(3):
+    for turn in range(2):
         for number, wire in enumerate(wires):
             wire.post(RUN, INPUTS | {"prompt": f"{turn}/{number}"})
         ids = [wire.json()["taskid"] for wire in wires]
@@ -353,7 +353,7 @@ def test_two_hundred_connections_at_once(sandbox: Sandbox) -> None:
         assert all(wire.json()["result"] for wire in wires)
     for wire in wires:
         wire.sock.close()
-    assert runs(sandbox) == before + 600
+    assert runs(sandbox) == before + 400
 
 
 def test_closing_leaves_nothing_behind() -> None:
@@ -365,7 +365,7 @@ def test_closing_leaves_nothing_behind() -> None:
         idle, asking, held, loading = (Wire(sandbox) for _ in range(4))
         url = httpx.post(
             f"{sandbox.base_url}/File/Upload",
-            files={"file": ("large.bin", b"x" * 50_000_000)},
+            files={"file": ("large.bin", b"x" * 20_000_000)},
             headers={"x-api-key": "k"},
             timeout=PATIENCE,
         ).json()["list"][0]["url"]
@@ -382,6 +382,12 @@ def test_closing_leaves_nothing_behind() -> None:
         wire.sock.close()
     gc.collect()
     assert threading.active_count() == threads
+
+
+def test_ipv6_is_served_too() -> None:
+    """On both sides of the proxy."""
+    with make(FaultPlan(), host="::1") as sandbox:
+        assert httpx.get(f"{sandbox.origin}/sandbox/ledger").json()["runs"] == 0
 
 
 def test_a_server_that_cannot_start_closes_the_public_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,6 +496,8 @@ def suffer(sandbox: Sandbox, fault: Fault, path: str = RUN) -> Effect:
 @pytest.mark.parametrize("fault", [fault for fault in STANDARD_FAULTS if "Run" in fault.operations], ids=repr)
 def test_a_fault_keeps_its_word_about_processing(sandbox: Sandbox, fault: Fault) -> None:
     """The service has accepted the run if and only if the fault says so, and so does its record."""
+    if isinstance(fault, Blackhole):
+        fault = attrs.evolve(fault, seconds=0.01)
     effect = suffer(sandbox, fault)
     assert (effect.accepted, effect.record) == (int(fault.processed), fault.processed)
 
@@ -535,6 +543,20 @@ def test_a_reset_waits_for_no_client_for_ever(sandbox: Sandbox, monkeypatch: pyt
         data, end = wire.rest()
     assert end == "rst"
     assert len(data) < 100_000
+
+
+def test_a_client_may_leave_before_the_reset(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """Then there is none to be reset, which is no failure."""
+    path = uploaded(sandbox, b"x" * LARGE)
+    plan(sandbox).script("cdn", Reset(at_reply_byte=100_000))
+    with Wire(sandbox, window=4096) as wire:
+        wire.send(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        wire.head()
+    assert sandbox._server is not None
+    assert sandbox._server._proxy is not None
+    while sandbox._server._proxy._tasks:
+        time.sleep(0.001)
+    assert caplog.text == ""
 
 
 def test_an_upload_breaks_at_its_byte(sandbox: Sandbox) -> None:
@@ -676,6 +698,14 @@ def test_a_refusal_needs_no_body(sandbox: Sandbox, wire: Wire) -> None:
     assert (b"\r\nconnection: close\r\n" in data, end) == (True, "fin")
 
 
+def test_a_refused_body_without_end_ends_with_the_client(sandbox: Sandbox, wire: Wire) -> None:
+    """What is left of a broken body is thrown away."""
+    plan(sandbox).script("Tool/List", Status(503))
+    wire.send(CHUNKED.replace(b"5;a=b", b"five"))
+    wire.sock.shutdown(socket.SHUT_WR)
+    assert b" 503 " in wire.rest()[0]
+
+
 def test_a_reply_that_comes_twice_answers_the_next_call(sandbox: Sandbox, wire: Wire) -> None:
     """From then on the connection is one reply behind."""
     plan(sandbox).script("Tool/List", Duplicate())
@@ -752,14 +782,14 @@ def storm(seed: int) -> tuple[list[tuple[str, int, Fault]], dict[str, Any]]:
     with make(rules) as stormy, ThreadPoolExecutor(4) as pool:
 
         def talk(path: str) -> None:
-            for _ in range(40):
+            for _ in range(20):
                 with Wire(stormy) as wire:
                     wire.post(path, INPUTS, "connection: close")
                     wire.rest()
 
         list(pool.map(talk, [RUN, "/v1/Task/Detail"] * 2))
         ledger = stormy.ledger()
-    assert rules.seen == {"Run": 80, "Task/Detail": 80}
+    assert rules.seen == {"Run": 40, "Task/Detail": 40}
     return sorted(((each.operation, each.number, each.fault) for each in rules.injected), key=repr), ledger
 
 
@@ -770,5 +800,5 @@ def test_a_storm_can_be_replayed() -> None:
     assert injected == again
     assert injected != storm(12)[0]
     lost = sum(operation == "Run" and not fault.processed for operation, _, fault in injected)
-    assert ledger["runs"] == ledger["requests"]["Run"] == 80 - lost
+    assert ledger["runs"] == ledger["requests"]["Run"] == 40 - lost
     assert {task["inputs"]["prompt"] for task in ledger["tasks"]} == {"she smiles"}

@@ -24,9 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from tests.conftest import KEY, SECRET
 from wiro_async.sandbox import Sandbox, SandboxConfig, _server, serve
-
-from .conftest import KEY, SECRET
 
 DIRECTOR = "/Run/MiniMax/image-to-video-01-director"
 

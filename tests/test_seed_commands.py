@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import KEY, SECRET
 from wiro_async.sandbox import Sandbox
-
-from .conftest import KEY, SECRET
 
 DATA = Path(__file__).parent / "data"
 SAMPLE_IDS = re.compile(r"\b(?:2221|534574|634574)\b")

@@ -13,6 +13,7 @@ import wiro_async
 from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import SubmissionUnknown, TaskHandle
+from wiro_async._reconcile import Doubt
 from wiro_async._submit import PAGE, Held
 
 PROMPT = {"prompt": "waves"}
@@ -278,6 +279,22 @@ async def test_a_reply_that_names_a_strangers_task_is_found_out_at_the_first_loo
     assert found.id == service.tasks[-1]["id"] != foreign
 
 
+async def test_a_false_claim_neither_hides_a_task_from_its_run_nor_pays_for_it_again() -> None:
+    """Run b is answered with task a, whose own answer is lost: a is found, not resent; b learns at a look."""
+    service = Ledger()
+    caller = client(service)
+    service.lose = [ok(taskid="2222", socketaccesstoken="t")]
+    wrong = await caller.submit("owner/model", {"prompt": "b"})
+    service.lose = [LOST]
+    right = await caller.submit("owner/model", {"prompt": "a"}, on_unknown="resubmit")
+    assert right.id == wrong.id == "2222"
+    assert service.counts["Run"] == len(service.tasks) == 2
+    with pytest.raises(SubmissionUnknown) as caught:
+        await wrong.refresh()
+    assert (await caller.reconcile(caught.value)).id == "2221"
+    await right.refresh()
+
+
 async def test_reconcile_looks_again_later() -> None:
     """Once where the Run is old, as long as a submit where it is fresh; not found raises anew."""
     service = Ledger()
@@ -480,11 +497,23 @@ async def test_a_cancelled_wait_in_line_lets_the_others_pass() -> None:
 
 
 def test_what_is_held_is_bounded() -> None:
-    """The newest are kept, and one can be forgotten."""
+    """The newest are kept."""
     held = Held(kept=3)
     for number in range(5):
         held.add(str(number))
     assert [number for number in range(5) if str(number) in held] == [2, 3, 4]
-    held.discard("3")
-    held.discard("unknown")
-    assert "3" not in held
+
+
+def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
+    """What is certain, or another's by now, stays; what was forgotten meanwhile is still the claimant's."""
+    mine, other = Doubt("o/m", (), "1", 0.0), Doubt("o/m", (), "2", 0.0)
+    held = Held()
+    held.add("1", mine)
+    held.release("1", other)
+    assert "1" in held
+    held.release("1", mine)
+    assert "1" not in held
+    assert held.confirm("1", mine)
+    held.release("1", mine)
+    assert "1" in held
+    assert not held.confirm("1", mine)

@@ -381,3 +381,15 @@ async def test_a_transport_that_tells_what_was_sent_is_believed(sent: bool) -> N
     with pytest.raises(wiro_async.ConnectionFailed, match="a cable was pulled") as caught:
         await transport(service).call(RUN, {})
     assert caught.value.sent is sent
+
+
+async def test_what_the_caller_was_handling_keeps_its_traceback() -> None:
+    """A call made in an except block does not take the frames out of the exception there."""
+    service = FakeService(Task_Cancel=httpx.Response(200, stream=Streaming(httpx.ReadError("cut"))))
+    caller = transport(service, chance=0.0)
+    try:
+        raise KeyError("the caller's own")
+    except KeyError as error:
+        with pytest.raises(wiro_async.WiroError):
+            await caller.call(CANCEL, {})
+        assert error.__traceback__ is not None

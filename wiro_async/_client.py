@@ -327,7 +327,7 @@ class Client:
             InvalidInput: Neither was given.
         """
         secret = Secret(token) if isinstance(token, str) and token else token
-        if task_id:
+        if task_id and str(task_id) not in self._submitter.held:
             self._submitter.held.add(str(task_id))
         if not task_id and not isinstance(secret, Secret):
             raise InvalidInput("attach() needs the task's id or its token")

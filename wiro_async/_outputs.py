@@ -124,8 +124,7 @@ class Downloader:
             await self._fetch(progress, file, timeout)
             await _in_thread(file.finish)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(file.close)
+            await _in_thread(file.close)
         return path
 
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:

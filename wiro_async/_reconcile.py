@@ -178,8 +178,11 @@ def contradicts(model: str, sent: Mapping[str, object], task: Task) -> bool:
 
     The service may rewrite what it records: files become addresses of its own, defaults appear, some replies
     tell no parameters at all. So only a clear contradiction counts: another model; or texts and numbers under
-    names that we sent, and not one of them as we sent it.
+    names that we sent, and not one of them as we sent it; or the marker of another Run.
     """
+    marker = marker_in(task.callback_url)
+    if marker and marker != marker_in(str(sent.get("callbackUrl", ""))):
+        return True
     if task.model and clean_slug(task.model) != clean_slug(model):
         return True
     common = [

@@ -38,15 +38,16 @@ def run_knowledge(error: WiroError) -> Knowledge:
 
     A 5xx is unknown: a proxy may have answered for a service that had taken the Run. So is a 2xx that is not
     the service's own. A 4xx means that the Run was not taken, whoever says so; and an error with the
-    service's own code in a reply below 500 is its word. An error that nobody thought of here tells nothing.
+    service's own code or words in a reply below 500 is its word. An error that nobody thought of here tells
+    nothing.
     """
     match error:
         case ConnectionFailed(sent=sent):
             return "unknown" if sent else "not sent"
         case ReplyError():
             return "unknown"
-        case ServiceError(http_status=status, code=code):
-            spoken = code is not None or (status is not None and status >= 400)
+        case ServiceError(http_status=status, code=code, detail=detail):
+            spoken = code is not None or detail != "" or (status is not None and status >= 400)
             return "refused" if spoken and (status or 0) < 500 else "unknown"
         case APIError() | InvalidInput():
             return "refused"
@@ -64,13 +65,16 @@ def run_may_repeat(error: WiroError) -> bool:
 def is_transient(error: WiroError) -> bool:
     """Whether a read that met *error* is worth repeating.
 
-    The service uses code 0 for its own faults as well as for bad input, so a read repeats it.
+    The service uses code 0 for its own faults as well as for bad input, so a read repeats it. A 4xx without
+    the service's code comes from another server, or from another path, and stays what it is.
     """
     match error:
         case ConnectionFailed() | ReplyError() | RateLimited():
             return True
         case ServiceError(http_status=status, code=code):
-            return status in (408, 425) or status is None or status >= 500 or code == 0 or code is None
+            if status in (408, 425) or status is None or status >= 500 or code == 0:
+                return True
+            return code is None and status < 400
         case _:
             return False
 

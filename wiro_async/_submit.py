@@ -64,26 +64,48 @@ class Run:
     payload: JSON = attrs.field(repr=False)
     sent_at: float = 0.0
 
+    @property
+    def doubt(self) -> Doubt:
+        """What to look for if its answer is lost."""
+        return Doubt.of(self.model, self.payload, self.sent_at)
+
 
 class Held:
-    """The ids of tasks that this process knows to be somebody's; the newest 100 000."""
+    """The tasks that this process knows to be somebody's; the newest 100 000.
+
+    A task is somebody's for certain, or claimed by a Run because its answer named it. That answer may have
+    been another's, so the first look at the task, or the list, may tell that the claim is false.
+    """
 
     def __init__(self, kept: int = 100_000) -> None:
         self._kept = kept
-        self._ids: dict[str, None] = {}
+        self._claims: dict[str, Doubt | None] = {}
 
     def __contains__(self, task_id: str) -> bool:
-        return task_id in self._ids
+        return task_id in self._claims
 
-    def add(self, task_id: str) -> None:
-        """Remember a task."""
-        self._ids[task_id] = None
-        if len(self._ids) > self._kept:
-            del self._ids[next(iter(self._ids))]
+    def add(self, task_id: str, claim: Doubt | None = None) -> None:
+        """Remember a task: as somebody's for certain, or as *claim*'s."""
+        self._claims[task_id] = claim
+        if len(self._claims) > self._kept:
+            del self._claims[next(iter(self._claims))]
 
-    def discard(self, task_id: str) -> None:
-        """Forget a task that turned out not to be ours."""
-        self._ids.pop(task_id, None)
+    def confirm(self, task_id: str, claim: Doubt) -> bool:
+        """Make a claim certain; False if the task has turned out to be another's meanwhile."""
+        if self._claims.get(task_id, claim) != claim:
+            return False
+        self.add(task_id)
+        return True
+
+    def release(self, task_id: str, claim: Doubt) -> None:
+        """Forget a claim that turned out to be false, unless the task is another's by now."""
+        if self._claims.get(task_id) == claim:
+            del self._claims[task_id]
+
+    def is_free(self, task: Task) -> bool:
+        """Tell whether a task of the list is nobody's, or claimed by a Run that it cannot be of."""
+        claim = self._claims.get(task.id)
+        return task.id not in self._claims if claim is None else not any(matches(claim, [task]))
 
 
 class _Flight:
@@ -197,7 +219,7 @@ class Submitter:
             SubmissionUnknown: Nobody knows.
             WiroError: There is none.
         """
-        doubt = Doubt.of(run.model, run.payload, run.sent_at)
+        doubt = run.doubt
 
         def judge(answer: JSON | WiroError) -> Accepted | WiroError:
             return self._judge(doubt, answer)
@@ -241,7 +263,7 @@ class Submitter:
             return unknown(doubt, error.message)
         if accepted.id in self.held:
             return unknown(doubt, f"the reply names task {accepted.id}, which is another Run's")
-        self.held.add(accepted.id)
+        self.held.add(accepted.id, doubt)
         return accepted
 
     # -- looking -----------------------------------------------------------------------------------------
@@ -280,8 +302,8 @@ class Submitter:
                 continue
             await self._land_rivals(doubt)
             for task in matches(doubt, tasks):
-                if task.id and task.id not in self.held:
-                    self.held.add(task.id)
+                if task.id and self.held.is_free(task):
+                    self.held.add(task.id, doubt)
                     logger.info("a Run of %s whose answer was lost is task %s", doubt.model, task.id)
                     return Accepted(task.id, task.token)
             absent = True

@@ -12,7 +12,7 @@ from wiro_async._errors import TaskCancelled, TaskFailed, TaskNotFound, TaskTime
 from wiro_async._lifecycle import History, fold
 from wiro_async._models import OutputStore, Task, TaskResult, Transition
 from wiro_async._operations import CANCEL, DETAIL, KILL, Operation, TaskKey, read_task
-from wiro_async._reconcile import Doubt, contradicts, unknown
+from wiro_async._reconcile import contradicts, unknown
 from wiro_async._retry import is_transient
 from wiro_async._shield import finish
 from wiro_async._types import OnCancel, Secret, Status
@@ -136,20 +136,26 @@ class TaskHandle:
         except TaskNotFound as error:
             self._disown_unless(False, error.message)
             raise
-        fits = self._run is None or not contradicts(self._run.model, self._run.payload, task)
         self._disown_unless(
-            fits, f"the reply named task {task.id}, which is of another model or of other inputs"
+            self._fits(task), f"the reply named task {task.id}, which is of another model or of other inputs"
         )
         self._run = None
         self._learn(task, asked)
         return task
 
+    def _fits(self, task: Task) -> bool:
+        """Tell, at the first look, whether the task can be what came of our Run."""
+        if self._run is None:
+            return True
+        fits = not contradicts(self._run.model, self._run.payload, task)
+        return fits and self._owner.held.confirm(task.id, self._run.doubt)
+
     def _disown_unless(self, ours: bool, cause: str) -> None:
         """Turn a Run whose answer was another's back into a doubt."""
         if self._run is None or ours:
             return
-        self._owner.held.discard(self._key.id or "")
-        raise unknown(Doubt.of(self._run.model, self._run.payload, self._run.sent_at), cause)
+        self._owner.held.release(self._key.id or "", self._run.doubt)
+        raise unknown(self._run.doubt, cause)
 
     def _learn(self, task: Task, asked: float) -> None:
         known = self._history

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -218,6 +219,7 @@ class Transport:
         raise problem.with_traceback(None)
 
     async def _send(self, operation: Operation, request: httpx.Request) -> Reply:
+        handled = sys.exception()
         response = await self._http.handle_async_request(request)
         try:
             encoding = response.headers.get("content-encoding", "identity")
@@ -229,7 +231,7 @@ class Transport:
                 )
             body = await self._read(operation, response)
         except BaseException as error:
-            raise strip_traceback(error, request) from None
+            raise strip_traceback(error, request, handled) from None
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()

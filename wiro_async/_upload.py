@@ -55,8 +55,7 @@ class Source:
     async def aclose(self) -> None:
         """Close the file if it was opened here."""
         if self.owned:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self.file.close)
+            await finish(lambda: anyio.to_thread.run_sync(self.file.close), lambda _: None)
 
 
 async def open_source(source: FileSource, name: str | None = None) -> Source:

@@ -322,7 +322,8 @@ class _Connection:
             reply.extend(data)
 
         if fault.processed:
-            await self._forward(message, collect)
+            keep = await self._forward(message, collect)
+            message.last = message.last or not keep
         elif not message.waits:
             await _relay(self._reader, message.rest, _ignore)
         self._note(fault, message)
@@ -395,13 +396,11 @@ class _Connection:
                 await asyncio.sleep(len(piece) / fault.bytes_per_second if slow else 0)
 
     def _falsified(self, fault: WrongLength | Duplicate | Foreign, message: _Message, reply: bytes) -> bytes:
-        match fault:
-            case WrongLength(delta):
-                return _wire.with_length(reply, delta)
-            case Duplicate():
-                return reply * 2
-            case Foreign(invented):
-                return foreign_reply(self._proxy.service, message.request, reply, invented=invented)
+        if isinstance(fault, WrongLength):
+            return _wire.with_length(reply, fault.delta)
+        if isinstance(fault, Duplicate):
+            return reply * 2
+        return foreign_reply(self._proxy.service, message.request, reply, invented=fault.invented)
 
 
 async def _relay(reader: asyncio.StreamReader, framing: Framing, sink: _Sink) -> None:
@@ -471,7 +470,6 @@ async def _sent(sock: socket.socket) -> None:
     """Wait until the kernel has sent what was written: a reset throws away what it has not."""
     if sys.platform == "linux":  # pragma: no branch - see the import
         for _ in range(int(_FLUSH / _POLL)):
-            unsent = fcntl.ioctl(sock.fileno(), _SIOCOUTQNSD, bytes(4))
-            if unsent == bytes(4):
-                return
+            if sock.fileno() < 0 or not any(fcntl.ioctl(sock.fileno(), _SIOCOUTQNSD, bytes(4))):
+                return  # the client has gone, or has it all
             await asyncio.sleep(_POLL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import threading
@@ -217,10 +218,12 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let requests end, and cut off those that a stalled client keeps open."""
+        await _stop_accepting([*(sockets or []), *([] if self._proxy is None else [self._proxy.listener])])
         if self._proxy is not None:
             await self._proxy.stop()
         asyncio.get_running_loop().call_later(_GRACE, self._abort_connections)
         await super().shutdown(sockets)
+        self._abort_connections()  # one that was accepted last may have come after uvicorn had looked
 
     def _abort_connections(self) -> None:
         for connection in list(self.server_state.connections):
@@ -235,6 +238,19 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stopping.wait(), _TICK)
             except TimeoutError:
                 continue
+
+
+async def _stop_accepting(listeners: list[socket.socket]) -> None:
+    """Take no more connections, and finish those just taken.
+
+    Python 3.13 forgets one that is accepted while its server closes: nobody would close its socket.
+    """
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows' loop has no readers
+        for listener in listeners:
+            loop.remove_reader(listener)
+    for _ in range(5):  # a callback, a task, two callbacks and their future
+        await asyncio.sleep(0)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -136,18 +136,14 @@ def answer(fault: Garbage | Html | Status, method: str, *, last: bool) -> bytes:
         method: The request's method: the reply to a HEAD has no body.
         last: Whether the connection ends with it.
     """
-    match fault:
-        case Garbage(data, "head"):
-            return data
-        case Garbage(data):
-            return _render(200, _JSON, data, method, last=last)
-        case Html(status):
-            title = f"{status} {_phrase(status)}"
-            page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\r\n"
-            return _render(status, _HTML, page.encode(), method, last=last)
-        case Status(code, retry_after):
-            error = {"result": False, "errors": [{"code": 0, "message": _phrase(code)}]}
-            return _render(code, _JSON, _encode(error), method, last=last, retry_after=retry_after)
+    if isinstance(fault, Garbage):
+        return fault.data if fault.part == "head" else _render(200, _JSON, fault.data, method, last=last)
+    if isinstance(fault, Html):
+        title = f"{fault.status} {_phrase(fault.status)}"
+        page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\r\n"
+        return _render(fault.status, _HTML, page.encode(), method, last=last)
+    error = _encode({"result": False, "errors": [{"code": 0, "message": _phrase(fault.code)}]})
+    return _render(fault.code, _JSON, error, method, last=last, retry_after=fault.retry_after)
 
 
 def envelope(payload: dict[str, Any]) -> bytes:
