@@ -366,7 +366,8 @@ async def test_a_caller_cancelled_while_it_is_refused_leaves_nothing() -> None:
     caller = client(service)
     with anyio.move_on_after(1):
         await caller.submit("owner/model", PROMPT)
-    assert caller.unclaimed == caller.unresolved == ()
+    assert not caller.unclaimed
+    assert not caller.unresolved
 
 
 async def test_without_patience_code_96_is_raised_at_once() -> None:
