@@ -38,8 +38,8 @@ test: $(VENV)/.dev ## the tests, with branch coverage
 	$(BIN)/coverage report
 
 test-all: test ## the tests on Python 3.12 and 3.13 too
-	$(MAKE) VENV=.venv-3.12 PYTHON=python3.12 test-one
-	$(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-one
+	PYENV_VERSION=3.12 $(MAKE) VENV=.venv-3.12 PYTHON=python3.12 test-one
+	PYENV_VERSION=3.13 $(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-one
 
 chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, each replayable by its seed
 	$(BIN)/python -m tests.chaos --schedules 10000

@@ -365,6 +365,34 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize("leave", [False, True])
+async def test_a_body_in_tiny_pieces_leaves_others_their_turn(leave: bool) -> None:
+    """It is read, or dropped, whole; between its pieces other tasks run."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.sleep(0)
+
+    script = CHUNKED + chunked(*[b"x"] * 2000)
+    async with serving(replies(script, answer(b"next"))) as (stack, server):
+        response = await stack.handle_async_request(request(server.url))
+        await anyio.sleep(0.05)  # so that all of it has arrived
+        async with anyio.create_task_group() as group:
+            group.start_soon(count)
+            if leave:
+                assert isinstance(response.stream, httpx.AsyncByteStream)
+                assert await anext(aiter(response.stream)) == b"x"
+                await response.stream.aclose()
+            else:
+                assert await read(response) == b"x" * 2000
+            group.cancel_scope.cancel()
+        assert turns > 20
+        assert stack.connections == (0 if leave else 1)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 async def test_broken_answers_are_errors_after_the_request_was_sent(name: str) -> None:
     """What is no whole HTTP answer raises an httpx error; the connection is closed, `sent` is true."""

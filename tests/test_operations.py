@@ -215,7 +215,13 @@ def test_every_task_of_a_list_is_read() -> None:
     """In the order of the reply; what is no object is left out."""
     payload = {"tasklist": [*about("3", "2")["tasklist"], None, *about("1")["tasklist"]]}
     assert [task.id for task in read_tasks(payload)] == ["3", "2", "1"]
-    assert read_tasks({}) == []
+    assert read_tasks({"tasklist": None}) == []
+
+
+def test_a_reply_without_a_list_is_no_empty_list() -> None:
+    """Another call's answer must not prove that a task does not exist."""
+    with pytest.raises(ReplyError, match="no tasklist"):
+        read_tasks({"taskid": "1"})
 
 
 def test_a_list_is_asked_for_in_strings() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import httpx
 import pytest
+import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
@@ -384,6 +385,20 @@ def test_closing_leaves_nothing_behind() -> None:
     assert threading.active_count() == threads
 
 
+@pytest.mark.parametrize("rules", [None, FaultPlan()], ids=["bare", "proxy"])
+def test_connections_that_come_while_it_closes_are_closed(rules: FaultPlan | None) -> None:
+    """None is forgotten between being taken and being served."""
+    for _ in range(6):
+        with make(rules) as sandbox:
+            wires = [Wire(sandbox) for _ in range(3)]
+            for wire in wires:
+                wire.send(b"GET /cdn/none HTTP/1.1\r\nhost: x\r\n\r\n")
+        for wire in wires:
+            wire.rest()
+            wire.sock.close()
+    gc.collect()
+
+
 def test_ipv6_is_served_too() -> None:
     """On both sides of the proxy."""
     with make(FaultPlan(), host="::1") as sandbox:
@@ -435,8 +450,14 @@ def odd_replies(app: ASGIApp) -> ASGIApp:
     return wrapped
 
 
-def test_replies_without_a_length_are_relayed() -> None:
+def test_replies_without_a_length_are_relayed(monkeypatch: pytest.MonkeyPatch) -> None:
     """In chunks on HTTP/1.1, up to the end of the connection on HTTP/1.0."""
+    config = uvicorn.Config
+
+    def with_h11(*arguments: Any, **options: Any) -> uvicorn.Config:
+        return config(*arguments, **{**options, "http": "h11"})  # httptools sends chunks on HTTP/1.0 too
+
+    monkeypatch.setattr(uvicorn, "Config", with_h11)
     with make(FaultPlan(), wrap=odd_replies) as sandbox:
         with Wire(sandbox) as wire:
             wire.send(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n" * 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import SubmissionUnknown, TaskHandle
 from wiro_async._reconcile import Doubt
+from wiro_async._shield import on_asyncio
 from wiro_async._submit import PAGE, Held
 
 PROMPT = {"prompt": "waves"}
@@ -377,6 +379,36 @@ async def test_without_patience_code_96_is_raised_at_once() -> None:
     with pytest.raises(wiro_async.ConcurrencyLimited):
         await submit(service, slot_timeout=0)
     assert service.counts == {"Run": 1}
+
+
+async def test_an_exchange_that_is_cut_off_leaves_a_doubt() -> None:
+    """The end of ``asyncio.run()`` cancels every task, the one that the exchange has of its own too."""
+    if not on_asyncio():
+        pytest.skip("on trio only Ctrl-C cuts an exchange off")
+    service = Ledger()
+    service.latency = 10.0
+    caller = client(service)
+    before = asyncio.all_tasks()
+    submitting = asyncio.create_task(caller.submit("owner/model", PROMPT))
+    await anyio.wait_all_tasks_blocked()
+    for each in asyncio.all_tasks() - before:
+        each.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    (doubt,) = caller.unresolved
+    assert "the program ended" in doubt.cause
+
+
+async def test_a_closed_client_does_not_look() -> None:
+    """Reconciling with it is an error of the program, not half a minute of failed looks."""
+    service = Ledger()
+    service.lose, service.processed = [LOST], [False]
+    caller = client(service)
+    with pytest.raises(SubmissionUnknown) as caught:
+        await caller.submit("owner/model", PROMPT)
+    await caller.aclose()
+    with pytest.raises(wiro_async.ClientUseError):
+        await caller.reconcile(caught.value)
 
 
 # -- room ------------------------------------------------------------------------------------------------

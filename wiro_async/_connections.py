@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import httpcore
 import httpx
@@ -32,6 +33,9 @@ PROGRESS = "wiro_async.progress"
 """Request extension: a ``Progress`` that is kept up to date."""
 
 DEFAULT_MAX_IDLE = 5.0
+
+_BREATH = 64
+"""Pieces of a body after which others get their turn: chunks can be of one byte."""
 
 _Key = tuple[bytes, bytes, int]
 
@@ -267,12 +271,16 @@ class _Body(httpx.AsyncByteStream):
         self._chunks: Any = core.stream.__aiter__()  # type: ignore[union-attr]
         self._whole = False
         self._closed = False
+        self._pieces = 0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         try:
+            self._pieces += 1
+            if self._pieces % _BREATH == 0:
+                await anyio.lowlevel.checkpoint()
             chunk: bytes = await self._chunks.__anext__()
         except StopAsyncIteration:
             self._whole = True
@@ -306,7 +314,9 @@ class _Body(httpx.AsyncByteStream):
         # The stream being closed, running on ends both, after what little is still in the buffers.
         with suppress(Exception):
             async for _ in self._chunks:
-                pass
+                self._pieces += 1
+                if self._pieces % _BREATH == 0:
+                    await anyio.lowlevel.cancel_shielded_checkpoint()
 
 
 def _core_request(request: httpx.Request) -> httpcore.Request:

@@ -70,13 +70,14 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
     """
     if history.is_terminal:
         return _settle(history, task, asked)
-    late = asked < history.asked
-    transitions = (*history.transitions, *_news(history.transitions, task, now, late=late))
-    newest = task if task.is_terminal or not late else history.task
-    latest = max(asked, history.asked)
-    if transitions == history.transitions and newest == history.task and latest == history.asked:
+    if asked < history.asked and not task.is_terminal:
+        # What a late look saw came before what is known already, and cannot go there.
         return history
-    return History(newest, transitions, latest)
+    transitions = (*history.transitions, *_news(history.transitions, task, now))
+    latest = max(asked, history.asked)
+    if transitions == history.transitions and task == history.task and latest == history.asked:
+        return history
+    return History(task, transitions, latest)
 
 
 def _settle(history: History, task: Task, asked: float) -> History:
@@ -87,15 +88,13 @@ def _settle(history: History, task: Task, asked: float) -> History:
     return attrs.evolve(history, task=task, asked=asked)
 
 
-def _news(known: tuple[Transition, ...], task: Task, now: float, *, late: bool) -> Iterator[Transition]:
+def _news(known: tuple[Transition, ...], task: Task, now: float) -> Iterator[Transition]:
     """Yield the transitions that *task* reveals, in order."""
     seen = {transition.status for transition in known}
     stage = max((_STAGES.get(status, 0) for status in seen), default=0)
-    # What a late look saw within the present stage came before what is known of it, and cannot go there.
-    lowest = stage + 1 if late else stage
     last = known[-1].at if known else None
     for status in (*_passed(task), task.status):
-        if not status or status in seen or _STAGES.get(status, stage) < lowest:
+        if not status or status in seen or _STAGES.get(status, stage) < stage:
             continue
         if status == Status.PREPROCESS_START and Status.PREPROCESS_END in seen:
             continue

@@ -23,6 +23,8 @@ __all__ = ["Connect", "Stream", "connect"]
 
 _HIGH_WATER = 256 * 1024
 _RACE_SECONDS = 0.25
+_PIECE = 16 * 1024
+"""The most that is read at a time: of the smallest HTTP messages, its parsing takes about 20 ms."""
 
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
@@ -236,10 +238,13 @@ class _AsyncioStream(Stream):
             # A server may refuse a request before it has all of it; its answer is then worth reading.
             if not self.sent:
                 raise
+        if self._wire.received:
+            # A peer that is faster than we are must not keep the event loop for itself.
+            await asyncio.sleep(0)
         await self._wire.wait_readable()
         if not self._wire.received and self._wire.error is not None:
             raise httpcore.ReadError(str(self._wire.error))
-        return self._wire.take(max_bytes)
+        return self._wire.take(min(max_bytes, _PIECE))
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         # httpcore writes head and body one by one; together they are one system call and one packet.
@@ -261,6 +266,8 @@ class _AsyncioStream(Stream):
     async def aclose(self) -> None:
         # Nothing is awaited, so no cancellation can come between.
         self._wire.transport.abort()
+        self._wire.ended = True
+        self._wire.received.clear()
 
     def get_extra_info(self, info: str) -> Any:
         return self.is_readable if info == "is_readable" else self._wire.transport.get_extra_info(info)
@@ -314,7 +321,7 @@ class _AnyioStream(Stream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
         try:
-            return await self._inner.read(max_bytes)
+            return await self._inner.read(min(max_bytes, _PIECE))
         except ssl.SSLError as error:
             raise httpcore.ReadError(str(error)) from None
 

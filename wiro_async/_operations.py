@@ -140,7 +140,13 @@ def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputSt
 
 
 def read_tasks(payload: JSON, store: OutputStore | None = None) -> list[Task]:
-    """Read every task of a reply."""
+    """Read every task of a reply.
+
+    Raises:
+        ReplyError: It is not about tasks: taken for an empty list, it would prove a Run's task absent.
+    """
+    if "tasklist" not in payload:
+        raise ReplyError("Task/List: the reply has no tasklist", http_status=200, operation="Task/List")
     return [parse_task(item, store) for item in records(payload.get("tasklist"))]
 
 

@@ -15,7 +15,14 @@ from contextlib import contextmanager
 import anyio
 import attrs
 
-from wiro_async._errors import ConcurrencyLimited, ReplyError, SubmissionUnknown, TaskNotFound, WiroError
+from wiro_async._errors import (
+    ClientUseError,
+    ConcurrencyLimited,
+    ReplyError,
+    SubmissionUnknown,
+    TaskNotFound,
+    WiroError,
+)
 from wiro_async._gate import Gate
 from wiro_async._models import Task
 from wiro_async._operations import (
@@ -296,6 +303,8 @@ class Submitter:
             await anyio.sleep(max(start + moment - anyio.current_time(), 0.0))
             try:
                 tasks = await self._tasks_since(oldest_wanted(doubt))
+            except ClientUseError:
+                raise
             except WiroError as error:
                 logger.debug("looking for a Run of %s: %s", doubt.model, error)
                 absent = False

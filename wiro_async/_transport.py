@@ -152,6 +152,10 @@ class Transport:
                 return await self._exchange(operation, request, deadline)
             except WiroError as error:
                 return error
+            except BaseException:
+                # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
+                late(_cut_off(operation, request))
+                raise
 
         self._paid_calls += 1
         try:
@@ -298,9 +302,14 @@ def _translate(operation: Operation, request: httpx.Request, error: Exception) -
 
 
 def _too_late(operation: Operation, request: httpx.Request) -> WiroError:
+    return _unanswered(operation, request, "no whole answer in time; see Limits.request_timeout")
+
+
+def _cut_off(operation: Operation, request: httpx.Request) -> WiroError:
+    return _unanswered(operation, request, "the program ended before the answer was in")
+
+
+def _unanswered(operation: Operation, request: httpx.Request, why: str) -> WiroError:
     progress: Any = request.extensions[PROGRESS]
-    return ConnectionFailed(
-        f"{operation.name}: no whole answer in time; see Limits.request_timeout",
-        sent=progress.sent is not False,
-        operation=operation.name,
-    )
+    sent = progress.sent is not False
+    return ConnectionFailed(f"{operation.name}: {why}", sent=sent, operation=operation.name)

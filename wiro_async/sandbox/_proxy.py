@@ -424,7 +424,7 @@ async def _relay(reader: asyncio.StreamReader, framing: Framing, sink: _Sink) ->
 
 
 async def _relay_chunks(reader: asyncio.StreamReader, sink: _Sink) -> None:
-    size = -1
+    size, line = -1, b""
     while size:
         try:
             line = await reader.readuntil(b"\r\n")

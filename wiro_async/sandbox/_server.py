@@ -223,7 +223,6 @@ class _Server(uvicorn.Server):
             await self._proxy.stop()
         asyncio.get_running_loop().call_later(_GRACE, self._abort_connections)
         await super().shutdown(sockets)
-        self._abort_connections()  # one that was accepted last may have come after uvicorn had looked
 
     def _abort_connections(self) -> None:
         for connection in list(self.server_state.connections):

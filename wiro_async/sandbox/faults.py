@@ -18,7 +18,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -62,13 +62,17 @@ opening). All else, such as the sandbox's own switches, is ``other`` and can be 
 _EVERYWHERE: Final = OPERATIONS | {"other"}
 
 _not_negative = attrs.validators.ge(0.0)
-_count: Callable[[object, attrs.Attribute[int | None], int | None], None] = attrs.validators.optional(
-    attrs.validators.ge(0)
-)
+_count: Callable[[object, Any, Any], None] = attrs.validators.optional(attrs.validators.ge(0))
+
+
+def _not_zero(_fault: object, _attribute: attrs.Attribute[int], delta: int) -> None:
+    if not delta:
+        raise ValueError("WrongLength(0) is right: give a delta above or below 0.")
 
 
 @attrs.frozen
 class _Fault:
+    # Some faults have a field of this name instead, which only attrs knows to be the same to readers.
     @property
     def processed(self) -> bool:
         """Whether the service gets and handles the request."""
@@ -153,11 +157,7 @@ class HalfClose(_Fault):
             that the connection stays.
     """
 
-    at_reply_byte: int | None = attrs.field(default=0)
-
-    @at_reply_byte.validator
-    def _check(self, attribute: attrs.Attribute[int | None], value: int | None) -> None:
-        _count(self, attribute, value)
+    at_reply_byte: int | None = attrs.field(default=0, validator=_count)
 
 
 @attrs.frozen
@@ -170,7 +170,7 @@ class Blackhole(_Rewrite):
     """
 
     seconds: float = attrs.field(default=60.0, validator=_not_negative)
-    processed: bool = attrs.field(default=False, kw_only=True)
+    processed: bool = attrs.field(default=False, kw_only=True)  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @attrs.frozen
@@ -182,12 +182,7 @@ class WrongLength(_Rewrite):
             is cut short. Below 0 it stays, and the surplus begins the next reply.
     """
 
-    delta: int = attrs.field()
-
-    @delta.validator
-    def _check(self, _: object, delta: int) -> None:
-        if not delta:
-            raise ValueError("WrongLength(0) is right: give a delta above or below 0.")
+    delta: int = attrs.field(validator=_not_zero)
 
 
 @attrs.frozen
@@ -205,7 +200,7 @@ class Garbage(_Rewrite):
     part: Literal["head", "body"] = attrs.field(
         default="body", validator=attrs.validators.in_(("head", "body"))
     )
-    processed: bool = attrs.field(default=True, kw_only=True)
+    processed: bool = attrs.field(default=True, kw_only=True)  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @attrs.frozen
@@ -218,7 +213,7 @@ class Html(_Rewrite):
     """
 
     status: int = attrs.field(default=502, validator=[attrs.validators.ge(200), attrs.validators.lt(600)])
-    processed: bool = attrs.field(default=False, kw_only=True)
+    processed: bool = attrs.field(default=False, kw_only=True)  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @attrs.frozen
@@ -233,7 +228,7 @@ class Status(_Rewrite):
 
     code: int = attrs.field(validator=[attrs.validators.ge(400), attrs.validators.lt(600)])
     retry_after: float | str | None = None
-    processed: bool = attrs.field(default=False, kw_only=True)
+    processed: bool = attrs.field(default=False, kw_only=True)  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @attrs.frozen
