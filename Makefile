@@ -12,7 +12,7 @@ CREATE = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q --upgrade 
 INSTALL = $(BIN)/python -m pip install -q
 endif
 
-.PHONY: help demo test test-all chaos check bench clean
+.PHONY: help demo test test-all chaos check docs bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,13 @@ check: $(VENV)/.dev ## lint, types, architecture
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/typed .
 	cd $(VENV) && PYTHONPATH=typed bin/pyright --pythonpath bin/python --ignoreexternal --verifytypes wiro_async
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+docs: $(VENV)/.docs ## the reference, in docs/_build/index.html
+	$(BIN)/pdoc --docformat google --output-directory docs/_build wiro_async wiro_async.sandbox wiro_async.sandbox.faults
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(INSTALL) -e '.[all]' --group docs
+	@touch $@ $(VENV)/.user
 
 bench: $(VENV)/.dev ## what a call costs, against httpx's own client
 	$(BIN)/python benchmarks/calls.py

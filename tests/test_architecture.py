@@ -6,6 +6,7 @@ import ast
 import statistics
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +193,16 @@ def test_all_is_what_is_public() -> None:
         if isinstance(thing, type):
             assert thing.__module__ == "wiro_async", name
             assert thing.__doc__, name
+
+
+def test_the_records_types_can_be_read() -> None:
+    """By frameworks that make schemas of them, though the classes name another module than their own."""
+    for name in wiro_async.__all__:
+        thing = getattr(wiro_async, name)
+        if isinstance(thing, type) and not issubclass(thing, Exception):
+            hints = typing.get_type_hints(thing)
+            assert not any(isinstance(hint, str) for hint in hints.values())
+    assert typing.get_type_hints(wiro_async.TaskResult)["task"] is wiro_async.Task
 
 
 def test_importing_the_package_imports_nothing_optional() -> None:

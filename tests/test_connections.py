@@ -374,7 +374,7 @@ async def test_a_body_in_tiny_pieces_leaves_others_their_turn(leave: bool) -> No
         nonlocal turns
         while True:
             turns += 1
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     script = CHUNKED + chunked(*[b"x"] * 2000)
     async with serving(replies(script, answer(b"next"))) as (stack, server):

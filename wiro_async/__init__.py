@@ -5,6 +5,8 @@
 ...     await result.outputs[0].save("clips/")
 """
 
+from typing import get_type_hints as _get_type_hints
+
 from wiro_async._client import Client
 from wiro_async._config import Limits, Polling
 from wiro_async._errors import (
@@ -90,6 +92,9 @@ def _adopt() -> None:
     for name in __all__:
         thing = globals()[name]
         if getattr(thing, "__module__", "").startswith("wiro_async."):
+            if isinstance(thing, type) and not issubclass(thing, Exception):
+                # Annotations are text, and mean something in the module that they were written in only.
+                thing.__annotations__ = _get_type_hints(thing, include_extras=True)
             thing.__module__ = "wiro_async"
 
 
