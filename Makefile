@@ -37,6 +37,7 @@ test: $(VENV)/.dev ## the tests, with branch coverage
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
+# Where pyenv holds the interpreters, its shims want to be told which; elsewhere the variable means nothing.
 test-all: test ## the tests on Python 3.12 and 3.13 too
 	PYENV_VERSION=3.12 $(MAKE) VENV=.venv-3.12 PYTHON=python3.12 test-one
 	PYENV_VERSION=3.13 $(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-one

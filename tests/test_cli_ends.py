@@ -288,11 +288,32 @@ def test_an_output_that_cannot_be_had_names_the_task(call: Callable[..., Said], 
     assert said.problem.endswith("`wiro download 2221` tries again")
 
 
-def test_a_disk_that_refuses_is_one_line(wiro: Wiro, tmp_path: Path) -> None:
-    """The operating system's own words, and no traceback."""
+@pytest.mark.parametrize("folder", ["file", "file/clips"])
+def test_a_folder_that_cannot_be_is_told_before_anything_is_paid(
+    wiro: Wiro, sandbox: Sandbox, tmp_path: Path, folder: str
+) -> None:
+    """The operating system's own words in one line, and no Run."""
     (tmp_path / "file").write_text("in the way")
-    said = wiro(*RUN, "prompt=waves", "--download", str(tmp_path / "file" / "clips"), code=1)
-    assert "file" in said.problem
+    runs = sandbox.ledger()["runs"]
+    said = wiro(*RUN, "prompt=waves", "--download", str(tmp_path / folder), code=2)
+    assert "cannot be saved in" in said.problem
+    assert sandbox.ledger()["runs"] == runs
+
+
+def test_a_folder_that_may_not_be_written_is_told_too(
+    wiro: Wiro, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its existence is not enough."""
+    monkeypatch.setattr("wiro_async.cli._commands.os.access", lambda *_: False)
+    said = wiro(*RUN, "prompt=waves", "--download", str(tmp_path), code=2)
+    assert "Permission denied" in said.problem
+
+
+def test_a_task_that_is_not_there_does_not_go_on(wiro: Wiro) -> None:
+    """Neither people nor scripts are told to follow it."""
+    said = wiro("watch", "99999", "--json", code=1)
+    assert said.records[-1]["task_ids"] == []
+    assert "goes on" not in said.problem
 
 
 def test_a_services_words_are_only_shown(call: Callable[..., Said]) -> None:

@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wiro_async._config import (
-    DEFAULT_BASE_URL,
     DEFAULT_DOWNLOAD_HOSTS,
-    DEFAULT_SOCKET_URL,
     MAX_UPLOAD_BYTES,
     Config,
     Limits,
@@ -160,10 +158,11 @@ def test_without_a_secret_the_project_is_key_only(environ: dict[str, str]) -> No
     assert config({"WIRO_API_KEY": "k", **environ}).api_secret is None
 
 
-def test_empty_addresses_in_the_environment_mean_the_defaults() -> None:
-    """An empty variable is an unset one, for addresses too."""
-    made = config({"WIRO_API_KEY": "k", "WIRO_BASE_URL": "", "WIRO_SOCKET_URL": ""})
-    assert (made.base_url, made.socket_url) == (DEFAULT_BASE_URL, DEFAULT_SOCKET_URL)
+@pytest.mark.parametrize("name", ["base_url", "socket_url"])
+def test_an_empty_address_in_the_environment_is_refused(name: str) -> None:
+    """Set to nothing is a mistake, and must not mean the real service."""
+    with pytest.raises(ConfigurationError, match=name):
+        config({"WIRO_API_KEY": "k", f"WIRO_{name.upper()}": ""})
 
 
 def test_no_key_at_all_is_refused() -> None:

@@ -365,6 +365,20 @@ BROKEN = {
 }
 
 
+async def test_a_cancellation_between_pieces_leaves_nothing_to_the_garbage_collector() -> None:
+    """The pause that others get is a place to be cancelled at, as any; httpcore's generators are ended."""
+    async with serving(replies(CHUNKED + chunked(*[b"x"] * 1000))) as (stack, server):
+        response = await stack.handle_async_request(request(server.url))
+        await anyio.sleep(0.05)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await read(response)
+        assert scope.cancelled_caught
+        assert stack.connections == 0
+        del response
+        gc.collect()
+
+
 @pytest.mark.parametrize("leave", [False, True])
 async def test_a_body_in_tiny_pieces_leaves_others_their_turn(leave: bool) -> None:
     """It is read, or dropped, whole; between its pieces other tasks run."""

@@ -172,7 +172,7 @@ async def test_a_file_name_is_the_file(tmp_path: Path, target: str) -> None:
 
 async def test_a_folder_gets_a_file_with_the_tasks_id(tmp_path: Path) -> None:
     """In a folder, present or to be made, the file is called by the task and the output's name."""
-    for folder in (str(tmp_path), f"{tmp_path}/made/here/"):
+    for folder in (str(tmp_path), f"{tmp_path}/made/here/", tmp_path / "clips"):
         path = await downloader(Cdn()).save(output(), folder, None)
         assert path == Path(folder) / "2221_0.mp4"
         assert path.read_bytes() == DATA

@@ -66,7 +66,8 @@ class Client:
             from the environment too; without any, the project is taken for a key-only one).
         base_url: The API's address (None: ``WIRO_BASE_URL``, or the service's own). Plain http is for
             loopback addresses only.
-        socket_url: The WebSocket's address (None: ``WIRO_SOCKET_URL``, or the service's own).
+        socket_url: The WebSocket's address (None: ``WIRO_SOCKET_URL``, or the service's own). It is checked,
+            and not used yet: tasks are watched by polling.
         polling: How often waiting tasks are looked at.
         limits: Bounds on time and traffic.
         download_hosts: Hosts beside the service's own that outputs may be downloaded from, over https.

@@ -155,7 +155,8 @@ def configure(
 
 
 def _first(*choices: str | None) -> str:
-    return next(choice for choice in choices if choice)
+    # Set to nothing is not unset: a typo in a shell must not turn a test on the sandbox into a bill.
+    return next(choice for choice in choices if choice is not None)
 
 
 def check_key(name: str, value: object) -> Secret:

@@ -277,10 +277,11 @@ class _Body(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
+        self._pieces += 1
+        if self._pieces % _BREATH == 0:
+            # Outside of the try: after a cancellation here httpcore's generators are still to be unwound.
+            await anyio.lowlevel.checkpoint()
         try:
-            self._pieces += 1
-            if self._pieces % _BREATH == 0:
-                await anyio.lowlevel.checkpoint()
             chunk: bytes = await self._chunks.__anext__()
         except StopAsyncIteration:
             self._whole = True

@@ -115,8 +115,8 @@ class Output:
         No credential is sent. An existing file of the same name is replaced.
 
         Args:
-            path_or_folder: A file name; or a folder (one that exists, or any path that ends in a
-                separator; made when missing), where the file is called ``{task_id}_{name}``.
+            path_or_folder: A file name; or a folder, where the file is called ``{task_id}_{name}``: one that
+                exists, or any path that ends in a separator or has no suffix; it is made when missing.
             timeout: Seconds for all of it (None: the client's ``Limits.download_timeout``).
 
         Returns:

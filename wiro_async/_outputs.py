@@ -376,7 +376,8 @@ def _target(output: Output, target: str | PathLike[str], progress: _Progress) ->
     """Return the path to write: *target* itself, or a checked name in it if it is a folder."""
     text = os.fspath(target)
     path = Path(text)
-    if not (text.endswith(("/", os.sep)) or path.is_dir()):
+    new_folder = not path.suffix and not path.exists()
+    if not (text.endswith(("/", os.sep)) or path.is_dir() or new_folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
     name = safe_name(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
+import anyio.to_thread
 import attrs
 from rich.table import Table
 from rich.text import Text
 
 from wiro_async._client import Client
-from wiro_async._errors import TaskNotFound, TaskTimeout, WiroError, WrongState
+from wiro_async._errors import InvalidInput, TaskNotFound, TaskTimeout, WiroError, WrongState
 from wiro_async._models import Model, ModelInput, Output, Task, TaskResult
 from wiro_async._task import TaskHandle
 from wiro_async._types import OnCancel
@@ -117,6 +119,8 @@ class Run:
         """Run it."""
         report = self.watch.session.report
         inputs = parse_values(self.inputs)
+        if self.watch.folder is not None:
+            await check_folder(self.watch.folder)
         with status_line(report, "submitting") as line:
             handle = self.watch.session.track(await self._submit(client, inputs))
             report.record({"type": "submitted", "task_id": handle.id, "model": self.model})
@@ -132,6 +136,24 @@ class Run:
             for handle in client.unclaimed if self.watch.on_cancel == "stop" else ():
                 await stop_quietly(handle)
             raise
+
+
+async def check_folder(folder: Path) -> None:
+    """Make the folder for the outputs, before anything is paid for.
+
+    Raises:
+        InvalidInput: Nothing can be written there.
+    """
+
+    def check() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    try:
+        await anyio.to_thread.run_sync(check)
+    except OSError as error:
+        raise InvalidInput(f"the outputs cannot be saved in {str(folder)!r}: {error.strerror}") from None
 
 
 async def stop_quietly(handle: TaskHandle) -> None:

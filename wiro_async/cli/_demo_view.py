@@ -134,6 +134,7 @@ def say_summary(report: Report, jobs: Sequence[Job], folder: Path, books: Books)
 
 _NEXT = (
     "Next, open the clips. Then try a picture of yours: wiro demo photo.jpg",
+    "(wiro is in the bin folder of the environment: .venv/bin/wiro after make demo.)",
     "With an account of yours (this costs money):",
     "  export WIRO_API_KEY=... WIRO_API_SECRET=...",
     "  wiro run MiniMax/image-to-video-01-director -i inputImageFirstUrl=@photo.jpg \\",

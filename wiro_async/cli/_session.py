@@ -26,6 +26,7 @@ from wiro_async._errors import (
     SubmissionUnknown,
     TaskCancelled,
     TaskFailed,
+    TaskNotFound,
     TaskTimeout,
     WiroError,
 )
@@ -134,6 +135,8 @@ class Session:
         return f"`{shlex.join(['wiro', *words, *options])}`"
 
     def _failed(self, error: WiroError | OSError) -> int:
+        if isinstance(error, TaskNotFound):
+            self._handles.clear()  # so none goes on
         message = self._told(error)
         if isinstance(error, TaskFailed | TaskCancelled):
             # The record of these is the task's own, and is written already.
