@@ -312,7 +312,7 @@ class Client:
         except BaseException:
             # Whoever called run() has no handle of the task, which may go on and be billed.
             self._unclaimed.append(handle)
-            logger.warning("task %s was left by its run()", handle.id)
+            logger.warning("task %s was left by its run(); it is %s", handle.id, handle.status)
             raise
 
     def attach(self, task_id: str | None = None, *, token: str | Secret | None = None) -> TaskHandle:

@@ -234,9 +234,7 @@ class TaskHandle:
 
     def _timeout(self, seconds: float) -> TaskTimeout:
         task = self.task
-        message = (
-            f"task {self._key} has not ended after {seconds:g} s; it is {self.status or 'not looked at yet'}"
-        )
+        message = f"task {self._key} has not ended after {round(seconds, 2):g} s; it is {self.status or 'not looked at yet'}"
         if task is not None and task.status == Status.ERROR:
             message += f", waiting to be queued again ({task.debug_error.strip() or 'no reason given'})"
         if self._poll.failures:
