@@ -193,7 +193,7 @@ async def test_the_queue_for_a_slot_counts_and_stops_go_first() -> None:
     """With one slot: a cancel overtakes reads that wait, and a wait in the queue ends at the deadline."""
     service = FakeService(Task_Detail=ok(), Task_Cancel=ok())
     service.latency = 2.0
-    caller = transport(service, max_in_flight=1, request_timeout=5)
+    caller = transport(service, max_in_flight=1, slot_timeout=5)
     failed: list[wiro_async.ConnectionFailed] = []
 
     async def call(operation: Any) -> None:
@@ -213,7 +213,7 @@ async def test_the_queue_for_a_slot_counts_and_stops_go_first() -> None:
 
 async def test_a_full_queue_is_an_error_that_says_so() -> None:
     """Who gets no slot in time learns that nothing was sent, and which limit to raise."""
-    caller = transport(Silent(), max_in_flight=1, request_timeout=5)
+    caller = transport(Silent(), max_in_flight=1, slot_timeout=5)
     assert caller.gate.enter_nowait()
     with pytest.raises(wiro_async.ConnectionFailed, match="max_in_flight") as caught:
         await caller.call(DETAIL, {})
@@ -400,3 +400,14 @@ async def test_what_the_caller_was_handling_keeps_its_traceback() -> None:
         await call_while_handling()
     assert caught.value.__traceback__ is not None
     assert len(caught.traceback) == 2
+
+
+async def test_a_long_queue_is_no_failure() -> None:
+    """A thousand calls behind one slot all get their turn: the deadline of an exchange begins with it."""
+    service = FakeService(Run=ok(taskid="1"))
+    service.latency = 0.5
+    caller = transport(service, max_in_flight=1, request_timeout=5)
+    async with anyio.create_task_group() as group:
+        for _ in range(1000):
+            group.start_soon(caller.call, RUN, {})
+    assert service.counts == {"Run": 1000}

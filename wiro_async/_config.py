@@ -82,10 +82,11 @@ class Limits:
         max_in_flight: Requests at the service at a time; connections never exceed it.
         max_downloads: Outputs read at a time.
         connect_timeout: Seconds to open a connection.
-        request_timeout: Seconds for one whole exchange: waiting for a slot, sending, and reading to the end.
+        request_timeout: Seconds for one whole exchange, sending and reading to the end.
         upload_timeout: Seconds for one whole upload.
         download_timeout: Seconds for one whole download, retries included.
-        slot_timeout: Seconds that a submit waits for room when as many tasks run as the balance allows.
+        slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
+            for room when as many tasks run as the balance allows.
         wait_timeout: Seconds to wait for a task's end where the caller names no timeout.
         stop_timeout: Seconds that a stop may take to see the task's end.
     """

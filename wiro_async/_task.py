@@ -234,7 +234,8 @@ class TaskHandle:
 
     def _timeout(self, seconds: float) -> TaskTimeout:
         task = self.task
-        message = f"task {self._key} has not ended after {round(seconds, 2):g} s; it is {self.status or 'not looked at yet'}"
+        waited, status = round(seconds, 2), self.status or "not looked at yet"
+        message = f"task {self._key} has not ended after {waited:g} s; it is {status}"
         if task is not None and task.status == Status.ERROR:
             message += f", waiting to be queued again ({task.debug_error.strip() or 'no reason given'})"
         if self._poll.failures:

@@ -124,9 +124,9 @@ class Transport:
     ) -> JSON:
         """Wait for a slot, then make one exchange; a paid one is not cut in half by a cancellation."""
         self._check_use()
-        deadline = anyio.current_time() + (timeout or self._limits.request_timeout)
         if not self.gate.enter_nowait():
-            await self._queue(operation, deadline)
+            await self._queue(operation)
+        deadline = anyio.current_time() + (timeout or self._limits.request_timeout)
         try:
             request = self._request(operation, headers, body)
             if operation.paid:
@@ -135,13 +135,13 @@ class Transport:
         finally:
             self.gate.leave()
 
-    async def _queue(self, operation: Operation, deadline: float) -> None:
-        with anyio.CancelScope(deadline=deadline):
+    async def _queue(self, operation: Operation) -> None:
+        with anyio.move_on_after(self._limits.slot_timeout):
             await self.gate.enter(operation.priority)
             return
         raise ConnectionFailed(
             f"{operation.name}: no free slot in time: {self._limits.max_in_flight} requests are in flight; "
-            f"raise Limits.max_in_flight or Limits.request_timeout",
+            f"raise Limits.max_in_flight or Limits.slot_timeout",
             sent=False,
             operation=operation.name,
         )
