@@ -42,6 +42,7 @@ MAX_UNCOUNTED_BYTES = 64 * 1024
 MAX_CONTAINERS = 20_000
 MAX_VALUES = 200_000
 MAX_ESCAPES = 2_000_000
+MAX_BLANKS = 4_000_000
 MAX_DIGITS = 400
 
 _FOUR_BYTE_LEADS = bytes(range(0xF0, 0xF8))
@@ -212,6 +213,7 @@ def _costs(body: bytes) -> Iterator[tuple[int, int, str]]:
     yield body.count(b"[") + body.count(b"{"), MAX_CONTAINERS, "lists and objects"
     yield body.count(b","), MAX_VALUES, "values"
     yield body.count(b"\\"), MAX_ESCAPES, "escapes"
+    yield sum(map(body.count, (b" ", b"\n", b"\r", b"\t"))), MAX_BLANKS, "blanks"
     yield len(body) * _width(body), MAX_REPLY_BYTES, "bytes in memory"
 
 
