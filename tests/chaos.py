@@ -90,8 +90,7 @@ SLACK = 2.0
 """Seconds beyond its deadline after which an await counts as stuck: the machine may be busy."""
 
 SCALED = {
-    "wiro_async._submit.LOOKS": LOOKS,
-    "wiro_async._client.LOOKS": LOOKS,
+    "wiro_async._reconcile.LOOKS": tuple(look / Limits().settle_timeout for look in LOOKS),
     "wiro_async._submit.FIRST_PAUSE": 0.05,
     "wiro_async._submit.LONGEST_PAUSE": 0.2,
     "wiro_async._retry.BASE_DELAY": 0.01,

@@ -245,7 +245,7 @@ PLAIN = [
 @pytest.mark.parametrize("url", PLAIN)
 def test_plain_http_is_for_this_machine_only(url: str) -> None:
     """A key never leaves the machine in the clear, whatever the host's name pretends."""
-    with pytest.raises(ConfigurationError, match="would show your key on the way; use https"):
+    with pytest.raises(ConfigurationError, match="where anyone on the way could read it; use https"):
         check_url("base_url", url, "https")
 
 
@@ -390,7 +390,9 @@ def test_download_hosts_add_to_the_services_own() -> None:
 # -- numbers ---------------------------------------------------------------------------------------------
 
 NOT_POSITIVE: list[Any] = [0, -1, -0.0, math.inf, -math.inf, math.nan, "1", None, True, b"1", [1]]
-POLICIES = [(kind, field.name) for kind in (Polling, Limits) for field in attrs.fields(kind)]
+POLICIES = [
+    (kind, field.name) for kind in (Polling, Limits) for field in attrs.fields(kind) if field.name != "learn"
+]
 
 
 @pytest.mark.parametrize(("kind", "name"), POLICIES)
@@ -412,7 +414,47 @@ def test_a_number_that_works_is_kept(kind: type[Polling | Limits], name: str) ->
         assert getattr(kind(**{name: value}), name) == value
 
 
-@pytest.mark.parametrize("name", ["max_in_flight", "max_downloads"])
+def test_whether_to_learn_is_yes_or_no() -> None:
+    """A number or a word is neither."""
+    assert Polling(learn=False).learn is False
+    for wrong in (1, "yes", None):
+        anything: Any = wrong
+        with pytest.raises(ConfigurationError, match="learn is .*; it must be True or False"):
+            Polling(learn=anything)
+
+
+@pytest.mark.parametrize("watch", ["auto", "socket", "poll", "callback"])
+def test_a_way_of_watching_is_kept(watch: Any) -> None:
+    """There are four of them."""
+    assert config(api_key="k", watch=watch).watch == watch
+
+
+@pytest.mark.parametrize("watch", ["push", "", None, 1])
+def test_a_way_of_watching_that_there_is_none_of_is_refused(watch: Any) -> None:
+    """The message names those that there are."""
+    with pytest.raises(ConfigurationError, match="'auto', 'socket', 'poll', 'callback'"):
+        config(api_key="k", watch=watch)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "2", None])
+def test_tasks_per_socket_is_a_count(count: Any) -> None:
+    """At least one task has a socket."""
+    with pytest.raises(ConfigurationError, match="tasks_per_socket is .*; it must be a whole number"):
+        config(api_key="k", tasks_per_socket=count)
+
+
+def test_another_service_s_tokens_do_not_go_to_the_service_s_own_socket() -> None:
+    """Where only the API's address was given, the WebSocket's is not known."""
+    assert config(api_key="k").socket_known
+    assert config(
+        api_key="k", base_url="http://127.0.0.1:1/v1", socket_url="ws://127.0.0.1:1/v1"
+    ).socket_known
+    assert not config(api_key="k", base_url="http://127.0.0.1:1/v1").socket_known
+    with pytest.raises(ConfigurationError, match="needs socket_url="):
+        config(api_key="k", base_url="http://127.0.0.1:1/v1", watch="socket")
+
+
+@pytest.mark.parametrize("name", ["max_in_flight", "max_downloads", "max_sockets"])
 def test_a_count_is_whole(name: str) -> None:
     """There is no half request."""
     half: Any = 2.5
@@ -442,15 +484,19 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "growth": 0.15,
         "jitter": 0.1,
         "requests_per_second": 50.0,
+        "learn": True,
+        "safety_interval": 60.0,
     }
     assert attrs.asdict(Limits()) == {
         "max_in_flight": 32,
         "max_downloads": 8,
+        "max_sockets": 256,
         "connect_timeout": 10.0,
         "request_timeout": 30.0,
         "upload_timeout": 300.0,
         "download_timeout": 600.0,
         "slot_timeout": 600.0,
+        "settle_timeout": 30.0,
         "wait_timeout": 3600.0,
         "stop_timeout": 30.0,
     }

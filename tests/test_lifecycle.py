@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.strategies import sample
-from wiro_async._lifecycle import History, fold
+from wiro_async._lifecycle import History, fold, hear
 from wiro_async._models import TIMESTAMPS, Task, Transition, parse_task
 from wiro_async._types import Status
 
@@ -265,6 +265,41 @@ STAGE = {
 ENDS = {Status.POSTPROCESS_END, Status.CANCEL}
 
 
+# -- announcements ---------------------------------------------------------------------------------------
+
+
+def test_an_announcement_is_a_transition_of_our_own_clock() -> None:
+    """A socket tells a status and no time, so it gets ours, in whole seconds."""
+    history = fold(History(), look(Status.QUEUE, createtime=0), asked=0, now=T0)
+    history = hear(history, Status.ACCEPT, at=1, now=T0 + 5.7)
+    assert history.transitions[-1] == Transition(Status.ACCEPT, at(5), observed=True)
+    assert history.status == Status.ACCEPT
+
+
+def test_an_announcement_does_not_end_the_list() -> None:
+    """How a task ended is in its snapshot, which is read for that."""
+    history = fold(History(), look(Status.START, createtime=0), asked=0, now=T0)
+    for status in (Status.POSTPROCESS_END, Status.CANCEL):
+        assert hear(history, status, at=1, now=T0) is history
+
+
+def test_an_announcement_twice_is_one() -> None:
+    """Sockets that were opened again may tell a thing twice."""
+    history = hear(History(), Status.START, at=1, now=T0)
+    assert hear(history, Status.START, at=2, now=T0 + 1) is history
+    assert hear(history, Status.ACCEPT, at=3, now=T0 + 1) is history, "an earlier stage comes too late"
+
+
+def test_an_older_look_does_not_take_an_announcement_back() -> None:
+    """Looks and announcements come by different ways; the newer one tells the status."""
+    history = fold(History(), look(Status.QUEUE, createtime=0), asked=0, now=T0)
+    history = hear(history, Status.START, at=2, now=T0 + 2)
+    older = fold(history, look(Status.ACCEPT, createtime=0, accepttime=1), asked=1, now=T0 + 2)
+    assert older.status == Status.START
+    again = fold(older, look(Status.QUEUE, createtime=0), asked=3, now=T0 + 3)
+    assert again.status == Status.QUEUE, "the service has put it back"
+
+
 class Watching(RuleBasedStateMachine):
     """A task that lives as tasks do, and looks at it that arrive late, twice and out of order."""
 
@@ -274,6 +309,7 @@ class Watching(RuleBasedStateMachine):
         self.story: list[tuple[str, int]] = []
         self.times: dict[str, int] = {}
         self.undisturbed = True
+        self.overheard = False
         self.looks: list[tuple[int, Task, int]] = []
         self.delivered: list[tuple[int, Task]] = []
         self.history = History()
@@ -357,6 +393,31 @@ class Watching(RuleBasedStateMachine):
     def deliver_an_older_one(self, back: int) -> None:
         self._deliver(*self.looks[max(len(self.looks) - 1 - back, 0)])
 
+    @rule()
+    def announce(self) -> None:
+        self._announce(self.story[-1][0])
+
+    @rule(back=st.integers(1, 6))
+    def announce_too_late(self, back: int) -> None:
+        self._announce(self.story[max(len(self.story) - 1 - back, 0)][0])
+
+    @rule(status=st.sampled_from(["task_dreaming", Status.ERROR, Status.COST, "connected", ""]))
+    def announce_nonsense(self, status: str) -> None:
+        before = self.history
+        self._announce(status)
+        assert self.history is before
+
+    def _announce(self, status: str) -> None:
+        before = self.history
+        self.history = after = hear(before, status, at=len(self.looks), now=T0 + self.clock)
+        self.overheard = True
+        assert after.transitions[: len(before.transitions)] == before.transitions, "only grows at its end"
+        assert after.task is before.task
+        for step in after.transitions[len(before.transitions) :]:
+            assert step == Transition(status, step.at, observed=True)
+        if status in ENDS or before.is_terminal:
+            assert after is before, "only a look ends the list"
+
     def _deliver(self, asked: int, task: Task, told: int) -> None:
         before = self.history
         self.history = after = fold(before, task, asked=asked, now=T0 + self.clock)
@@ -368,7 +429,9 @@ class Watching(RuleBasedStateMachine):
             assert step.observed == (step.status == task.status)
             assert step.observed or step.status in task.timestamps
             assert step.at == (task.time_of(step.status) or step.at)
-        if self.undisturbed and self.stamped and not before.is_terminal and asked >= before.asked:
+        # What was announced stands, and what came before it cannot be put before it any more.
+        complete = self.undisturbed and not self.overheard
+        if complete and self.stamped and not before.is_terminal and asked >= before.asked:
             seen = set(statuses(after))
             assert {status for status, _ in self.story[:told] if status in task.timestamps} <= seen, (
                 "complete"
@@ -389,7 +452,8 @@ class Watching(RuleBasedStateMachine):
     @invariant()
     def the_order_is_the_true_one(self) -> None:
         # Within one second only the service knows the order; and a second try has an order of its own.
-        if self.undisturbed:
+        # Announcements leave the assignment where it was heard.
+        if self.undisturbed and not self.overheard:
             when = dict(self.story)
             true = [when[step.status] for step in self.history.transitions]
             assert true == sorted(true)
@@ -404,6 +468,14 @@ class Watching(RuleBasedStateMachine):
             assert found[-1] in ENDS
             assert self.history.task is not None
             assert self.history.task.status == found[-1]
+
+    @invariant()
+    def the_status_is_one_that_was_told(self) -> None:
+        status = self.history.status
+        assert status is None or status in dict(self.story) or self.unlucky
+        if self.history.is_terminal:
+            assert self.history.task is not None
+            assert status == self.history.task.status
 
     @invariant()
     def the_snapshot_is_the_newest(self) -> None:

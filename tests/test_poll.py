@@ -154,6 +154,75 @@ async def test_tasks_share_the_budget_of_looks() -> None:
     assert all(times[n + 100] - times[n] >= 0.74 for n in range(900))
 
 
+async def test_an_event_makes_the_next_look_due_at_once() -> None:
+    """Before its interval and before the budget, and once."""
+    looks = Looks()
+    schedule = Schedule(Polling(requests_per_second=0.001))
+    watch = Poll(looks, schedule)
+    schedule.reserve(anyio.current_time())
+    watch.begin(fresh=True)
+    start = anyio.current_time()
+
+    async def wait() -> None:
+        while not looks.at:
+            await watch.step()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        watch.hurry()
+    assert looks.at == [start]
+    with anyio.move_on_after(2.0):
+        await watch.step()
+    assert len(looks.at) == 1
+
+
+async def test_a_place_in_the_budget_outlasts_news() -> None:
+    """Or else a task that has much to tell would be looked at never, and use up everybody's budget."""
+    looks = Looks()
+    schedule = Schedule(Polling(requests_per_second=0.1))
+    for _ in range(3):
+        schedule.reserve(anyio.current_time())
+    watch = Poll(looks, schedule)
+    start = anyio.current_time()
+    for _ in range(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch.step)
+            await anyio.sleep(0.1)
+            watch.notify()
+    await watch.step()
+    assert looks.at == [pytest.approx(start + 30.0, abs=0.5)]
+
+
+async def test_while_something_else_tells_the_end_looks_are_rare() -> None:
+    """As long as they work: after a failure it is the schedule that decides."""
+    looks = Looks()
+    watch = poll(looks)
+    watch.begin(fresh=True)
+    watch.calm = 60.0
+    start = anyio.current_time()
+    await watch.step()
+    looks.errors = [wiro_async.ConnectionFailed("cut", sent=True)]
+    await watch.step()
+    await watch.step()
+    assert [round(at - start, 3) for at in looks.at[:2]] == [60.0, 120.0]
+    assert looks.at[2] < start + 140.0
+
+
+async def test_when_the_end_was_told_looks_are_frequent() -> None:
+    """Until the service's own record knows it too."""
+    looks = Looks()
+    watch = poll(looks)
+    watch.begin(fresh=True)
+    watch.calm = 60.0
+    watch.soon = 1.0
+    start = anyio.current_time()
+    for _ in range(3):
+        await watch.step()
+    assert [round(at - start, 3) for at in looks.at] == [1.0, 2.0, 3.0]
+
+
 async def test_chance_spreads_the_looks() -> None:
     """The jitter is a share of the interval, both ways."""
     polling = Polling(min_interval=10.0, max_interval=10.0, jitter=0.2)

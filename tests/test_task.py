@@ -455,7 +455,7 @@ async def test_an_answer_that_was_another_runs_is_found_out_at_the_first_look() 
     handle = await submitted(service)
     with pytest.raises(wiro_async.SubmissionUnknown, match="other inputs"):
         await handle
-    assert "2221" not in handle._owner.held
+    assert "2221" not in handle._shared.owner.held
 
 
 async def test_a_lost_stop_is_asked_again() -> None:

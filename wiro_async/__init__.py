@@ -7,11 +7,13 @@
 
 from typing import get_type_hints as _get_type_hints
 
+from wiro_async._batch import Batch, BatchReport
 from wiro_async._client import Client
 from wiro_async._config import Limits, Polling
 from wiro_async._errors import (
     APIError,
     AuthenticationError,
+    BatchStopped,
     ClientUseError,
     ConcurrencyLimited,
     ConfigurationError,
@@ -19,6 +21,7 @@ from wiro_async._errors import (
     DownloadError,
     InsufficientBalance,
     InvalidInput,
+    JournalError,
     ModelNotFound,
     RateLimited,
     ReplyError,
@@ -33,15 +36,29 @@ from wiro_async._errors import (
     WiroError,
     WrongState,
 )
+from wiro_async._follow import Events, Transitions
 from wiro_async._inputs import Director, FileSource, HailuoSubject, TypedInputs
+from wiro_async._jobs import Job, JobOutcome
 from wiro_async._models import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
-from wiro_async._task import TaskHandle, Transitions
-from wiro_async._types import OnCancel, OnUnknown, Outcome, Secret, Status
+from wiro_async._plan import Invalid, Plan
+from wiro_async._progress import Event, Line, Progress
+from wiro_async._schedule import Statistics
+from wiro_async._tally import BatchProgress
+from wiro_async._task import TaskHandle
+from wiro_async._types import OnCancel, OnUnknown, Outcome, Secret, Status, Watch
 from wiro_async._version import __version__
+from wiro_async._watch.webhook import CallbackCounts, CallbackReceiver, CallbackURL
 
 __all__ = [
     "APIError",
     "AuthenticationError",
+    "Batch",
+    "BatchProgress",
+    "BatchReport",
+    "BatchStopped",
+    "CallbackCounts",
+    "CallbackReceiver",
+    "CallbackURL",
     "Client",
     "ClientUseError",
     "ConcurrencyLimited",
@@ -49,11 +66,18 @@ __all__ = [
     "ConnectionFailed",
     "Director",
     "DownloadError",
+    "Event",
+    "Events",
     "FileSource",
     "HailuoSubject",
     "InsufficientBalance",
+    "Invalid",
     "InvalidInput",
+    "Job",
+    "JobOutcome",
+    "JournalError",
     "Limits",
+    "Line",
     "Model",
     "ModelInput",
     "ModelNotFound",
@@ -61,12 +85,15 @@ __all__ = [
     "OnUnknown",
     "Outcome",
     "Output",
+    "Plan",
     "Polling",
+    "Progress",
     "RateLimited",
     "ReplyError",
     "Secret",
     "ServiceError",
     "SignInRequired",
+    "Statistics",
     "Status",
     "SubmissionUnknown",
     "Task",
@@ -81,6 +108,7 @@ __all__ = [
     "Transitions",
     "TypedInputs",
     "Upload",
+    "Watch",
     "WiroError",
     "WrongState",
     "__version__",

@@ -7,18 +7,24 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
+from decimal import Decimal
+from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, final, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, final, overload
 
 import anyio
 
 from wiro_async import _catalogue
-from wiro_async._config import Config, Limits, Polling, configure
+from wiro_async._batch import Batch, as_jobs, batch_settings
+from wiro_async._config import Config, Limits, Polling, check_watch, configure
 from wiro_async._connections import sender
 from wiro_async._envelope import encode
 from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown, TaskError
 from wiro_async._inputs import FileSource, TypedInputs, resolve
+from wiro_async._intake import Jobs, KeyFunction
+from wiro_async._jobs import Inputs
+from wiro_async._journal import Journal
 from wiro_async._models import Model, Task, TaskResult, Upload, parse_upload, records
 from wiro_async._operations import (
     LIST,
@@ -32,14 +38,18 @@ from wiro_async._operations import (
 )
 from wiro_async._operations import run as run_of
 from wiro_async._outputs import Downloader
-from wiro_async._reconcile import LOOKS, doubt_of, with_marker
-from wiro_async._schedule import Schedule
+from wiro_async._reconcile import Doubt, doubt_of, looks_within, with_marker
+from wiro_async._schedule import Schedule, Statistics
 from wiro_async._signing import Signer, SigningTransport
 from wiro_async._submit import Run, Submitter
-from wiro_async._task import TaskHandle
-from wiro_async._transport import Transport
-from wiro_async._types import JSON, OnCancel, OnUnknown, Secret
+from wiro_async._tally import BatchProgress
+from wiro_async._task import Shared, TaskHandle
+from wiro_async._transport import USER_AGENT, Transport
+from wiro_async._types import JSON, OnCancel, OnUnknown, Secret, Watch
 from wiro_async._upload import MultipartFile, open_source
+from wiro_async._watch import websocket
+from wiro_async._watch.webhook import CallbackURL
+from wiro_async._watch.websocket import Sockets
 
 if TYPE_CHECKING:
     import httpx
@@ -49,8 +59,6 @@ __all__ = ["Client"]
 logger = logging.getLogger("wiro_async")
 
 UNCLAIMED_KEPT = 1000
-
-Inputs = Mapping[str, Any] | TypedInputs
 
 
 @final
@@ -66,8 +74,14 @@ class Client:
             from the environment too; without any, the project is taken for a key-only one).
         base_url: The API's address (None: ``WIRO_BASE_URL``, or the service's own). Plain http is for
             loopback addresses only.
-        socket_url: The WebSocket's address (None: ``WIRO_SOCKET_URL``, or the service's own). It is checked,
-            and not used yet: tasks are watched by polling.
+        socket_url: The WebSocket's address (None: ``WIRO_SOCKET_URL``, or the service's own). With a
+            ``base_url`` of another service, the service's own is not used.
+        watch: How to learn of a task's end: ``"auto"`` listens on the WebSocket if the extra ``ws`` is
+            installed, and polls what cannot be listened to; ``"socket"`` is the same, and raises if the extra
+            is missing; ``"poll"``; ``"callback"`` (see ``CallbackReceiver``). On trio, behind a proxy, and
+            over a transport of your own, tasks are polled.
+        tasks_per_socket: How many tasks share one WebSocket; more than 1 only if the service is known to
+            allow it.
         polling: How often waiting tasks are looked at.
         limits: Bounds on time and traffic.
         download_hosts: Hosts beside the service's own that outputs may be downloaded from, over https.
@@ -86,6 +100,8 @@ class Client:
         *,
         base_url: str | None = None,
         socket_url: str | None = None,
+        watch: Watch = "auto",
+        tasks_per_socket: int = 1,
         polling: Polling | None = None,
         limits: Limits | None = None,
         download_hosts: Collection[str] = (),
@@ -103,6 +119,8 @@ class Client:
                 polling=polling,
                 limits=limits,
                 environ=os.environ,
+                watch=watch,
+                tasks_per_socket=tasks_per_socket,
             )
         except ConfigurationError as error:
             problem = error.with_traceback(None)
@@ -116,8 +134,21 @@ class Client:
         self._transport: Transport = Transport(self._config, signing)
         # Downloads have connections of their own, so that none of them ever carried a credential.
         self._downloader: Downloader = Downloader(self._config, sender(transport, proxy, timeout))
-        self._schedule: Schedule = Schedule(self._config.polling)
-        self._submitter: Submitter = Submitter(self._transport)
+        self._looks: tuple[float, ...] = looks_within(self._config.limits.settle_timeout)
+        self._submitter: Submitter = Submitter(self._transport, self._looks)
+        self._sockets: Sockets | None = None
+        if transport is None and proxy is None:
+            self._sockets = _sockets(self._config)
+        self._shared: Shared = Shared(
+            self._transport,
+            Schedule(self._config.polling),
+            self._config.limits,
+            self._downloader,
+            self._submitter,
+            self._sockets,
+            calm=self._config.polling.safety_interval,
+            soon=self._config.polling.min_interval,
+        )
         self._unclaimed: deque[TaskHandle] = deque(maxlen=UNCLAIMED_KEPT)
 
     # -- submitting --------------------------------------------------------------------------------------
@@ -131,6 +162,8 @@ class Client:
         on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
+        watch: Watch | None = None,
+        expected_duration: float | None = None,
     ) -> TaskHandle: ...
 
     @overload
@@ -143,6 +176,8 @@ class Client:
         on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
+        watch: Watch | None = None,
+        expected_duration: float | None = None,
     ) -> TaskHandle: ...
 
     async def submit(
@@ -154,6 +189,8 @@ class Client:
         on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
+        watch: Watch | None = None,
+        expected_duration: float | None = None,
     ) -> TaskHandle:
         """Start one task. **This costs money** when the task succeeds.
 
@@ -176,6 +213,9 @@ class Client:
             callback_url: Where the service shall POST the result when the task ends. A query item is added,
                 by which the task can be found if the Run's answer is lost.
             project_id: The project to book the task on, if not the key's own.
+            watch: How to learn of the task's end (None: as the client does).
+            expected_duration: Seconds that the task is likely to take, from submit to end, if you know better
+                than the client, which learns this for each model (None: you do not).
 
         Returns:
             The task's handle.
@@ -187,24 +227,47 @@ class Client:
             WiroError: The service refused, or was not reached; no task exists.
         """
         slug, given = _named(model, inputs)
-        run = await self._prepare(slug, given, callback_url, project_id)
+        run = await self._prepare(
+            slug,
+            given,
+            callback_url=callback_url,
+            project_id=project_id,
+            watch=watch,
+            expected=expected_duration,
+        )
         patience = self._config.limits.slot_timeout if slot_timeout is None else slot_timeout
         return await self._submit(run, patience, on_unknown, [])
 
     async def _prepare(
-        self, slug: str, inputs: Inputs, callback_url: str | None, project_id: str | None
+        self,
+        slug: str,
+        inputs: Inputs,
+        *,
+        callback_url: str | None = None,
+        project_id: str | None = None,
+        watch: Watch | None = None,
+        expected: float | None = None,
+        url_of: Callable[[FileSource], Awaitable[str]] | None = None,
     ) -> Run:
         """Check everything and upload what is local, before anything is paid for."""
         operation = run_of(slug)
+        watching = self._watching(watch)
         payload = await resolve(
-            inputs.to_inputs() if isinstance(inputs, TypedInputs) else inputs, self._url_of
+            inputs.to_inputs() if isinstance(inputs, TypedInputs) else inputs, url_of or self._url_of
         )
         _add(payload, "callbackUrl", callback_url)
         _add(payload, "projectid", project_id)
         if "callbackUrl" in payload:
             payload["callbackUrl"] = with_marker(check_callback(payload["callbackUrl"]), secrets.token_hex(8))
         encode(payload)
-        return Run(operation, slug, payload, time.time())
+        callback = callback_url if isinstance(callback_url, CallbackURL) else None
+        return Run(operation, slug, payload, time.time(), watching, expected, callback)
+
+    def _watching(self, watch: Watch | None) -> Watch:
+        chosen = self._config.watch if watch is None else check_watch(watch)
+        if chosen == "socket" and watch is not None and not websocket.available():
+            websocket.require()
+        return chosen
 
     async def _submit(
         self, run: Run, patience: float, on_unknown: OnUnknown, late: list[TaskHandle]
@@ -222,15 +285,12 @@ class Client:
         return self._handle(TaskKey(accepted.id, accepted.token), run)
 
     def _handle(self, key: TaskKey, run: Run | None = None) -> TaskHandle:
-        return TaskHandle(
-            key,
-            self._transport,
-            self._schedule,
-            self._config.limits,
-            self._downloader,
-            owner=self._submitter,
-            run=run,
-        )
+        if run is None:
+            return TaskHandle(key, self._shared, watch=self._config.watch)
+        handle = TaskHandle(key, self._shared, run=run, watch=run.watch, expected=run.expected)
+        if run.callback is not None:
+            handle._await_callback(run.callback)
+        return handle
 
     @overload
     async def run(
@@ -242,6 +302,8 @@ class Client:
         on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
+        watch: Watch | None = None,
+        expected_duration: float | None = None,
     ) -> TaskResult: ...
 
     @overload
@@ -255,6 +317,8 @@ class Client:
         on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
+        watch: Watch | None = None,
+        expected_duration: float | None = None,
     ) -> TaskResult: ...
 
     async def run(
@@ -267,6 +331,8 @@ class Client:
         on_unknown: OnUnknown = "raise",
         callback_url: str | None = None,
         project_id: str | None = None,
+        watch: Watch | None = None,
+        expected_duration: float | None = None,
     ) -> TaskResult:
         """Start one task and wait for what it brings. **This costs money** when the task succeeds.
 
@@ -282,6 +348,8 @@ class Client:
             on_unknown: As for ``submit()``.
             callback_url: As for ``submit()``.
             project_id: As for ``submit()``.
+            watch: As for ``submit()``.
+            expected_duration: As for ``submit()``.
 
         Raises:
             TaskFailed: The task ran and failed.
@@ -290,7 +358,14 @@ class Client:
             WiroError: As for ``submit()``.
         """
         slug, given = _named(model, inputs)
-        run = await self._prepare(slug, given, callback_url, project_id)
+        run = await self._prepare(
+            slug,
+            given,
+            callback_url=callback_url,
+            project_id=project_id,
+            watch=watch,
+            expected=expected_duration,
+        )
         limits = self._config.limits
         start = anyio.current_time()
         patience = limits.slot_timeout if timeout is None else min(limits.slot_timeout, timeout)
@@ -346,11 +421,15 @@ class Client:
         Raises:
             SubmissionUnknown: It is not there; its ``absent`` tells whether the list could be read.
         """
-        fresh = time.time() - error.submitted_at < LOOKS[-1]
-        outcome = await self._submitter.reconcile(doubt_of(error), error.cause, LOOKS if fresh else LOOKS[:1])
+        outcome = await self._look_for(doubt_of(error), error.cause)
         if isinstance(outcome, SubmissionUnknown):
             raise outcome
         return self._handle(TaskKey(outcome.id, outcome.token))
+
+    async def _look_for(self, doubt: Doubt, cause: str) -> Accepted | SubmissionUnknown:
+        """Look for the task of a lost answer: several times, unless the list has had its time already."""
+        fresh = time.time() - doubt.sent_at < self._config.limits.settle_timeout
+        return await self._submitter.reconcile(doubt, cause, self._looks if fresh else self._looks[:1])
 
     @property
     def unresolved(self) -> tuple[SubmissionUnknown, ...]:
@@ -361,6 +440,105 @@ class Client:
     def unclaimed(self) -> tuple[TaskHandle, ...]:
         """Tasks whose ``submit()`` or ``run()`` was cancelled, so that it did not tell; the newest 1 000."""
         return tuple(self._unclaimed)
+
+    # -- batches -----------------------------------------------------------------------------------------
+
+    def batch(
+        self,
+        jobs: Jobs = (),
+        *,
+        journal: str | PathLike[str] | None = None,
+        key: KeyFunction | None = None,
+        model: str | None = None,
+        concurrency: int | Literal["auto"] = "auto",
+        max_cost: Decimal | float | str | None = None,
+        download: str | PathLike[str] | None = None,
+        delete_remote: bool = False,
+        ordered: bool = False,
+        fail_fast: bool = False,
+        retry_failed: int = 0,
+        breaker: int | None = 20,
+        canary: int = 0,
+        timeout: float | None = None,
+        on_unknown: OnUnknown = "raise",
+        stop_on_exit: Literal["leave", "stop"] = "leave",
+        on_progress: Callable[[BatchProgress], object] | None = None,
+        total: int | None = None,
+    ) -> Batch:
+        """Make many things, each paid for once. **This costs money** for every task that succeeds.
+
+        ::
+
+            async with client.batch(jobs, journal="clips.db", max_cost=25, download="clips/") as batch:
+                async for outcome in batch:
+                    print(outcome.key, outcome.paths or outcome.error)
+
+        With a journal the batch can be taken up again, by the same call, whatever ended it: keys that are
+        done are skipped, running tasks waited for, lost answers looked for, missing files fetched. Without
+        jobs that is all it does.
+
+        Args:
+            jobs: ``Job`` records, from any iterable or async iterable; read only as there is room for them.
+            journal: A file that keeps what must not be lost; made when missing. One process at a time.
+            key: Gives each job its key (None: the jobs' own keys, or digests of their inputs).
+            model: The model of jobs that name none.
+            concurrency: How many tasks may run at a time at most (``"auto"``: as many as the account allows,
+                which is learned from its refusals).
+            max_cost: USD that the journal's runs may cost in all (None: no limit). It is passed by no more
+                than what runs in flight cost beyond the estimates made for them.
+            download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
+                ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
+            delete_remote: Delete the service's copies once they are saved.
+            ordered: Hand out outcomes in the jobs' order, not as they come.
+            fail_fast: Submit nothing more after the first failure.
+            retry_failed: How often a job whose task failed is run again; failed runs are not billed.
+            breaker: Submit nothing more after so many equal failures in a row (None: go on).
+            canary: How many jobs must succeed before the others are submitted.
+            timeout: Seconds to wait for one task (None: ``Limits.wait_timeout``).
+            on_unknown: As for ``submit()``.
+            stop_on_exit: What becomes of running tasks when the block is left early: ``"leave"`` or
+                ``"stop"``.
+            on_progress: Called with the counts as they change, at most ten times a second.
+            total: How many jobs there are, if you know; without it there is no estimate of the end.
+
+        Raises:
+            ConfigurationError: An argument cannot work.
+        """
+        settings = batch_settings(
+            journal=journal,
+            key=key,
+            model=model,
+            concurrency=concurrency,
+            max_cost=max_cost,
+            download=download,
+            delete_remote=delete_remote,
+            ordered=ordered,
+            fail_fast=fail_fast,
+            retry_failed=retry_failed,
+            breaker=breaker,
+            canary=canary,
+            timeout=timeout,
+            on_unknown=on_unknown,
+            stop_on_exit=stop_on_exit,
+            on_progress=on_progress,
+            total=total,
+        )
+        return Batch(self, jobs, settings)
+
+    def map(self, model: str, inputs: Iterable[Inputs] | AsyncIterable[Inputs], **options: Any) -> Batch:
+        """Run one model on many inputs: ``batch()`` for those who need no keys.
+
+        Args:
+            model: The slug.
+            inputs: Inputs as for ``submit()``, from any iterable or async iterable.
+            **options: As for ``batch()``.
+        """
+        return self.batch(as_jobs(inputs), model=model, **options)
+
+    async def _hold(self, journal: Journal) -> None:
+        """Take the journal's tasks for somebody's: none of them is what a lost answer was about."""
+        for task_id in await journal.task_ids():
+            self._submitter.held.add(task_id)
 
     # -- files -------------------------------------------------------------------------------------------
 
@@ -441,8 +619,15 @@ class Client:
 
     # -- the client itself -------------------------------------------------------------------------------
 
+    def statistics(self) -> Statistics:
+        """Return what the waiting of this client has cost so far, and how late it was to know."""
+        gate = self._transport.gate
+        return self._shared.schedule.statistics(in_flight=gate.in_flight, waiting=self._shared.waiting)
+
     async def aclose(self) -> None:
         """Wait for Runs that are under way, and close all connections. Safe to repeat."""
+        if self._sockets is not None:
+            self._sockets.abort_all()
         await self._transport.aclose()
         await self._downloader.aclose()
 
@@ -462,6 +647,21 @@ class Client:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Client cannot be pickled: it holds credentials; make one where you need it")
+
+
+def _sockets(config: Config) -> Sockets | None:
+    """Return the client's WebSockets (None: it is to poll)."""
+    if config.watch == "socket":
+        websocket.require()
+    if not config.socket_known or not websocket.available():
+        return None
+    return Sockets(
+        config.socket_url,
+        limit=config.limits.max_sockets,
+        tasks_per_socket=config.tasks_per_socket,
+        connect_timeout=config.limits.connect_timeout,
+        user_agent=USER_AGENT,
+    )
 
 
 def _named(model: object, inputs: Inputs | None) -> tuple[str, Inputs]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, get_args
 from urllib.parse import urlsplit
 
 import attrs
 
 from wiro_async._errors import ConfigurationError
-from wiro_async._types import Secret
+from wiro_async._types import Secret, Watch
 
 __all__ = ["Config", "Limits", "Origin", "Polling", "configure"]
 
@@ -48,16 +48,22 @@ def _share(_instance: object, attribute: attrs.Attribute[Any], value: object) ->
         raise ConfigurationError(f"{attribute.name} is {value!r}; it must be at least 0 and below 1")
 
 
+def _truth(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{attribute.name} is {value!r}; it must be True or False")
+
+
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @attrs.frozen(kw_only=True)
 class Polling:
-    """How often a waiting task is looked at, until push or learning know better.
+    """How often a waiting task is looked at.
 
-    The interval is a share of the task's age, between two bounds, so that the number of looks grows with
-    the logarithm of the wait, and lateness stays a fixed share of it.
+    While little is known of a model, the interval is a share of the task's age, between two bounds, so that the
+    number of looks grows with the logarithm of the wait, and lateness stays a fixed share of it. Once enough
+    tasks of a model have ended, their durations tell when the next one is due, and it is looked at then.
 
     Args:
         min_interval: Shortest time between two looks at one task, in seconds, before jitter.
@@ -65,6 +71,8 @@ class Polling:
         growth: The interval as a share of the task's age (0.15: a task of 60 s is looked at every 9 s).
         jitter: Each interval is varied by up to this share, so that tasks submitted together spread out.
         requests_per_second: The budget of looks for all tasks of one client.
+        learn: Whether to learn from finished tasks when the next ones are due.
+        safety_interval: Seconds between two looks at a task whose end a socket or a callback will tell.
     """
 
     min_interval: float = attrs.field(default=1.5, validator=_positive)
@@ -72,6 +80,8 @@ class Polling:
     growth: float = attrs.field(default=0.15, validator=_positive)
     jitter: float = attrs.field(default=0.1, validator=_share)
     requests_per_second: float = attrs.field(default=50.0, validator=_positive)
+    learn: bool = attrs.field(default=True, validator=_truth)
+    safety_interval: float = attrs.field(default=60.0, validator=_positive)
 
 
 @attrs.frozen(kw_only=True)
@@ -81,30 +91,39 @@ class Limits:
     Args:
         max_in_flight: Requests at the service at a time; connections never exceed it.
         max_downloads: Outputs read at a time.
+        max_sockets: WebSockets open at a time; tasks beyond them are polled.
         connect_timeout: Seconds to open a connection.
         request_timeout: Seconds for one whole exchange, sending and reading to the end.
         upload_timeout: Seconds for one whole upload.
         download_timeout: Seconds for one whole download, retries included.
         slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
             for room when as many tasks run as the balance allows.
+        settle_timeout: Seconds for which the task of a Run whose answer was lost is looked for.
         wait_timeout: Seconds to wait for a task's end where the caller names no timeout.
         stop_timeout: Seconds that a stop may take to see the task's end.
     """
 
     max_in_flight: int = attrs.field(default=32, validator=_count)
     max_downloads: int = attrs.field(default=8, validator=_count)
+    max_sockets: int = attrs.field(default=256, validator=_count)
     connect_timeout: float = attrs.field(default=10.0, validator=_positive)
     request_timeout: float = attrs.field(default=30.0, validator=_positive)
     upload_timeout: float = attrs.field(default=300.0, validator=_positive)
     download_timeout: float = attrs.field(default=600.0, validator=_positive)
     slot_timeout: float = attrs.field(default=600.0, validator=_positive)
+    settle_timeout: float = attrs.field(default=30.0, validator=_positive)
     wait_timeout: float = attrs.field(default=3600.0, validator=_positive)
     stop_timeout: float = attrs.field(default=30.0, validator=_positive)
 
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """A client's settings after every check has passed."""
+    """A client's settings after every check has passed.
+
+    Attributes:
+        socket_known: Whether the WebSocket's address belongs with the API's: the service's own address does not
+            when the API's was given, for another service's tokens are no business of it.
+    """
 
     api_key: Secret
     api_secret: Secret | None
@@ -114,6 +133,9 @@ class Config:
     download_hosts: frozenset[str]
     polling: Polling
     limits: Limits
+    watch: Watch = "auto"
+    tasks_per_socket: int = 1
+    socket_known: bool = True
 
 
 def configure(
@@ -126,6 +148,8 @@ def configure(
     polling: Polling | None,
     limits: Limits | None,
     environ: Mapping[str, str],
+    watch: Watch = "auto",
+    tasks_per_socket: int = 1,
 ) -> Config:
     """Fill in what was not given from *environ* and the defaults, and check all of it.
 
@@ -136,6 +160,11 @@ def configure(
     socket = check_url(
         "socket_url", _first(socket_url, environ.get("WIRO_SOCKET_URL"), DEFAULT_SOCKET_URL), "wss"
     )
+    socket_known = socket != DEFAULT_SOCKET_URL or base == DEFAULT_BASE_URL
+    if watch == "socket" and not socket_known:
+        raise ConfigurationError(
+            "watch='socket' needs socket_url= (or WIRO_SOCKET_URL) beside a base_url of its own"
+        )
     key = api_key if api_key is not None else environ.get("WIRO_API_KEY")
     if key is None:
         raise ConfigurationError("no API key: pass api_key=, or set WIRO_API_KEY (your project's key)")
@@ -152,12 +181,30 @@ def configure(
         download_hosts=DEFAULT_DOWNLOAD_HOSTS | {host.lower() for host in download_hosts},
         polling=polling or Polling(),
         limits=limits or Limits(),
+        watch=check_watch(watch),
+        tasks_per_socket=_check_tasks_per_socket(tasks_per_socket),
+        socket_known=socket_known,
     )
 
 
 def _first(*choices: str | None) -> str:
     # Set to nothing is not unset: a typo in a shell must not turn a test on the sandbox into a bill.
     return next(choice for choice in choices if choice is not None)
+
+
+def check_watch(watch: Watch) -> Watch:
+    """Refuse a way of watching that there is none of."""
+    if watch not in get_args(Watch):
+        raise ConfigurationError(
+            f"watch is {watch!r}; it must be one of {', '.join(map(repr, get_args(Watch)))}"
+        )
+    return watch
+
+
+def _check_tasks_per_socket(count: int) -> int:
+    if not _is_number(count) or not isinstance(count, int) or count < 1:
+        raise ConfigurationError(f"tasks_per_socket is {count!r}; it must be a whole number of at least 1")
+    return count
 
 
 def check_key(name: str, value: object) -> Secret:
@@ -196,7 +243,7 @@ def check_url(name: str, url: object, scheme: str) -> str:
         raise malformed
     if parts.scheme == plain and not is_loopback(host):
         raise ConfigurationError(
-            f"{name} is plain {plain} to {host}, which would show your key on the way; use {scheme} "
+            f"{name} is plain {plain} to {host}, where anyone on the way could read it; use {scheme} "
             f"({plain} is for loopback addresses only)"
         )
     return url.rstrip("/")

@@ -23,7 +23,9 @@
     │   ├── TaskFailed                      it ran and failed (not billed)
     │   ├── TaskCancelled                   somebody cancelled or killed it
     │   └── TaskTimeout (TimeoutError)      the wait ran out; the task goes on
-    └── DownloadError                       an output could not be saved
+    ├── DownloadError                       an output could not be saved
+    ├── JournalError                        the journal is not usable, or cannot be written any more
+    └── BatchStopped                        a batch makes no more Runs: money, credentials, too many failures
 
 No message, attribute or pickle of these holds a key, a signature or a socket token. All can be pickled;
 what belongs to a live client (``TaskTimeout.handle``) is left behind when they are.
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "APIError",
     "AuthenticationError",
+    "BatchStopped",
     "ClientUseError",
     "ConcurrencyLimited",
     "ConfigurationError",
@@ -47,6 +50,7 @@ __all__ = [
     "DownloadError",
     "InsufficientBalance",
     "InvalidInput",
+    "JournalError",
     "ModelNotFound",
     "RateLimited",
     "ReplyError",
@@ -339,3 +343,36 @@ class DownloadError(WiroError):
         self.url: str = url
         self.path: str | None = path
         self.http_status: int | None = http_status
+
+
+class JournalError(WiroError):
+    """The journal cannot be opened, cannot be written any more, or was told what contradicts what is in it.
+
+    Nothing that was durable is lost by it: mend what the message names, open the journal again, and go on.
+
+    Attributes:
+        path: The journal's file.
+        reason: One word. On opening: ``missing``, ``locked`` (in use), ``foreign`` (not a journal), ``newer``
+            (of a later version), ``corrupt``, ``network`` (on a network file system), ``readonly``. Later:
+            ``full`` (no room on the disk), ``io`` (the disk failed), ``slow`` (it does not answer),
+            ``failed`` (anything else). For one call only, the journal being well: ``conflict``.
+    """
+
+    def __init__(self, message: str, *, path: str, reason: str) -> None:
+        super().__init__(message)
+        self.path: str = path
+        self.reason: str = reason
+
+
+class BatchStopped(WiroError):
+    """A batch makes no more Runs. What runs is seen to its end; jobs that had no Run cost nothing.
+
+    Attributes:
+        reason: One word to branch on: ``balance`` (code 97), ``credentials`` (refused), ``max_cost`` (spent),
+            ``breaker`` (too many equal failures in a row), ``canary`` (one of the first jobs failed), ``fail_fast``,
+            ``journal`` (it cannot be written), ``stopped`` (by the caller).
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason: str = reason

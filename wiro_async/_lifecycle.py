@@ -1,12 +1,12 @@
 """One fold over everything that is learned of a task, into one list of transitions.
 
-Looks may come late, twice and out of order. Whatever comes, the list only grows at its end, holds every
-status once, never goes back, and ends with the first terminal status that was seen.
+Looks and announcements may come late, twice and out of order. Whatever comes, the list only grows at its end,
+holds every status once, never goes back, and ends with the first terminal status that a look has seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import attrs
@@ -14,7 +14,7 @@ import attrs
 from wiro_async._models import TERMINAL, Task, Transition
 from wiro_async._types import Status
 
-__all__ = ["History", "fold"]
+__all__ = ["History", "fold", "hear"]
 
 # A status may follow one of its own stage or of an earlier one. The assignment has no fixed place among the
 # preparations: the service's older documents put it before, the newer ones after.
@@ -43,11 +43,20 @@ class History:
         task: The newest snapshot (None before the first look).
         transitions: Every status once, in order.
         asked: When the look that brought ``task`` was begun, on any clock that never goes back.
+        heard: A status that was announced since then ("" for none).
+        heard_at: When that was, on the same clock.
     """
 
     task: Task | None = None
     transitions: tuple[Transition, ...] = ()
     asked: float = float("-inf")
+    heard: str = ""
+    heard_at: float = float("-inf")
+
+    @property
+    def status(self) -> str | None:
+        """The newest status (None: nothing is known yet)."""
+        return self.heard or (self.task.status if self.task is not None else None)
 
     @property
     def is_terminal(self) -> bool:
@@ -73,11 +82,34 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
     if asked < history.asked and not task.is_terminal:
         # What a late look saw came before what is known already, and cannot go there.
         return history
-    transitions = (*history.transitions, *_news(history.transitions, task, now))
+    passed = _passed(task)
+    transitions = (*history.transitions, *_news(history.transitions, passed, task.status, task, now))
     latest = max(asked, history.asked)
-    if transitions == history.transitions and task == history.task and latest == history.asked:
+    # Looks and announcements come by different ways: an old look does not take back a newer announcement.
+    heard = history.heard if asked < history.heard_at and not task.is_terminal else ""
+    seen = History(task, transitions, latest, heard, history.heard_at)
+    return history if seen == history else seen
+
+
+def hear(history: History, status: str, *, at: float, now: float) -> History:
+    """Add a status that was announced, without a snapshot.
+
+    Args:
+        history: What was known before.
+        status: The status. A terminal one changes nothing: it is the snapshot that tells how a task ended,
+            and so it is the snapshot that ends the list.
+        at: When it was announced, on the clock of ``History.asked``.
+        now: The time of day, in unix seconds.
+
+    Returns:
+        What is known now; the same object if that is nothing new.
+    """
+    if history.is_terminal or status in TERMINAL or status not in _STAGES:
         return history
-    return History(task, transitions, latest)
+    news = tuple(_news(history.transitions, (), status, None, now))
+    if not news:
+        return history
+    return attrs.evolve(history, transitions=(*history.transitions, *news), heard=status, heard_at=at)
 
 
 def _settle(history: History, task: Task, asked: float) -> History:
@@ -88,12 +120,14 @@ def _settle(history: History, task: Task, asked: float) -> History:
     return attrs.evolve(history, task=task, asked=asked)
 
 
-def _news(known: tuple[Transition, ...], task: Task, now: float) -> Iterator[Transition]:
-    """Yield the transitions that *task* reveals, in order."""
+def _news(
+    known: tuple[Transition, ...], passed: Iterable[str], present: str, task: Task | None, now: float
+) -> Iterator[Transition]:
+    """Yield the transitions to *present*, by way of those that have passed, in order."""
     seen = {transition.status for transition in known}
     stage = max((_STAGES.get(status, 0) for status in seen), default=0)
     last = known[-1].at if known else None
-    for status in (*_passed(task), task.status):
+    for status in (*passed, present):
         if not status or status in seen or _STAGES.get(status, stage) < stage:
             continue
         if status == Status.PREPROCESS_START and Status.PREPROCESS_END in seen:
@@ -101,7 +135,7 @@ def _news(known: tuple[Transition, ...], task: Task, now: float) -> Iterator[Tra
         seen.add(status)
         stage = _STAGES.get(status, stage)
         last = _beginning(status, task, now, last)
-        yield Transition(status, last, observed=status == task.status)
+        yield Transition(status, last, observed=status == present)
 
 
 def _passed(task: Task) -> list[str]:
@@ -128,9 +162,9 @@ def _precedes(status: str, present: str, times: dict[str, float]) -> bool:
     return (times[status], _RANKS[status]) < (times[present], _RANKS[present])
 
 
-def _beginning(status: str, task: Task, now: float, last: datetime | None) -> datetime:
+def _beginning(status: str, task: Task | None, now: float, last: datetime | None) -> datetime:
     """Return the service's time for *status*; without one, ours, cut to the service's whole seconds."""
-    told = task.time_of(status)
+    told = None if task is None else task.time_of(status)
     if told is not None:
         return told
     ours = datetime.fromtimestamp(int(now), UTC)

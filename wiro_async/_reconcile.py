@@ -27,6 +27,7 @@ __all__ = [
     "contradicts",
     "digest",
     "doubt_of",
+    "looks_within",
     "marker_in",
     "matches",
     "oldest_wanted",
@@ -34,8 +35,8 @@ __all__ = [
     "with_marker",
 ]
 
-LOOKS = (0.0, 2.0, 5.0, 15.0, 30.0)
-"""When Task/List is read, in seconds after the answer was lost: the list may lag behind."""
+LOOKS = (0.0, 1 / 15, 1 / 6, 1 / 2, 1.0)
+"""When Task/List is read, as shares of ``Limits.settle_timeout``: the list may lag behind."""
 
 CLOCK_SKEW = 90.0
 """How far the service's clock may be off ours, in seconds."""
@@ -147,6 +148,11 @@ def marker_in(url: str) -> str:
 
 
 # -- the search ------------------------------------------------------------------------------------------
+
+
+def looks_within(seconds: float) -> tuple[float, ...]:
+    """Return when to look for a task, in seconds after its answer was lost: 0, 2, 5, 15 and 30 s of 30."""
+    return tuple(share * seconds for share in LOOKS)
 
 
 def oldest_wanted(doubt: Doubt) -> float:

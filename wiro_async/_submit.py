@@ -34,10 +34,11 @@ from wiro_async._operations import (
     read_accepted,
     read_tasks,
 )
-from wiro_async._reconcile import LOOKS, Doubt, doubt_of, matches, oldest_wanted, unknown
+from wiro_async._reconcile import Doubt, doubt_of, matches, oldest_wanted, unknown
 from wiro_async._retry import run_knowledge
 from wiro_async._transport import Transport
-from wiro_async._types import JSON, OnUnknown, Status
+from wiro_async._types import JSON, OnUnknown, Status, Watch
+from wiro_async._watch.webhook import CallbackURL
 
 __all__ = ["Held", "Run", "Submitter"]
 
@@ -64,12 +65,18 @@ class Run:
         model: The slug.
         payload: The JSON body.
         sent_at: When it was wanted, in unix seconds: no task of it can be older.
+        watch: How to learn of its task's end.
+        expected: Seconds that it is expected to take (None: no idea).
+        callback: Who will hear of its end (None: nobody).
     """
 
     operation: Operation
     model: str
     payload: JSON = attrs.field(repr=False)
     sent_at: float = 0.0
+    watch: Watch = "auto"
+    expected: float | None = None
+    callback: CallbackURL | None = None
 
     @property
     def doubt(self) -> Doubt:
@@ -133,11 +140,15 @@ class Submitter:
 
     Args:
         transport: Makes the calls.
+        looks: When the task of a lost answer is looked for, in seconds from the loss.
         chance: A source of random numbers between 0 and 1, for pauses.
     """
 
-    def __init__(self, transport: Transport, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, transport: Transport, looks: tuple[float, ...], chance: Callable[[], float] = random.random
+    ) -> None:
         self._transport = transport
+        self._looks = looks
         self._chance = chance
         self._flights: dict[tuple[str, str], set[_Flight]] = {}
         self._line: Gate = Gate(1)
@@ -184,7 +195,7 @@ class Submitter:
     async def _when_there_is_room(self, run: Run, deadline: float, patience: float, late: Late) -> Accepted:
         """Send; at code 96 stand in line, and send again when a task of ours ends, or after a while."""
         try:
-            return await self._send(run, late)
+            return await self.send(run, late)
         except ConcurrencyLimited as error:
             if patience <= 0:
                 raise
@@ -205,7 +216,7 @@ class Submitter:
                 min(deadline, anyio.current_time() + pause * (0.75 + self._chance() / 2))
             )
             try:
-                return await self._send(run, late)
+                return await self.send(run, late)
             except ConcurrencyLimited as error:
                 if anyio.current_time() >= deadline:
                     raise _no_room(error, patience) from None
@@ -219,7 +230,7 @@ class Submitter:
 
     # -- sending -----------------------------------------------------------------------------------------
 
-    async def _send(self, run: Run, late: Late) -> Accepted:
+    async def send(self, run: Run, late: Late = lambda _: None) -> Accepted:
         """Make the exchange, and say what is known of the task afterwards.
 
         Raises:
@@ -277,7 +288,7 @@ class Submitter:
 
     async def _look_until_settled(self, error: SubmissionUnknown) -> Accepted | SubmissionUnknown:
         try:
-            return await self.reconcile(doubt_of(error), error.cause, LOOKS)
+            return await self.reconcile(doubt_of(error), error.cause, self._looks)
         except BaseException:
             # A cancelled caller is told nothing any more, so the doubt is kept where it can be found.
             self.unresolved.append(error)

@@ -3,28 +3,65 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
+import attrs
 
 from wiro_async._errors import TaskCancelled, TaskFailed, TaskNotFound, TaskTimeout, WiroError, WrongState
-from wiro_async._lifecycle import History, fold
+from wiro_async._follow import NOTHING, Events, Sidelines, Transitions
+from wiro_async._lifecycle import History, fold, hear
 from wiro_async._models import OutputStore, Task, TaskResult, Transition
-from wiro_async._operations import CANCEL, DETAIL, KILL, Operation, TaskKey, read_task
+from wiro_async._operations import CANCEL, DELETE_FILES, DETAIL, KILL, Operation, TaskKey, read_task
 from wiro_async._reconcile import contradicts, unknown
 from wiro_async._retry import is_transient
 from wiro_async._shield import finish
-from wiro_async._types import OnCancel, Secret, Status
+from wiro_async._timing import clock_offset, lateness, stages, started_after
+from wiro_async._types import OnCancel, Payload, Secret, Status, Watch
+from wiro_async._watch.feed import Feed
 from wiro_async._watch.poll import Poll
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wiro_async._config import Limits
+    from wiro_async._progress import Message
     from wiro_async._schedule import Schedule
     from wiro_async._submit import Run, Submitter
     from wiro_async._transport import Transport
+    from wiro_async._watch.webhook import CallbackURL
+    from wiro_async._watch.websocket import Sockets
 
-__all__ = ["TaskHandle", "Transitions"]
+__all__ = ["Shared", "TaskHandle", "ending"]
+
+
+@attrs.define(eq=False)
+class Shared:
+    """What all handles of one client share.
+
+    Attributes:
+        transport: Makes the calls.
+        schedule: Says when to look.
+        limits: The client's bounds.
+        store: Reads the outputs.
+        owner: Who submits, and hears of free slots.
+        sockets: The WebSockets (None: polling only).
+        calm: Seconds between two looks at a task whose end is told by others.
+        soon: Seconds between two looks at a task whose end was told, until Detail knows it too.
+        waiting: How many tasks are being waited for.
+    """
+
+    transport: Transport
+    schedule: Schedule
+    limits: Limits
+    store: OutputStore
+    owner: Submitter
+    sockets: Sockets | None = None
+    calm: float = 60.0
+    soon: float = 1.5
+    waiting: int = 0
 
 
 @final
@@ -42,32 +79,38 @@ class TaskHandle:
     """
 
     __slots__ = (
-        "__weakref__", "_history", "_key", "_limits", "_model", "_owner", "_poll", "_run", "_store",
-        "_submitted", "_transport",
+        "__weakref__", "_awaiters", "_feed", "_history", "_key", "_listeners", "_model", "_poll", "_run",
+        "_shared", "_sidelines", "_submitted_at", "_unbind",
     )  # fmt: skip
 
     def __init__(
         self,
         key: TaskKey,
-        transport: Transport,
-        schedule: Schedule,
-        limits: Limits,
-        store: OutputStore,
+        shared: Shared,
         *,
-        owner: Submitter,
         run: Run | None = None,
+        watch: Watch = "auto",
+        expected: float | None = None,
     ) -> None:
         self._key: TaskKey = key
-        self._transport: Transport = transport
-        self._limits: Limits = limits
-        self._store: OutputStore = store
-        self._owner: Submitter = owner
+        self._shared: Shared = shared
         self._model: str = run.model if run else ""
-        self._submitted: bool = run is not None
+        self._submitted_at: float | None = time.time() if run else None
         # Kept until the first look, which tells whether the Run's answer was about this Run.
         self._run: Run | None = run
         self._history: History = History()
-        self._poll: Poll = Poll(self.refresh, schedule)
+        self._sidelines: Sidelines = NOTHING
+        self._awaiters: int = 0
+        self._listeners: int = 0
+        self._poll: Poll = Poll(self.refresh, shared.schedule)
+        self._poll.model = self._model
+        self._poll.expected = expected
+        self._unbind: Callable[[], object] | None = None
+        self._feed: Feed | None = None
+        if shared.sockets is not None and watch in ("auto", "socket"):
+            self._feed = Feed(shared.sockets, key, self._hear, self._poll, shared.calm)
+        if watch == "callback":
+            self._poll.calm = shared.calm
         if run is not None:
             self._poll.begin(fresh=True)
 
@@ -96,9 +139,7 @@ class TaskHandle:
     @property
     def status(self) -> str | None:
         """The last status that is known (None: attached, and not looked at yet)."""
-        if self.task is not None:
-            return self.task.status
-        return Status.QUEUE if self._submitted else None
+        return self._history.status or (Status.QUEUE if self._submitted_at is not None else None)
 
     @property
     def transitions(self) -> tuple[Transition, ...]:
@@ -131,8 +172,8 @@ class TaskHandle:
         """Make a call about this task, and learn from its reply."""
         asked = anyio.current_time()
         try:
-            payload = await self._transport.call(operation, self._key.payload(token_name))
-            task = read_task(operation, payload, self._key, self._store)
+            payload = await self._shared.transport.call(operation, self._key.payload(token_name))
+            task = read_task(operation, payload, self._key, self._shared.store)
         except TaskNotFound as error:
             self._disown_unless(False, error.message)
             raise
@@ -148,23 +189,88 @@ class TaskHandle:
         if self._run is None:
             return True
         fits = not contradicts(self._run.model, self._run.payload, task)
-        return fits and self._owner.held.confirm(task.id, self._run.doubt)
+        return fits and self._shared.owner.held.confirm(task.id, self._run.doubt)
 
     def _disown_unless(self, ours: bool, cause: str) -> None:
         """Turn a Run whose answer was another's back into a doubt."""
         if self._run is None or ours:
             return
-        self._owner.held.release(self._key.id or "", self._run.doubt)
+        self._shared.owner.held.release(self._key.id or "", self._run.doubt)
         raise unknown(self._run.doubt, cause)
 
     def _learn(self, task: Task, asked: float) -> None:
         known = self._history
         self._history = fold(known, task, asked=asked, now=time.time())
         self._key = TaskKey(self._key.id or task.id or None, self._key.token or task.token)
+        self._place_in_time(task)
+        if self._feed is not None:
+            self._feed.looked(self._key, asked)
+        if self.done and not known.is_terminal:
+            self._take_end(task, known)
         if self._history is not known:
             self._poll.notify()
-        if self.done and not known.is_terminal:
-            self._owner.task_ended()
+
+    def _place_in_time(self, task: Task) -> None:
+        """Tell the poll when the task was created and began, on the event loop's clock."""
+        poll, now = self._poll, anyio.current_time()
+        poll.model = self.model
+        created = task.timestamps.get(Status.QUEUE)
+        if self._submitted_at is None and poll.looked_at is None and created is not None:
+            poll.since = min(now - (time.time() - created), now)
+        began = started_after(task)
+        if began is not None and poll.since is not None:
+            poll.started = min(poll.since + began, now)
+
+    def _take_end(self, task: Task, known: History) -> None:
+        """Let the client learn from the end that a look has just shown."""
+        late = None
+        alive = max(known.asked, known.heard_at, self._poll.since or float("-inf"))
+        if self._submitted_at is not None or known.task is not None:
+            offset = 0.0 if self._submitted_at is None else clock_offset(task, self._submitted_at)
+            late = lateness(task, offset=offset, now=time.time(), unknown_for=anyio.current_time() - alive)
+        self._shared.schedule.finished(late)
+        if task.outcome == "succeeded":
+            queued, ran = stages(task)
+            self._shared.schedule.learn(self.model, queued=queued, ran=ran)
+        self._poll.soon = None
+        if self._feed is not None:
+            self._feed.close()
+        if self._unbind is not None:
+            self._unbind()
+        self._shared.owner.task_ended()
+
+    def _hear(self, message: Message, at: float) -> None:
+        """Learn from a message of the task's socket."""
+        if message.status is not None:
+            known = self._history
+            self._history = hear(known, message.status, at=at, now=time.time())
+        if message.events and self._sidelines is NOTHING:
+            self._sidelines = Sidelines()
+        for event in message.events:
+            self._sidelines.add(len(self.transitions), event)
+        if message.is_terminal:
+            self._poll.soon = self._shared.soon
+            self._poll.hurry()
+        elif self._listeners:
+            # Who waits for the end only is not woken by what comes before it.
+            self._poll.notify()
+
+    def _await_callback(self, url: CallbackURL) -> None:
+        """Let a callback to *url* bring the next look forward."""
+        wake = weakref.WeakMethod(self._wake)
+
+        def call() -> None:
+            method = wake()
+            if method is not None:
+                method()
+
+        self._unbind = weakref.finalize(self, url.receiver.bind(url.job, call))
+
+    def _wake(self) -> None:
+        """Look now: a callback said that it pays. It is believed no further."""
+        if not self.done:
+            self._poll.calm = None
+            self._poll.hurry()
 
     # -- waiting -----------------------------------------------------------------------------------------
 
@@ -188,7 +294,7 @@ class TaskHandle:
         task = await self.wait(timeout, on_cancel=on_cancel)
         if task.outcome == "succeeded":
             return TaskResult.of(task)
-        raise _ending(task)
+        raise ending(task)
 
     async def wait(self, timeout: float | None = None, *, on_cancel: OnCancel = "keep") -> Task:
         """Wait for the end, whatever it is.
@@ -206,7 +312,7 @@ class TaskHandle:
             TaskTimeout: The wait ran out; the task goes on.
             WiroError: Looking at the task failed for good: wrong credentials, or no such task.
         """
-        seconds = self._limits.wait_timeout if timeout is None else timeout
+        seconds = self._shared.limits.wait_timeout if timeout is None else timeout
         try:
             await self._reach(None, seconds)
         except (TaskTimeout, anyio.get_cancelled_exc_class()):
@@ -216,21 +322,41 @@ class TaskHandle:
         assert self.task is not None
         return self.task
 
-    async def _reach(self, count: int | None, seconds: float) -> None:
-        """Wait until *count* transitions are known, or the end is.
+    async def _reach(self, is_there: Callable[[], bool] | None, seconds: float) -> None:
+        """Wait until what an iteration wants *is there*, or the end is.
 
         Raises:
             TaskTimeout: That took longer than *seconds*.
         """
-        # The scope is around our own waiting only, never around the user's code.
-        with anyio.CancelScope(deadline=anyio.current_time() + seconds):
-            while not self._reached(count):
-                await self._poll.step()
-        if not self._reached(count):
+        if self.done or (is_there is not None and is_there()):
+            return
+        self._arrive(is_there is not None)
+        try:
+            # The scope is around our own waiting only, never around the user's code.
+            with anyio.CancelScope(deadline=anyio.current_time() + seconds):
+                while not (self.done or (is_there is not None and is_there())):
+                    if self._feed is not None:
+                        await self._feed.ensure()
+                    await self._poll.step()
+        except BaseException:
+            self._leave(is_there is not None, for_good=True)
+            raise
+        self._leave(is_there is not None, for_good=is_there is None)
+        if not (self.done or (is_there is not None and is_there())):
             raise self._timeout(seconds)
 
-    def _reached(self, count: int | None) -> bool:
-        return self.done or (count is not None and len(self.transitions) >= count)
+    def _arrive(self, listening: bool) -> None:
+        self._shared.waiting += not self._awaiters
+        self._awaiters += 1
+        self._listeners += listening
+
+    def _leave(self, listening: bool, *, for_good: bool) -> None:
+        """Count an awaiter out; when nobody is left who comes back, the socket is given up."""
+        self._awaiters -= 1
+        self._listeners -= listening
+        self._shared.waiting -= not self._awaiters
+        if for_good and not self._awaiters and self._feed is not None:
+            self._feed.close()
 
     def _timeout(self, seconds: float) -> TaskTimeout:
         task = self.task
@@ -244,7 +370,15 @@ class TaskHandle:
         return TaskTimeout(message, handle=self, waited=seconds, task_id=self.id, task=task)
 
     def __aiter__(self) -> Transitions:
-        return Transitions(self, self._limits.wait_timeout)
+        return Transitions(self, self._shared.limits.wait_timeout)
+
+    def events(self) -> Events:
+        """Follow the task more closely than by its statuses: ``async for event in handle.events()``.
+
+        Returns:
+            An iteration over ``Transition``, ``Progress`` and ``Line``; the last two come by the WebSocket.
+        """
+        return Events(self, self._shared.limits.wait_timeout)
 
     # -- stopping ----------------------------------------------------------------------------------------
 
@@ -304,8 +438,9 @@ class TaskHandle:
             TaskTimeout: The end was not seen in time.
             WiroError: The service refused for good: wrong credentials, or no such task.
         """
-        seconds = self._limits.stop_timeout if timeout is None else timeout
+        seconds = self._shared.limits.stop_timeout if timeout is None else timeout
         deadline = anyio.current_time() + seconds
+        self._poll.soon = self._shared.soon
         with anyio.CancelScope(deadline=deadline):
             while not self.done:
                 await self._try_stop()
@@ -327,6 +462,20 @@ class TaskHandle:
             else:
                 return
 
+    async def delete_files(self) -> None:
+        """Delete the service's copies of the task's inputs and outputs. Safe to repeat.
+
+        Raises:
+            WrongState: The task has not ended yet.
+            WiroError: The call failed.
+        """
+        if self._key.token is None:
+            # This call takes no id, so the token is looked up.
+            await self.refresh()
+        assert self._key.token is not None
+        payload = Payload(tasktoken=self._key.token.reveal())
+        await self._shared.transport.call(DELETE_FILES, payload)
+
     async def _stop_shielded(self) -> None:
         """Stop the task although the caller is being cancelled; failures are left for the next look."""
 
@@ -339,33 +488,8 @@ class TaskHandle:
         await finish(stop, lambda _: None)
 
 
-@final
-class Transitions:
-    """An iteration over a task's transitions: ``async for transition in handle``.
-
-    Raises ``TaskTimeout`` when the client's ``Limits.wait_timeout`` passes in waiting for one transition, and
-    any ``WiroError`` that ends the watch for good. Leaving the loop early needs no clean-up.
-    """
-
-    __slots__ = ("_handle", "_seconds", "_seen")
-
-    def __init__(self, handle: TaskHandle, seconds: float) -> None:
-        self._handle: TaskHandle = handle
-        self._seconds: float = seconds
-        self._seen: int = 0
-
-    def __aiter__(self) -> Transitions:
-        return self
-
-    async def __anext__(self) -> Transition:
-        await self._handle._reach(self._seen + 1, self._seconds)
-        if self._seen >= len(self._handle.transitions):
-            raise StopAsyncIteration
-        self._seen += 1
-        return self._handle.transitions[self._seen - 1]
-
-
-def _ending(task: Task) -> TaskCancelled | TaskFailed:
+def ending(task: Task) -> TaskCancelled | TaskFailed:
+    """Return the error that tells of a task's end that is no success."""
     if task.outcome == "cancelled":
         return TaskCancelled(f"task {task.id} was cancelled", task_id=task.id, task=task)
     reason = task.reason

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias, final
 
-__all__ = ["JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Secret", "Status"]
+__all__ = ["JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Secret", "Status", "Watch"]
 
 JSON: TypeAlias = dict[str, Any]
 """A decoded JSON object, as it came off the wire: the only place where ``Any`` is at home."""
@@ -22,6 +22,14 @@ OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 """How a task ended."""
+
+Watch: TypeAlias = Literal["auto", "socket", "poll", "callback"]
+"""How to learn of a task's end; whichever it is, polling goes on below it.
+
+``"auto"`` listens on the service's WebSocket where that can be done, and polls what is left; ``"socket"`` is the
+same, and says so when it cannot be done; ``"poll"`` only polls; ``"callback"`` waits for the service's callback, and
+polls slowly in case that it never comes.
+"""
 
 
 class Status(StrEnum):

@@ -13,7 +13,7 @@ import anyio
 
 from wiro_async._errors import WiroError
 from wiro_async._retry import is_transient
-from wiro_async._schedule import Schedule
+from wiro_async._schedule import Schedule, Sight
 
 __all__ = ["Poll"]
 
@@ -24,10 +24,23 @@ class Poll:
     Args:
         look: Makes one look.
         schedule: The client's schedule.
-        chance: A source of random numbers between 0 and 1, for jitter.
+        chance: A source of random numbers between 0 and 1: the task's place among equals.
+
+    Attributes:
+        model: The task's model ("" while unknown).
+        since: When the task was created, on the event loop's clock (None: not known yet).
+        started: When it began to run, on the same clock (None: not seen running).
+        expected: Seconds that the user expects it to take (None: no idea).
+        looked_at: When the last look ended (None: there was none).
+        calm: Seconds between two looks while something else will tell the end (None: nothing will).
+        soon: Seconds between two looks at most, because the end is known to be near (None: it is not).
+        failures: How many looks in a row have failed.
     """
 
-    __slots__ = ("_chance", "_failures", "_leading", "_look", "_looked_at", "_news", "_schedule", "_since")
+    __slots__ = (
+        "_hurry", "_leading", "_look", "_news", "_place", "_reserved", "_schedule", "calm", "expected",
+        "failures", "looked_at", "model", "since", "soon", "started",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,22 +50,24 @@ class Poll:
     ) -> None:
         self._look = look
         self._schedule = schedule
-        self._chance = chance
-        self._since: float | None = None
-        self._looked_at: float | None = None
-        self._failures: int = 0
+        self._place = chance()
         self._leading: bool = False
         self._news: anyio.Event | None = None
-
-    @property
-    def failures(self) -> int:
-        """How many looks in a row have failed."""
-        return self._failures
+        self._hurry: bool = False
+        self._reserved: float | None = None
+        self.model: str = ""
+        self.since: float | None = None
+        self.started: float | None = None
+        self.expected: float | None = None
+        self.looked_at: float | None = None
+        self.calm: float | None = None
+        self.soon: float | None = None
+        self.failures: int = 0
 
     def begin(self, *, fresh: bool) -> None:
         """Tell when the task was first known: a *fresh* one needs no look before its first interval."""
-        self._since = anyio.current_time()
-        self._looked_at = self._since if fresh else None
+        self.since = anyio.current_time()
+        self.looked_at = self.since if fresh else None
 
     async def step(self) -> None:
         """Return once one more look was made, by this awaiter or another, or there were other news.
@@ -70,6 +85,26 @@ class Poll:
         if self._news is not None:
             self._news.set()
             self._news = None
+
+    def hurry(self) -> None:
+        """Make the next look due at once, before all budgets: an event says that it pays."""
+        self._hurry = True
+        self.notify()
+
+    def due(self, now: float) -> float:
+        """Return when the next look is due, before the budget."""
+        if self.looked_at is None:
+            return now
+        if self.calm is not None and self.soon is None and not self.failures:
+            return self.looked_at + self.calm
+        due = self._schedule.next_look(self._sight(), now)
+        return due if self.soon is None or self.failures else min(due, self.looked_at + self.soon)
+
+    def _sight(self) -> Sight:
+        assert self.since is not None
+        return Sight(
+            self.model, self.since, self.started, self.looked_at, self.failures, self._place, self.expected
+        )
 
     async def _wait_for_news(self) -> None:
         if self._news is None:
@@ -89,13 +124,17 @@ class Poll:
     async def _come_due(self) -> bool:
         """Sleep until the next look; False if there were news before."""
         now = anyio.current_time()
-        if self._since is None:
-            self._since = now
-        if self._looked_at is not None:
-            interval = self._schedule.interval(now - self._since, self._failures, self._chance())
-            if not await self._sleep_until(self._looked_at + interval):
-                return False
-        return await self._sleep_until(self._schedule.reserve(anyio.current_time()))
+        if self.since is None:
+            self.since = now
+        if self._hurry:
+            return True
+        due = self.due(now)
+        if due > now and not await self._sleep_until(due):
+            return False
+        if self._reserved is None:
+            # Kept when news come between, or else each of them would cost a place in the budget.
+            self._reserved = self._schedule.reserve(anyio.current_time(), max(now - due, 0.0))
+        return await self._sleep_until(self._reserved)
 
     async def _sleep_until(self, due: float) -> bool:
         if due <= anyio.current_time():
@@ -106,13 +145,18 @@ class Poll:
         return True
 
     async def _look_once(self) -> None:
+        self._hurry = False
+        self._reserved = None
+        self._schedule.looked()
         try:
             await self._look()
         except WiroError as error:
             if not is_transient(error):
                 raise
-            self._failures += 1
+            self.failures += 1
+            self._schedule.unwell(anyio.current_time(), getattr(error, "retry_after", None))
         else:
-            self._failures = 0
+            self.failures = 0
+            self._schedule.well()
         finally:
-            self._looked_at = anyio.current_time()
+            self.looked_at = anyio.current_time()

@@ -11,16 +11,14 @@ from urllib.parse import unquote
 import anyio
 from anyio.abc import TaskGroup
 from starlette.applications import Starlette
-from starlette.routing import Mount, WebSocketRoute
-from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wiro_async.sandbox._body import Disconnected, read_body
 from wiro_async.sandbox._cdn import Cdn
 from wiro_async.sandbox._control import control
 from wiro_async.sandbox._refusal import Refusal
 from wiro_async.sandbox._service import LIST_LAG, Reply, Service
-from wiro_async.sandbox._studio import Studio
 
 __all__ = ["build_app"]
 
@@ -29,40 +27,44 @@ _Handler: TypeAlias = Callable[[Service, Scope, Receive], Awaitable[Reply]]
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def build_app(service: Service) -> Starlette:
+def build_app(service: Service) -> ASGIApp:
     """Put the service's operations behind their paths.
 
     Args:
         service: The operations.
 
     Returns:
-        The application. Its lifespan runs the studio: without it, clips are not rendered.
+        The application. Its lifespan renders clips and sends callbacks. WebSockets do not come here: the
+        server hands them to ``service.sockets``.
     """
     cdn = Cdn(service.store.get, lambda leaked: service.engine.count("cdn", leaked=leaked))
     routes = [
-        WebSocketRoute("/{path:path}", endpoint=_decline),
-        Mount("/v1", app=_Endpoint(service, _api)),
         Mount("/cdn", app=cdn),
         Mount("/sandbox", app=_Endpoint(service, _switches)),
         Mount("/", app=_Endpoint(service, _elsewhere)),
     ]
-    return Starlette(routes=routes, lifespan=lambda _: _Lifespan(service.studio))
+    others = Starlette(routes=routes, lifespan=lambda _: _Lifespan(service))
+    api = _Endpoint(service, _api)
 
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # Most requests are for the API: they are spared the way through the routes.
+        is_api = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (api if is_api else others)(scope, receive, send)
 
-async def _decline(websocket: WebSocket) -> None:
-    await websocket.close()
+    return app
 
 
 class _Lifespan:
-    """Runs the studio while the application lives."""
+    """Makes clips and sends callbacks while the application lives."""
 
-    def __init__(self, studio: Studio) -> None:
-        self._studio: Studio = studio
+    def __init__(self, service: Service) -> None:
+        self._service: Service = service
         self._group: TaskGroup = anyio.create_task_group()
 
     async def __aenter__(self) -> None:
         await self._group.__aenter__()
-        self._group.start_soon(self._studio.work)
+        self._group.start_soon(self._service.studio.work)
+        self._group.start_soon(self._service.callbacks.work)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -101,6 +103,7 @@ async def _api(service: Service, scope: Scope, receive: Receive) -> Reply:
         raise _nowhere()
     name, operation = found
     service.engine.count(name)
+    service.clockwork.ring_if_due()
     project = service.gate.check(headers)
     service.list_lag = float(headers.get(LIST_LAG.encode(), 0))
     with service.engine.lock:  # the sandbox's owner may steer tasks from another thread

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ class Project:
     def signature(self, nonce: str) -> bytes:
         """The signature the service expects: HMAC-SHA256 with the key over secret + nonce, in hex."""
         message = (self.api_secret or "") + nonce
-        return hmac.new(self.api_key.encode(), message.encode(), hashlib.sha256).hexdigest().encode()
+        return hmac.digest(self.api_key.encode(), message.encode(), "sha256").hex().encode()
 
 
 class Gate:

@@ -61,15 +61,12 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, *, timeout
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     kind = content_type.partition(";")[0].strip().lower()
     multipart = kind == "multipart/form-data"
-    try:
-        with anyio.fail_after(timeout):
-            if multipart and "boundary=" in content_type:
-                return await _read_multipart(content_type, _chunks(receive, _MAX_UPLOAD))
-            body = b"".join([chunk async for chunk in _chunks(receive, _MAX_JSON)])
-    except TimeoutError:
-        raise Refusal(
-            0, f"Request body was not received within {timeout:g} seconds.", http_status=408
-        ) from None
+    with anyio.move_on_after(timeout) as scope:
+        if multipart and "boundary=" in content_type:
+            return await _read_multipart(content_type, _chunks(receive, _MAX_UPLOAD))
+        body = b"".join([chunk async for chunk in _chunks(receive, _MAX_JSON)])
+    if scope.cancelled_caught:
+        raise Refusal(0, f"Request body was not received within {timeout:g} seconds.", http_status=408)
     if kind == "application/x-www-form-urlencoded":
         return _collect(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
     return _decode_json(body, lenient=multipart)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 import attrs
 
-__all__ = ["SandboxConfig", "SandboxOptions"]
+__all__ = ["CallbackShape", "SandboxConfig", "SandboxOptions", "SocketFormat", "is_loopback"]
+
+SocketFormat: TypeAlias = Literal["old", "new"]
+CallbackShape: TypeAlias = Literal["tasklist", "bare"]
 
 
 def _check_host(_: object, __: object, host: str) -> None:
@@ -54,6 +57,11 @@ class SandboxConfig:
         receive_timeout: Seconds a client has for sending its request's body.
         store_limit: Bytes that uploads and outputs may take together; the oldest expire first.
         first_task_id: The id of the first task.
+        socket_format: How the WebSocket's messages look: ``"old"``: with the task's token; ``"new"``: without
+            it, but with ``success``, ``terminal`` and ``exitCode``. Both are documented.
+        tasks_per_socket: How many tasks may be registered on one WebSocket; None: any number.
+        callback_shape: What is POSTed to callback URLs: ``"tasklist"``: a list of one task, as from
+            Task/Detail; ``"bare"``: the task itself. Both are seen.
     """
 
     api_key: str = attrs.field(default="sandbox-key", repr=False)
@@ -77,6 +85,13 @@ class SandboxConfig:
     receive_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
     store_limit: int = 512 * 1024 * 1024
     first_task_id: int = 2221
+    socket_format: SocketFormat = attrs.field(default="old", validator=attrs.validators.in_(("old", "new")))
+    tasks_per_socket: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
+    callback_shape: CallbackShape = attrs.field(
+        default="tasklist", validator=attrs.validators.in_(("tasklist", "bare"))
+    )
 
 
 class SandboxOptions(TypedDict, total=False):
@@ -101,3 +116,6 @@ class SandboxOptions(TypedDict, total=False):
     receive_timeout: float
     store_limit: int
     first_task_id: int
+    socket_format: SocketFormat
+    tasks_per_socket: int | None
+    callback_shape: CallbackShape

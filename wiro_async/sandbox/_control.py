@@ -8,6 +8,7 @@ from wiro_async.sandbox._body import Fields
 from wiro_async.sandbox._engine import Action
 from wiro_async.sandbox._refusal import Refusal, bad_request
 from wiro_async.sandbox._service import Reply, Service
+from wiro_async.sandbox._sockets import check_cut
 
 __all__ = ["control"]
 
@@ -16,15 +17,16 @@ def control(service: Service, method: str, parts: list[str], fields: Fields) -> 
     """Answer one request.
 
     ``GET ledger`` shows the books, ``POST balance {"balance": 25}`` sets the account's balance in USD,
-    ``POST tasks/{id} {"action": "fail", "reason": "..."}`` steers a task (see ``Engine.steer``).
+    ``POST tasks/{id} {"action": "fail", "reason": "..."}`` steers a task (see ``Engine.steer``),
+    ``POST sockets {"how": "drop", "code": 1011, "share": 1}`` breaks WebSockets (``Sandbox.cut_sockets``).
 
     Raises:
-        Refusal: 404 for other paths, 0 for unknown actions, 1 for tasks that do not live.
+        Refusal: 404 for other paths, 0 for unknown actions and values, 1 for tasks that do not live.
     """
     now = service.clock()
     match method, parts:
         case "GET", ["ledger"]:
-            return service.engine.ledger(now)
+            return service.ledger()
         case "POST", ["balance"]:
             service.engine.set_balance(_amount(fields.get("balance")), now)
             return {"balance": str(service.engine.balance)}
@@ -35,7 +37,18 @@ def control(service: Service, method: str, parts: list[str], fields: Fields) -> 
             )
             service.studio.poke()
             return {"taskid": task.id, "status": task.status(now).value}
+        case "POST", ["sockets"]:
+            return {"cut": _cut(service, fields)}
     raise Refusal(1, "Error parsing url.", http_status=404)
+
+
+def _cut(service: Service, fields: Fields) -> int:
+    how, code, share = fields.get("how", "drop"), fields.get("code", 1011), fields.get("share", 1)
+    try:
+        check_cut(how, code, share)
+    except (TypeError, ValueError) as error:
+        raise bad_request(str(error)) from None
+    return service.sockets.cut(how, code, share)
 
 
 def _amount(value: Any) -> float:

@@ -398,6 +398,18 @@ class Engine:
         return task if task is not None and task.order.project_id == project_id else None
 
     @_locked
+    def by_token(self, token: str) -> Task:
+        """Find a task by its socket token, its only credential.
+
+        Raises:
+            Refusal: 1, when no task has it.
+        """
+        task = self._tokens.get(token)
+        if task is None:
+            raise not_found("There is no task yet.")
+        return task
+
+    @_locked
     def tasks(self, now: float, *, project_id: str) -> list[Task]:
         """All tasks of a project, newest first."""
         self._settle(now)
@@ -420,9 +432,7 @@ class Engine:
             Refusal: 1, when no task has this token.
         """
         self._settle(now)
-        task = self._tokens.get(token)
-        if task is None:
-            raise not_found("There is no task yet.")
+        task = self.by_token(token)
         reached = [stage for stage in task.stages[since:] if stage.at <= now]
         cursor = since + len(reached)
         upcoming = task.stages[cursor].at if cursor < len(task.stages) else None

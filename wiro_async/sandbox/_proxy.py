@@ -16,12 +16,13 @@ import attrs
 from wiro_async.sandbox import _wire
 from wiro_async.sandbox._foreign import foreign_reply
 from wiro_async.sandbox._service import LIST_LAG, Service
+from wiro_async.sandbox._sockets import cut_header
 from wiro_async.sandbox._wire import NO_BODY, UNTIL_EOF, Framing
 from wiro_async.sandbox.faults import (
     Blackhole,
+    CutSocket,
     Drip,
     Duplicate,
-    Fault,
     FaultPlan,
     Foreign,
     Garbage,
@@ -33,6 +34,7 @@ from wiro_async.sandbox.faults import (
     Reset,
     RotateKey,
     Status,
+    WireFault,
     WrongLength,
 )
 
@@ -169,6 +171,9 @@ class _Connection:
             await self._tunnel(head)
             return False
         fault = self._proxy.plan.choose(message.request)
+        assert fault is None or isinstance(
+            fault, WireFault
+        )  # for the type checker: no callback comes this way
         keep = await (self._forward(message, self._send) if fault is None else self._suffer(fault, message))
         return keep and not message.last
 
@@ -285,7 +290,7 @@ class _Connection:
 
     # -- faults ----------------------------------------------------------------------------------
 
-    async def _suffer(self, fault: Fault, message: _Message) -> bool:
+    async def _suffer(self, fault: WireFault, message: _Message) -> bool:
         """Make a fault. False: the connection ends with it."""
         match fault:
             case Reset():
@@ -296,7 +301,7 @@ class _Connection:
                 await _relay(self._reader, UNTIL_EOF, _ignore)
             case Blackhole(seconds):
                 await self._black_out(fault, message, seconds)
-            case Latency() | Drip() | ListLag() | RotateKey():
+            case Latency() | Drip() | ListLag() | RotateKey() | CutSocket():
                 return await self._forward(self._prepared(fault, message), self._sink(fault, message))
             case Garbage() | Html() | Status():
                 await self._take(fault, message)
@@ -310,11 +315,11 @@ class _Connection:
                 assert_never(fault)
         return False
 
-    def _note(self, fault: Fault, message: _Message) -> None:
+    def _note(self, fault: WireFault, message: _Message) -> None:
         now = self._proxy.service.clock()
         self._proxy.plan.note(message.request, fault, now, processed=fault.processed)
 
-    async def _take(self, fault: Fault, message: _Message) -> bytes:
+    async def _take(self, fault: WireFault, message: _Message) -> bytes:
         """Take the whole request and, if the service is to have it, the whole reply."""
         reply = bytearray()
 
@@ -353,22 +358,24 @@ class _Connection:
             with contextlib.suppress(_Cut):
                 await _relay(self._reader, message.rest, _first(left, _ignore))
 
-    async def _cut_reply(self, fault: Fault, message: _Message, size: int | None) -> None:
+    async def _cut_reply(self, fault: WireFault, message: _Message, size: int | None) -> None:
         """Send a reply up to a byte, or to its end."""
         sink = self._sink(fault, message)
         with contextlib.suppress(_Cut):
             await self._forward(message, sink if size is None else _first(size, sink))
 
-    def _prepared(self, fault: Fault, message: _Message) -> _Message:
+    def _prepared(self, fault: WireFault, message: _Message) -> _Message:
         """Do what is to be done before the service gets a request."""
         if isinstance(fault, ListLag):
             message.head = _wire.with_header(message.head, f"{LIST_LAG}: {fault.seconds}")
+        if isinstance(fault, CutSocket):
+            message.head = _wire.with_header(message.head, cut_header(fault))
         if isinstance(fault, RotateKey):
             old = message.request.headers.get("x-api-key", "")
             self._proxy.service.gate.rotate(old, fault.api_key, fault.api_secret)
         return message
 
-    def _sink(self, fault: Fault, message: _Message) -> _Sink:
+    def _sink(self, fault: WireFault, message: _Message) -> _Sink:
         """Where a reply goes. Once it has begun, the service has processed the request."""
         begun = False
 

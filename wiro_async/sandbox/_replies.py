@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ from wiro_async._types import Status
 from wiro_async.sandbox._catalogue import Input, Model
 from wiro_async.sandbox._engine import Output, Task
 
-__all__ = ["file_json", "task_json", "tool_json"]
+__all__ = ["file_json", "outputs_json", "task_json", "tool_json"]
 
 _TIMES = {
     Status.START: "starttime",
@@ -36,7 +37,7 @@ def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> d
     """
     status = task.status(now)
     done = status is Status.POSTPROCESS_END
-    outputs = [_output_json(output, task, cdn_url, short=short) for output in task.outputs] if done else []
+    outputs = outputs_json(task, cdn_url=cdn_url, short=short) if done else []
     started, ended = _span(task, now)
     reply: dict[str, Any] = {
         "id": task.id,
@@ -93,7 +94,7 @@ def _long_form(task: Task) -> dict[str, Any]:
         "modelfileid": "",
         "callbackurl": task.order.callback_url,
         "marketplaceid": None,
-        "categories": json.dumps(_categories(model)),
+        "categories": _categories(model.category, owner),
         "modeldescription": model.title,
         "modelslugowner": owner,
         "modelslugproject": name,
@@ -101,8 +102,14 @@ def _long_form(task: Task) -> dict[str, Any]:
     }
 
 
-def _categories(model: Model) -> list[str]:
-    return ["tool", model.category, model.slug.partition("/")[0].strip()]
+@functools.cache
+def _categories(category: str, owner: str) -> str:
+    return json.dumps(["tool", category, owner.strip()])
+
+
+def outputs_json(task: Task, *, cdn_url: str, short: bool = False) -> list[dict[str, Any]]:
+    """A finished task's outputs."""
+    return [_output_json(output, task, cdn_url, short=short) for output in task.outputs]
 
 
 def _output_json(output: Output, task: Task, cdn_url: str, *, short: bool) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def tool_json(model: Model, *, price: Decimal, detail: bool = False) -> dict[str
         "cleanslugproject": clean_name,
         "description": model.title,
         "computingtime": f"{model.typical_seconds:g} seconds",
-        "categories": json.dumps(_categories(model)),
+        "categories": _categories(model.category, owner),
         "tags": "[]",
         "dynamicprice": json.dumps([{"inputs": {}, "price": float(price), "priceMethod": "cpr"}]),
     }

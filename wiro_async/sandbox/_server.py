@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 import threading
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 import anyio
 import anyio.to_thread
@@ -25,7 +26,8 @@ from wiro_async.sandbox._config import SandboxConfig, SandboxOptions
 from wiro_async.sandbox._engine import Engine
 from wiro_async.sandbox._proxy import Proxy
 from wiro_async.sandbox._service import Service
-from wiro_async.sandbox.faults import FaultPlan
+from wiro_async.sandbox._sockets import check_cut
+from wiro_async.sandbox.faults import CutHow, FaultPlan
 
 __all__ = ["Sandbox", "serve"]
 
@@ -45,7 +47,7 @@ class Sandbox:
     Args:
         config: The options; None takes the defaults.
         clock: Gives the time in unix seconds, from any thread. None takes the machine's.
-        wrap: Puts something around the ASGI application. None leaves it as it is.
+        wrap: Puts something around the ASGI application; WebSockets do not pass it. None leaves it as it is.
         faults: What goes wrong on the wire, see :mod:`wiro_async.sandbox.faults`. It may be changed while the
             sandbox runs. None leaves out the proxy that makes faults.
         **options: Fields of :class:`SandboxConfig` that override ``config``.
@@ -104,8 +106,32 @@ class Sandbox:
         return self._running.engine
 
     def ledger(self) -> dict[str, Any]:
-        """The books: see :meth:`Engine.ledger`. Also after the sandbox has stopped."""
-        return self._running.engine.ledger(self._clock())
+        """The books: see :meth:`Engine.ledger`. Also after the sandbox has stopped.
+
+        Beside those: ``callbacks`` (``expected``; ``sent``, that is, answered with 2xx; ``failed``; ``lost``
+        to a fault; ``not_sent``, for their address is not on this machine; ``attempts``; ``repeated`` and
+        ``forged`` by faults), and ``sockets`` (``opened``, and ``open`` now; ``registered`` tasks, and
+        ``messages`` about them; ``cut``).
+        """
+        return self._running.ledger()
+
+    def cut_sockets(self, how: CutHow = "drop", *, code: int = 1011, share: float = 1.0) -> None:
+        """Break WebSockets that are open, a moment after this call. From any thread, and any number of times.
+
+        Args:
+            how: ``"drop"``: without a close frame; ``"close"``: with one; ``"silence"``: they stay open, but
+                nothing more is said, and pings are not answered.
+            code: What ``"close"`` gives as its reason: 1000 to 1014 but 1004 to 1006, or 3000 to 4999.
+            share: The probability for each of them, from 0 to 1; drawn from the sandbox's seed.
+
+        Raises:
+            ValueError: For anything else.
+            RuntimeError: The sandbox does not run.
+        """
+        check_cut(how, code, share)
+        service = self._running
+        assert self._server is not None  # for the type checker: a service runs in a server
+        self._server.call_soon(lambda: service.sockets.cut(how, code, share))
 
     @property
     def _running(self) -> Service:
@@ -135,7 +161,7 @@ class Sandbox:
     def _start(self) -> None:
         if self._thread is not None:
             raise RuntimeError("A sandbox serves once: make a new one.")
-        service = Service(self.config, Catalogue.load(), self._clock)
+        service = Service(self.config, Catalogue.load(), self._clock, self.faults)
         listener = _bind(self.config.host, self.config.port)
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         service.origin = f"http://{host}:{listener.getsockname()[1]}"
@@ -143,7 +169,7 @@ class Sandbox:
         if self.faults is not None:
             public, listener = listener, _bind(self.config.host, 0)
             proxy = Proxy(self.faults, service, public, listener.getsockname()[:2])
-        self._server = _Server(self._wrap(build_app(service)), proxy)
+        self._server = _Server(self._wrap(build_app(service)), service, proxy)
         self._thread = threading.Thread(
             target=self._server.serve_in_thread, args=(listener,), name="wiro-sandbox", daemon=True
         )
@@ -161,12 +187,12 @@ class Sandbox:
 class _Server(uvicorn.Server):
     """uvicorn, on a loop in a thread; behind a proxy if there are to be faults."""
 
-    def __init__(self, app: ASGIApp, proxy: Proxy | None) -> None:
+    def __init__(self, app: ASGIApp, service: Service, proxy: Proxy | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 http="auto",  # httptools where it is installed: it serves half as many requests again
-                ws="websockets-sansio",
+                ws=cast("type[asyncio.Protocol]", service.sockets.protocol),  # uvicorn only calls it
                 lifespan="on",
                 log_config=None,
                 log_level="error",
@@ -178,6 +204,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
             )
         )
+        self._service: Service = service
         self._proxy: Proxy | None = proxy
         self._ready: threading.Event = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -205,19 +232,25 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         """End the server, from any thread."""
-        assert self._loop is not None  # for the type checker: the server was ready
         self.should_exit = True
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        self.call_soon(self._stopping.set)
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Have something called in the server's thread."""
+        assert self._loop is not None  # for the type checker: the server was ready
+        self._loop.call_soon_threadsafe(call)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
         await super().startup(sockets)
+        self._service.clockwork.start()
         if self._proxy is not None:
             await self._proxy.start()
         self._ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let requests end, and cut off those that a stalled client keeps open."""
+        self._service.clockwork.stop()
         await _stop_accepting([*(sockets or []), *([] if self._proxy is None else [self._proxy.listener])])
         if self._proxy is not None:
             await self._proxy.stop()
@@ -272,7 +305,11 @@ def steady_clock() -> Callable[[], float]:
 
 
 def serve(
-    config: SandboxConfig, *, ready_file: Path | None = None, announce: Callable[[str], None] = print
+    config: SandboxConfig,
+    *,
+    ready_file: Path | None = None,
+    announce: Callable[[str], None] = print,
+    as_json: bool = False,
 ) -> int:
     """Run a sandbox in the foreground until SIGINT or SIGTERM. To be called in the main thread.
 
@@ -280,6 +317,9 @@ def serve(
         config: The options.
         ready_file: Gets the base URL, whole or not at all, once connections are accepted.
         announce: Is given the lines that tell a user where the sandbox is.
+        as_json: Whether they are for programs: a line of JSON with ``base_url``, ``socket_url``, ``cdn_url``
+            and, if they are the published ones, ``api_key`` and ``api_secret``; and one at the end with the
+            ledger, but for its tasks.
 
     Returns:
         The process's exit code: 0.
@@ -294,9 +334,11 @@ def serve(
         with Sandbox(config) as sandbox:
             if ready_file is not None:
                 _write_whole(ready_file, sandbox.base_url + "\n")
-            for line in _greeting(sandbox):
+            for line in [_record(sandbox)] if as_json else _greeting(sandbox):
                 announce(line)
             stop.wait()
+        if as_json:
+            announce(json.dumps({name: book for name, book in sandbox.ledger().items() if name != "tasks"}))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -310,12 +352,24 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _greeting(sandbox: Sandbox) -> list[str]:
-    """Where it is, and what to put into the environment. Keys that came from there are not repeated."""
-    lines = [
+    """Where it is, and what to put into the environment."""
+    exports = {"WIRO_BASE_URL": sandbox.base_url, "WIRO_SOCKET_URL": sandbox.socket_url}
+    exports |= {f"WIRO_{name.upper()}": value for name, value in _published_keys(sandbox).items()}
+    return [
         f"The sandbox is at {sandbox.base_url} (Ctrl-C ends it).",
-        f"export WIRO_BASE_URL={sandbox.base_url}",
+        *(f"export {name}={value}" for name, value in exports.items()),
     ]
-    defaults = SandboxConfig()
-    if (sandbox.config.api_key, sandbox.config.api_secret) == (defaults.api_key, defaults.api_secret):
-        lines += [f"export WIRO_API_KEY={defaults.api_key}", f"export WIRO_API_SECRET={defaults.api_secret}"]
-    return lines
+
+
+def _record(sandbox: Sandbox) -> str:
+    urls = {"base_url": sandbox.base_url, "socket_url": sandbox.socket_url, "cdn_url": sandbox.cdn_url}
+    return json.dumps(urls | _published_keys(sandbox))
+
+
+def _published_keys(sandbox: Sandbox) -> dict[str, str]:
+    """The keys that everybody knows. Others came from the user's environment, and are not repeated."""
+    config, defaults = sandbox.config, SandboxConfig()
+    if config.api_key != defaults.api_key:
+        return {}
+    secret = config.api_secret if config.api_secret == defaults.api_secret else None
+    return {"api_key": config.api_key} | ({} if secret is None else {"api_secret": secret})

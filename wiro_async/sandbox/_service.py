@@ -7,16 +7,20 @@ from typing import Any, TypeAlias
 
 from wiro_async.sandbox._auth import Gate, Project
 from wiro_async.sandbox._body import Fields, Upload
+from wiro_async.sandbox._callbacks import Callbacks
 from wiro_async.sandbox._catalogue import Catalogue, Model
 from wiro_async.sandbox._cdn import Store
+from wiro_async.sandbox._clockwork import Clockwork
 from wiro_async.sandbox._config import SandboxConfig
 from wiro_async.sandbox._directives import read_directives
 from wiro_async.sandbox._engine import Engine, Order, Task
 from wiro_async.sandbox._files import Folders
 from wiro_async.sandbox._refusal import Refusal, bad_request, not_found
 from wiro_async.sandbox._replies import file_json, task_json, tool_json
+from wiro_async.sandbox._sockets import Sockets
 from wiro_async.sandbox._studio import Studio, complaint
 from wiro_async.sandbox._validation import check_inputs, image_source
+from wiro_async.sandbox.faults import FaultPlan
 
 __all__ = ["LIST_LAG", "Operation", "Reply", "Service"]
 
@@ -37,16 +41,26 @@ class Service:
         config: How the sandbox behaves.
         catalogue: The models.
         clock: Gives the time in unix seconds.
+        plan: What goes wrong with callbacks; None: nothing does.
 
     Attributes:
         engine: The tasks and the account.
         store: The CDN's files.
         studio: What makes them.
+        clockwork: Says when something is due for a task.
+        sockets: The WebSockets.
+        callbacks: What is sent to callback URLs.
         list_lag: Tasks younger than this many seconds are hidden from the current request's Task/List.
         origin: Where the service is reached, such as ``http://127.0.0.1:8000``; set once that is known.
     """
 
-    def __init__(self, config: SandboxConfig, catalogue: Catalogue, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: SandboxConfig,
+        catalogue: Catalogue,
+        clock: Callable[[], float],
+        plan: FaultPlan | None = None,
+    ) -> None:
         self.config: SandboxConfig = config
         self.catalogue: Catalogue = catalogue
         self.clock: Callable[[], float] = clock
@@ -62,6 +76,12 @@ class Service:
         )
         self.store: Store = Store(config.store_limit)
         self.studio: Studio = Studio(self.engine, self.store, clock, config.seed, lambda: self.cdn_url)
+        self.clockwork: Clockwork = Clockwork(clock)
+        self.engine.listeners.append(self.clockwork.changed)
+        self.sockets: Sockets = Sockets(config, self.engine, self.clockwork, clock, lambda: self.cdn_url)
+        self.callbacks: Callbacks = Callbacks(
+            self.engine, self.clockwork, clock, self._show, shape=config.callback_shape, plan=plan
+        )
         self.gate: Gate = Gate(
             {config.api_key: config.api_secret, **config.projects}, strict_nonce=config.strict_nonce
         )
@@ -84,6 +104,16 @@ class Service:
     def cdn_url(self) -> str:
         """What the URLs of files begin with."""
         return f"{self.origin}/cdn"
+
+    def ledger(self) -> Reply:
+        """The books: those of the account, what became of callbacks, and what WebSockets there were."""
+        books = self.engine.ledger(self.clock())
+        tasks = books.pop("tasks")
+        return books | {
+            "callbacks": self.callbacks.ledger(),
+            "sockets": self.sockets.ledger(),
+            "tasks": tasks,
+        }
 
     def operation(self, parts: list[str]) -> tuple[str, Operation] | None:
         """The operation that a path's segments below ``/v1`` name, and the name to count it under."""
@@ -117,6 +147,8 @@ class Service:
             failure=complaint(image_source(model, parameters)) if model.makes_video else None,
         )
         task = self.engine.run(order, self.clock())
+        if order.callback_url:
+            self.callbacks.expect(task)
         self.studio.poke()
         return {"taskid": task.id, "socketaccesstoken": task.token}
 

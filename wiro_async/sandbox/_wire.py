@@ -98,7 +98,9 @@ def operation_of(path: str, headers: Headers) -> str:
     if len(parts) == 4 and parts[:2] == ["v1", "Run"]:
         return "Run"
     name = "/".join(parts[1:])
-    return name if parts[:1] == ["v1"] and name in OPERATIONS - {"Run", "cdn", "socket"} else "other"
+    return (
+        name if parts[:1] == ["v1"] and name in OPERATIONS - {"Run", "cdn", "socket", "callback"} else "other"
+    )
 
 
 def status_of(head: bytes) -> int:

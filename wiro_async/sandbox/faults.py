@@ -1,15 +1,20 @@
-"""Faults on the wire between a client and the sandbox: scripted, or drawn from a seed.
+"""Faults between a client and the sandbox, on the wire, its WebSockets and its callbacks.
+
+They are scripted, or drawn from a seed::
 
     plan = FaultPlan(seed=7)
     plan.script("Run", Reset(after="processing"))  # the next Run is accepted, and its reply is lost
     plan.script("Task/List", Status(503, retry_after=2), times=3)
     plan.random(0.1, ["Run", "Task/Detail"])  # one request in ten, the same ones for the same seed
+    plan.random(0.3, ["socket"], faults=[CutSocket(after=2), CutSocket(how="silence")])
+    plan.script("callback", LostCallback())  # the next task with a callback URL ends unheard
     async with Sandbox(faults=plan) as sandbox:
         ...
     assert sandbox.ledger()["paid"] == 1, plan.injected
 
 A request gets one fault at most. Faults are made by a proxy on the sandbox's port, so that they reach down to
 single bytes; requests without a fault pass through it unchanged. All seconds are real ones, except ListLag's.
+What a WebSocket says after its opening, and callbacks, are spoiled in the sandbox itself.
 """
 
 from __future__ import annotations
@@ -26,21 +31,29 @@ __all__ = [
     "OPERATIONS",
     "STANDARD_FAULTS",
     "Blackhole",
+    "CallbackFault",
+    "CutHow",
+    "CutSocket",
     "Drip",
     "Duplicate",
     "Fault",
     "FaultPlan",
     "Foreign",
+    "ForgedCallback",
     "Garbage",
     "HalfClose",
     "Html",
     "Injection",
+    "LateCallback",
     "Latency",
     "ListLag",
+    "LostCallback",
+    "RepeatedCallback",
     "Request",
     "Reset",
     "RotateKey",
     "Status",
+    "WireFault",
     "WrongLength",
 ]
 
@@ -54,12 +67,18 @@ _API_OPERATIONS: Final = _TASK_OPERATIONS | {
     "Tool/Detail",
 }
 
-OPERATIONS: Final[frozenset[str]] = _API_OPERATIONS | {"cdn", "socket"}
-"""What requests are told apart by: the API's operations, ``cdn`` (downloads) and ``socket`` (a WebSocket's
-opening). All else, such as the sandbox's own switches, is ``other`` and can be matched by a function only."""
+OPERATIONS: Final[frozenset[str]] = _API_OPERATIONS | {"cdn", "socket", "callback"}
+"""What requests are told apart by: the API's operations, ``cdn`` (downloads), ``socket`` (a WebSocket's
+opening), and ``callback`` (what the sandbox sends; numbered in the order of the Runs that asked for it). All
+else, such as the sandbox's own switches, is ``other`` and can be matched by a function only."""
 
 
-_EVERYWHERE: Final = OPERATIONS | {"other"}
+_EVERYWHERE: Final = OPERATIONS - {"callback"} | {"other"}
+
+CutHow: TypeAlias = Literal["drop", "close", "silence"]
+"""How a WebSocket breaks: see :class:`CutSocket`."""
+
+_CUT_HOW: Final = ("drop", "close", "silence")
 
 _not_negative = attrs.validators.ge(0.0)
 _count: Callable[[object, Any, Any], None] = attrs.validators.optional(attrs.validators.ge(0))
@@ -289,7 +308,98 @@ class RotateKey(_Fault):
         return _API_OPERATIONS
 
 
-Fault: TypeAlias = (
+def is_close_code(code: int) -> bool:
+    """Tell whether a WebSocket may be closed with this code: RFC 6455 keeps some for other uses."""
+    return 1000 <= code < 5000 and not (code in {1004, 1005, 1006} or 1014 < code < 3000)
+
+
+def _check_code(_fault: object, _attribute: attrs.Attribute[int], code: int) -> None:
+    if type(code) is not int or not is_close_code(code):
+        raise ValueError(f"code={code!r} cannot be sent: use 1000 to 1014 but 1004 to 1006, or 3000 to 4999.")
+
+
+def _check_after(_fault: object, _attribute: attrs.Attribute[Any], after: Any) -> None:
+    if after not in {"connect", "register"} and not (type(after) is int and after > 0):
+        raise ValueError(f'after={after!r} must be "connect", "register" or a number of messages from 1 up.')
+
+
+@attrs.frozen(kw_only=True)
+class CutSocket(_Fault):
+    """A WebSocket breaks, once it is open. To be noticed at its opening, though it happens later.
+
+    Attributes:
+        after: ``"connect"``: before its first message; ``"register"``: once a task was registered; a number:
+            after so many messages about tasks.
+        how: ``"drop"``: the connection ends without a close frame, which clients call 1006; ``"close"``: it
+            ends with one; ``"silence"``: it stays, but nothing more is said, and pings are not answered.
+        code: What ``"close"`` gives as its reason: 1000 to 1014 but 1004 to 1006, or 3000 to 4999.
+    """
+
+    after: Literal["connect", "register"] | int = attrs.field(default="connect", validator=_check_after)
+    how: CutHow = attrs.field(default="drop", validator=attrs.validators.in_(_CUT_HOW))
+    code: int = attrs.field(default=1011, validator=_check_code)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Where this fault can occur."""
+        return frozenset({"socket"})
+
+
+@attrs.frozen
+class _Callback(_Fault):
+    # ``processed`` says here whether the true callback is sent.
+    @property
+    def operations(self) -> frozenset[str]:
+        """Where this fault can occur."""
+        return frozenset({"callback"})
+
+
+@attrs.frozen
+class LostCallback(_Callback):
+    """A task's callback is never sent."""
+
+    @property
+    def processed(self) -> bool:
+        """Whether the callback is sent."""
+        return False
+
+
+@attrs.frozen
+class LateCallback(_Callback):
+    """A task's callback is sent late.
+
+    Attributes:
+        seconds: How late.
+    """
+
+    seconds: float = attrs.field(default=5.0, validator=_not_negative)
+
+
+@attrs.frozen
+class RepeatedCallback(_Callback):
+    """A task's callback is sent twice.
+
+    Attributes:
+        seconds: How much later the second time.
+    """
+
+    seconds: float = attrs.field(default=0.0, validator=_not_negative)
+
+
+@attrs.frozen(kw_only=True)
+class ForgedCallback(_Callback):
+    """Somebody else sends a callback too, which says that the task has succeeded. The true one comes as well.
+
+    Attributes:
+        seconds: How long after the Run.
+        stray: Whether it goes to an address that is not quite the task's: it ends in an ``x`` too much.
+    """
+
+    seconds: float = attrs.field(default=0.0, validator=_not_negative)
+    stray: bool = False
+
+
+WireFault: TypeAlias = (
     Latency
     | Drip
     | Reset
@@ -303,7 +413,14 @@ Fault: TypeAlias = (
     | Foreign
     | ListLag
     | RotateKey
+    | CutSocket
 )
+"""What can happen to a request from a client."""
+
+CallbackFault: TypeAlias = LostCallback | LateCallback | RepeatedCallback | ForgedCallback
+"""What can happen to a callback."""
+
+Fault: TypeAlias = WireFault | CallbackFault
 
 STANDARD_FAULTS: Final[tuple[Fault, ...]] = (
     Latency(0.1),
@@ -333,6 +450,15 @@ STANDARD_FAULTS: Final[tuple[Fault, ...]] = (
     Foreign(),
     Foreign(invented=True),
     ListLag(2.0),
+    CutSocket(),
+    CutSocket(after="register"),
+    CutSocket(after=3, how="close"),
+    CutSocket(after=5, how="silence"),
+    LostCallback(),
+    LateCallback(),
+    RepeatedCallback(),
+    ForgedCallback(),
+    ForgedCallback(stray=True),
 )
 """What :meth:`FaultPlan.random` draws from unless told otherwise: all kinds but RotateKey, which stays."""
 
@@ -345,7 +471,7 @@ class Request:
         operation: One of ``OPERATIONS``, or ``"other"``.
         number: Its running number within its operation, from 1.
         method: Such as ``POST``.
-        path: The request's target as it was sent.
+        path: The request's target as it was sent; a callback's whole address.
         headers: By name in lower case.
         body: The body, if it has up to 64 KiB, is not chunked and came within a second; else what there was.
     """
@@ -353,7 +479,7 @@ class Request:
     operation: str
     number: int
     method: str
-    path: str
+    path: str = attrs.field(repr=False)
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
@@ -367,7 +493,7 @@ class Injection:
         operation: Its operation.
         fault: The fault.
         at: When, in unix seconds by the sandbox's clock: before the client could notice.
-        processed: Whether the service had processed the request.
+        processed: Whether the service had processed the request, or sends the true callback.
     """
 
     number: int

@@ -1,0 +1,1 @@
+"""What wiro_async costs, against what its users would otherwise write or install. Run: ``make bench``."""

@@ -1,0 +1,1 @@
+"""The contenders, one process each: ``python -m benchmarks.baselines.NAME '{"do": "calls", …}'``."""

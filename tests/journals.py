@@ -1,0 +1,85 @@
+"""What the journal's tests share: jobs, and databases that are quick, count, or fail."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from wiro_async._ledger import Ending, Intent, OutputNote, recorded
+from wiro_async._reconcile import Doubt
+from wiro_async._store import Connect, Store
+
+MODEL = "MiniMax/image-to-video-01-director"
+NOW = 1_700_000_000.0
+OUTPUT = OutputNote(0, "0.mp4", "https://cdn1.wiro.ai/x/0.mp4", "video/mp4", 10)
+SUCCESS = Ending("succeeded", NOW + 60, Decimal("0.35"), 60.5, outputs=(OUTPUT,))
+FAILURE = Ending("failed", NOW + 60, Decimal(0), 6.0, "no face found")
+CANCELLED = Ending("cancelled", NOW + 60)
+
+
+def intent(key: str, marker: str = "mark", **inputs: Any) -> Intent:
+    doubt = Doubt(MODEL, ("image", "prompt"), "d" * 64, NOW, marker)
+    return Intent(key, inputs or {"prompt": "waves"}, doubt)
+
+
+def intend(store: Store, key: str, marker: str = "mark") -> None:
+    wanted = intent(key, marker)
+    store.intend(wanted, recorded(wanted.inputs))
+
+
+def clock() -> float:
+    return NOW
+
+
+def error(kind: type[sqlite3.Error], code: int, text: str) -> sqlite3.Error:
+    """Make an error as SQLite raises it."""
+    made = kind(text)
+    made.sqlite_errorcode = code
+    return made
+
+
+class Database(sqlite3.Connection):
+    """A connection that does not wait for the disk, keeps what was run, and fails on demand."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.ran: list[str] = []
+        self.fail: Callable[[str], Exception | None] = lambda _: None
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        self.ran.append(sql)
+        problem = self.fail(sql)
+        if problem is not None:
+            raise problem
+        if sql.startswith(("PRAGMA synchronous", "PRAGMA fullfsync", "PRAGMA checkpoint_fullfsync")):
+            sql = "PRAGMA synchronous = OFF"
+        return super().execute(sql, parameters)
+
+
+def quick(*first: str) -> tuple[Connect, list[Database]]:
+    """Return how to open quick databases, each running *first*, and the list that they will be in."""
+    opened: list[Database] = []
+
+    def connect(path: str) -> sqlite3.Connection:
+        uri = f"{Path(path).as_uri()}?mode=rw"
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0, factory=Database)
+        for sql in first:
+            db.execute(sql)
+        opened.append(db)
+        return db
+
+    return connect, opened
+
+
+def opened(path: Path, *first: str, **options: Any) -> Store:
+    """Open a quick store."""
+    return Store(path, connect=quick(*first)[0], clock=clock, **options)
+
+
+def dump(store: Store, tables: Iterable[str] = ("jobs", "runs", "files", "uploads", "learned")) -> list[Any]:
+    """Return every row of a journal."""
+    # The connection is private; nothing but a dump tells that nothing at all was lost.
+    return [store._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables]

@@ -1,0 +1,420 @@
+"""Many jobs, each paid for once: read as there is room, submitted as the account allows, seen to their ends.
+
+A batch does its work in tasks of its own, between entering its block and leaving it. It never cancels the
+code in the block, and never wraps what that raises.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections import Counter, deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from decimal import Decimal, InvalidOperation
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, final
+
+import anyio
+import attrs
+
+from wiro_async._book import Book
+from wiro_async._breaker import Breaker, Canary, reason_key, reason_of
+from wiro_async._desk import Desk, Terms
+from wiro_async._door import Bell, Door
+from wiro_async._errors import (
+    BatchStopped,
+    ClientUseError,
+    ConfigurationError,
+    SubmissionUnknown,
+    TaskCancelled,
+    WiroError,
+)
+from wiro_async._intake import Entry, Intake, Jobs, KeyFunction
+from wiro_async._jobs import Inputs, Job, JobOutcome, check_template
+from wiro_async._journal import Journal
+from wiro_async._money import Budget, Prices
+from wiro_async._tally import BatchProgress, Stage, Tally
+from wiro_async._window import Window
+from wiro_async._worker import Worker
+
+if TYPE_CHECKING:
+    from wiro_async._client import Client
+
+__all__ = ["Batch", "BatchReport", "as_jobs", "batch_settings"]
+
+MOST_PENDING = 1000
+"""Outcomes that may wait to be taken before no more jobs are read."""
+
+MOST_DOWNLOADS = 64
+"""Jobs whose outputs may be on the way before no more jobs are submitted."""
+
+REASONS_KEPT = 50
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How a batch is to work; the arguments of ``Client.batch``, checked."""
+
+    terms: Terms
+    journal: str | PathLike[str] | None = None
+    key: KeyFunction | None = None
+    model: str | None = None
+    concurrency: int | None = None
+    max_cost: Decimal | None = None
+    ordered: bool = False
+    breaker: int | None = 20
+    canary: int = 0
+    on_progress: Callable[[BatchProgress], object] | None = None
+    total: int | None = None
+
+
+def batch_settings(
+    *,
+    journal: str | PathLike[str] | None,
+    key: KeyFunction | None,
+    model: str | None,
+    concurrency: object,
+    max_cost: object,
+    download: str | PathLike[str] | None,
+    ordered: bool,
+    breaker: int | None,
+    canary: int,
+    on_progress: Callable[[BatchProgress], object] | None,
+    total: int | None,
+    **terms: Any,
+) -> Settings:
+    """Check a batch's arguments.
+
+    Raises:
+        ConfigurationError: One of them cannot work.
+    """
+    for name, value, least in (
+        ("breaker", breaker, 1),
+        ("canary", canary, 0),
+        ("retry_failed", terms["retry_failed"], 0),
+        ("total", total, 0),
+        ("concurrency", None if concurrency == "auto" else concurrency, 1),
+    ):
+        _check_count(name, value, least)
+    return Settings(
+        terms=Terms(download=None if download is None else check_template(os.fspath(download)), **terms),
+        journal=journal,
+        key=key,
+        model=model,
+        concurrency=concurrency if isinstance(concurrency, int) else None,
+        max_cost=_amount(max_cost),
+        ordered=ordered,
+        breaker=breaker,
+        canary=canary,
+        on_progress=on_progress,
+        total=total,
+    )
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _amount(value: object) -> Decimal | None:
+    if value is None:
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise ConfigurationError(f"max_cost is {value!r}; it must be an amount in USD that is not negative")
+    return amount
+
+
+async def _jobs_of(inputs: AsyncIterable[Inputs]) -> AsyncIterator[Job]:
+    async for item in inputs:
+        yield Job(item)
+
+
+def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
+    """Return a job for each of some inputs, as they come."""
+    return _jobs_of(inputs) if isinstance(inputs, AsyncIterable) else map(Job, inputs)
+
+
+@attrs.frozen(kw_only=True)
+class BatchReport:
+    """What became of a batch.
+
+    Attributes:
+        progress: The counts, the money and the time.
+        stopped: Why it made no more Runs before all were done (None: it did all that it was given).
+        failures: The commonest reasons of jobs that brought nothing, and how many had them; at most 50.
+        journal: The journal's path ("" without one).
+    """
+
+    progress: BatchProgress
+    stopped: BatchStopped | None
+    failures: tuple[tuple[str, int], ...]
+    journal: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every job that was read has succeeded, and none was left unread."""
+        counts = self.progress
+        return self.stopped is None and counts.read == counts.skipped + counts.succeeded
+
+
+@final
+class Batch:
+    """A batch of jobs, as ``Client.batch`` returns it.
+
+    It is an async context manager, and an async iterator of outcomes.
+
+    ``async with`` begins the work; iterating yields each job's ``JobOutcome`` as it ends. Leaving the block
+    early submits nothing more, waits for the Runs that are on their way, and leaves the tasks that run to the
+    journal (or stops them, with ``stop_on_exit="stop"``).
+
+    Do not instantiate directly.
+    """
+
+    def __init__(self, client: Client, jobs: Jobs, settings: Settings) -> None:
+        self._client = client
+        self._jobs = jobs
+        self._settings = settings
+        self._bell = Bell()
+        self._group: Any = None
+        self._journal: Journal | None = None
+        self._intake: Intake | None = None
+        self._desk: Desk | None = None
+        self._outcomes: deque[JobOutcome] = deque()
+        self._held_back: list[tuple[int, JobOutcome]] = []
+        self._next: int = 0
+        self._working: int = 0
+        self._skipped: int = 0
+        self._all_read: bool = False
+        self._problem: Exception | None = None
+        self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._told_at: float = float("-inf")
+
+    # -- entering and leaving ----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise ClientUseError("a batch works once; make a new one, on the same journal if it has one")
+        group = anyio.create_task_group()
+        try:
+            self._journal = await self._opened()
+            self._desk = await self._set_up(self._journal)
+        except BaseException:
+            await self._close_journal()
+            raise
+        self._group = await group.__aenter__()
+        group.start_soon(self._read_on)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        desk = self._desk
+        assert desk is not None
+        try:
+            if not self._is_over():
+                desk.stop("stopped", "its block was left")
+                self._group.cancel_scope.cancel()
+            # The group hears of no error: it would wrap it.
+            await self._group.__aexit__(None, None, None)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._write_learned()
+                await self._close_journal()
+
+    async def _opened(self) -> Journal | None:
+        return None if self._settings.journal is None else await Journal.open(self._settings.journal)
+
+    async def _close_journal(self) -> None:
+        if self._journal is not None:
+            with anyio.CancelScope(shield=True):
+                await self._journal.aclose()
+
+    async def _set_up(self, journal: Journal | None) -> Desk:
+        """Take over what the journal knows: what was spent, what it costs, how long it takes."""
+        settings, client = self._settings, self._client
+        spent = Decimal(0)
+        if journal is not None:
+            spent = (await journal.counts()).cost
+            await client._hold(journal)
+        book = Book(journal, lambda error: self._desk.broken(error) if self._desk is not None else None)
+        prices = Prices()
+        prices.merge(await book.learnt("prices"))
+        client._shared.schedule.merge(await book.learnt("durations"))
+        self._intake = Intake(
+            self._jobs,
+            journal,
+            key=settings.key,
+            model=settings.model,
+            retries=settings.terms.retry_failed,
+        )
+        return Desk(
+            client,
+            settings.terms,
+            door=Door(Window(settings.concurrency), self._bell),
+            bell=self._bell,
+            book=book,
+            budget=Budget(settings.max_cost, spent),
+            prices=prices,
+            breaker=Breaker(settings.breaker),
+            canary=Canary(settings.canary),
+            tally=Tally(anyio.current_time(), settings.total),
+            sending=client._config.limits.max_in_flight,
+        )
+
+    # -- the work ----------------------------------------------------------------------------------------
+
+    async def _read_on(self) -> None:
+        """Read jobs as long as there is room for what they bring, and set a worker on each."""
+        assert self._intake is not None
+        assert self._desk is not None
+        try:
+            while self._desk.stopped is None:
+                await self._make_room()
+                entry = await self._intake.next()
+                self._count_skipped()
+                if entry is None:
+                    break
+                await self._begin(entry)
+        except Exception as error:
+            self._problem = error
+            self._desk.stop("stopped", f"its jobs could not be read: {error}")
+        self._all_read = True
+        self._bell.ring()
+
+    async def _begin(self, entry: Entry) -> None:
+        assert self._desk is not None
+        self._working += 1
+        self._desk.move(entry, "waiting")
+        started = anyio.Event()
+        self._group.start_soon(self._work, entry, started)
+        # One job at a time stands at the door; those behind it are not even read.
+        await started.wait()
+
+    async def _work(self, entry: Entry, started: anyio.Event) -> None:
+        assert self._desk is not None
+        assert self._intake is not None
+        try:
+            outcome = await Worker(self._desk, entry, started.set).perform()
+            self._take(entry, outcome)
+        finally:
+            started.set()
+            self._working -= 1
+            self._intake.over(entry)
+            self._bell.ring()
+
+    async def _make_room(self) -> None:
+        assert self._desk is not None
+        while self._desk.stopped is None and (
+            len(self._outcomes) + len(self._held_back) >= MOST_PENDING
+            or self._desk.tally.count("downloading") >= MOST_DOWNLOADS
+        ):
+            await self._bell.wait()
+
+    def _count_skipped(self) -> None:
+        assert self._intake is not None
+        assert self._desk is not None
+        while self._skipped < self._intake.skipped:
+            self._skipped += 1
+            self._desk.tally.moved(None, "skipped", anyio.current_time())
+
+    # -- outcomes ----------------------------------------------------------------------------------------
+
+    def _take(self, entry: Entry, outcome: JobOutcome) -> None:
+        """Take the outcome of a job, and hand it out when it is its turn."""
+        assert self._desk is not None
+        self._desk.move(entry, _stage_of(outcome.error))
+        if outcome.error is not None and not isinstance(outcome.error, BatchStopped):
+            self._note(outcome.error)
+        if self._settings.ordered:
+            heapq.heappush(self._held_back, (entry.index, outcome))
+            while self._held_back and self._held_back[0][0] == self._next:
+                self._outcomes.append(heapq.heappop(self._held_back)[1])
+                self._next += 1
+        else:
+            self._outcomes.append(outcome)
+        self._tell()
+
+    def _note(self, error: WiroError | OSError) -> None:
+        reason = reason_of(error) if isinstance(error, WiroError) else str(error)
+        key = reason_key(reason)
+        if key in self._reasons or len(self._reasons) < REASONS_KEPT:
+            self._reasons[key] += 1
+            self._examples.setdefault(key, reason)
+
+    def _tell(self) -> None:
+        """Tell the caller how it goes, ten times a second at most."""
+        now = anyio.current_time()
+        if self._settings.on_progress is not None and (now - self._told_at >= 0.1 or self._is_over()):
+            self._told_at = now
+            self._settings.on_progress(self.progress)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> JobOutcome:
+        if self._desk is None:
+            raise ClientUseError("this batch has not begun: iterate within `async with client.batch(...)`")
+        while not self._outcomes:
+            if self._is_over():
+                if self._problem is not None:
+                    problem, self._problem = self._problem, None
+                    raise problem
+                raise StopAsyncIteration
+            await self._bell.wait()
+        outcome = self._outcomes.popleft()
+        self._bell.ring()
+        return outcome
+
+    def _is_over(self) -> bool:
+        return self._all_read and self._working == 0
+
+    async def wait(self) -> BatchReport:
+        """Let the batch run to its end, and leave out the outcomes.
+
+        Returns:
+            What became of it.
+        """
+        async for _ in self:
+            pass
+        return self.report
+
+    def stop(self) -> None:
+        """Make no more Runs; what runs is seen to its end."""
+        if self._desk is not None:
+            self._desk.stop("stopped", "stop() was called")
+
+    @property
+    def progress(self) -> BatchProgress:
+        """How it stands now."""
+        if self._desk is None:
+            raise ClientUseError("this batch has not begun: enter it with `async with client.batch(...)`")
+        budget = self._desk.budget
+        return self._desk.tally.progress(anyio.current_time(), budget.spent, budget.reserved)
+
+    @property
+    def report(self) -> BatchReport:
+        """What became of it so far."""
+        progress = self.progress
+        assert self._desk is not None
+        failures = tuple((self._examples[key], count) for key, count in self._reasons.most_common())
+        path = "" if self._journal is None else self._journal.path
+        return BatchReport(progress=progress, stopped=self._desk.stopped, failures=failures, journal=path)
+
+    async def _write_learned(self) -> None:
+        assert self._desk is not None
+        await self._desk.book.learned("prices", self._desk.prices.export())
+        await self._desk.book.learned("durations", self._client._shared.schedule.export())
+
+
+def _stage_of(error: WiroError | OSError | None) -> Stage:
+    if error is None:
+        return "succeeded"
+    if isinstance(error, TaskCancelled | BatchStopped):
+        return "cancelled"
+    return "unknown" if isinstance(error, SubmissionUnknown) else "failed"

@@ -1,0 +1,167 @@
+"""The files of a batch: local ones uploaded once per content, outputs saved, checked and recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from wiro_async._book import Book
+from wiro_async._errors import DownloadError
+from wiro_async._inputs import FileSource
+from wiro_async._intake import Entry
+from wiro_async._jobs import file_name, has_magic
+from wiro_async._ledger import FileRow
+from wiro_async._models import Output, Upload
+from wiro_async._task import TaskHandle
+
+__all__ = ["Keeper", "Uploads"]
+
+MISSING = frozenset({403, 404})
+"""HTTP statuses of an output that may be on its way to the CDN, or whose address has run out."""
+
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between the attempts at an output that is not there (yet)."""
+
+URLS_KEPT = 10_000
+"""Addresses of uploads that are remembered: the newest."""
+
+_PIECE = 1024 * 1024
+_HEAD = 16
+
+
+class Uploads:
+    """Uploads local files, each content once.
+
+    Args:
+        upload: Uploads one file.
+        book: Remembers where a content is, beyond this process.
+    """
+
+    def __init__(self, upload: Callable[[FileSource], Awaitable[Upload]], book: Book) -> None:
+        self._upload = upload
+        self._book = book
+        self._urls: OrderedDict[str, str] = OrderedDict()
+        self._busy: dict[str, anyio.Event] = {}
+
+    async def url_of(self, file: FileSource) -> str:
+        """Return the address of a file's content, uploaded now if it is nowhere yet.
+
+        Raises:
+            InvalidInput: The file cannot be read.
+            WiroError: The upload failed.
+        """
+        told = await anyio.to_thread.run_sync(_digest_of, file)
+        if told is None:
+            return (await self._upload(file)).url
+        sha256, size = told
+        while sha256 in self._busy:
+            await self._busy[sha256].wait()
+        url = self._urls.get(sha256) or await self._book.url_of(sha256)
+        if url is None:
+            url = await self._uploaded(file, sha256, size)
+        self._urls[sha256] = url
+        self._urls.move_to_end(sha256)
+        if len(self._urls) > URLS_KEPT:
+            self._urls.popitem(last=False)
+        return url
+
+    async def _uploaded(self, file: FileSource, sha256: str, size: int) -> str:
+        done = self._busy[sha256] = anyio.Event()
+        try:
+            url = (await self._upload(file)).url
+            await self._book.uploaded(sha256, url, size)
+        finally:
+            del self._busy[sha256]
+            done.set()
+        return url
+
+
+def _digest_of(file: FileSource) -> tuple[str, int] | None:
+    """Return the SHA-256 and the size of a file (None: it cannot be read twice, or not at all)."""
+    if isinstance(file, bytes | bytearray):
+        return hashlib.sha256(file).hexdigest(), len(file)
+    if not isinstance(file, str | os.PathLike):
+        return None
+    try:
+        return _sha256(Path(file))
+    except OSError:
+        return None  # The upload says why, and better.
+
+
+def _sha256(path: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return digest.hexdigest(), size
+
+
+class Keeper:
+    """Saves outputs.
+
+    Args:
+        template: Where they go; see ``check_template``.
+        book: Where that is recorded.
+    """
+
+    def __init__(self, template: str, book: Book) -> None:
+        self._template = template
+        self._book = book
+
+    async def keep(self, handle: TaskHandle, entry: Entry, output: Output, before: FileRow | None) -> Path:
+        """Save one output, unless it is there from before.
+
+        Raises:
+            DownloadError: It could not be had, or is not what it says.
+            OSError: The file system refused.
+        """
+        if before is not None and await anyio.to_thread.run_sync(_is_there, before):
+            return Path(before.path)
+        path = file_name(self._template, entry.key, entry.model, output)
+        path = await self._fetched(handle, output, path)
+        sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
+        await self._book.saved(entry.key, output.index, path, size, sha256)
+        return path
+
+    async def _fetched(self, handle: TaskHandle, output: Output, path: Path) -> Path:
+        for pause in PAUSES:
+            try:
+                return await output.save(path)
+            except DownloadError as error:
+                if error.http_status not in MISSING:
+                    raise
+            await anyio.sleep(pause)
+            # The address may have changed, or come to life.
+            task = await handle.refresh()
+            output = next((known for known in task.outputs if known.index == output.index), output)
+        return await output.save(path)
+
+
+def _is_there(file: FileRow) -> bool:
+    """Whether a file that was saved before is still whole."""
+    try:
+        return _sha256(Path(file.path)) == (file.sha256, file.size)
+    except OSError:
+        return False
+
+
+def _checked(path: Path, output: Output) -> tuple[str, int]:
+    """Return the digest and size of a saved file, if it is what it says."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    if not has_magic(output.content_type, head):
+        path.unlink()
+        raise DownloadError(
+            f"output {output.name[:60]!r} of task {output.task_id} says that it is {output.content_type}, "
+            f"and begins with {head[:8]!r}; it was not kept",
+            url=output.url,
+            path=str(path),
+        )
+    return _sha256(path)

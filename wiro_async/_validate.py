@@ -1,0 +1,195 @@
+"""Whether a model takes these inputs, by the catalogue. Pure: a model and inputs in, complaints out.
+
+The catalogue is not always right about defaults, and does not list every name that the service takes. What it
+does not clearly rule out is let pass: a check that refuses what the service would take is worse than none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from os import PathLike
+
+from wiro_async._models import Model, ModelInput, number, text
+from wiro_async._slugs import clean_slug
+
+__all__ = ["check_inputs"]
+
+_NUMBERS = frozenset({"range", "number", "float"})
+_CHOICES = frozenset({"select", "selectwithcover", "multiselect"})
+_FILES = frozenset({"fileinput", "multifileinput", "combinefileinput"})
+
+_ALWAYS = frozenset({"callbackUrl", "projectid"})
+"""What every model takes."""
+
+_HAILUO_IMAGES = ("inputImageFirstUrl", "inputImageUrl", "inputImage")
+"""The first image of the Hailuo family has had three names; the service takes them all."""
+
+_FILE_NAME = re.compile(
+    r"[^\n]+\.(?:jpe?g|png|webp|gif|bmp|heic|mp4|mov|webm|mkv|mp3|wav|m4a|flac|ogg|pdf|docx?|txt)",
+    re.IGNORECASE,
+)
+
+LONGEST_SHOWN = 60
+
+
+def check_inputs(model: Model, inputs: Mapping[str, object]) -> list[str]:
+    """Say what is wrong with *inputs*.
+
+    Args:
+        model: The model, with its inputs as ``client.model(slug)`` brings them; without any, nothing is
+            wrong.
+        inputs: What a Run would send; local files as ``Path``, bytes or open files.
+
+    Returns:
+        A sentence for each complaint, which names the value, the rule, and the way out.
+    """
+    if not model.inputs:
+        return []
+    complaints = list(_unknown(model, inputs))
+    for item in model.inputs:
+        given = [(name, value) for name in _names(model, item) for value in _values(inputs.get(name))]
+        complaints += _wrong(item, given)
+        if not given and item.required and not _has_default(item):
+            complaints.append(_missing(model, item))
+    return complaints
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+
+def _names(model: Model, item: ModelInput) -> tuple[str, ...]:
+    """Return every name under which an input may be sent."""
+    if item.name in _HAILUO_IMAGES and clean_slug(model.slug).startswith("minimax/"):
+        return tuple(dict.fromkeys((item.name, *_HAILUO_IMAGES)))
+    if item.type in _FILES or item.name.endswith("Url"):
+        base = item.name.removesuffix("Url")
+        return tuple(dict.fromkeys((item.name, base, f"{base}Url")))
+    return (item.name,)
+
+
+def _unknown(model: Model, inputs: Mapping[str, object]) -> Iterator[str]:
+    """Complain of names that are nearly those of an input; others may be undocumented ones."""
+    known = {name for item in model.inputs for name in _names(model, item)} | _ALWAYS
+    free = sorted({item.name for item in model.inputs if not inputs.keys() & set(_names(model, item))})
+    for name in inputs:
+        if name in known:
+            continue
+        meant = difflib.get_close_matches(name.lower(), [each.lower() for each in free], n=1, cutoff=0.8)
+        if meant:
+            right = next(each for each in free if each.lower() == meant[0])
+            yield f"{name!r} is no input of {model.slug}; did you mean {right!r}?"
+
+
+# -- values ----------------------------------------------------------------------------------------------
+
+
+def _values(value: object) -> Iterator[object]:
+    """Yield what was really given: forms send the unused one of two names empty."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if item is not None and not (isinstance(item, str) and not item):
+            yield item
+
+
+def _has_default(item: ModelInput) -> bool:
+    return any(True for _ in _values(item.default))
+
+
+def _missing(model: Model, item: ModelInput) -> str:
+    kind = "a file" if item.type in _FILES else "a value"
+    label = f" ({item.label})" if item.label and item.label != item.name else ""
+    return f"{item.name!r}{label} is missing; {model.slug} needs {kind} for it{_choice(item)}"
+
+
+def _wrong(item: ModelInput, given: list[tuple[str, object]]) -> Iterator[str]:
+    for name, value in given:
+        if item.type in _NUMBERS:
+            problem = _number_problem(item, value)
+        elif item.type in _CHOICES:
+            problem = _choice_problem(item, value)
+        elif item.type in _FILES:
+            problem = _file_problem(value)
+        else:
+            problem = ""
+        if problem:
+            yield f"{name!r} is {_shown(value)}; {problem}"
+
+
+def _number_problem(item: ModelInput, value: object) -> str:
+    if isinstance(value, bytes | Mapping):
+        return "it must be a number"
+    figure = number(value)
+    if figure is None:
+        return f"it must be a number{_between(item)}"
+    bounds = _bounds(item)
+    if bounds is not None and not bounds[0] <= figure <= bounds[1]:
+        return f"it must be{_between(item)}"
+    if _is_whole(item) and not figure.is_integer():
+        return f"it must be a whole number{_between(item)}, such as {round(figure)}"
+    return ""
+
+
+def _bounds(item: ModelInput) -> tuple[float, float] | None:
+    """Return the bounds, unless they contradict themselves or the catalogue's own default."""
+    low = float("-inf") if item.min is None else item.min
+    high = float("inf") if item.max is None else item.max
+    default = number(item.default)
+    if low >= high or (default is not None and not low <= default <= high):
+        return None
+    return low, high
+
+
+def _is_whole(item: ModelInput) -> bool:
+    """Whether a slider has whole steps: then a fraction is wrong. The service does not check finer steps."""
+    marks = (item.step, item.min, number(item.default) if _has_default(item) else 0.0)
+    return item.type == "range" and all(mark is not None and mark.is_integer() for mark in marks)
+
+
+def _between(item: ModelInput) -> str:
+    bounds = _bounds(item)
+    if bounds is None or bounds == (float("-inf"), float("inf")):
+        return ""
+    if item.max is None:
+        return f" of at least {bounds[0]:g}"
+    return f" of at most {bounds[1]:g}" if item.min is None else f" between {bounds[0]:g} and {bounds[1]:g}"
+
+
+def _choice_problem(item: ModelInput, value: object) -> str:
+    options = {_plain(option): option for option in item.options if option}
+    # One empty option stands for a list that is made at run time, such as the user's own models.
+    if not options or _plain(value) in options:
+        return ""
+    if item.type == "multiselect" and all(_plain(part) in options for part in text(value).split(",")):
+        return ""
+    near = difflib.get_close_matches(_plain(value), options, n=1)
+    hint = f"; did you mean {options[near[0]]!r}?" if near else ""
+    return f"it must be{_choice(item)}{hint}"
+
+
+def _choice(item: ModelInput) -> str:
+    options = [option for option in item.options if option] if item.type in _CHOICES else []
+    shown = ", ".join(map(repr, options[:12])) + (", …" if len(options) > 12 else "")
+    return f" one of {shown}" if shown else ""
+
+
+def _plain(value: object) -> str:
+    """Return an option's one spelling: 6, 6.0 and "6" are the same, and so are "1K" and "1k"."""
+    figure = number(value)
+    return f"{figure:g}" if figure is not None else text(value).strip().casefold()
+
+
+def _file_problem(value: object) -> str:
+    """Complain of a file's name given as text; other texts may be addresses, or ids of stored files."""
+    if isinstance(value, str) and "://" not in value and _FILE_NAME.fullmatch(value):
+        return "a text is sent as it is; give pathlib.Path(...) for a local file, or a URL"
+    return ""
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, str | PathLike | int | float):
+        shown = repr(value)
+        return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
+    return f"a {type(value).__name__}"

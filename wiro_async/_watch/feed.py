@@ -1,0 +1,143 @@
+"""What a task's socket says of it, as long as somebody waits: from the registration to the end.
+
+The socket tells nothing of what came before the registration. So Detail is read once afterwards, and what the
+socket says meanwhile is kept until that look is in; and Detail is read again whenever the socket is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio
+
+from wiro_async._shield import on_asyncio
+from wiro_async._watch.websocket import SocketUnavailable
+
+if TYPE_CHECKING:
+    from wiro_async._operations import TaskKey
+    from wiro_async._progress import Message
+    from wiro_async._types import Secret
+    from wiro_async._watch.poll import Poll
+    from wiro_async._watch.websocket import Channel, Sockets
+
+__all__ = ["Feed"]
+
+EARLY_KEPT = 64
+"""Messages kept until the look after the registration: more than a task has statuses."""
+
+LEAST_PATIENCE = 2.0
+"""Seconds that the opening of a socket may take although a look is due."""
+
+
+class Feed:
+    """Keeps one task's socket open while somebody waits for the task.
+
+    Args:
+        sockets: The client's sockets.
+        key: What the task is known by; its token may become known later.
+        hear: Gets each message about the task, and when it came. Held weakly: an abandoned handle closes its
+        socket. poll: The task's poll, which calms down while the socket is open.
+        calm: Seconds between two looks meanwhile.
+    """
+
+    __slots__ = (
+        "__weakref__", "_calm", "_channel", "_confirmed", "_early", "_hear", "_key", "_opening", "_poll",
+        "_sockets",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        sockets: Sockets,
+        key: TaskKey,
+        hear: Callable[[Message, float], None],
+        poll: Poll,
+        calm: float,
+    ) -> None:
+        self._sockets = sockets
+        self._key = key
+        self._hear = weakref.WeakMethod(hear, lambda _: self.close())
+        self._poll = poll
+        self._calm = calm
+        self._channel: Channel | None = None
+        self._opening: bool = False
+        self._confirmed: bool = False
+        self._early: list[tuple[Message, float]] = []
+
+    @property
+    def id(self) -> str | None:
+        """The task's id, for messages that name no token."""
+        return self._key.id
+
+    @property
+    def token(self) -> Secret | None:
+        """The task's token, which the socket is registered with."""
+        return self._key.token
+
+    async def ensure(self) -> None:
+        """Open the socket if that can be done now; whatever comes in the way, the poll goes on."""
+        if self._channel is not None or self._opening or not self._is_possible():
+            return
+        self._opening = True
+        now = anyio.current_time()
+        try:
+            with anyio.CancelScope(deadline=max(self._poll.due(now), now + LEAST_PATIENCE)):
+                self._channel = await self._sockets.attach(self)
+        except SocketUnavailable:
+            return
+        finally:
+            self._opening = False
+        if self._channel is not None:
+            # What happened before the registration is not told again.
+            self._poll.looked_at = None
+
+    def _is_possible(self) -> bool:
+        return self._key.token is not None and self._sockets.room() and on_asyncio()
+
+    def looked(self, key: TaskKey, asked: float) -> None:
+        """Take the news that a look is in, begun at *asked*: what the socket said meanwhile comes next."""
+        self._key = key
+        if self._confirmed or self._channel is None or asked < self._channel.registered_at:
+            return
+        self._confirmed = True
+        self._poll.calm = self._calm
+        early, self._early = self._early, []
+        for message, at in early:
+            self._tell(message, at)
+
+    def heard(self, message: Message) -> None:
+        """Take a message about the task."""
+        # In a callback of the loop, where anyio knows no event loop.
+        at = asyncio.get_running_loop().time()
+        if self._confirmed:
+            self._tell(message, at)
+            return
+        self._early = [*self._early[-EARLY_KEPT:], (message, at)]
+        if message.is_terminal:
+            self._poll.hurry()
+
+    def _tell(self, message: Message, at: float) -> None:
+        hear = self._hear()
+        if hear is not None:
+            hear(message, at)
+
+    def lost(self) -> None:
+        """Take the news that the socket is gone: whatever it would have said, a look tells."""
+        self._forget()
+        self._poll.looked_at = None
+        self._poll.notify()
+
+    def close(self) -> None:
+        """Give the socket up."""
+        channel = self._channel
+        self._forget()
+        if channel is not None:
+            channel.close()
+
+    def _forget(self) -> None:
+        self._channel = None
+        self._confirmed = False
+        self._early = []
+        self._poll.calm = None

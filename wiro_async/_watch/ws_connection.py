@@ -1,0 +1,463 @@
+"""One WebSocket connection on asyncio, without a task of its own: messages are handed on as they come.
+
+websockets' protocol layer, which does no I/O, sits on an ``asyncio.Protocol``. TLS is done in memory, because
+asyncio's own keeps 256 KiB for each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+import attrs
+
+from wiro_async import _network
+from wiro_async._progress import MAX_READ
+
+if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+    from websockets.frames import Frame
+    from websockets.protocol import State
+    from websockets.uri import WebSocketURI
+
+__all__ = ["Connection", "Kit", "Owner", "Turns", "make_kit"]
+
+MAX_MESSAGE = 8 * 1024 * 1024
+"""Bytes of a message; the service's own clients use the same bound. Longer ones end the connection (1009)."""
+
+SILENCE = 45.0
+"""Seconds without a byte until the peer is asked whether it is there; the service pings about every 30 s."""
+
+PATIENCE = 20.0
+"""Seconds that it has for its answer."""
+
+SLICE = 1024
+"""Bytes that are parsed at a time: of the smallest frames, that takes some 5 ms."""
+
+TURN = 64
+"""Slices and frames that are parsed in one turn of the event loop, of all connections together."""
+
+MAX_UNREAD = 64 * 1024
+"""Bytes that may wait to be parsed until no more are taken."""
+
+MAX_UNSENT = 64 * 1024
+"""Bytes that may wait for a peer that does not read, pongs mostly."""
+
+FAREWELL = 1.0
+"""Seconds that the closing frame has to leave."""
+
+_CONTINUATION, _TEXT = 0, 1
+_NORMAL_CLOSURE = 1000
+
+# websockets writes every frame to its log, and so every token. This logger cannot be found, nor enabled.
+_SILENT = logging.Logger("wiro_async.websocket")  # noqa: LOG001
+_SILENT.disabled = True
+
+
+@attrs.frozen
+class Kit:
+    """What every connection to one address is made of.
+
+    Attributes:
+        protocol, frame, state: Classes of websockets, which is an extra and so is imported late.
+        uri: The address.
+        tls: The TLS settings (None: plain).
+        user_agent: How the client introduces itself.
+    """
+
+    protocol: type[ClientProtocol]
+    frame: type[Frame]
+    state: type[State]
+    uri: WebSocketURI
+    tls: ssl.SSLContext | None
+    user_agent: str
+
+
+def make_kit(url: str, tls: Callable[[], ssl.SSLContext], user_agent: str) -> Kit:
+    """Import websockets and make the TLS settings. It takes tens of milliseconds, so do it in a thread.
+
+    Raises:
+        ImportError: websockets is not installed.
+        OSError: The certificates could not be read.
+    """
+    from websockets.client import ClientProtocol  # noqa: PLC0415
+    from websockets.frames import Frame  # noqa: PLC0415
+    from websockets.protocol import State  # noqa: PLC0415
+    from websockets.uri import parse_uri  # noqa: PLC0415
+
+    uri = parse_uri(url)
+    return Kit(ClientProtocol, Frame, State, uri, tls() if uri.secure else None, user_agent)
+
+
+class Owner(Protocol):
+    """Who a connection belongs to."""
+
+    def opened(self) -> None:
+        """Take the news that messages can be sent."""
+        ...
+
+    def received(self, message: bytes | bytearray) -> None:
+        """Take a text message, as UTF-8 or what the peer takes for it."""
+        ...
+
+    def lost(self, problem: str) -> None:
+        """Take the news, once, that the peer has ended an open connection."""
+        ...
+
+
+class Turns:
+    """Deals the event loop's turns out to all connections of one client that have something to parse.
+
+    Thousands of them may have something at once, and one of them may have more than its share.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Connection] = deque()
+        self._scheduled: bool = False
+
+    def want(self, connection: Connection) -> None:
+        """Stand in line for one slice."""
+        self._waiting.append(connection)
+        self._schedule(connection.loop)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._take, loop)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        left = TURN
+        try:
+            while self._waiting and left > 0:
+                left -= self._waiting.popleft().parse()
+        finally:
+            self._scheduled = False
+            if self._waiting:
+                self._schedule(loop)
+
+
+# -- TLS -------------------------------------------------------------------------------------------------
+
+
+class _Tls:
+    """TLS between two buffers in memory.
+
+    Args:
+        context: The settings.
+        host: Whom the certificate must name.
+    """
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "is_ready")
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self.is_ready: bool = False
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what came, and return what it holds.
+
+        Raises:
+            ssl.SSLError: The peer is not who it should be, or does not speak TLS.
+        """
+        self._incoming.write(data)
+        plain = bytearray()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            if not self.is_ready:
+                self._object.do_handshake()
+                self.is_ready = True
+            # After the peer's goodbye there is nothing more; the end of the connection follows.
+            while piece := self._object.read(MAX_UNREAD):
+                plain += piece
+        return bytes(plain)
+
+    def send(self, data: bytes) -> None:
+        """Encrypt *data*."""
+        self._object.write(data)
+
+    def pending(self) -> bytes:
+        """Return what is to be sent."""
+        return self._outgoing.read()
+
+
+# -- the connection --------------------------------------------------------------------------------------
+
+_OPENING, _OPEN, _GONE = range(3)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, from the first packet to the last.
+
+    Args:
+        kit: What it is made of.
+        owner: Who gets what it brings.
+        turns: Where it stands in line.
+
+    Attributes:
+        loop: The event loop that it lives on.
+        busy: Whether it is in the midst of what came: then it must not be closed.
+    """
+
+    __slots__ = (
+        "_handshake", "_heard_at", "_kit", "_message", "_over", "_owner", "_paused", "_pinged", "_state",
+        "_timer", "_tls", "_transport", "_turns", "_unread", "_ws", "busy", "loop",
+    )  # fmt: skip
+
+    def __init__(self, kit: Kit, owner: Owner, turns: Turns) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.busy: bool = False
+        self._kit = kit
+        self._owner = owner
+        self._turns = turns
+        self._ws: ClientProtocol = kit.protocol(kit.uri, max_size=MAX_MESSAGE, logger=_SILENT)
+        self._state: int = _OPENING
+        self._handshake: asyncio.Future[str] | None = self.loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._tls: _Tls | None = None
+        self._unread = bytearray()
+        self._paused: bool = False
+        self._over: bool = False
+        self._message: bytearray | None = None
+        self._heard_at: float = 0.0
+        self._pinged: bool = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Connect, and return after the handshake. A cancellation leaves nothing open.
+
+        Raises:
+            OSError: Nobody answered, or not as it should be.
+            UnicodeError: No name server could be asked for the host.
+        """
+        handshake = self._handshake
+        assert handshake is not None
+        try:
+            await self._dial()
+            problem = await handshake
+        except BaseException:
+            self._end("given up", abort=True)
+            raise
+        if problem:
+            raise ConnectionError(problem)
+
+    async def _dial(self) -> None:
+        uri = self._kit.uri
+        if _network._is_address(uri.host):
+            await self.loop.create_connection(self._itself, uri.host, uri.port)
+            return
+        sock = await _network._race(uri.host, uri.port)
+        try:
+            await self.loop.create_connection(self._itself, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _itself(self) -> Connection:
+        return self
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with TLS, or else with the handshake."""
+        # No isinstance: uvloop's transports do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        if self._state == _GONE:
+            self._transport.abort()
+            return
+        if self._kit.tls is None:
+            self._ask()
+            return
+        self._tls = _Tls(self._kit.tls, self._kit.uri.host)
+        self._decrypt(self._tls, b"")
+
+    def _ask(self) -> None:
+        request = self._ws.connect()
+        request.headers["User-Agent"] = self._kit.user_agent
+        self._ws.send_request(request)
+        self._flush()
+
+    # -- receiving ---------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, and stand in line to parse it."""
+        self._heard_at, self._pinged = self.loop.time(), False
+        if self._tls is not None:
+            data = self._decrypt(self._tls, data)
+        if self._state == _GONE or not data:
+            return
+        if not self._unread:
+            self._turns.want(self)
+        self._unread += data
+        if len(self._unread) > MAX_UNREAD and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _decrypt(self, tls: _Tls, data: bytes) -> bytes:
+        was_ready = tls.is_ready
+        try:
+            plain = tls.receive(data)
+        except ssl.SSLError as error:
+            # The peer is told why.
+            self._write(tls.pending())
+            self._fail(str(error))
+            return b""
+        self._write(tls.pending())
+        if tls.is_ready and not was_ready:
+            self._ask()
+        return plain
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Take the news that nothing more will come; what came before is parsed first."""
+        self._over = True
+        if not self._unread:
+            self._fail("the connection was lost")
+
+    def parse(self) -> int:
+        """Parse one slice of what came.
+
+        Returns:
+            What that has cost, in slices and frames.
+        """
+        if self._state == _GONE:
+            return 0
+        piece = bytes(self._unread[:SLICE])
+        del self._unread[:SLICE]
+        self.busy = True
+        try:
+            frames = self._feed(piece)
+        except BaseException:
+            self._fail("a message could not be handed on", abort=True)
+            raise
+        finally:
+            self.busy = False
+        self._go_on()
+        return 1 + frames
+
+    def _feed(self, piece: bytes) -> int:
+        ws = self._ws
+        ws.receive_data(piece)
+        self._flush()
+        events = ws.events_received()
+        for event in events:
+            if isinstance(event, self._kit.frame):
+                self._take(event)
+            elif ws.handshake_exc is None and self._state == _OPENING:
+                self._be_open()
+        if ws.handshake_exc is not None:
+            self._fail(str(ws.handshake_exc)[:200])
+        elif self._state == _OPEN and ws.state is not self._kit.state.OPEN:
+            self._fail("the peer has closed it, or broken the protocol")
+        return len(events)
+
+    def _go_on(self) -> None:
+        if self._state == _GONE:
+            return
+        if self._unread:
+            self._turns.want(self)
+        elif self._over:
+            self._fail("the connection was lost")
+        elif self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _be_open(self) -> None:
+        self._state = _OPEN
+        self._timer = self.loop.call_later(SILENCE, self._check)
+        self._settle("")
+        self._owner.opened()
+
+    def _take(self, frame: Frame) -> None:
+        """Put a message together; binary ones, which belong to realtime models, are left out."""
+        if self._state != _OPEN:
+            return
+        if frame.opcode == _TEXT and frame.fin:
+            self._owner.received(bytes(frame.data))
+        elif frame.opcode == _TEXT:
+            self._message = bytearray(frame.data)
+        elif frame.opcode == _CONTINUATION and self._message is not None:
+            # What comes after that is not read; the protocol layer sees to the size of the whole.
+            if len(self._message) <= MAX_READ:
+                self._message += frame.data
+            if frame.fin:
+                message, self._message = self._message, None
+                self._owner.received(message)
+
+    # -- sending -----------------------------------------------------------------------------------------
+
+    def send(self, text: str) -> None:
+        """Send a text message."""
+        self._ws.send_text(text.encode())
+        self._flush()
+
+    def _flush(self) -> None:
+        data = b"".join(self._ws.data_to_send())
+        if data and self._tls is not None:
+            self._tls.send(data)
+            data = self._tls.pending()
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        transport = self._transport
+        if data and transport is not None and not transport.is_closing():
+            transport.write(data)
+            if transport.get_write_buffer_size() > MAX_UNSENT:
+                self._fail("the peer does not read", abort=True)
+
+    def _check(self) -> None:
+        """See now and then whether the peer is still there."""
+        if self._pinged:
+            self._fail("the peer has not answered a ping", abort=True)
+            return
+        now = self.loop.time()
+        seconds = self._heard_at + SILENCE - now
+        if seconds <= 0:
+            self._pinged, seconds = True, PATIENCE
+            self._ws.send_ping(b"")
+            self._flush()
+        if self._state == _OPEN:
+            self._timer = self.loop.call_later(seconds, self._check)
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Say goodbye and close; the owner hears no more of it."""
+        if self._state == _OPEN:
+            self._state = _GONE
+            if self._ws.state is self._kit.state.OPEN:
+                self._ws.send_close(_NORMAL_CLOSURE)
+                self._flush()
+        self._end("closed", abort=False)
+
+    def _fail(self, problem: str, *, abort: bool = False) -> None:
+        was_open = self._state == _OPEN
+        self._end(problem, abort=abort)
+        if was_open:
+            self._owner.lost(problem)
+
+    def _end(self, problem: str, *, abort: bool) -> None:
+        self._state = _GONE
+        self._settle(problem)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._unread.clear()
+        if self._transport is not None:
+            self._hang_up(self._transport, abort=abort)
+            self._transport = None
+
+    def _settle(self, problem: str) -> None:
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_result(problem)
+        self._handshake = None
+
+    def _hang_up(self, transport: asyncio.Transport, *, abort: bool) -> None:
+        if abort:
+            transport.abort()
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            self.loop.call_later(FAREWELL, transport.abort)
