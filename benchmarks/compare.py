@@ -9,10 +9,11 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.results import Row, rows_of, shown
 
-__all__ = ["compared"]
+__all__ = ["compared", "differences"]
 
 
 def compared(old: Iterable[Row], new: Iterable[Row], *, everything: bool = False) -> Iterator[str]:
@@ -35,6 +36,17 @@ def compared(old: Iterable[Row], new: Iterable[Row], *, everything: bool = False
         yield _line(row, row, None, "gone")
 
 
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return what else differs between two documents: machine, versions, mode."""
+    facts = [{"mode": data["mode"], **data["environment"]} for data in (old, new)]
+    names = [name for name in {**facts[0], **facts[1]} if name not in ("date", "load before")]
+    return [
+        f"{name}: {facts[0].get(name, 'none')}, then {facts[1].get(name, 'none')}"
+        for name in names
+        if facts[0].get(name) != facts[1].get(name)
+    ]
+
+
 def _verdict(old: Row, new: Row) -> str:
     if old.reached is not None and new.reached is not None and old.reached != new.reached:
         return "target now reached" if new.reached else "**target no more reached**"
@@ -55,8 +67,10 @@ def main() -> None:
     parser.add_argument("new", type=Path)
     parser.add_argument("--all", action="store_true", help="show what has not changed, too")
     options = parser.parse_args()
-    old, new = (rows_of(json.loads(path.read_text("utf-8"))) for path in (options.old, options.new))
-    for line in compared(old, new, everything=options.all):
+    old, new = (json.loads(path.read_text("utf-8")) for path in (options.old, options.new))
+    for line in differences(old, new):
+        print(f"- {line}")
+    for line in compared(rows_of(old), rows_of(new), everything=options.all):
         print(line)
 
 

@@ -28,7 +28,7 @@ from benchmarks.load import Load
 __all__ = ["Contender", "ContenderFailed", "Server", "certificate", "environment", "raise_file_limit"]
 
 ROOT = Path(__file__).parent.parent
-GRACE = 20.0
+GRACE = 10.0
 """Seconds that a contender may take to start and to say what it saw, beyond its own limit."""
 
 LIBRARIES = ("httpx", "httpcore", "aiohttp", "anyio", "attrs", "httptools", "uvloop", "uvicorn", "websockets")

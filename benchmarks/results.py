@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.targets import TARGETS, Target
 
-__all__ = ["SCHEMA", "Figures", "Row", "document", "markdown", "rows_of"]
+__all__ = ["SCHEMA", "Figures", "Row", "document", "markdown", "rows_of", "shown", "summary"]
 
 SCHEMA = 1
 
@@ -133,6 +133,7 @@ def markdown(data: dict[str, Any]) -> str:
     facts = ", ".join(f"{name} {value}" for name, value in data["environment"].items())
     lines = ["# What it costs", "", f"Mode {data['mode']}. {facts}.", ""]
     lines += ["Medians, with the least and the most of the rounds in brackets where a target is set.", ""]
+    lines += ["## In short", "", *summary(rows), ""]
     lines += _targets([row for row in rows if row.target is not None])
     for section in dict.fromkeys(row.section for row in rows):
         lines += _section(section, [row for row in rows if row.section == section and row.unit != "ratio"])
@@ -141,6 +142,33 @@ def markdown(data: dict[str, Any]) -> str:
     if data["notices"]:
         lines += ["## Notices", "", *(f"- {notice}" for notice in data["notices"]), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+SHORT = (
+    ("calls", 100, "CPU", "µs"),
+    ("jobs", 1000, "CPU a job", "ms"),
+    ("jobs", 1000, "requests a job", ""),
+    ("jobs", 1000, "lateness p50", "ms"),
+    ("jobs", 1000, "lateness p99", "ms"),
+    ("jobs", 1000, "peak memory", "MiB"),
+)
+
+
+def summary(rows: Iterable[Row]) -> list[str]:
+    """Return the short table that a README shows: a call, and a job among a thousand."""
+    found = {row.key: row for row in rows if row.unit != "ratio"}
+    names = {"calls": "a call among {n}: {metric}", "jobs": "a job among {n}: {metric}"}
+    heads = [
+        names[section].format(n=n, metric=metric.removesuffix(" a job")) + (f", {unit}" if unit else "")
+        for section, n, metric, unit in SHORT
+    ]
+    lines = ["| contender | " + " | ".join(heads) + " |", "|---|" + "---|" * len(SHORT)]
+    for contender in dict.fromkeys(key[1] for key in found if key[0] in names):
+        cells = [found.get((section, contender, n, metric)) for section, n, metric, _ in SHORT]
+        if any(cells):
+            figures = " | ".join(shown(cell.median, "") if cell else "" for cell in cells)
+            lines.append(f"| {contender} | {figures} |")
+    return lines
 
 
 def _targets(rows: list[Row]) -> list[str]:

@@ -223,8 +223,10 @@ def _jobs(bench: Bench, contender: Contender, load: Load, count: int, seen: dict
     span = max(known.values(), default=gave_up) - seen["began"] if len(known) == count else seen["wall"]
     ideal = load.ideal(count)
     requests = sum(number for kind, number in usage["requests"].items() if not kind.startswith("/control"))
+    if len(known) >= count / 2:
+        cpu = seen["cpu"] / len(known)
+        bench.figures.add("jobs", contender.name, count, [("CPU a job", "ms", cpu * 1e3)])
     bench.figures.add("jobs", contender.name, count, [
-        ("CPU a job", "ms", seen["cpu"] / max(len(known), 1) * 1e3),
         ("requests a job", "", requests / count),
         ("lateness p50", "ms", statistics.median(late) * 1e3),
         ("lateness p99", "ms", late[min(round(0.99 * count), count - 1)] * 1e3),

@@ -19,7 +19,7 @@ ROOT = Path(wiro_async.__file__).parent
 PURE = {
     "_types", "_errors", "_config", "_models", "_slugs", "_lifecycle", "_envelope", "_retry", "_schedule",
     "_operations", "_catalogue", "_reconcile", "_version", "_durations", "_timing", "_progress", "_window",
-    "_money", "_tariff", "_breaker", "_tally", "_plan", "_validate", "_ledger", "sandbox._engine", "sandbox._camera",
+    "_money", "_tariff", "_breaker", "_tally", "_plan", "_ledger", "sandbox._engine", "sandbox._camera",
     "sandbox._directives", "sandbox._refusal", "sandbox._catalogue",
 }  # fmt: skip
 """Modules that take data and the time as arguments and return decisions."""
@@ -135,18 +135,23 @@ def test_the_sandbox_is_an_independent_reading_of_the_protocol() -> None:
             assert others <= {"_types", "_version"}, name
 
 
+CHAINS: dict[str, tuple[str, ...]] = {}
+
+
 def _chain(name: str, above: tuple[str, ...] = ()) -> tuple[str, ...]:
     assert name not in above, f"a cycle: {' -> '.join((*above, name))}"
-    longest: tuple[str, ...] = ()
-    for target in internal(name):
-        longest = max(longest, _chain(target, (*above, name)), key=len)
-    return (name, *longest)
+    if name not in CHAINS:
+        longest: tuple[str, ...] = ()
+        for target in sorted(internal(name)):
+            longest = max(longest, _chain(target, (*above, name)), key=len)
+        CHAINS[name] = (name, *longest)
+    return CHAINS[name]
 
 
 def test_imports_form_no_cycle_and_no_long_chain() -> None:
     """A reader can start at the bottom."""
     for name in MODULES:
-        limit = 14 if name.partition(".")[0] in CORE_EXTRAS | {"__main__"} else 14
+        limit = 18 if name.partition(".")[0] in CORE_EXTRAS | {"__main__"} else 14
         assert len(_chain(name)) <= limit, _chain(name)
 
 

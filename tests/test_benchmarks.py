@@ -16,7 +16,7 @@ from benchmarks import compare, run
 from benchmarks.contender import Order
 from benchmarks.harness import Contender, ContenderFailed, Server, certificate, environment
 from benchmarks.load import INPUTS, MODEL, Job, Load, detail, frames, outputs, run_reply
-from benchmarks.results import Figures, Row, document, markdown, rows_of
+from benchmarks.results import Figures, Row, document, markdown, rows_of, summary
 from benchmarks.sections import OURS, RAW_BYTES, SCRIPT_HTTPX, SECTIONS, Bench, Plan
 from benchmarks.targets import TARGETS, Target
 
@@ -210,6 +210,17 @@ def test_the_document_survives_json_and_becomes_markdown() -> None:
         rows_of({"schema": 0})
 
 
+def test_the_short_table_has_a_line_for_each_contender_that_has_figures() -> None:
+    """A README shows a call among a hundred and a job among a thousand; what was not measured stays empty."""
+    seen = Figures()
+    seen.add("calls", "ours", 100, [("CPU", "µs", 400.0)])
+    seen.add("jobs", "theirs", 1000, [("CPU a job", "ms", 5.0), ("longest stall", "ms", 1.0)])
+    seen.add("start", "import x", 1, [("CPU of the import", "ms", 1.0)])
+    seen.add("calls", "theirs", 100, [("CPU", "µs", 800.0)])
+    rows = seen.rows([Target("calls", "CPU", "ours", 1.0, against="theirs")])
+    assert summary(rows)[2:] == ["| ours | 400 |  |  |  |  |  |", "| theirs | 800 | 5 |  |  |  |  |"]
+
+
 def test_the_environment_names_versions_and_no_place() -> None:
     """What a figure depends on is told; who measured it, and where, is not."""
     facts = environment()
@@ -282,8 +293,11 @@ def test_comparing_two_files_prints_a_table(
 ) -> None:
     """The command reads what the run wrote."""
     for name, figure in (("old", row(1, 1)), ("new", row(3, 3))):
-        data = document("quick", {}, {}, [], [figure])
+        data = document("quick", {"date": name, "Python": name}, {}, [], [figure])
         (tmp_path / f"{name}.json").write_text(json.dumps(data), "utf-8")
     monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path / "old.json"), str(tmp_path / "new.json")])
     compare.main()
-    assert "| 1 µs | 3 µs | 3.00 | changed |" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "| 1 µs | 3 µs | 3.00 | changed |" in told
+    assert "- Python: old, then new" in told
+    assert "date" not in told

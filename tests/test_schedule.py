@@ -348,6 +348,19 @@ def test_a_stuck_task_holds_up_nobody_for_long() -> None:
     assert samples(schedule) == pytest.approx(4, abs=0.1)
 
 
+@pytest.mark.parametrize("odd", [-1.0, math.inf, -math.inf, math.nan, 1e300])
+def test_an_odd_duration_does_not_stop_the_line(odd: float) -> None:
+    """Nor does it open it for all."""
+    schedule = Schedule(Polling())
+    for number in range(3):
+        schedule.next_look(sight_of(number), 0.0)
+    schedule.learn(MODEL, queued=odd, ran=odd, sight=sight_of(2))
+    schedule.learn(MODEL, queued=1.0, ran=60.5, sight=sight_of(1))
+    assert samples(schedule) == 0
+    schedule.learn(MODEL, queued=1.0, ran=61.5, sight=sight_of(0))
+    assert samples(schedule) == pytest.approx(2, abs=0.1)
+
+
 def test_the_line_is_bounded() -> None:
     """Tasks that nobody waits for any more leave it in the end."""
     schedule = Schedule(Polling())

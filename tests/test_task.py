@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 
@@ -12,6 +15,7 @@ import wiro_async
 from tests.fakes import LIFE, STAMPS, FakeService, TimedTask, client, no, ok, task, timed_service
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Status, TaskHandle
+from wiro_async._progress import Message
 
 INPUTS = {"prompt": "waves"}
 CALM = wiro_async.Polling(jitter=0.0)
@@ -473,3 +477,331 @@ async def test_a_lost_stop_is_asked_again() -> None:
         await handle.cancel()
     assert handle.status == Status.QUEUE
     assert (await handle.stop()).outcome == "cancelled"
+
+
+# -- by the WebSocket ------------------------------------------------------------------------------------
+
+
+class FakeChannel:
+    """A channel that is open."""
+
+    def __init__(self) -> None:
+        self.registered_at = anyio.current_time()
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeSockets:
+    """Opens a channel at once, and keeps who listens."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Any] = []
+        self.channels: list[FakeChannel] = []
+
+    def room(self) -> bool:
+        return True
+
+    async def attach(self, listener: Any) -> FakeChannel:
+        await anyio.lowlevel.checkpoint()
+        self.listeners.append(listener)
+        self.channels.append(FakeChannel())
+        return self.channels[-1]
+
+
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> FakeSockets:
+    """Let feeds open, on trio too: what is below them is faked."""
+    monkeypatch.setattr("wiro_async._watch.feed.on_asyncio", lambda: True)
+    monkeypatch.setattr("wiro_async._watch.feed.loop_time", anyio.current_time)
+    return FakeSockets()
+
+
+async def listening(service: FakeService, sockets: FakeSockets, **options: Any) -> TaskHandle:
+    """Return a handle that listens."""
+    its_client = client(service, polling=CALM)
+    anything: Any = sockets
+    its_client._shared.sockets = anything
+    return await its_client.submit("owner/model", INPUTS, **options)
+
+
+def say(status: Status | None = None, *events: wiro_async.Progress | wiro_async.Line) -> Message:
+    """Return a message of the socket."""
+    return Message("task_output" if status is None else status.value, status, "2221", events=events)
+
+
+async def test_an_announced_end_is_looked_at_and_found_at_once(pushed: FakeSockets) -> None:
+    """Two looks for a task of a minute: one after the registration, one at its end."""
+    service = timed_service(**STAMPS)
+    handle = await listening(service, pushed)
+    start = anyio.current_time()
+
+    async def announce() -> None:
+        await anyio.sleep(60.0)
+        pushed.listeners[0].heard(say(Status.POSTPROCESS_END))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(announce)
+        await handle
+    assert anyio.current_time() - start == pytest.approx(60.0, abs=0.01)
+    assert service.counts["Task/Detail"] == 2
+    assert pushed.channels[0].closed
+
+
+async def test_events_come_between_the_statuses_that_they_came_between(pushed: FakeSockets) -> None:
+    """Statuses as for the handle itself, with what the socket told beside them."""
+    service = timed_service()
+    handle = await listening(service, pushed)
+    half, line = wiro_async.Progress(percentage=50.0), wiro_async.Line("Done.", "output")
+
+    async def tell() -> None:
+        await anyio.sleep(7.0)
+        pushed.listeners[0].heard(say(Status.START))
+        pushed.listeners[0].heard(say(None, half))
+        await anyio.sleep(1.0)
+        pushed.listeners[0].heard(say(Status.OUTPUT, line))
+        await anyio.sleep(52.0)
+        pushed.listeners[0].heard(say(Status.POSTPROCESS_END))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tell)
+        told = [event async for event in handle.events()]
+    events = [str(event.status) if isinstance(event, wiro_async.Transition) else event for event in told]
+    assert events == ["task_queue", "task_start", half, "task_output", line, "task_postprocess_end"]
+    assert [str(step.status) for step in handle.transitions] == [
+        event for event in events if isinstance(event, str)
+    ]
+    assert [event async for event in handle.events()][2] == half, "for whoever comes later, too"
+
+
+async def test_who_is_slow_misses_progress_and_no_status(pushed: FakeSockets) -> None:
+    """The newest are kept."""
+    service = timed_service()
+    handle = await listening(service, pushed)
+
+    async def tell() -> None:
+        await anyio.sleep(7.0)
+        for step in range(1000):
+            pushed.listeners[0].heard(say(None, wiro_async.Progress(step=step)))
+        await anyio.sleep(60.0)
+        pushed.listeners[0].heard(say(Status.POSTPROCESS_END))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tell)
+        await handle.wait()
+    steps = [event.step async for event in handle.events() if isinstance(event, wiro_async.Progress)]
+    assert steps == list(range(1000 - len(steps), 1000))
+    assert 128 <= len(steps) <= 256
+
+
+async def test_without_a_socket_events_are_the_transitions() -> None:
+    """Nothing else is told by polling."""
+    service = timed_service(**STAMPS)
+    handle = await submitted(service)
+    events = [event async for event in handle.events()]
+    assert events == list(handle.transitions)
+    assert len(events) > 3
+
+
+async def test_an_end_that_detail_does_not_know_yet_is_looked_for(pushed: FakeSockets) -> None:
+    """Every second and a half, not a minute later."""
+    service = timed_service()
+    handle = await listening(service, pushed)
+    start = anyio.current_time()
+
+    async def announce() -> None:
+        await anyio.sleep(50.0)
+        pushed.listeners[0].heard(say(Status.POSTPROCESS_END))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(announce)
+        await handle.wait()
+    assert anyio.current_time() - start < 62.0
+
+
+async def test_who_leaves_gives_the_socket_up(pushed: FakeSockets) -> None:
+    """By a timeout or a cancellation; the next one opens another."""
+    handle = await listening(timed_service(), pushed)
+    with pytest.raises(wiro_async.TaskTimeout):
+        await handle.wait(1.0)
+    with anyio.move_on_after(1.0):
+        await handle.wait()
+    assert [channel.closed for channel in pushed.channels] == [True, True]
+    await handle.wait()
+    assert len(pushed.channels) == 3
+
+
+async def test_whoever_stays_keeps_the_socket(pushed: FakeSockets) -> None:
+    """Two wait, and one leaves."""
+    handle = await listening(timed_service(), pushed)
+
+    async def leave_early() -> None:
+        with anyio.move_on_after(1.0):
+            await handle.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave_early)
+        group.start_soon(handle.wait)
+    assert len(pushed.channels) == 1
+
+
+@pytest.mark.parametrize("watch", ["poll", "callback"])
+async def test_who_does_not_want_a_socket_gets_none(pushed: FakeSockets, watch: Any) -> None:
+    """``watch=`` decides for one task."""
+    handle = await listening(timed_service(), pushed, watch=watch)
+    await handle.wait()
+    assert pushed.channels == []
+
+
+# -- by a callback ---------------------------------------------------------------------------------------
+
+PUBLIC = "https://example.org/wiro"
+
+
+async def test_a_callback_brings_the_look_forward() -> None:
+    """One look, at the end, long before the slow poll's first."""
+    receiver = wiro_async.CallbackReceiver(PUBLIC)
+    timed = TimedTask((0.0, "task_queue"), (30.0, "task_postprocess_end"), pexit="0")
+    service = FakeService(Run=timed.run, Task_Detail=timed.detail)
+    url = receiver.url_for("job-1")
+    handle = await client(service).submit("owner/model", INPUTS, callback_url=url, watch="callback")
+    assert service.calls[0][1]["callbackUrl"].startswith(url)
+    start = anyio.current_time()
+
+    async def call() -> None:
+        await anyio.sleep(30.5)
+        await post(receiver, url)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+        await handle.wait()
+    assert anyio.current_time() - start == pytest.approx(30.5, abs=0.01)
+    assert service.counts["Task/Detail"] == 1
+    await post(receiver, url)
+    assert (receiver.counts.received, receiver.counts.woken) == (2, 1)
+
+
+async def test_a_callback_that_comes_too_early_leaves_the_polling_to_the_schedule() -> None:
+    """It was not about the end, and nobody knows whether another one comes."""
+    receiver = wiro_async.CallbackReceiver(PUBLIC)
+    service = timed_service()
+    url = receiver.url_for("job-1")
+    handle = await client(service).submit("owner/model", INPUTS, callback_url=url, watch="callback")
+    await post(receiver, url)
+    start = anyio.current_time()
+    await handle.wait()
+    assert anyio.current_time() - start < 75.0
+    handle._wake()
+    assert service.counts["Task/Detail"] > 3
+
+
+async def test_a_callback_that_never_comes_is_made_up_for() -> None:
+    """The slow poll finds the end."""
+    receiver = wiro_async.CallbackReceiver(PUBLIC)
+    service = timed_service()
+    handle = await client(service).submit(
+        "owner/model", INPUTS, callback_url=receiver.url_for(), watch="callback"
+    )
+    start = anyio.current_time()
+    await handle.wait()
+    assert anyio.current_time() - start <= 121.0
+    assert service.counts["Task/Detail"] <= 3
+
+
+async def test_a_callback_for_a_handle_that_is_gone_does_no_harm() -> None:
+    """Nobody waits any more: the receiver is told, and a callback that was on its way finds nobody."""
+    wakes: list[Any] = []
+
+    class Receiver:
+        bound = 0
+
+        def bind(self, _job: str, wake: Any) -> Any:
+            wakes.append(wake)
+            self.bound += 1
+            return self.unbind
+
+        def unbind(self) -> None:
+            self.bound -= 1
+
+    receiver: Any = Receiver()
+    url = wiro_async.CallbackURL("https://example.org/x", receiver, "job-1")
+    handle = await client(timed_service()).submit("owner/model", INPUTS, callback_url=url)
+    assert receiver.bound == 1
+    del handle
+    gc.collect()
+    assert receiver.bound == 0
+    wakes[0]()
+
+
+async def post(receiver: wiro_async.CallbackReceiver, url: str) -> None:
+    """Deliver a callback."""
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(_message: Any) -> None:
+        return
+
+    path = url.removeprefix("https://example.org").partition("?")[0]
+    scope: Any = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
+    await receiver(scope, receive, send)
+
+
+# -- the service's copies --------------------------------------------------------------------------------
+
+
+async def test_the_service_s_copies_can_be_deleted() -> None:
+    """By the token, which is looked up where it is not known."""
+    detail = ok(tasklist=[task(status="task_postprocess_end", pexit="0")])
+    service = FakeService(Task_Detail=detail, Task_InputOutputDelete=ok())
+    handle = client(service).attach("2221")
+    await handle.delete_files()
+    await handle.delete_files()
+    assert [name for name, _ in service.calls] == ["Task/Detail"] + ["Task/InputOutputDelete"] * 2
+    assert service.calls[-1][1] == {"tasktoken": "token-2221"}
+
+
+# -- what the client learns ------------------------------------------------------------------------------
+
+
+async def test_the_client_learns_how_long_a_model_takes() -> None:
+    """After a few tasks it looks when the end is due, and less often before."""
+    its_client = client(service := FakeService())
+    counts = []
+    for number in range(12):
+        timed = TimedTask(*LIFE, task_id=str(2221 + number), **STAMPS, pexit="0")
+        service.handlers |= {"Run": timed.run, "Task/Detail": timed.detail}
+        before = service.counts["Task/Detail"]
+        await (await its_client.submit("owner/model", INPUTS)).wait()
+        counts.append(service.counts["Task/Detail"] - before)
+    assert counts[-1] < counts[0]
+    told = its_client.statistics()
+    assert (told.finished, told.looks, told.waiting) == (12, sum(counts), 0)
+    assert told.looks_per_task == pytest.approx(sum(counts) / 12)
+    assert told.mean_lateness is not None
+
+
+async def test_a_task_that_was_attached_is_as_old_as_the_service_says() -> None:
+    """One of long ago is not looked at as often as a new one."""
+    now = time.time()
+    old = task(status="task_start", createtime=str(int(now - 600)), starttime=str(int(now - 500)))
+    handle = client(FakeService(Task_Detail=ok(tasklist=[old]))).attach("2221")
+    with pytest.raises(wiro_async.TaskTimeout):
+        await handle.wait(1.0)
+    age = anyio.current_time() - (handle._poll.since or 0.0)
+    assert age == pytest.approx(601, abs=3)
+    assert handle._poll.started == pytest.approx((handle._poll.since or 0.0) + 100, abs=2)
+
+
+async def test_waiting_tasks_are_counted() -> None:
+    """Tasks, not those who wait for them."""
+    handle = await submitted(timed_service())
+    statistics = handle._shared
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(handle.wait)
+        await anyio.wait_all_tasks_blocked()
+        assert statistics.waiting == 1
+    assert statistics.waiting == 0

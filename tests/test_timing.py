@@ -36,7 +36,7 @@ def test_what_is_not_told_is_not_made_up(
     times: dict[str, float], expected: tuple[float | None, float | None]
 ) -> None:
     """Missing stamps give no duration, and clocks that disagree give none below zero."""
-    assert stages(task(**times)) == expected
+    assert stages(task("task_postprocess_end", "", **times)) == expected
 
 
 def test_an_elapsed_time_with_a_fraction_is_finer_than_stamps() -> None:

@@ -15,7 +15,7 @@ from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, no, ok
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async._config import Limits, configure
-from wiro_async._connections import PROGRESS
+from wiro_async._connections import PROGRESS, adapted
 from wiro_async._operations import CANCEL, DETAIL, UPLOAD, run
 from wiro_async._transport import Transport
 from wiro_async._types import Secret
@@ -35,7 +35,7 @@ def transport(service: httpx.AsyncBaseTransport, chance: float = 0.5, **limits: 
         environ={},
     )
     assert config.api_secret == Secret(SECRET)
-    return Transport(config, service, lambda: chance)
+    return Transport(config, adapted(service), lambda: chance)
 
 
 class Silent(FakeService):
@@ -321,6 +321,28 @@ async def test_a_cancelled_run_ends_first_and_is_reported(outcome: Any) -> None:
         assert isinstance(late[0], wiro_async.ConnectionFailed)
     else:
         assert late == [outcome]
+
+
+class EndError(BaseException):
+    """What nothing holds off, such as the end of the event loop."""
+
+
+class Ending(FakeService):
+    """Ends in the middle of a call."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raise EndError
+
+
+async def test_a_run_that_is_cut_off_by_the_programs_end_is_reported() -> None:
+    """What nothing holds off goes on, and the Run in doubt is not forgotten."""
+    late: list[Any] = []
+    with pytest.raises(EndError):
+        await transport(Ending()).call(RUN, {}, late.append)
+    (error,) = late
+    assert isinstance(error, wiro_async.ConnectionFailed)
+    assert error.sent
+    assert "program ended" in str(error)
 
 
 async def test_a_cancelled_read_ends_at_once() -> None:

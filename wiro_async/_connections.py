@@ -1,30 +1,49 @@
-"""An httpx transport over single httpcore connections of our own.
+"""What sends requests: HTTP/1.1 connections of our own, or any httpx transport.
 
-httpcore's pool scans all of its connections and all waiting requests at every request, and loses slots for
-ever when a native cancellation meets a request. Here a request takes the connection that was used last, or
-opens one; whoever limits what is in flight limits the connections. A connection goes back only after a whole
-exchange that left nothing behind; after anything else it is closed.
+httpx's pool scans all of its connections and all waiting requests at every request, and loses slots for ever
+when a native cancellation meets one. Here a request takes the connection that was used last, or opens one;
+whoever limits what is in flight limits the connections. A connection goes back only after a whole exchange
+that left nothing behind; after anything else it is closed.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from time import monotonic
-from typing import Any
+from typing import Protocol
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
-import httpcore
 import httpx
 
 from wiro_async._errors import ConfigurationError
-from wiro_async._network import Connect, Stream, connect
+from wiro_async._http11 import (
+    Head,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ReplyParser,
+    header_lines,
+    request_line,
+)
+from wiro_async._network import Connect, ReadError, Stream, WriteError, connect
 
-__all__ = ["MAX_IDLE", "PROGRESS", "ConnectionStack", "Content", "Progress", "sender"]
+__all__ = [
+    "MAX_IDLE",
+    "PROGRESS",
+    "Address",
+    "ConnectionStack",
+    "Content",
+    "Progress",
+    "Request",
+    "Response",
+    "Sender",
+    "adapted",
+    "sender",
+]
 
 MAX_IDLE = "wiro_async.max_idle"
 """Request extension: seconds after which an idle connection is not used for this request."""
@@ -34,37 +53,20 @@ PROGRESS = "wiro_async.progress"
 
 DEFAULT_MAX_IDLE = 5.0
 
-_BREATH = 64
-"""Pieces of a body after which others get their turn: chunks can be of one byte."""
+_PORTS = {"http": 80, "https": 443}
 
-_Key = tuple[bytes, bytes, int]
+_Key = tuple[str, str, int]
+_Headers = list[tuple[bytes, bytes]]
 
-_CORE_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
-    (httpcore.ConnectTimeout, httpx.ConnectTimeout),
-    (httpcore.ConnectError, httpx.ConnectError),
-    (httpcore.ReadError, httpx.ReadError),
-    (httpcore.WriteError, httpx.WriteError),
-    (httpcore.LocalProtocolError, httpx.LocalProtocolError),
-    (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
-    (httpcore.UnsupportedProtocol, httpx.UnsupportedProtocol),
-)
+_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
+    ReadError: httpx.ReadError,
+    WriteError: httpx.WriteError,
+    LocalProtocolError: httpx.LocalProtocolError,
+    RemoteProtocolError: httpx.RemoteProtocolError,
+}
 
 
-def sender(
-    transport: httpx.AsyncBaseTransport | None, proxy: str | None, connect_timeout: float
-) -> httpx.AsyncBaseTransport:
-    """Return what sends a client's requests: the user's transport, a proxy, or connections of our own.
-
-    Raises:
-        ConfigurationError: Both a transport and a proxy were given.
-    """
-    if transport is not None and proxy is not None:
-        raise ConfigurationError("give either transport= or proxy=; a transport brings its own proxy")
-    if transport is not None:
-        return transport
-    if proxy is not None:
-        return httpx.AsyncHTTPTransport(proxy=proxy, trust_env=False)
-    return ConnectionStack(connect_timeout=connect_timeout)
+# -- what is sent, and what comes back -------------------------------------------------------------------
 
 
 class Progress:
@@ -84,16 +86,17 @@ class Content(httpx.AsyncByteStream):
     """A request's body in memory.
 
     httpx's own is an async generator, which a cancelled request would leave to the garbage collector.
+    Its repr does not show what may be a token.
 
     Args:
         data: The whole body.
     """
 
     def __init__(self, data: bytes = b"") -> None:
-        self._data = data
+        self.data: bytes = data
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Once(self._data)
+        return _Once(self.data)
 
 
 class _Once:
@@ -113,28 +116,281 @@ class _Once:
         return self._pieces.pop()
 
 
-class _Connection:
-    """One httpcore connection, the stream below it, and since when it is idle."""
+class Address:
+    """Where requests go, and the headers that all of them have; made once, used often.
 
-    __slots__ = ("http", "idle_since", "key", "stream")
+    Args:
+        url: The URL.
+        headers: The headers, ``Host`` among them.
+        method: The method.
+
+    Raises:
+        LocalProtocolError: HTTP cannot carry one of them.
+    """
+
+    __slots__ = ("head", "headers", "key", "method", "url")
+
+    def __init__(self, url: httpx.URL, headers: _Headers, method: str = "POST") -> None:
+        self.method: str = method
+        self.url: httpx.URL = url
+        self.headers: _Headers = headers
+        # The host as it is sent: `url.host` would decode an international name.
+        self.key: _Key = (url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS.get(url.scheme, 0))
+        self.head: bytes = request_line(method, url.raw_path) + header_lines(headers)
+
+
+class Request:
+    """One request.
+
+    Attributes:
+        address: Where it goes.
+        headers: The headers beyond those of the address.
+        body: Its body; a ``Content`` where it is in memory.
+        max_idle: Seconds after which an idle connection is not used for it.
+        progress: How far it has come.
+    """
+
+    __slots__ = ("address", "body", "headers", "max_idle", "progress")
+
+    def __init__(
+        self,
+        address: Address,
+        headers: _Headers,
+        body: httpx.AsyncByteStream,
+        max_idle: float = DEFAULT_MAX_IDLE,
+        progress: Progress | None = None,
+    ) -> None:
+        self.address: Address = address
+        self.headers: _Headers = headers
+        self.body: httpx.AsyncByteStream = body
+        self.max_idle: float = max_idle
+        self.progress: Progress = progress or Progress()
+
+    def httpx(self) -> httpx.Request:
+        """Return the same for an httpx transport."""
+        return httpx.Request(
+            self.address.method,
+            self.address.url,
+            headers=self.address.headers + self.headers,
+            stream=self.body,
+            extensions={MAX_IDLE: self.max_idle, PROGRESS: self.progress},
+        )
+
+
+class Response(ABC):
+    """A reply whose body has yet to be read."""
+
+    status: int
+
+    @abstractmethod
+    def header(self, name: str) -> str:
+        """Return a header's value ("" where it is missing), its name given in lower case."""
+
+    @abstractmethod
+    async def read(self, limit: int) -> bytearray:
+        """Return the body; of one that is longer than *limit*, a part that is too."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give up what was not read."""
+
+
+class Sender(Protocol):
+    """What sends requests."""
+
+    async def send(self, request: Request) -> Response:
+        """Send one request, and return the reply once its head is there.
+
+        Raises:
+            httpx.TransportError: There is none.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def sender(
+    transport: httpx.AsyncBaseTransport | None, proxy: str | None, connect_timeout: float
+) -> httpx.AsyncBaseTransport:
+    """Return what sends a client's requests: the user's transport, a proxy, or connections of our own.
+
+    Raises:
+        ConfigurationError: Both a transport and a proxy were given.
+    """
+    if transport is not None and proxy is not None:
+        raise ConfigurationError("give either transport= or proxy=; a transport brings its own proxy")
+    if transport is not None:
+        return transport
+    if proxy is not None:
+        return httpx.AsyncHTTPTransport(proxy=proxy, trust_env=False)
+    return ConnectionStack(connect_timeout=connect_timeout)
+
+
+def adapted(transport: httpx.AsyncBaseTransport) -> Sender:
+    """Return *transport* as a sender: our own connections are one, any other is wrapped."""
+    return transport if isinstance(transport, ConnectionStack) else _Foreign(transport)
+
+
+# -- any httpx transport ---------------------------------------------------------------------------------
+
+
+class _Foreign:
+    """Sends by an httpx transport."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def send(self, request: Request) -> Response:
+        return _ForeignResponse(await self._transport.handle_async_request(request.httpx()))
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class _ForeignResponse(Response):
+    def __init__(self, inner: httpx.Response) -> None:
+        self._inner = inner
+        self.status = inner.status_code
+
+    def header(self, name: str) -> str:
+        value: str = self._inner.headers.get(name, "")
+        return value
+
+    async def read(self, limit: int) -> bytearray:
+        body = bytearray()
+        assert isinstance(self._inner.stream, httpx.AsyncByteStream)
+        async for chunk in self._inner.stream:
+            body += chunk
+            if len(body) > limit:
+                break
+        return body
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._inner.aclose()
+
+
+# -- connections of our own ------------------------------------------------------------------------------
+
+
+class _Connection:
+    """A stream, and the reply that is read from it."""
+
+    __slots__ = ("_asked", "_parser", "idle_since", "key", "stream")
 
     def __init__(self, key: _Key, stream: Stream) -> None:
         self.key: _Key = key
         self.stream: Stream = stream
-        self.http: httpcore.AsyncHTTP11Connection = httpcore.AsyncHTTP11Connection(
-            origin=httpcore.Origin(*key), stream=stream
-        )
         self.idle_since: float = 0.0
+        self._parser: ReplyParser = ReplyParser()
+        # Whether all of the request was sent.
+        self._asked: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the reply has come to its end."""
+        return self._parser.whole
 
     @property
     def is_clean(self) -> bool:
-        """Whether the last exchange ended whole, and nothing of the peer's is left in any buffer."""
-        return self.http.is_idle() and not self._leftover() and not self.stream.is_readable
+        """Whether the last exchange was whole, and nothing of the peer's is left or has come since."""
+        return self._asked and self._parser.reusable and not self.stream.is_readable
 
-    def _leftover(self) -> bool:
-        # httpcore hands out no sight of h11's buffer; where it moves, no connection is used twice.
-        state: Any = getattr(self.http, "_h11_state", None)
-        return state is None or bool(state.trailing_data[0])
+    async def exchange(self, request: Request) -> tuple[Head, bytes]:
+        """Send a request, and return its reply's head, and what has come of the body."""
+        lines = request.address.head + header_lines(request.headers) + b"\r\n"
+        self._parser = ReplyParser()
+        self._asked = await self._ask(lines, request)
+        start = b""
+        while self._parser.head is None:
+            start = await self.receive()
+        return self._parser.head, start
+
+    async def _ask(self, head: bytes, request: Request) -> bool:
+        self.stream.sent = False
+        try:
+            if isinstance(request.body, Content):
+                # One system call, and one packet.
+                await self.stream.write(head + request.body.data)
+            else:
+                await self._ask_in_pieces(head, request.body, _declared(request))
+        except WriteError:
+            # A server may refuse a request before it has all of it; its answer is then worth reading.
+            if not self.stream.sent:
+                raise
+            return False
+        return True
+
+    async def _ask_in_pieces(self, head: bytes, body: AsyncIterable[bytes], size: int) -> None:
+        left = size
+        async for piece in body:
+            left -= len(piece)
+            if left < 0:
+                break
+            await self.stream.write(head + piece)
+            head = b""
+        if left:
+            raise LocalProtocolError(f"the body has not the {size} bytes that its header tells")
+        await self.stream.write(head)
+
+    async def receive(self) -> bytes:
+        """Return what comes next of the body."""
+        data = await self.stream.read()
+        if data:
+            return self._parser.feed(data)
+        self._parser.feed_end()
+        return b""
+
+
+class OwnResponse(Response):
+    """A reply on a connection of our own; that goes back with the last byte, and is closed otherwise.
+
+    Attributes:
+        head: Status and headers.
+    """
+
+    __slots__ = ("_connection", "_done", "_stack", "_start", "head", "status")
+
+    def __init__(self, stack: ConnectionStack, connection: _Connection, head: Head, start: bytes) -> None:
+        self.head: Head = head
+        self.status: int = head.status
+        self._stack = stack
+        self._connection = connection
+        self._start = start
+        self._done = False
+
+    def header(self, name: str) -> str:
+        sought = name.encode("ascii")
+        values = [value.strip() for known, value in self.head.headers if known.lower() == sought]
+        return b", ".join(values).decode("latin-1")
+
+    async def read(self, limit: int) -> bytearray:
+        body = bytearray()
+        while len(body) <= limit and (piece := await self.receive()):
+            body += piece
+        return body
+
+    async def receive(self) -> bytes:
+        """Return the next piece of the body, b"" at its end."""
+        piece, self._start = self._start, b""
+        connection = self._connection
+        try:
+            while not piece and not connection.is_done:
+                piece = await connection.receive()
+        except BaseException as error:
+            await self.aclose()
+            raise _translated(error, sent=True) from None
+        if connection.is_done and not self._done:
+            self._done = True
+            await self._stack.release(connection)
+        return piece
+
+    async def aclose(self) -> None:
+        if not self._done:
+            self._done = True
+            await self._stack.close(self._connection)
 
 
 class ConnectionStack(httpx.AsyncBaseTransport):
@@ -169,56 +425,63 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         return len(self._busy) + sum(map(len, self._idle.values()))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request over a connection of its own.
+        """Send one of httpx's requests; see ``send()``."""
+        progress: Progress = request.extensions.get(PROGRESS) or Progress()
+        progress.sent = False
+        try:
+            address = Address(request.url, request.headers.raw, request.method)
+        except LocalProtocolError as error:
+            raise httpx.LocalProtocolError(str(error)) from None
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        idle = request.extensions.get(MAX_IDLE, DEFAULT_MAX_IDLE)
+        response = await self.send(Request(address, [], request.stream, idle, progress))
+        head = response.head
+        extensions = {"http_version": head.version, "reason_phrase": head.reason}
+        return httpx.Response(
+            head.status, headers=head.headers, stream=_HttpxBody(response), extensions=extensions
+        )
+
+    async def send(self, request: Request) -> OwnResponse:
+        """Send one request over a connection of its own, and return the reply once its head is there.
 
         Raises:
             httpx.TransportError: As httpx's own transport does; a failure of the network before the first
                 byte of the request is always a ``ConnectError`` or ``ConnectTimeout``.
         """
-        progress: Progress = request.extensions.get(PROGRESS) or Progress()
+        progress = request.progress
         progress.sent = False
-        connection = await self._take(request)
+        connection = await self._take(request.address.key, request.max_idle)
         try:
-            core = await connection.http.handle_async_request(_core_request(request))
+            head, start = await connection.exchange(request)
         except BaseException as error:
             progress.sent = connection.stream.sent
             await self.close(connection)
-            raise _translated(error, sent=connection.stream.sent) from None
+            raise _translated(error, sent=progress.sent) from None
         progress.sent = True
-        return httpx.Response(
-            core.status,
-            headers=core.headers,
-            stream=_Body(self, connection, core),
-            extensions=core.extensions,
-        )
+        return OwnResponse(self, connection, head, start)
 
-    async def _take(self, request: httpx.Request) -> _Connection:
+    async def _take(self, key: _Key, max_idle: float) -> _Connection:
         """Return the connection that was used last, if it is fresh enough, or a new one."""
-        url = request.url
-        key = (url.raw_scheme, url.raw_host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0))
-        oldest = self._clock() - request.extensions.get(MAX_IDLE, DEFAULT_MAX_IDLE)
-        idle = self._idle.get(key, deque())
-        connection: _Connection | None = None
+        oldest = self._clock() - max_idle
+        idle = self._idle.get(key)
         while idle:
             candidate = idle.pop()
             if candidate.idle_since >= oldest and candidate.is_clean:
-                connection = candidate
-                break
+                self._busy.add(candidate)
+                return candidate
             await self.close(candidate)
-        if connection is None:
-            connection = await self._connect(key)
-        connection.stream.sent = False
+        connection = await self._connect(key)
         self._busy.add(connection)
         return connection
 
     async def _connect(self, key: _Key) -> _Connection:
         scheme, host, port = key
-        if scheme not in (b"http", b"https"):
-            raise httpx.UnsupportedProtocol(f"{scheme.decode()!r} is not http or https")
-        tls = await self._tls_settings() if scheme == b"https" else None
+        if scheme not in _PORTS:
+            raise httpx.UnsupportedProtocol(f"{scheme!r} is not http or https")
+        tls = await self._tls_settings() if scheme == "https" else None
         try:
             with anyio.fail_after(self._connect_timeout):
-                stream = await self._open(host.decode("ascii"), port, tls)
+                stream = await self._open(host, port, tls)
         except TimeoutError:
             raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except OSError as error:
@@ -227,9 +490,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
 
     async def _tls_settings(self) -> ssl.SSLContext:
         if self._tls is None:
-            # Reading the certificates takes tens of milliseconds, which the event loop does not have.
-            self._tls = await anyio.to_thread.run_sync(httpx.create_ssl_context)
-            self._tls.set_alpn_protocols(["http/1.1"])
+            self._tls = await _default_tls()
         return self._tls
 
     async def release(self, connection: _Connection) -> None:
@@ -261,79 +522,50 @@ class ConnectionStack(httpx.AsyncBaseTransport):
             await self.close(connection)
 
 
-class _Body(httpx.AsyncByteStream):
-    """A reply's body; the connection goes back when it was read to its end, and is closed otherwise."""
+class _HttpxBody(httpx.AsyncByteStream):
+    """The body of a reply, as httpx reads it."""
 
-    def __init__(self, stack: ConnectionStack, connection: _Connection, core: httpcore.Response) -> None:
-        self._stack = stack
-        self._connection = connection
-        self._core = core
-        self._chunks: Any = core.stream.__aiter__()  # type: ignore[union-attr]
-        self._whole = False
-        self._closed = False
-        self._pieces = 0
+    def __init__(self, response: OwnResponse) -> None:
+        self._response = response
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        self._pieces += 1
-        if self._pieces % _BREATH == 0:
-            # Outside of the try: after a cancellation here httpcore's generators are still to be unwound.
-            await anyio.lowlevel.checkpoint()
-        try:
-            chunk: bytes = await self._chunks.__anext__()
-        except StopAsyncIteration:
-            self._whole = True
-            raise
-        except BaseException as error:
-            self._closed = True
-            await self._stack.close(self._connection)
-            raise _translated(error, sent=True) from None
-        return chunk
+        piece = await self._response.receive()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
 
     async def aclose(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._whole:
-            await self._give_back()
-        else:
-            await self._stack.close(self._connection)
-            await self._unwind()
-
-    async def _give_back(self) -> None:
-        try:
-            await self._core.aclose()
-        except BaseException:
-            await self._stack.close(self._connection)
-            raise
-        await self._stack.release(self._connection)
-
-    async def _unwind(self) -> None:
-        # httpcore nests generators, and closing the outer one leaves the inner one to the garbage collector.
-        # The stream being closed, running on ends both, after what little is still in the buffers.
-        with suppress(Exception):
-            async for _ in self._chunks:
-                self._pieces += 1
-                if self._pieces % _BREATH == 0:
-                    await anyio.lowlevel.cancel_shielded_checkpoint()
+        await self._response.aclose()
 
 
-def _core_request(request: httpx.Request) -> httpcore.Request:
-    url = request.url
-    return httpcore.Request(
-        request.method,
-        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-        headers=request.headers.raw,
-        content=request.stream,
-    )
+_tls: dict[tuple[str | None, ...], ssl.SSLContext] = {}
+
+
+async def _default_tls() -> ssl.SSLContext:
+    """Return httpx's TLS settings, the same for the whole process."""
+    # What they depend on.
+    files = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if files not in _tls:
+        # Reading the certificates takes tens of milliseconds, which the event loop does not have.
+        settings = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+        settings.set_alpn_protocols(["http/1.1"])
+        _tls[files] = settings
+    return _tls[files]
+
+
+def _declared(request: Request) -> int:
+    """Return the length that a request says that its body has."""
+    headers = (*request.address.headers, *request.headers)
+    return next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
 
 
 def _translated(error: BaseException, *, sent: bool) -> BaseException:
-    """Map httpcore's errors to httpx's, as httpx's own transport does; others stay what they are."""
-    for core, ours in _CORE_ERRORS:
-        if isinstance(error, core):
-            unsent = not sent and ours in (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-            return (httpx.ConnectError if unsent else ours)(str(error))
-    return error
+    """Map what our connections raise to httpx's errors; others stay what they are."""
+    kind = _ERRORS.get(type(error))  # type: ignore[arg-type]
+    if kind is None:
+        return error
+    unsent = not sent and kind is not httpx.LocalProtocolError
+    return (httpx.ConnectError if unsent else kind)(str(error))

@@ -73,7 +73,7 @@ class Reply:
 
     operation: str
     status: int
-    body: bytes = attrs.field(repr=False)
+    body: bytes | bytearray = attrs.field(repr=False)
     retry_after: str = ""
     now: float = 0.0
 
@@ -89,7 +89,10 @@ def encode(payload: JSON) -> bytes:
             string, an integer beyond 1 024 bits, or deeper than 64 levels. The message tells where.
     """
     _check(payload, "inputs", 0)
-    return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(payload).encode()
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _check(value: object, path: str, depth: int) -> None:
@@ -172,12 +175,7 @@ def _decode(reply: Reply) -> JSON:
     if problem:
         raise _unreadable(reply, problem)
     try:
-        value: object = json.loads(
-            body.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            parse_int=_integer,
-            object_pairs_hook=_unambiguous,
-        )
+        value: object = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         problem = "not UTF-8"
     except RecursionError:
@@ -195,7 +193,7 @@ def _decode(reply: Reply) -> JSON:
     raise _unreadable(reply, problem)
 
 
-def _too_costly(body: bytes) -> str:
+def _too_costly(body: bytes | bytearray) -> str:
     """Say why decoding *body* would block the event loop or fill the memory ("" if it would not).
 
     A reply of a few kilobytes, as almost all are, is not looked into. In a larger one, what costs is counted:
@@ -207,7 +205,7 @@ def _too_costly(body: bytes) -> str:
     return next((f"larger than {most} {what}" for count, most, what in _costs(body) if count > most), "")
 
 
-def _costs(body: bytes) -> Iterator[tuple[int, int, str]]:
+def _costs(body: bytes | bytearray) -> Iterator[tuple[int, int, str]]:
     """Yield what there is, how much of it there may be, and its name: the cheapest count first."""
     yield len(body), MAX_REPLY_BYTES, "bytes"
     yield body.count(b"[") + body.count(b"{"), MAX_CONTAINERS, "lists and objects"
@@ -217,7 +215,7 @@ def _costs(body: bytes) -> Iterator[tuple[int, int, str]]:
     yield len(body) * _width(body), MAX_REPLY_BYTES, "bytes in memory"
 
 
-def _width(body: bytes) -> int:
+def _width(body: bytes | bytearray) -> int:
     """Return how many bytes Python takes for each character of this UTF-8 text (PEP 393)."""
     if body.isascii():
         return 1
@@ -243,6 +241,11 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:
     return value
 
 
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=_unambiguous
+)
+
+
 def too_deep(value: dict[str, Any] | list[Any]) -> bool:
     """Tell whether *value* is nested deeper than 64 levels, itself being the first."""
     level: list[Any] = [value]
@@ -266,7 +269,7 @@ def _unreadable(reply: Reply, problem: str) -> ReplyError:
     )
 
 
-def _excerpt(body: bytes) -> str:
+def _excerpt(body: bytes | bytearray) -> str:
     # UTF-16 read as UTF-8 has a NUL beside each letter, behind which a credential would not be found.
     return _redacted(body[: _EXCERPT * 4].decode("utf-8", "replace").replace("\0", ""))[:_EXCERPT]
 

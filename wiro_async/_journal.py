@@ -442,6 +442,10 @@ class Journal:
         """Return where content was uploaded to, no longer than that many seconds ago (None: nowhere)."""
         return await self._ask(lambda store: store.url_of(sha256, max_age))
 
+    async def task_ids(self) -> list[str]:
+        """Return the ids of the journal's tasks, if there are jobs in doubt whose tasks must be none of these."""
+        return await self._ask(Store.task_ids)
+
     async def learnt(self, name: str) -> JSON | None:
         """Return what was learned under that name (None: nothing)."""
         return await self._ask(lambda store: store.learnt(name))

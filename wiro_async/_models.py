@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -48,6 +49,10 @@ _LATEST = 253402300799.0
 
 _LONGEST_AMOUNT = 400
 """Digits of an amount: enough for every float. "1e999999999" would fill the memory when it is written out."""
+
+
+_SHORT = 256
+"""Characters of a text whose reading is remembered."""
 
 
 class OutputStore(Protocol):
@@ -375,10 +380,7 @@ def parse_task(wire: JSON, store: OutputStore | None = None) -> Task:
         token=secret(wire.get("socketaccesstoken")),
         pexit=text(wire.get("pexit")).strip() or None,
         parameters=mapping(wire.get("parameters")),
-        outputs=tuple(
-            parse_output(item, task_id, index, store)
-            for index, item in enumerate(records(wire.get("outputs")))
-        ),
+        outputs=_outputs(wire.get("outputs"), task_id, store),
         debug_output=text(wire.get("debugoutput")),
         debug_error=text(wire.get("debugerror")),
         elapsed_seconds=number(wire.get("elapsedseconds")),
@@ -394,6 +396,12 @@ def parse_task(wire: JSON, store: OutputStore | None = None) -> Task:
         size=integer(wire.get("size")),
         raw=_unknown(wire, _TASK_KEYS),
     )
+
+
+def _outputs(value: object, task_id: str, store: OutputStore | None) -> tuple[Output, ...]:
+    if not value:
+        return ()
+    return tuple(parse_output(item, task_id, index, store) for index, item in enumerate(records(value)))
 
 
 def parse_output(wire: JSON, task_id: str, index: int, store: OutputStore | None) -> Output:
@@ -464,11 +472,21 @@ def _parse_input(wire: JSON) -> ModelInput:
 
 
 def _timestamps(wire: JSON) -> dict[str, float]:
-    times = ((status, number(wire.get(key))) for key, status in TIMESTAMPS.items())
-    return {status: seconds for status, seconds in times if seconds is not None and 0 < seconds <= _LATEST}
+    times: dict[str, float] = {}
+    for key, status in TIMESTAMPS.items():
+        value = wire.get(key)
+        # Most are still to come; only then is the value looked into.
+        if value is None or value == "0":
+            continue
+        seconds = number(value)
+        if seconds is not None and 0 < seconds <= _LATEST:
+            times[status] = seconds
+    return times
 
 
 def _unknown(wire: JSON, known: frozenset[str]) -> JSON:
+    if wire.keys() <= known:
+        return {}
     return {key: value for key, value in wire.items() if key not in known}
 
 
@@ -527,8 +545,11 @@ def money(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     digits = str(value)
-    if len(digits) > _LONGEST_AMOUNT:
-        return None
+    return _amount(digits) if len(digits) <= _LONGEST_AMOUNT else None
+
+
+@lru_cache(maxsize=256)
+def _amount(digits: str) -> Decimal | None:
     try:
         result = Decimal(digits)
     except InvalidOperation:
@@ -568,8 +589,16 @@ def records(value: object) -> Iterable[JSON]:
 
 def strings(value: object) -> tuple[str, ...]:
     """Read a list of strings that came as such, as JSON text, or as one string; empty ones are left out."""
+    return _short_strings(value) if isinstance(value, str) and len(value) <= _SHORT else _strings(value)
+
+
+def _strings(value: object) -> tuple[str, ...]:
     result = decoded(value)
     if not isinstance(result, list | str):
         return ()
     items = result if isinstance(result, list) else [result]
     return tuple(name for name in map(text, items) if name)
+
+
+_short_strings = lru_cache(maxsize=256)(_strings)
+"""The same few lists of categories come with every look."""

@@ -1,7 +1,7 @@
-"""Byte streams for httpcore's connections: plain asyncio where asyncio runs, anyio elsewhere.
+"""Byte streams: plain asyncio where asyncio runs, anyio elsewhere.
 
-httpcore's own network backend goes through anyio's streams and sets up timeouts around every read; here one
-deadline covers the whole exchange, so a stream needs none of that, and closes without awaiting anything.
+One deadline covers a whole exchange, so a stream sets up no timeouts of its own; on asyncio it closes without
+awaiting anything.
 """
 
 from __future__ import annotations
@@ -9,38 +9,71 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import itertools
+import select
 import socket
 import ssl
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import anyio
-import httpcore
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from wiro_async._shield import on_asyncio
 
-__all__ = ["Connect", "Stream", "connect"]
+__all__ = ["Connect", "ReadError", "Stream", "WriteError", "connect"]
 
 _HIGH_WATER = 256 * 1024
 _RACE_SECONDS = 0.25
-_PIECE = 16 * 1024
-"""The most that is read at a time: of the smallest HTTP messages, its parsing takes about 20 ms."""
+_PIECE = 64 * 1024
+"""The most that is read at a time: in the smallest of chunks, its parsing takes a few milliseconds."""
 
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
-class Stream(httpcore.AsyncNetworkStream):
+class ReadError(Exception):
+    """The connection broke; nothing more will come."""
+
+
+class WriteError(Exception):
+    """The connection is closed, or broke; nothing more can be sent."""
+
+
+class Stream(ABC):
     """A network stream that knows whether anything was sent, and whether the peer has anything to say.
 
-    The timeouts of httpcore's interface go unused: one deadline is around the whole exchange.
+    Attributes:
+        sent: Whether any byte may have left since this was last set to False.
     """
 
     sent: bool = False
 
     @property
+    @abstractmethod
     def is_readable(self) -> bool:
         """Whether bytes or the end of the stream are waiting: on an idle connection, a reason to drop it."""
-        raise NotImplementedError
+
+    @abstractmethod
+    async def read(self) -> bytes:
+        """Return what has arrived, at most 64 KiB of it; b"" at the end.
+
+        Raises:
+            ReadError: The connection broke.
+        """
+
+    @abstractmethod
+    async def write(self, data: bytes) -> None:
+        """Send all of *data*, and wait while the peer is slow to take it.
+
+        Raises:
+            WriteError: The connection is closed, or broke.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connection at once."""
 
 
 class Connect(Protocol):
@@ -78,15 +111,15 @@ async def _connect_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> 
     loop = asyncio.get_running_loop()
     name = host if tls else None
     if _is_address(host):
-        _, protocol = await loop.create_connection(_Wire, host, port, ssl=tls, server_hostname=name)
-        return _AsyncioStream(protocol)
+        _, stream = await loop.create_connection(_AsyncioStream, host, port, ssl=tls, server_hostname=name)
+        return stream
     sock = await _race(host, port)
     try:
-        _, protocol = await loop.create_connection(_Wire, sock=sock, ssl=tls, server_hostname=name)
+        _, stream = await loop.create_connection(_AsyncioStream, sock=sock, ssl=tls, server_hostname=name)
     except BaseException:
         sock.close()
         raise
-    return _AsyncioStream(protocol)
+    return stream
 
 
 def _is_address(host: str) -> bool:
@@ -157,36 +190,42 @@ def _interleaved(addresses: Sequence[_Address]) -> list[_Address]:
     return [address for turn in turns for address in turn if address is not None]
 
 
-class _Wire(asyncio.Protocol):
+class _AsyncioStream(Stream, asyncio.Protocol):
     """Collects what arrives, and holds the sender back when the peer is slow."""
 
-    transport: asyncio.Transport
+    _transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.received: bytearray = bytearray()
-        self.ended: bool = False
-        self.error: Exception | None = None
+        self._pieces: deque[bytes] = deque()
+        self._waiting: int = 0
+        self._ended: bool = False
+        self._error: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._full: bool = False
+        self._paused: bool = False
+
+    # -- what asyncio tells ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # No isinstance: uvloop's transports do not inherit from asyncio's.
-        self.transport = cast("asyncio.Transport", transport)
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self.received += data
-        if len(self.received) >= _HIGH_WATER:
-            self.transport.pause_reading()
+        self._pieces.append(data)
+        self._waiting += len(data)
+        if self._waiting >= _HIGH_WATER:
+            self._paused = True
+            self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> None:
-        self.ended = True
+        self._ended = True
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.ended = True
-        self.error = exc
+        self._ended = True
+        self._error = exc
         self._full = False
         self._wake()
 
@@ -202,113 +241,85 @@ class _Wire(asyncio.Protocol):
             if future is not None and not future.done():
                 future.set_result(None)
 
-    async def wait_readable(self) -> None:
-        """Return once there is something to take, or never will be."""
-        while not self.received and not self.ended:
-            self.transport.resume_reading()
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-
-    async def wait_writable(self) -> None:
-        """Return once the peer has taken enough of what was written, or will take no more."""
-        while self._full and not self.ended:
-            self._writer = asyncio.get_running_loop().create_future()
-            await self._writer
-
-    def take(self, limit: int) -> bytes:
-        """Return at most *limit* bytes of what has arrived."""
-        data = bytes(self.received[:limit])
-        del self.received[:limit]
-        return data
-
-
-class _AsyncioStream(Stream):
-    def __init__(self, wire: _Wire) -> None:
-        self._wire = wire
-        self._unsent = bytearray()
+    # -- what our side asks for --------------------------------------------------------------------------
 
     @property
     def is_readable(self) -> bool:
-        return bool(self._wire.received) or self._wire.ended
+        return bool(self._pieces) or self._ended
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        try:
-            await self._flush()
-        except httpcore.WriteError:
-            # A server may refuse a request before it has all of it; its answer is then worth reading.
-            if not self.sent:
-                raise
-        if self._wire.received:
+    async def read(self) -> bytes:
+        if self._pieces:
             # A peer that is faster than we are must not keep the event loop for itself.
             await asyncio.sleep(0)
-        await self._wire.wait_readable()
-        if not self._wire.received and self._wire.error is not None:
-            raise httpcore.ReadError(str(self._wire.error))
-        return self._wire.take(min(max_bytes, _PIECE))
+        while not self._pieces:
+            if self._error is not None:
+                raise ReadError(str(self._error) or type(self._error).__name__)
+            if self._ended:
+                return b""
+            await self._wait_readable()
+        return self._take()
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        # httpcore writes head and body one by one; together they are one system call and one packet.
-        self._unsent += buffer
-        if len(self._unsent) >= _HIGH_WATER:
-            await self._flush()
+    async def _wait_readable(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        self._reader = asyncio.get_running_loop().create_future()
+        await self._reader
 
-    async def _flush(self) -> None:
-        if not self._unsent:
-            return
-        data = bytes(self._unsent)
-        self._unsent.clear()
-        if self._wire.ended or self._wire.transport.is_closing():
-            raise httpcore.WriteError("the connection is closed")
+    def _take(self) -> bytes:
+        piece = self._pieces.popleft()
+        if len(piece) > _PIECE:
+            self._pieces.appendleft(piece[_PIECE:])
+            piece = piece[:_PIECE]
+        self._waiting -= len(piece)
+        return piece
+
+    async def write(self, data: bytes) -> None:
+        if self._ended or self._transport.is_closing():
+            raise WriteError("the connection is closed")
         self.sent = True
-        self._wire.transport.write(data)
-        await self._wire.wait_writable()
+        self._transport.write(data)
+        while self._full and not self._ended:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
 
     async def aclose(self) -> None:
         # Nothing is awaited, so no cancellation can come between.
-        self._wire.transport.abort()
-        self._wire.ended = True
-        self._wire.received.clear()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self.is_readable if info == "is_readable" else self._wire.transport.get_extra_info(info)
+        self._transport.abort()
+        self._ended = True
+        self._pieces.clear()
+        self._waiting = 0
 
 
 # -- anyio, for trio -------------------------------------------------------------------------------------
 
 
 async def _connect_anyio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+    stream: ByteStream = await anyio.connect_tcp(host, port)
+    if tls is None:
+        return _AnyioStream(stream)
     try:
-        # httpcore declares a second, empty class for where anyio is missing.
-        stream = await httpcore.AnyIOBackend().connect_tcp(host, port)  # pyright: ignore[reportAttributeAccessIssue]
-        if tls is not None:
-            stream = await _start_tls(stream, host, tls)
-    except httpcore.ConnectError as error:
-        raise OSError(str(error)) from None
-    return _AnyioStream(stream)
-
-
-async def _start_tls(
-    stream: httpcore.AsyncNetworkStream, host: str, tls: ssl.SSLContext
-) -> httpcore.AsyncNetworkStream:
-    try:
-        return await stream.start_tls(tls, server_hostname=host)
-    except BaseException:
-        # httpcore closes it after an error, but not after a cancellation.
+        secured = await TLSStream.wrap(stream, hostname=host, ssl_context=tls, standard_compatible=False)
+    except BaseException as error:
         await _AnyioStream(stream).aclose()
+        if isinstance(error, anyio.BrokenResourceError | anyio.EndOfStream):
+            raise OSError(str(error) or "the peer left in the TLS handshake") from None
         raise
+    return _AnyioStream(secured)
 
 
 class _AnyioStream(Stream):
-    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+    def __init__(self, inner: ByteStream) -> None:
         self._inner = inner
 
     @property
     def is_readable(self) -> bool:
-        return bool(self._inner.get_extra_info("is_readable")) or self._has_record()
+        sock = self._inner.extra(SocketAttribute.raw_socket)  # noqa: S610  (anyio's extra(), not Django's)
+        return _has_bytes(sock) or self._has_record()
 
     def _has_record(self) -> bool:
         """Whether TLS holds bytes that the socket no longer has; one of them is lost by asking."""
-        tls: ssl.SSLObject | None = self._inner.get_extra_info("ssl_object")
+        tls = self._inner.extra(TLSAttribute.ssl_object, None)  # noqa: S610  (the same)
         if tls is None:
             return False
         try:
@@ -319,22 +330,31 @@ class _AnyioStream(Stream):
             return True
         return True
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+    async def read(self) -> bytes:
         try:
-            return await self._inner.read(min(max_bytes, _PIECE))
-        except ssl.SSLError as error:
-            raise httpcore.ReadError(str(error)) from None
+            return await self._inner.receive(_PIECE)
+        except anyio.EndOfStream:
+            return b""
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError) as error:
+            raise ReadError(str(error) or type(error).__name__) from None
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+    async def write(self, data: bytes) -> None:
         self.sent = True
         try:
-            await self._inner.write(buffer)
-        except ssl.SSLError as error:
-            raise httpcore.WriteError(str(error)) from None
+            await self._inner.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError) as error:
+            raise WriteError(str(error) or type(error).__name__) from None
 
     async def aclose(self) -> None:
         with anyio.move_on_after(1.0, shield=True):
             await self._inner.aclose()
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+
+def _has_bytes(sock: Any) -> bool:
+    if sock.fileno() < 0:
+        return True
+    if not hasattr(select, "poll"):  # pragma: no cover - Windows has no poll, and this machine is not one
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

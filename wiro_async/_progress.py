@@ -20,10 +20,10 @@ __all__ = ["MAX_READ", "Event", "Line", "Message", "Progress", "read_message", "
 MAX_READ = 256 * 1024
 """Bytes of a message that is decoded; of a longer one only its head is looked at."""
 
-MAX_VALUES = 4096
+MAX_VALUES = 1024
 """Lists, objects and values of a message that is decoded: they, not its bytes, are what takes time."""
 
-MAX_UNCOUNTED = 8 * 1024
+MAX_UNCOUNTED = 2 * 1024
 """Bytes of a message in which these are not counted first, nor in text within it that looks like JSON."""
 
 MAX_DIGITS = 400

@@ -44,6 +44,7 @@ MOST_MODELS = 256
 LONGEST_NAME = 200
 """How many models are remembered (the least recently used is dropped), and the length of their names."""
 
+DAY = 86400.0
 MOST_IN_LINE = 4096
 PATIENCE = 2.0
 """How many tasks of a model stand in line to be learned from in order, and how many times as long as any that
@@ -143,8 +144,7 @@ class _Line:
             yield sample
             return
         self._ends[key] = sample
-        queued, ran = sample
-        total = (queued or 0.0) + (ran or 0.0)
+        total = min(sum(part for part in sample if part is not None and is_duration(part)), DAY)
         self._longest = max(total, 0.98 * self._longest)
         oldest_awaited = key[0] + total - PATIENCE * self._longest
         while self._ends:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import httpx
 
 from wiro_async._config import Origin
+from wiro_async._connections import Request, Response, adapted
 from wiro_async._types import Secret
 
 __all__ = ["NonceSource", "Signer", "SigningTransport", "strip_traceback"]
@@ -62,68 +63,68 @@ class Signer:
         self._key = api_key
         self._secret = api_secret
         self._nonces = nonces
+        # The signature's state after key and secret, which never change.
+        self._begun: hmac.HMAC | None = None
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers for one attempt; every call uses a fresh nonce."""
         key = self._key.reveal().encode("ascii")
         if self._secret is None:
             return [(b"x-api-key", key)]
-        nonce = str(self._nonces()).encode("ascii")
-        signature = hmac.digest(key, self._secret.reveal().encode("ascii") + nonce, "sha256").hex()
-        return [(b"x-api-key", key), (b"x-nonce", nonce), (b"x-signature", signature.encode("ascii"))]
+        if self._begun is None:
+            self._begun = hmac.new(key, self._secret.reveal().encode("ascii"), "sha256")
+        nonce = b"%d" % self._nonces()
+        signature = self._begun.copy()
+        signature.update(nonce)
+        return [
+            (b"x-api-key", key),
+            (b"x-nonce", nonce),
+            (b"x-signature", signature.hexdigest().encode("ascii")),
+        ]
 
 
-class SigningTransport(httpx.AsyncBaseTransport):
+class SigningTransport:
     """Signs what goes to one origin, and lets no trace of that come back.
 
     Args:
-        inner: The transport that sends.
+        inner: What sends.
         signer: The project's signer.
         origin: The only scheme, host and port that credentials may go to.
     """
 
     def __init__(self, inner: httpx.AsyncBaseTransport, signer: Signer, origin: Origin) -> None:
         self._inner = inner
+        self._sender = adapted(inner)
         self._signer = signer
         self._origin = origin
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: Request) -> Response:
         """Send a signed copy of *request*; *request* itself stays as it is."""
         handled = sys.exception()
         try:
-            response = await self._inner.handle_async_request(self._signed(request))
+            return await self._sender.send(self._signed(request))
         except BaseException as error:
             # The frames below hold the signed headers, and some tracebacks print their locals.
             raise strip_traceback(error, request, handled) from None
-        response.request = request
-        return response
 
-    def _signed(self, request: httpx.Request) -> httpx.Request:
-        headers = request.headers.raw
-        if _origin(request.url) == self._origin:
-            headers = [*headers, *self._signer.headers()]
-        return httpx.Request(
-            request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
-        )
+    def _signed(self, request: Request) -> Request:
+        if request.address.key != self._origin:
+            return request
+        headers = request.headers + self._signer.headers()
+        return Request(request.address, headers, request.body, request.max_idle, request.progress)
 
     async def aclose(self) -> None:
-        """Close the transport that sends."""
-        await self._inner.aclose()
-
-
-def _origin(url: httpx.URL) -> Origin:
-    # The host as it is sent: `url.host` would decode an international name.
-    host = url.raw_host.decode("ascii")
-    return url.scheme, host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+        """Close what sends."""
+        await self._sender.aclose()
 
 
 def strip_traceback(
-    error: BaseException, request: httpx.Request, handled: BaseException | None = None
+    error: BaseException, request: Request, handled: BaseException | None = None
 ) -> BaseException:
-    """Take the frames out of *error* and all that it came from; httpx's errors get the unsigned request.
+    """Take the frames out of *error* and all that it came from; httpx's errors get a request without headers.
 
     Args:
-        error: What was raised while *request* was signed and sent.
+        error: What was raised while *request* was signed and sent, or its answer read.
         request: The request as it was before it was signed.
         handled: What the caller was handling at that time. It is in the context of *error*, but older than
             the headers, so it keeps its frames.
@@ -137,7 +138,7 @@ def strip_traceback(
         seen.add(id(link))
         link.__traceback__ = None
         if isinstance(link, httpx.RequestError):
-            link.request = request
+            link.request = httpx.Request(request.address.method, request.address.url)
         chain += [link.__cause__, link.__context__]
         chain += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
     return error

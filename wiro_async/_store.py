@@ -498,6 +498,14 @@ class Store:
         found = self._db.execute("SELECT data FROM learned WHERE name = ?", (name,)).fetchone()
         return None if found is None else cast(JSON, json.loads(found[0]))
 
+    def task_ids(self) -> list[str]:
+        """Return the tasks of all attempts that can be taken for one whose answer was lost (none: none was)."""
+        found = self._db.execute(
+            "SELECT task_id FROM runs WHERE task_id != '' AND EXISTS "
+            "(SELECT 1 FROM jobs WHERE state IN ('intended', 'unknown'))"
+        )
+        return [str(task_id) for (task_id,) in found]
+
     def _value(self, sql: str) -> int:
         return int(self._db.execute(sql).fetchone()[0])
 

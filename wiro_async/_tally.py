@@ -121,6 +121,10 @@ class Tally:
         self._pass(now)
         self._recent += new in _FINISHED and old not in _FINISHED
 
+    def count(self, stage: Stage) -> int:
+        """Return how many jobs are at *stage*."""
+        return self._counts[stage]
+
     def progress(self, now: float, spent: Decimal, reserved: Decimal) -> BatchProgress:
         """Return how the batch stands; money is the budget's to say."""
         self._pass(now)

@@ -328,13 +328,13 @@ class TaskHandle:
         Raises:
             TaskTimeout: That took longer than *seconds*.
         """
-        if self.done or (is_there is not None and is_there()):
+        if self._reached(is_there):
             return
         self._arrive(is_there is not None)
         try:
             # The scope is around our own waiting only, never around the user's code.
             with anyio.CancelScope(deadline=anyio.current_time() + seconds):
-                while not (self.done or (is_there is not None and is_there())):
+                while not self._reached(is_there):
                     if self._feed is not None:
                         await self._feed.ensure()
                     await self._poll.step()
@@ -342,8 +342,11 @@ class TaskHandle:
             self._leave(is_there is not None, for_good=True)
             raise
         self._leave(is_there is not None, for_good=is_there is None)
-        if not (self.done or (is_there is not None and is_there())):
+        if not self._reached(is_there):
             raise self._timeout(seconds)
+
+    def _reached(self, is_there: Callable[[], bool] | None) -> bool:
+        return self.done or (is_there is not None and is_there())
 
     def _arrive(self, listening: bool) -> None:
         self._shared.waiting += not self._awaiters

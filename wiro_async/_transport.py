@@ -11,7 +11,6 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -19,7 +18,7 @@ import anyio.to_thread
 import httpx
 
 from wiro_async._config import Config
-from wiro_async._connections import MAX_IDLE, PROGRESS, Content, Progress
+from wiro_async._connections import Address, Content, Progress, Request, Sender
 from wiro_async._envelope import MAX_REPLY_BYTES, Reply, encode, judge
 from wiro_async._errors import ClientUseError, ConnectionFailed, ReplyError, WiroError
 from wiro_async._gate import Gate
@@ -35,6 +34,12 @@ __all__ = ["USER_AGENT", "Late", "Transport"]
 logger = logging.getLogger("wiro_async")
 
 USER_AGENT = f"wiro-async/{__version__}"
+
+_HEADERS = [
+    (b"User-Agent", USER_AGENT.encode()),
+    (b"Accept", b"application/json"),
+    (b"Accept-Encoding", b"identity"),
+]
 
 SMALL_REPLY = 64 * 1024
 """Up to this many bytes a reply is decoded on the event loop, in about a millisecond at most."""
@@ -62,15 +67,12 @@ class Transport:
         chance: A source of random numbers between 0 and 1, for back-off.
     """
 
-    def __init__(
-        self, config: Config, http: httpx.AsyncBaseTransport, chance: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, config: Config, http: Sender, chance: Callable[[], float] = random.random) -> None:
         self._http = http
         self._chance = chance
         self._limits = config.limits
         self._base = config.base_url
-        self._host = httpx.URL(config.base_url).netloc
-        self._urls: dict[str, httpx.URL] = {}
+        self._addresses: dict[str, Address] = {}
         self._budget = RetryBudget()
         self._home: tuple[int, object] | None = None
         self._closed = False
@@ -128,7 +130,7 @@ class Transport:
             await self._queue(operation)
         deadline = anyio.current_time() + (timeout or self._limits.request_timeout)
         try:
-            request = self._request(operation, headers, body)
+            request = Request(self._address(operation), headers, body, operation.max_idle)
             if operation.paid:
                 return await self._paid(operation, request, deadline, late)
             return await self._exchange(operation, request, deadline)
@@ -146,7 +148,7 @@ class Transport:
             operation=operation.name,
         )
 
-    async def _paid(self, operation: Operation, request: httpx.Request, deadline: float, late: Late) -> JSON:
+    async def _paid(self, operation: Operation, request: Request, deadline: float, late: Late) -> JSON:
         async def exchange() -> JSON | WiroError:
             try:
                 return await self._exchange(operation, request, deadline)
@@ -182,32 +184,17 @@ class Transport:
         elif self._home[1] != home[1]:
             raise ClientUseError("this client belongs to another event loop; make one client per event loop")
 
-    def _request(
-        self,
-        operation: Operation,
-        headers: list[tuple[bytes, bytes]],
-        body: httpx.AsyncByteStream,
-    ) -> httpx.Request:
-        fixed = [
-            (b"Host", self._host),
-            (b"User-Agent", USER_AGENT.encode()),
-            (b"Accept", b"application/json"),
-            (b"Accept-Encoding", b"identity"),
-        ]
-        extensions = {MAX_IDLE: operation.max_idle, PROGRESS: Progress()}
-        return httpx.Request(
-            "POST", self._url(operation), headers=fixed + headers, stream=body, extensions=extensions
-        )
-
-    def _url(self, operation: Operation) -> httpx.URL:
-        url = self._urls.get(operation.path)
-        if url is None:
+    def _address(self, operation: Operation) -> Address:
+        address = self._addresses.get(operation.path)
+        if address is None:
             url = httpx.URL(f"{self._base}/{operation.path}")
-            if len(self._urls) < 1000:
-                self._urls[operation.path] = url
-        return url
+            headers = [(b"Host", url.netloc), *_HEADERS]
+            address = Address(url, headers)
+            if len(self._addresses) < 1000:
+                self._addresses[operation.path] = address
+        return address
 
-    async def _exchange(self, operation: Operation, request: httpx.Request, deadline: float) -> JSON:
+    async def _exchange(self, operation: Operation, request: Request, deadline: float) -> JSON:
         """Send one request and read its answer to the end, within the deadline."""
         problem: WiroError | None = None
         try:
@@ -222,38 +209,29 @@ class Transport:
         problem = problem or _too_late(operation, request)
         raise problem.with_traceback(None)
 
-    async def _send(self, operation: Operation, request: httpx.Request) -> Reply:
+    async def _send(self, operation: Operation, request: Request) -> Reply:
         handled = sys.exception()
-        response = await self._http.handle_async_request(request)
+        response = await self._http.send(request)
         try:
-            encoding = response.headers.get("content-encoding", "identity")
-            if encoding.strip().lower() not in ("", "identity"):
+            encoding = response.header("content-encoding")
+            if encoding.lower() not in ("", "identity"):
                 raise ReplyError(
                     f"{operation.name}: the reply is encoded as {encoding[:40]!r}; not as asked for",
-                    http_status=response.status_code,
+                    http_status=response.status,
                     operation=operation.name,
                 )
-            body = await self._read(operation, response)
-        except BaseException as error:
-            raise strip_traceback(error, request, handled) from None
-        finally:
-            with anyio.CancelScope(shield=True):
-                await response.aclose()
-        header = response.headers.get("retry-after", "")
-        return Reply(operation.name, response.status_code, body, header, time.time())
-
-    async def _read(self, operation: Operation, response: httpx.Response) -> bytes:
-        body = bytearray()
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        async for chunk in response.stream:
-            body += chunk
+            body = await response.read(MAX_REPLY_BYTES)
             if len(body) > MAX_REPLY_BYTES:
                 raise ReplyError(
                     f"{operation.name}: the reply is larger than {MAX_REPLY_BYTES} bytes",
-                    http_status=response.status_code,
+                    http_status=response.status,
                     operation=operation.name,
                 )
-        return bytes(body)
+        except BaseException as error:
+            raise strip_traceback(error, request, handled) from None
+        finally:
+            await response.aclose()
+        return Reply(operation.name, response.status, body, response.header("retry-after"), time.time())
 
     async def aclose(self) -> None:
         """Wait for the paid calls under way, each within its deadline, then close the connections."""
@@ -285,8 +263,8 @@ def _sent_nothing(error: Exception, progress: Progress) -> bool:
     return isinstance(error, _NOT_SENT)
 
 
-def _translate(operation: Operation, request: httpx.Request, error: Exception) -> WiroError:
-    sent = not _sent_nothing(error, request.extensions[PROGRESS])
+def _translate(operation: Operation, request: Request, error: Exception) -> WiroError:
+    sent = not _sent_nothing(error, request.progress)
     what = str(error) or "no details"
     if not sent:
         return ConnectionFailed(
@@ -301,15 +279,14 @@ def _translate(operation: Operation, request: httpx.Request, error: Exception) -
     )
 
 
-def _too_late(operation: Operation, request: httpx.Request) -> WiroError:
+def _too_late(operation: Operation, request: Request) -> WiroError:
     return _unanswered(operation, request, "no whole answer in time; see Limits.request_timeout")
 
 
-def _cut_off(operation: Operation, request: httpx.Request) -> WiroError:
+def _cut_off(operation: Operation, request: Request) -> WiroError:
     return _unanswered(operation, request, "the program ended before the answer was in")
 
 
-def _unanswered(operation: Operation, request: httpx.Request, why: str) -> WiroError:
-    progress: Any = request.extensions[PROGRESS]
-    sent = progress.sent is not False
+def _unanswered(operation: Operation, request: Request, why: str) -> WiroError:
+    sent = request.progress.sent is not False
     return ConnectionFailed(f"{operation.name}: {why}", sent=sent, operation=operation.name)

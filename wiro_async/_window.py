@@ -128,9 +128,8 @@ class Window:
         if self.limit is not None and running > self.limit:
             self.limit = self._balance = None
             self._patience = FIRST_RAISE
-        if running > self.size:
-            self.size = float(running)
-            self._searching = self._searching or not older
+        self.size = max(self.size, float(running))
+        self._searching = self._searching or (running > self._room and not older)
         self._lost = 0
         self._pause = FIRST_PAUSE
         self._credit = min(self._credit + REFUSALS_PER_RUN, MOST_CREDIT)

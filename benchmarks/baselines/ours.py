@@ -86,9 +86,7 @@ async def _callbacks() -> Callable[[], dict[str, Any]]:
 
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    receiver = wiro_async.CallbackReceiver(  # type: ignore[attr-defined, unused-ignore]
-        f"http://127.0.0.1:{listener.getsockname()[1]}/wiro"
-    )
+    receiver = wiro_async.CallbackReceiver(f"http://127.0.0.1:{listener.getsockname()[1]}/wiro")
     config = uvicorn.Config(
         receiver, log_level="error", access_log=False, lifespan="off", ws="none", timeout_keep_alive=10**6
     )
@@ -194,13 +192,12 @@ async def journal(order: Order) -> dict[str, list[tuple[str, str, float]]]:
 async def batch(order: Order) -> dict[str, Any]:
     """Do all jobs through ``Client.batch``, with its journal."""
     known: Known = {}
+    given = (wiro_async.Job(order.inputs, order.model) for _ in range(order.count))
     async with client(order) as wiro:
         probe = Probe(order.factor)
-        given = ((order.model, order.inputs) for _ in range(order.count))
-        make: Any = getattr(wiro, "batch")  # noqa: B009 - not in every version
-        async with make(given, journal=order.journal) as outcomes:
+        async with wiro.batch(given, journal=order.journal) as outcomes:
             async for outcome in outcomes:
-                known[str(outcome.id)] = clock()
+                known[outcome.task_id] = clock()
         return {**probe.stop(), "known": known}
 
 

@@ -59,7 +59,7 @@ class Feed:
         self._sockets = sockets
         self._key = key
         self._hear = weakref.WeakMethod(hear, lambda _: self.close())
-        self._poll = poll
+        self._poll = weakref.ref(poll)
         self._calm = calm
         self._channel: Channel | None = None
         self._opening: bool = False
@@ -83,7 +83,7 @@ class Feed:
         self._opening = True
         now = anyio.current_time()
         try:
-            with anyio.CancelScope(deadline=max(self._poll.due(now), now + LEAST_PATIENCE)):
+            with anyio.CancelScope(deadline=now + self._patience(now)):
                 self._channel = await self._sockets.attach(self)
         except SocketUnavailable:
             return
@@ -91,7 +91,7 @@ class Feed:
             self._opening = False
         if self._channel is not None:
             # What happened before the registration is not told again.
-            self._poll.looked_at = None
+            self._look_soon()
 
     def _is_possible(self) -> bool:
         return self._key.token is not None and self._sockets.room() and on_asyncio()
@@ -102,21 +102,21 @@ class Feed:
         if self._confirmed or self._channel is None or asked < self._channel.registered_at:
             return
         self._confirmed = True
-        self._poll.calm = self._calm
+        self._set_calm(self._calm)
         early, self._early = self._early, []
         for message, at in early:
             self._tell(message, at)
 
     def heard(self, message: Message) -> None:
         """Take a message about the task."""
-        # In a callback of the loop, where anyio knows no event loop.
-        at = asyncio.get_running_loop().time()
+        at = loop_time()
         if self._confirmed:
             self._tell(message, at)
             return
         self._early = [*self._early[-EARLY_KEPT:], (message, at)]
-        if message.is_terminal:
-            self._poll.hurry()
+        poll = self._poll()
+        if message.is_terminal and poll is not None:
+            poll.hurry()
 
     def _tell(self, message: Message, at: float) -> None:
         hear = self._hear()
@@ -126,8 +126,7 @@ class Feed:
     def lost(self) -> None:
         """Take the news that the socket is gone: whatever it would have said, a look tells."""
         self._forget()
-        self._poll.looked_at = None
-        self._poll.notify()
+        self._look_soon()
 
     def close(self) -> None:
         """Give the socket up."""
@@ -140,4 +139,25 @@ class Feed:
         self._channel = None
         self._confirmed = False
         self._early = []
-        self._poll.calm = None
+        self._set_calm(None)
+
+    def _patience(self, now: float) -> float:
+        poll = self._poll()
+        return LEAST_PATIENCE if poll is None else max(poll.due(now) - now, LEAST_PATIENCE)
+
+    def _set_calm(self, calm: float | None) -> None:
+        poll = self._poll()
+        if poll is not None:
+            poll.calm = calm
+
+    def _look_soon(self) -> None:
+        """Make a look due now, within the budget."""
+        poll = self._poll()
+        if poll is not None:
+            poll.looked_at = None
+            poll.notify()
+
+
+def loop_time() -> float:
+    """Return the event loop's time, in its callbacks too, where anyio knows of no loop."""
+    return asyncio.get_running_loop().time()

@@ -38,8 +38,8 @@ class Poll:
     """
 
     __slots__ = (
-        "_hurry", "_leading", "_look", "_news", "_place", "_reserved", "_schedule", "calm", "expected",
-        "failures", "looked_at", "model", "since", "soon", "started",
+        "__weakref__", "_hurry", "_leading", "_look", "_news", "_place", "_reserved", "_schedule", "calm",
+        "expected", "failures", "looked_at", "model", "since", "soon", "started",
     )  # fmt: skip
 
     def __init__(

@@ -375,8 +375,8 @@ class _Socket:
     """
 
     __slots__ = (
-        "_ids", "_nameless", "_opened_at", "_owner", "_settled", "_state", "_tasks", "connection",
-        "given_up", "loop", "takes_more",
+        "_ids", "_opened_at", "_owner", "_settled", "_state", "_tasks", "connection", "given_up", "loop",
+        "takes_more",
     )  # fmt: skip
 
     def __init__(self, owner: Sockets) -> None:
@@ -389,9 +389,8 @@ class _Socket:
         self._settled: asyncio.Event | None = asyncio.Event()
         self._opened_at: float = 0.0
         self._tasks: dict[Secret, list[Channel]] = {}
-        # Tasks by their id, and those whose id is not known yet; read only where several share a socket.
-        self._ids: dict[str, Secret] = {}
-        self._nameless: dict[Secret, None] = {}
+        # Filled only where several tasks share a socket.
+        self._ids: dict[str | None, Secret] = {}
 
     # -- opening -----------------------------------------------------------------------------------------
 
@@ -441,7 +440,6 @@ class _Socket:
         """Take a task in; it is registered now, or when the socket is open."""
         channels = self._tasks.setdefault(channel.token, [])
         channels.append(channel)
-        self._nameless[channel.token] = None
         if self._state == _OPEN:
             self._register(channel, channels)
 
@@ -465,8 +463,6 @@ class _Socket:
             channels.remove(channel)
         if not channels:
             self._tasks.pop(channel.token, None)
-            self._nameless.pop(channel.token, None)
-            self._ids.pop(channel.listener.id or "", None)
 
     def is_at_rest(self) -> bool:
         """Tell whether this is the event loop's thread, and not in the midst of what came."""
@@ -505,12 +501,9 @@ class _Socket:
         return tuple(self._tasks.get(token, ())) if token is not None else ()
 
     def _token_of(self, task_id: str) -> Secret | None:
-        if task_id not in self._ids:
-            for token in tuple(self._nameless):
-                known = self._tasks[token][0].listener.id
-                if known is not None:
-                    self._ids[known] = token
-                    del self._nameless[token]
+        if task_id and task_id not in self._ids:
+            # Tasks come and go, and an id may become known later than the token.
+            self._ids = {channels[0].listener.id: token for token, channels in self._tasks.items()}
         return self._ids.get(task_id)
 
     def _take_refusal(self, message: Message, channels: tuple[Channel, ...]) -> None:

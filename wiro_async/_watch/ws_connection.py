@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import ssl
 from collections import deque
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
 
 __all__ = ["Connection", "Kit", "Owner", "Turns", "make_kit"]
+
+MAX_HEAD = 16 * 1024
+"""Bytes of the answer to the handshake."""
 
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of a message; the service's own clients use the same bound. Longer ones end the connection (1009)."""
@@ -64,14 +68,13 @@ class Kit:
     """What every connection to one address is made of.
 
     Attributes:
-        protocol, frame, state: Classes of websockets, which is an extra and so is imported late.
+        protocol, state: Classes of websockets, which is an extra and so is imported late.
         uri: The address.
         tls: The TLS settings (None: plain).
         user_agent: How the client introduces itself.
     """
 
     protocol: type[ClientProtocol]
-    frame: type[Frame]
     state: type[State]
     uri: WebSocketURI
     tls: ssl.SSLContext | None
@@ -86,12 +89,11 @@ def make_kit(url: str, tls: Callable[[], ssl.SSLContext], user_agent: str) -> Ki
         OSError: The certificates could not be read.
     """
     from websockets.client import ClientProtocol  # noqa: PLC0415
-    from websockets.frames import Frame  # noqa: PLC0415
     from websockets.protocol import State  # noqa: PLC0415
     from websockets.uri import parse_uri  # noqa: PLC0415
 
     uri = parse_uri(url)
-    return Kit(ClientProtocol, Frame, State, uri, tls() if uri.secure else None, user_agent)
+    return Kit(ClientProtocol, State, uri, tls() if uri.secure else None, user_agent)
 
 
 class Owner(Protocol):
@@ -114,9 +116,13 @@ class Turns:
     """Deals the event loop's turns out to all connections of one client that have something to parse.
 
     Thousands of them may have something at once, and one of them may have more than its share.
+
+    Attributes:
+        context: An empty one, for timers: they would keep the context of whoever opened the connection.
     """
 
     def __init__(self) -> None:
+        self.context: contextvars.Context = contextvars.Context()
         self._waiting: deque[Connection] = deque()
         self._scheduled: bool = False
 
@@ -150,15 +156,20 @@ class _Tls:
     Args:
         context: The settings.
         host: Whom the certificate must name.
+
+    Attributes:
+        is_ready: Whether the handshake is done.
+        is_over: Whether the peer has said goodbye.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "is_ready")
+    __slots__ = ("_incoming", "_object", "_outgoing", "is_over", "is_ready")
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self.is_ready: bool = False
+        self.is_over: bool = False
 
     def receive(self, data: bytes) -> bytes:
         """Take what came, and return what it holds.
@@ -172,9 +183,9 @@ class _Tls:
             if not self.is_ready:
                 self._object.do_handshake()
                 self.is_ready = True
-            # After the peer's goodbye there is nothing more; the end of the connection follows.
             while piece := self._object.read(MAX_UNREAD):
                 plain += piece
+            self.is_over = True
         return bytes(plain)
 
     def send(self, data: bytes) -> None:
@@ -215,7 +226,7 @@ class Connection(asyncio.Protocol):
         self._kit = kit
         self._owner = owner
         self._turns = turns
-        self._ws: ClientProtocol = kit.protocol(kit.uri, max_size=MAX_MESSAGE, logger=_SILENT)
+        self._ws: ClientProtocol = kit.protocol(kit.uri, logger=_SILENT)
         self._state: int = _OPENING
         self._handshake: asyncio.Future[str] | None = self.loop.create_future()
         self._transport: asyncio.Transport | None = None
@@ -264,10 +275,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with TLS, or else with the handshake."""
         # No isinstance: uvloop's transports do not inherit from asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
+        stream = cast("asyncio.Transport", transport)
         if self._state == _GONE:
-            self._transport.abort()
+            stream.abort()
             return
+        self._transport = stream
         if self._kit.tls is None:
             self._ask()
             return
@@ -287,14 +299,44 @@ class Connection(asyncio.Protocol):
         self._heard_at, self._pinged = self.loop.time(), False
         if self._tls is not None:
             data = self._decrypt(self._tls, data)
-        if self._state == _GONE or not data:
-            return
-        if not self._unread:
+        stands_in_line = self._state == _OPEN and bool(self._unread)
+        if self._state != _GONE:
+            self._unread += data
+        if self._state == _OPENING:
+            self._shake_hands()
+        if self._state == _OPEN and self._unread and not stands_in_line:
             self._turns.want(self)
-        self._unread += data
         if len(self._unread) > MAX_UNREAD and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
+        if self._tls is not None and self._tls.is_over:
+            # Some peers go on only when we have said goodbye, too.
+            self.connection_lost(None)
+
+    def _shake_hands(self) -> None:
+        end = self._unread.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(self._unread) > MAX_HEAD:
+                self._fail("the answer to the handshake has no end")
+            return
+        head = bytes(self._unread[:end])
+        del self._unread[:end]
+        self._ws.receive_data(head)
+        if self._ws.state is not self._kit.state.OPEN:
+            line = head.partition(b"\r\n")[0].decode("latin-1")
+            self._fail(f"the handshake was answered with {line[:100]!r}")
+            return
+        # What has parsed the answer would keep it for as long as the connection lives.
+        state = self._kit.state.OPEN
+        self._ws = self._kit.protocol(self._kit.uri, state=state, max_size=MAX_MESSAGE, logger=_SILENT)
+        self._state = _OPEN
+        self._timer = self.loop.call_later(SILENCE, self._check, context=self._turns.context)
+        self._settle("")
+        self.busy = True
+        try:
+            self._owner.opened()
+        finally:
+            self.busy = False
 
     def _decrypt(self, tls: _Tls, data: bytes) -> bytes:
         was_ready = tls.is_ready
@@ -313,7 +355,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Take the news that nothing more will come; what came before is parsed first."""
         self._over = True
-        if not self._unread:
+        if self._state != _OPEN or not self._unread:
             self._fail("the connection was lost")
 
     def parse(self) -> int:
@@ -341,17 +383,12 @@ class Connection(asyncio.Protocol):
         ws = self._ws
         ws.receive_data(piece)
         self._flush()
-        events = ws.events_received()
-        for event in events:
-            if isinstance(event, self._kit.frame):
-                self._take(event)
-            elif ws.handshake_exc is None and self._state == _OPENING:
-                self._be_open()
-        if ws.handshake_exc is not None:
-            self._fail(str(ws.handshake_exc)[:200])
-        elif self._state == _OPEN and ws.state is not self._kit.state.OPEN:
+        frames = cast("list[Frame]", ws.events_received())
+        for frame in frames:
+            self._take(frame)
+        if self._state == _OPEN and ws.state is not self._kit.state.OPEN:
             self._fail("the peer has closed it, or broken the protocol")
-        return len(events)
+        return len(frames)
 
     def _go_on(self) -> None:
         if self._state == _GONE:
@@ -363,12 +400,6 @@ class Connection(asyncio.Protocol):
         elif self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
-
-    def _be_open(self) -> None:
-        self._state = _OPEN
-        self._timer = self.loop.call_later(SILENCE, self._check)
-        self._settle("")
-        self._owner.opened()
 
     def _take(self, frame: Frame) -> None:
         """Put a message together; binary ones, which belong to realtime models, are left out."""
@@ -419,7 +450,7 @@ class Connection(asyncio.Protocol):
             self._ws.send_ping(b"")
             self._flush()
         if self._state == _OPEN:
-            self._timer = self.loop.call_later(seconds, self._check)
+            self._timer = self.loop.call_later(seconds, self._check, context=self._turns.context)
 
     # -- the end -----------------------------------------------------------------------------------------
 

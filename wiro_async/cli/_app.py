@@ -142,8 +142,10 @@ def run(
     r"""Run a model and follow the task to its end. This costs money.
 
     With --json, the lines are: one of type "submitted", one of type
-    "transition" for each status, and one of type "result"; or at last one of
-    type "error" or "interrupted", with the ids of the tasks that go on.
+    "transition" for each status, any number of types "progress" and "line"
+    where the service's WebSocket can be listened to, and one of type "result";
+    or at last one of type "error" or "interrupted", with the ids of the tasks
+    that go on.
 
     For example:
         wiro run MiniMax/image-to-video-01-director --download clips \
@@ -343,7 +345,7 @@ def sandbox(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> i
     except ImportError as error:
         Report().problem(str(error))
         return Code.FAILURE
-    return main(options)
+    return main(options, prog="wiro sandbox")
 
 
 @app.command

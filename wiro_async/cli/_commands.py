@@ -73,7 +73,7 @@ class Watch:
             TaskTimeout: It has not ended in time.
         """
         try:
-            await self._print_transitions(handle, line)
+            await self._print_events(handle, line)
         except (TaskTimeout, asyncio.CancelledError) as error:
             if self.on_cancel == "stop":
                 await stop_quietly(handle)
@@ -85,12 +85,12 @@ class Watch:
         _say_result(self.session.report, await handle, saved)
         return Code.OK
 
-    async def _print_transitions(self, handle: TaskHandle, line: StatusLine) -> None:
+    async def _print_events(self, handle: TaskHandle, line: StatusLine) -> None:
         # One deadline for all of them: the iteration has one for each.
         seconds = self.session.timeout
         with anyio.move_on_after(seconds) as scope:
-            async for transition in handle:
-                line.add(handle.id, transition)
+            async for event in handle.events():
+                line.add(handle.id, event)
         if scope.cancelled_caught:
             raise TaskTimeout("", handle=handle, waited=seconds, task_id=handle.id, task=handle.task)
 

@@ -11,13 +11,18 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from wiro_async._models import Transition
-from wiro_async.cli._records import transition_record
+from wiro_async._progress import Event, Line, Progress
+from wiro_async.cli._records import line_record, progress_record, transition_record
 from wiro_async.cli._report import Report
-from wiro_async.cli._text import clean, clock
+from wiro_async.cli._text import clean, clipped, clock
 
 __all__ = ["StatusLine", "status_line"]
 
 REFRESHES_PER_SECOND = 8
+
+LINES_SHOWN = 5
+LINE_LENGTH = 200
+"""How much of what a task writes is shown: the whole of it is in ``debug_output``, and with ``--json``."""
 
 
 class StatusLine:
@@ -44,7 +49,22 @@ class StatusLine:
         """Say what the command does now."""
         self._doing = clean(what)
 
-    def add(self, task_id: str | None, transition: Transition) -> None:
+    def add(self, task_id: str | None, event: Event) -> None:
+        """Write what is told of the task: statuses on lines of their own, progress in the line at the end."""
+        if isinstance(event, Transition):
+            self._add_transition(task_id, event)
+        elif isinstance(event, Progress):
+            self._report.record(progress_record(task_id, event))
+            self.doing(_told(event))
+        else:
+            self._add_line(task_id, event)
+
+    def _add_line(self, task_id: str | None, line: Line) -> None:
+        self._report.record(line_record(task_id, line))
+        for text in line.text.splitlines()[:LINES_SHOWN]:
+            self._report.say(f"{'':>8}  {clipped(text, LINE_LENGTH)}", "dim italic")
+
+    def _add_transition(self, task_id: str | None, transition: Transition) -> None:
         """Write one transition, with its time since the first."""
         self._first = self._first or transition
         after = (transition.at - self._first.at).total_seconds()
@@ -62,3 +82,17 @@ def status_line(report: Report, doing: str) -> Iterator[StatusLine]:
         return
     with Live(line, console=report.console, refresh_per_second=REFRESHES_PER_SECOND, transient=True):
         yield line
+
+
+def _told(progress: Progress) -> str:
+    """Say how far a task is: ``Generate 60 %, step 6 of 10, 3s left``."""
+    parts = []
+    if progress.percentage is not None:
+        parts.append(f"{progress.percentage:.0f} %")
+    if progress.step is not None and progress.steps is not None:
+        parts.append(f"step {progress.step} of {progress.steps}")
+    if progress.speed is not None:
+        parts.append(f"{progress.speed:g} {progress.speed_unit}".rstrip())
+    if progress.remaining:
+        parts.append(f"{progress.remaining} left")
+    return " ".join(part for part in (progress.task, ", ".join(parts)) if part)

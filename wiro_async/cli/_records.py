@@ -10,11 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 
 from wiro_async._models import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
+from wiro_async._progress import Line, Progress
 from wiro_async._types import JSON, Status
 
 __all__ = [
+    "line_record",
     "model_record",
     "models_record",
+    "progress_record",
     "result_record",
     "task_record",
     "tasks_record",
@@ -33,6 +36,27 @@ def transition_record(task_id: str | None, transition: Transition) -> JSON:
         "at": transition.at.isoformat(),
         "observed": transition.observed,
     }
+
+
+def progress_record(task_id: str | None, progress: Progress) -> JSON:
+    """One line of ``run --json`` and ``watch --json``: how far the task is."""
+    return {
+        "type": "progress",
+        "task_id": task_id,
+        "task": progress.task,
+        "percentage": progress.percentage,
+        "step": progress.step,
+        "steps": progress.steps,
+        "speed": progress.speed,
+        "speed_unit": progress.speed_unit,
+        "elapsed": progress.elapsed_seconds,
+        "remaining": progress.remaining_seconds,
+    }
+
+
+def line_record(task_id: str | None, line: Line) -> JSON:
+    """One line of ``run --json`` and ``watch --json``: what the task wrote."""
+    return {"type": "line", "task_id": task_id, "stream": line.stream, "text": line.text}
 
 
 def result_record(task: Task, saved: list[Path]) -> JSON:

@@ -432,7 +432,9 @@ class Engine:
             Refusal: 1, when no task has this token.
         """
         self._settle(now)
-        task = self.by_token(token)
+        task = self._tokens.get(token)
+        if task is None:
+            raise not_found("There is no task yet.")
         reached = [stage for stage in task.stages[since:] if stage.at <= now]
         cursor = since + len(reached)
         upcoming = task.stages[cursor].at if cursor < len(task.stages) else None

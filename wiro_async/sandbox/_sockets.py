@@ -103,7 +103,7 @@ class Sockets:
         return {**{name: self._counts[name] for name in names}, "open": len(self._connections)}
 
     def cut(self, how: CutHow = "drop", code: int = 1011, share: float = 1.0) -> int:
-        """Break each WebSocket with this probability, and return how many."""
+        """Break each open WebSocket with this probability, and return how many."""
         chosen = [each for each in tuple(self._connections) if self._random.random() < share]
         for connection in chosen:
             connection.cut(how, code)
@@ -169,7 +169,7 @@ class Sockets:
             frame = _frame(text)
             for connection in tuple(broadcast.connections):
                 connection.tell(frame)
-        if broadcast.story.ended:
+        if broadcast.story.ended or not broadcast.connections:
             self._forget(token)
             return None
         return due
@@ -229,7 +229,8 @@ class Connection(asyncio.Protocol):
         for event in self._ws.events_received():
             if isinstance(event, Request):
                 self._open(event)
-            elif isinstance(event, Frame):
+            else:
+                assert isinstance(event, Frame)  # for the type checker: clients send no responses
                 self._collect(event)
         self._flush()
 
@@ -239,6 +240,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Give up a client that does not read."""
+        self._end()
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -246,14 +248,12 @@ class Connection(asyncio.Protocol):
         del exc
         self._end()
         self._connections.discard(self)
-        self._sockets.leave(self)
 
     def shutdown(self) -> None:
         """Leave, for the server stops. Called by uvicorn."""
         if self._live:
             self._ws.send_close(1001)
             self._flush()
-        self._end()
         self.transport.close()
 
     # -- the client's side -----------------------------------------------------------------------
@@ -299,11 +299,10 @@ class Connection(asyncio.Protocol):
 
     def tell(self, frame: bytes) -> None:
         """Send a message about a task."""
-        if self._live:
-            self._sockets.count("messages")
-            self.transport.write(frame)
-            self._told += 1
-            self._cut_if(self._told)
+        self._sockets.count("messages")
+        self.transport.write(frame)
+        self._told += 1
+        self._cut_if(self._told)
 
     def _flush(self) -> None:
         for data in self._ws.data_to_send():
@@ -311,15 +310,13 @@ class Connection(asyncio.Protocol):
                 self.transport.write(data)
             else:
                 self.transport.close()
-        if self._ws.state is not State.OPEN:
+        if self._live and self._ws.state is not State.OPEN:
             self._end()
 
     # -- the end ---------------------------------------------------------------------------------
 
     def cut(self, how: CutHow, code: int) -> None:
-        """Break."""
-        if not self._live:
-            return
+        """Break, one way or another; how is for :class:`CutSocket` to explain."""
         self._sockets.count("cut")
         self._end()
         if how == "close":
@@ -339,8 +336,9 @@ class Connection(asyncio.Protocol):
         return True
 
     def _end(self) -> None:
-        """Say nothing more."""
+        """Be told of nothing more, and of no ping."""
         self._live = False
+        self._sockets.leave(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -47,10 +47,15 @@ class Story:
         self._cdn_url: str = cdn_url
         self._task: Task = engine.by_token(token)
         self.task_id: str = self._task.id
+        # Both are of letters and digits.
+        name = f'"id":"{self._task.id}"'
+        self._name: str = name if form == "new" else f'{name},"tasktoken":"{token}"'
         reached, self._cursor, _ = engine.events(token, 0, now)
+        statuses = [stage.status for stage in reached]
+        self._running: bool = Status.START in statuses
+        self._line: int = statuses.count(Status.OUTPUT)
         self._step: int = 0
-        self._line: int = sum(stage.status is Status.OUTPUT for stage in reached)
-        self.ended: bool = reached[-1].status in _TERMINAL
+        self.ended: bool = statuses[-1] in _TERMINAL
         with engine.lock:
             self._progress(now)
 
@@ -62,12 +67,13 @@ class Story:
         """
         with self._engine.lock:
             reached, self._cursor, due = self._engine.events(self._token, self._cursor, now)
+            for stage in reached:
+                self._running |= stage.status is Status.START
+                self.ended = stage.status in _TERMINAL
             told, next_step = self._progress(now)
             for stage in reached:
                 told += [(stage.at, text) for text in self._texts(stage)]
-        if reached:
-            self.ended = reached[-1].status in _TERMINAL
-        told.sort(key=lambda each: each[0])  # stable: stages of the same moment stay in their order
+        told.sort(key=_time)  # stable: stages of the same moment stay in their order
         times = [at for at in (due, next_step) if at is not None]
         return [text for _, text in told], min(times, default=None)
 
@@ -75,18 +81,20 @@ class Story:
 
     def _progress(self, now: float) -> tuple[list[tuple[float, str]], float | None]:
         """The newest progress that is due, and when the next is."""
-        span = _run(self._task)
+        span = _run(self._task) if self._running and self._step < PROGRESS_STEPS else None
         if span is None:
             return [], None
         start, end = span
-        times = [start + _STEP * step * (end - start) for step in range(1, PROGRESS_STEPS + 1)]
-        reached = max(self._step, sum(at <= now for at in times))
-        upcoming = times[reached] if reached < PROGRESS_STEPS else None
-        if reached == self._step:
+        pace = _STEP * (end - start)
+        before = self._step
+        while self._step < PROGRESS_STEPS and start + pace * (self._step + 1) <= now:
+            self._step += 1
+        upcoming = start + pace * (self._step + 1) if self._step < PROGRESS_STEPS else None
+        if self._step == before:
             return [], upcoming
-        self._step = reached
-        at = times[reached - 1]
-        return [(at, self._text("task_output", _progress(reached, at - start, end - start)))], upcoming
+        elapsed = pace * self._step
+        content = _progress(self._step, elapsed, end - start)
+        return [(start + elapsed, self._text(Status.OUTPUT, content))], upcoming
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -106,19 +114,14 @@ class Story:
             return [self._text(status, outputs_json(task, cdn_url=self._cdn_url), task.pexit)]
         return [self._text(status)]
 
-    def _text(self, kind: str, content: Any = None, pexit: str = "") -> str:
-        task = self._task
-        if self._form == "old":
-            return encode(type=kind, id=task.id, tasktoken=task.token, message=content, result=True)
-        return encode(
-            type=kind,
-            id=task.id,
-            message=content,
-            result=True,
-            success=pexit == "0",
-            terminal=kind in _TERMINAL,
-            exitCode=int(pexit) if pexit else None,
-        )
+    def _text(self, status: Status, content: Any = None, pexit: str = "") -> str:
+        message = "null" if content is None else _ENCODER.encode(content)
+        text = f'{{"type":"{status.value}",{self._name},"message":{message},"result":true'
+        if self._form == "new":
+            terminal = "true" if status in _TERMINAL else "false"
+            success = "true" if pexit == "0" else "false"
+            text += f',"success":{success},"terminal":{terminal},"exitCode":{pexit or "null"}'
+        return text + "}"
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -127,6 +130,10 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 def encode(**message: Any) -> str:
     """A message as the text of a frame."""
     return _ENCODER.encode(message)
+
+
+def _time(told: tuple[float, str]) -> float:
+    return told[0]
 
 
 def _run(task: Task) -> tuple[float, float] | None:
