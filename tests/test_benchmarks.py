@@ -38,7 +38,8 @@ SMALL = Plan(
     waiting=(2,),
     tls_waiting=(1,),
     call_seconds=0.01,
-    jobs={2: 600.0},
+    run_seconds=20.0,
+    jobs={2: 200.0},
     job_seconds=10.0,
     growth={5: 1},
     rows=10,
@@ -148,6 +149,9 @@ def test_a_contender_that_cannot_run_is_left_out_with_a_notice(server: Server) -
     assert bench.notices[0] == "absent: no_such_package is not installed; left out"
     assert "No module named" in bench.notices[1]
     assert bench.is_spent("calls", broken, 1)
+    assert bench.is_spent("calls", broken, 2)
+    assert not bench.is_spent("calls", broken, 0)
+    assert bench.notices[2:] == ["calls, n = 2, broken: left out, as it did not manage 1"]
 
 
 def test_a_section_fills_its_table(server: Server) -> None:

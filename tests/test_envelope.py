@@ -503,8 +503,8 @@ def filled(piece: str, times: int) -> bytes:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (b'{"result":true,"x":[%s1]}' % (b"1," * 199_999), ""),
-        (b'{"result":true,"x":[%s1]}' % (b"1," * 200_000), "larger than 200000 values"),
+        (b'{"result":true,"x":[%s1]}' % (b"1," * 99_999), ""),
+        (b'{"result":true,"x":[%s1]}' % (b"1," * 100_000), "larger than 100000 values"),
         (b'{"result":true,"x":[%s1]}%s' % (b"[]," * 19_998, b" " * 9999), ""),
         (
             b'{"result":true,"x":[%s1]}%s' % (b"[]," * 19_999, b" " * 9999),
@@ -514,8 +514,11 @@ def filled(piece: str, times: int) -> bytes:
             b'{"result":true,"x":[%s1]}%s' % (b"{}," * 19_999, b" " * 9999),
             "larger than 20000 lists and objects",
         ),
-        (filled("\\n", 1_999_999), ""),
-        (filled("\\n", 2_000_001), "larger than 2000000 escapes"),
+        (filled("\\n", 999_999), ""),
+        (filled("\\n", 1_000_001), "larger than 1000000 escapes"),
+        (filled(" ", 1_934_000), ""),
+        (filled(" ", 1_935_000), "larger than 2000000 blanks"),
+        (b"\n" * 2_000_001 + b'{"result":true}', "larger than 2000000 blanks"),
         (filled("x", 16_000_000), ""),
         (filled("é", 4_000_000), ""),
         (filled("é", 5_000_000), f"larger than {MAX_REPLY_BYTES} bytes in memory"),
@@ -526,7 +529,9 @@ def filled(piece: str, times: int) -> bytes:
             f"larger than {MAX_REPLY_BYTES} bytes in memory",
         ),
         (filled("", 0).replace(b"true", b"true," + b'"y":' + b"9" * 400), ""),
-        (filled("", 0).replace(b"true", b"true," + b'"y":' + b"9" * 401), "an integer of 401 digits"),
+        (filled("", 0).replace(b"true", b"true," + b'"y":' + b"9" * 401), "a number of 401 digits"),
+        (filled("", 0).replace(b"true", b"true," + b'"y":0.' + b"9" * 398), ""),
+        (filled("", 0).replace(b"true", b"true," + b'"y":0.' + b"9" * 399), "a number of 401 digits"),
     ],
     ids=lambda value: ascii(value[:40]),
 )
@@ -536,6 +541,15 @@ def test_a_costly_reply_is_refused_before_it_is_decoded(body: bytes, problem: st
         assert f"with a body that is {problem}" in str(refusal(body)) or f"({problem})" in str(refusal(body))
     else:
         assert judge(reply(body))["result"] is True
+
+
+def test_a_reply_may_come_in_a_buffer() -> None:
+    """What was received is not copied first, whether it is small, large, good or bad."""
+    for body in (OK + b"}", filled("x", 100_000), filled("é", 100_000)):
+        assert judge(Reply("Run", 200, bytearray(body), "", NOW))["result"] is True
+    with pytest.raises(ReplyError, match="not JSON") as caught:
+        judge(Reply("Run", 200, bytearray(b"<html>"), "", NOW))
+    assert caught.value.excerpt == "<html>"
 
 
 @pytest.mark.parametrize("body", [b"[" * 17_000_000, filled("😀", 3_000_000), b"1," * 9_000_000])

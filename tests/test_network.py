@@ -8,7 +8,7 @@ import random
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,8 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import sniffio
-from anyio.abc import ByteStream, SocketAttribute
-from anyio.streams.tls import TLSAttribute
+from anyio.abc import ByteStream
 
 from tests.servers import Handler, Peer, Server, refused_port, tls_settings, until
 from wiro_async import _network
@@ -328,16 +327,10 @@ async def test_garbage_in_tls_is_a_read_error() -> None:
 
 
 class Inner(ByteStream):
-    """A stream of anyio's that fails, and whose TLS, if it has any, does."""
+    """A stream of anyio's that fails."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
-        self.sock = socket.socket()
-        self.extra_values: dict[Any, Callable[[], Any]] = {SocketAttribute.raw_socket: lambda: self.sock}
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return self.extra_values
 
     async def send(self, item: bytes) -> None:
         raise self.error
@@ -349,7 +342,7 @@ class Inner(ByteStream):
         raise self.error
 
     async def aclose(self) -> None:
-        self.sock.close()
+        return
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
@@ -358,7 +351,7 @@ class Inner(ByteStream):
 )
 async def test_anyios_failures_become_ours(error: Exception) -> None:
     """A failure of TLS, or of the network, raises the same as on asyncio, and has a text."""
-    stream = _network._AnyioStream(Inner(error))
+    stream = _network._AnyioStream(Inner(error), None)
     with pytest.raises(WriteError, match=r"no cipher left|ResourceError"):
         await stream.write(b"x")
     assert stream.sent
@@ -368,21 +361,23 @@ async def test_anyios_failures_become_ours(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_broken_tls_on_an_idle_stream_is_a_reason_to_drop_it() -> None:
-    """Where asking TLS fails, the stream counts as readable."""
+@pytest.mark.parametrize(
+    ("error", "readable"), [(ssl.SSLError("bad record"), True), (ssl.SSLWantReadError(), False)]
+)
+async def test_broken_tls_on_an_idle_stream_is_a_reason_to_drop_it(
+    error: ssl.SSLError, readable: bool
+) -> None:
+    """Where asking TLS fails, the stream counts as readable; where it waits for more, it does not."""
 
-    class BrokenTls:
+    class Tls:
         def read(self, count: int) -> bytes:
-            raise ssl.SSLError("bad record")
+            raise error
 
-    inner = Inner(OSError())
-    inner.extra_values[TLSAttribute.ssl_object] = BrokenTls
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        inner.sock.connect(listener.getsockname())
-        assert _network._AnyioStream(inner).is_readable
-        del inner.extra_values[TLSAttribute.ssl_object]
-        assert not _network._AnyioStream(inner).is_readable
-        await inner.aclose()
+    tls: Any = Tls()
+    ours, peers = socket.socketpair()
+    with ours, peers:
+        assert _network._AnyioStream(Inner(OSError()), ours, tls).is_readable is readable
+        assert not _network._AnyioStream(Inner(OSError()), ours).is_readable
 
 
 # -- opening ---------------------------------------------------------------------------------------------

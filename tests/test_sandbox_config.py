@@ -29,7 +29,17 @@ def test_loopback_addresses_are_known(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"speed": 0}, {"queue_mean": -1}, {"run_sigma": -1}, {"order": "both"}, {"receive_timeout": 0}]
+    "wrong",
+    [
+        {"speed": 0},
+        {"queue_mean": -1},
+        {"run_sigma": -1},
+        {"order": "both"},
+        {"receive_timeout": 0},
+        {"socket_format": "newest"},
+        {"tasks_per_socket": 0},
+        {"callback_shape": "round"},
+    ],
 )
 def test_senseless_options_are_refused(wrong: SandboxOptions) -> None:
     """At once, not when the first task runs."""

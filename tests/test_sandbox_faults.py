@@ -12,17 +12,22 @@ from wiro_async.sandbox.faults import (
     OPERATIONS,
     STANDARD_FAULTS,
     Blackhole,
+    CutSocket,
     Drip,
     Duplicate,
     Fault,
     FaultPlan,
     Foreign,
+    ForgedCallback,
     Garbage,
     HalfClose,
     Html,
     Injection,
+    LateCallback,
     Latency,
     ListLag,
+    LostCallback,
+    RepeatedCallback,
     Request,
     Reset,
     RotateKey,
@@ -195,6 +200,11 @@ def test_the_standard_faults_are_of_all_kinds_but_one() -> None:
         (Foreign(), True),
         (ListLag(1), True),
         (RotateKey(), True),
+        (CutSocket(), True),
+        (LostCallback(), False),
+        (LateCallback(), True),
+        (RepeatedCallback(), True),
+        (ForgedCallback(), True),
     ],
 )
 def test_every_fault_says_whether_the_service_gets_the_request(fault: Fault, processed: bool) -> None:
@@ -203,12 +213,18 @@ def test_every_fault_says_whether_the_service_gets_the_request(fault: Fault, pro
 
 
 def test_where_faults_can_occur() -> None:
-    """A WebSocket has no whole reply; only tasks are mistaken for others; only the API has keys."""
-    assert Reset().operations == OPERATIONS | {"other"}
+    """A WebSocket has no whole reply; only tasks are mistaken for others; only the API has keys.
+
+    Callbacks, which are no requests of a client, have faults of their own.
+    """
+    assert Reset().operations == OPERATIONS - {"callback"} | {"other"}
     assert Html().operations - Html(processed=True).operations == {"socket"}
     assert Foreign().operations == {"Run", "Task/Detail", "Task/List", "Task/Cancel", "Task/Kill"}
     assert ListLag(1).operations == {"Task/List"}
-    assert RotateKey().operations == OPERATIONS - {"cdn", "socket"}
+    assert RotateKey().operations == OPERATIONS - {"cdn", "socket", "callback"}
+    assert CutSocket().operations == {"socket"}
+    for fault in (LostCallback(), LateCallback(), RepeatedCallback(), ForgedCallback()):
+        assert fault.operations == {"callback"}
 
 
 @pytest.mark.parametrize(
@@ -229,6 +245,20 @@ def test_where_faults_can_occur() -> None:
         lambda: Status(200),
         lambda: Status(600),
         lambda: ListLag(-1),
+        lambda: CutSocket(after=0),
+        lambda: CutSocket(after=True),
+        lambda: CutSocket(after="lunch"),  # type: ignore[arg-type]
+        lambda: CutSocket(how="softly"),  # type: ignore[arg-type]
+        lambda: CutSocket(code=999),
+        lambda: CutSocket(code=1005),
+        lambda: CutSocket(code=1006),
+        lambda: CutSocket(code=1015),
+        lambda: CutSocket(code=2999),
+        lambda: CutSocket(code=5000),
+        lambda: CutSocket(code="1011"),  # type: ignore[arg-type]
+        lambda: LateCallback(-1),
+        lambda: RepeatedCallback(-1),
+        lambda: ForgedCallback(seconds=-1),
         lambda: FaultPlan().script("Runs", Reset()),
         lambda: FaultPlan().script("Run", ListLag(1)),
         lambda: FaultPlan().script("Run", Reset(), times=-1),
@@ -253,9 +283,20 @@ def test_the_messages_say_what_is_possible() -> None:
         FaultPlan().script("Run", ListLag(1))
 
 
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 4999])
+def test_a_socket_can_be_closed_with_these_codes(code: int) -> None:
+    """RFC 6455 lets servers send them."""
+    assert CutSocket(how="close", code=code).code == code
+
+
 def test_no_repr_shows_a_secret() -> None:
     """Keys travel through headers and through RotateKey."""
     each = Request(
-        operation="Run", number=1, method="POST", path="/", headers={"x-api-key": "canary"}, body=b"canary"
+        operation="Run",
+        number=1,
+        method="POST",
+        path="/canary",
+        headers={"x-api-key": "canary"},
+        body=b"canary",
     )
     assert "canary" not in repr([each, RotateKey("canary", "canary")])

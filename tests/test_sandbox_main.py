@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import Any
 import pytest
 
 import wiro_async.sandbox
+from tests.conftest import KEY, SECRET
 from wiro_async.sandbox import SandboxConfig, __main__, _extra
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Collects what the command would serve."""
+    """Collects what the command would serve: the configuration, the ready file and whether in JSON."""
     calls: list[Any] = []
 
-    def serve(config: SandboxConfig, *, ready_file: Path | None, announce: Callable[[str], None]) -> int:
+    def serve(
+        config: SandboxConfig, *, ready_file: Path | None, announce: Callable[[str], None], as_json: bool
+    ) -> int:
         announce("ready")
-        calls.append((config, ready_file))
+        calls.append((config, ready_file, as_json))
         return 0
 
     monkeypatch.setattr(__main__, "serve", serve)
@@ -31,7 +35,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_without_options_all_defaults_hold(served: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     """The command's defaults are the configuration's."""
     assert __main__.main([]) == 0
-    assert served == [(SandboxConfig(), None)]
+    assert served == [(SandboxConfig(), None, False)]
     assert capsys.readouterr().out == "ready\n"
 
 
@@ -40,10 +44,11 @@ def test_options_reach_the_configuration(served: list[Any], monkeypatch: pytest.
     monkeypatch.setenv("WIRO_API_KEY", "env-key")
     monkeypatch.setenv("WIRO_API_SECRET", "env-secret")
     words = "--port 8080 --speed 20 --seed 3 --balance 50 --concurrency-limit 2 --price 0.5 --queue-mean 1"
-    more = "--run-median 9 --run-sigma 0 --order seeds --strict-nonce --no-render --ready-file ready"
-    assert __main__.main([*words.split(), *more.split()]) == 0
-    config, ready_file = served[0]
-    assert ready_file == Path("ready")
+    more = "--run-median 9 --run-sigma 0 --order seeds --strict-nonce --no-render --ready-file ready --json"
+    wire = "--socket-format new --tasks-per-socket 3 --callback-shape bare"
+    assert __main__.main([*words.split(), *more.split(), *wire.split()]) == 0
+    config, ready_file, as_json = served[0]
+    assert (ready_file, as_json) == (Path("ready"), True)
     assert config == SandboxConfig(
         api_key="env-key",
         api_secret="env-secret",
@@ -59,9 +64,39 @@ def test_options_reach_the_configuration(served: list[Any], monkeypatch: pytest.
         order="seeds",
         strict_nonce=True,
         render=False,
+        socket_format="new",
+        tasks_per_socket=3,
+        callback_shape="bare",
     )
     __main__.main(["--api-key", "k", "--key-only"])
     assert served[1][0] == SandboxConfig(api_key="k", api_secret=None)
+
+
+def test_the_help_explains_every_option_and_shows_no_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an example, under the name by which the command was called."""
+    monkeypatch.setenv("WIRO_API_KEY", KEY)
+    monkeypatch.setenv("WIRO_API_SECRET", SECRET)
+    with pytest.raises(SystemExit) as caught:
+        __main__.main(["--help"], prog="wiro sandbox")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: wiro sandbox [-h]")
+    assert "  wiro sandbox --port 8000 --speed 20\n" in text
+    assert KEY not in text
+    assert SECRET not in text
+    assert all(action.help for action in __main__._parser("x")._actions)
+
+
+def test_a_reader_who_leaves_does_not_end_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ``| head -1``: what comes later goes nowhere."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        __main__._announce("x" * 100_000)
+        __main__._announce("y")
 
 
 def test_other_machines_are_refused(served: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

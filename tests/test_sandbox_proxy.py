@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosedError
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from wiro_async.sandbox import Sandbox, _proxy
 from wiro_async.sandbox.faults import (
@@ -431,15 +431,10 @@ def test_a_function_that_fails_costs_its_connection(
 
 
 def odd_replies(app: ASGIApp) -> ASGIApp:
-    """Adds what the sandbox itself does not do: replies without a length, and a WebSocket that echoes."""
+    """Adds what the sandbox itself does not do: replies without a length."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            while (message := await receive())["type"] == "websocket.receive":
-                await send({"type": "websocket.send", "text": message["text"]})
-        elif scope.get("path") == "/stream":
+        if scope.get("path") == "/stream":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             for part in (b"one", b"two"):
                 await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -470,18 +465,25 @@ def test_replies_without_a_length_are_relayed(monkeypatch: pytest.MonkeyPatch) -
         assert (data.partition(b"\r\n\r\n")[2], end) == (b"onetwo", "fin")
 
 
+def ask_on(websocket: ClientConnection) -> None:
+    """Have something answered as long as the connection holds."""
+    while True:
+        websocket.send('{"type":"task_info"}')
+        websocket.recv(PATIENCE)
+
+
 def test_sockets_pass_and_break() -> None:
     """A WebSocket goes through, and its stream can be cut at a byte."""
-    with make(FaultPlan(), wrap=odd_replies) as sandbox:
+    unregistered = '{"type":"task_info","x":"' + "x" * 50_000 + '"}'
+    with make(FaultPlan()) as sandbox:
         with connect(sandbox.socket_url) as websocket:
-            for text in ("a", "b" * 100_000):
-                websocket.send(text)
-                assert websocket.recv(PATIENCE) == text
-        plan(sandbox).script("socket", Reset(at_reply_byte=100_000))
-        with connect(sandbox.socket_url, compression=None) as websocket:
-            websocket.send("b" * 200_000)
-            with pytest.raises(ConnectionClosedError):
-                websocket.recv(PATIENCE)
+            assert "connected" in str(websocket.recv(PATIENCE))
+            for _ in range(3):
+                websocket.send(unregistered)
+                assert "tasktoken-required" in str(websocket.recv(PATIENCE))
+        plan(sandbox).script("socket", Reset(at_reply_byte=10_000))
+        with connect(sandbox.socket_url) as websocket, pytest.raises(ConnectionClosedError):
+            ask_on(websocket)
         assert [each.processed for each in plan(sandbox).injected] == [True]
         with Wire(sandbox) as wire:
             wire.send(b"GET /v1 HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\n\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
+import json
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ import httpx
 import pytest
 from PIL import Image
 from starlette.types import ASGIApp, Receive, Scope, Send
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from tests.conftest import KEY, SECRET
@@ -191,10 +192,16 @@ def test_something_can_be_wrapped_around_the_application() -> None:
         assert httpx.get(f"{sandbox.origin}/sandbox/ledger").status_code == 418
 
 
-def test_websockets_are_declined() -> None:
-    """There is no socket yet, and asking for one breaks nothing."""
-    with Sandbox(render=False) as sandbox, pytest.raises(InvalidStatus, match="403"):
-        connect(sandbox.socket_url)
+def test_websockets_are_served_and_can_be_cut() -> None:
+    """On the same port as everything else."""
+    with Sandbox(render=False) as sandbox, connect(sandbox.socket_url) as client:
+        assert "connected" in str(client.recv(10))
+        sandbox.cut_sockets("close", code=4000)
+        with pytest.raises(ConnectionClosedError, match="4000"):
+            client.recv(10)
+        with pytest.raises(ValueError, match="share=2 must be from 0 to 1"):
+            sandbox.cut_sockets(share=2)
+    assert sandbox.ledger()["sockets"]["cut"] == 1
 
 
 def test_the_clock_never_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +250,39 @@ def test_the_command_serves_until_a_signal(
     out, err = command.communicate(timeout=30)
     assert (command.returncode, err) == (0, "")
     assert f"export WIRO_BASE_URL={url}\n" in out
+    assert f"export WIRO_SOCKET_URL=ws{url.removeprefix('http')}\n" in out
     assert "export WIRO_API_KEY=sandbox-key\n" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "published"),
+    [
+        ({}, {"api_key": "sandbox-key", "api_secret": "sandbox-secret"}),
+        ({"api_secret": None}, {"api_key": "sandbox-key"}),
+        ({"api_secret": SECRET}, {"api_key": "sandbox-key"}),
+        ({"api_key": KEY}, {}),
+        ({"api_key": KEY, "api_secret": SECRET}, {}),
+    ],
+)
+def test_programs_are_told_in_json(options: dict[str, Any], published: dict[str, str]) -> None:
+    """A line with all addresses at the beginning, a line with the books at the end."""
+    lines: list[str] = []
+
+    def announce(line: str) -> None:
+        lines.append(line)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert serve(SandboxConfig(render=False, **options), announce=announce, as_json=True) == 0
+    where, books = (json.loads(line) for line in lines)
+    port = where["base_url"].removesuffix("/v1").rpartition(":")[2]
+    assert where == {
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "socket_url": f"ws://127.0.0.1:{port}/v1",
+        "cdn_url": f"http://127.0.0.1:{port}/cdn",
+        **published,
+    }
+    assert (books["runs"], books["callbacks"]["expected"], books["sockets"]["opened"]) == (0, 0, 0)
+    assert "tasks" not in books
 
 
 def test_serve_announces_no_key_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -383,6 +383,7 @@ async def test_the_ledger_is_public(rig: Rig) -> None:
     assert ledger["tasks"][0]["prompt"] == "a marker"
     assert ledger["tasks"][0]["details"] == 1
     assert task["socketaccesstoken"] not in json.dumps(ledger)
+    assert (ledger["callbacks"]["expected"], ledger["sockets"]["open"]) == (0, 0)
 
 
 async def test_tasks_are_steered(rig: Rig) -> None:
@@ -404,11 +405,29 @@ async def test_tasks_are_steered(rig: Rig) -> None:
         ("/sandbox/balance", {"balance": "much"}, "must be USD"),
         ("/sandbox/balance", {"balance": -1}, "must be USD"),
         ("/sandbox/balance", {}, "must be USD"),
+        ("/sandbox/sockets", {"how": "softly"}, "'how' must be in"),
+        ("/sandbox/sockets", {"share": None}, "not supported between"),
     ],
 )
 async def test_wrong_switches_say_what_is_right(rig: Rig, path: str, body: Reply, hint: str) -> None:
     """The value, and what it must be."""
     assert hint in (await rig.post(path, body))["errors"][0]["message"]
+
+
+async def test_sockets_are_cut_by_a_switch(rig: Rig) -> None:
+    """Those that there are."""
+    assert (await rig.post("/sandbox/sockets"))["cut"] == 0
+
+
+async def test_a_callback_url_is_kept_and_a_callback_expected(rig: Rig) -> None:
+    """It is no input of the model; without one, none is expected. An API request looks what is due."""
+    await rig.run()
+    reply = await rig.post(DIRECTOR, {**IMAGE, "prompt": "x", "callbackUrl": "https://example.org/hook"})
+    assert (await rig.detail(reply))["callbackurl"] == "https://example.org/hook"
+    rig.now += 1000.0
+    await rig.detail(reply)
+    books = rig.service.ledger()["callbacks"]
+    assert (books["expected"], books["not_sent"]) == (1, 1)
 
 
 async def test_a_stalled_request_is_given_up() -> None:

@@ -114,7 +114,7 @@ def test_the_second_of_processing(seconds: float | None, price: str | None) -> N
     ],
 )
 def test_the_pixel(inputs: dict[str, object], extra: dict[str, object], price: str | None) -> None:
-    """By tiers of 1 048 576: the first at the price, others at the extra one; each input image once a tier."""
+    """By tiers of 1 048 576: the first at the price, others at the extra one; an input image once a tier."""
     expected = None if price is None else Decimal(price)
     assert price_of(listing("cp-pixel", **extra), inputs) == expected
 

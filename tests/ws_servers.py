@@ -91,6 +91,8 @@ class Peer:
     async def registration(self) -> str:
         """Return the token of the next registration."""
         opcode, data = await self.next()
+        if opcode == CLOSE:
+            raise ConnectionError("the other side has left")
         order = json.loads(data)
         assert (opcode, order["type"]) == (TEXT, "task_info")
         assert order.keys() == {"type", "tasktoken"}

@@ -1,6 +1,7 @@
 """Who may submit next: the account's window, the budget and the room for what comes after, in one line.
 
-First come, first served; a Run that was turned away goes before all that have not tried yet.
+First come, first served; whoever was through before goes before all that were not. Only the first in line asks
+whether there is room, so that a change costs the same however many wait.
 """
 
 from __future__ import annotations
@@ -42,6 +43,20 @@ class Bell:
             await self._event.wait()
 
 
+class _Ticket:
+    """A place in the line."""
+
+    __slots__ = ("called",)
+
+    def __init__(self) -> None:
+        self.called: anyio.Event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Wait to be the first."""
+        self.called = anyio.Event()
+        await self.called.wait()
+
+
 class Door:
     """Lets jobs through to their Runs.
 
@@ -56,7 +71,7 @@ class Door:
     def __init__(self, window: Window, bell: Bell) -> None:
         self._window = window
         self._bell = bell
-        self._line: deque[object] = deque()
+        self._line: deque[_Ticket] = deque()
         self._rest_until: float = float("-inf")
         self.active: int = 0
 
@@ -65,19 +80,22 @@ class Door:
 
         Args:
             may: What else must be so, such as the money; it is asked when there is room, and may raise.
-            again: Whether this one was turned away before.
+            again: Whether this one was through before.
         """
-        ticket = object()
+        ticket = _Ticket()
         (self._line.appendleft if again else self._line.append)(ticket)
         try:
-            while not (self._line[0] is ticket and self._is_open() and may()):
-                await self._bell.wait(self._next_try())
-            now = anyio.current_time()
-            self._window.submitted(now)
+            while self._line[0] is not ticket or not (self._is_open() and may()):
+                if self._line[0] is ticket:
+                    await self._bell.wait(self._next_try())
+                else:
+                    await ticket.wait()
+            self._window.submitted(anyio.current_time())
             self.active += 1
         finally:
             self._line.remove(ticket)
-            self._bell.ring()
+            if self._line:
+                self._line[0].called.set()
 
     def _is_open(self) -> bool:
         now = anyio.current_time()
@@ -121,6 +139,7 @@ class Door:
     def rest(self, seconds: float) -> None:
         """Let nobody through for a while: the service is not to be reached."""
         self._rest_until = max(self._rest_until, anyio.current_time() + seconds)
+        self._bell.ring()
 
 
 def _balance_in(message: str) -> Decimal | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from itertools import chain
@@ -40,10 +39,21 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 MAX_UNCOUNTED_BYTES = 64 * 1024
 MAX_CONTAINERS = 20_000
-MAX_VALUES = 200_000
-MAX_ESCAPES = 2_000_000
-MAX_BLANKS = 4_000_000
+MAX_VALUES = 100_000
+MAX_ESCAPES = 1_000_000
+MAX_BLANKS = 2_000_000
 MAX_DIGITS = 400
+
+_COSTS: tuple[tuple[str, tuple[bytes, ...], int], ...] = (
+    ("lists and objects", (b"[", b"{"), MAX_CONTAINERS),
+    ("values", (b",",), MAX_VALUES),
+    ("escapes", (b"\\",), MAX_ESCAPES),
+    ("blanks", (b" ", b"\n", b"\r", b"\t"), MAX_BLANKS),
+)
+"""What takes time or memory to decode, the bytes that tell how much of it there is, and the most of it."""
+
+_SLICE = 256 * 1024
+"""Bytes that are counted at a time: while a call counts, in whichever thread, the event loop stands still."""
 
 _FOUR_BYTE_LEADS = bytes(range(0xF0, 0xF8))
 
@@ -202,31 +212,40 @@ def _too_costly(body: bytes | bytearray) -> str:
     """
     if len(body) <= MAX_UNCOUNTED_BYTES:
         return ""
-    return next((f"larger than {most} {what}" for count, most, what in _costs(body) if count > most), "")
+    if len(body) > MAX_REPLY_BYTES:
+        return f"larger than {MAX_REPLY_BYTES} bytes"
+    counts = [0] * len(_COSTS)
+    width = 1
+    for start in range(0, len(body), _SLICE):
+        piece = body[start : start + _SLICE]
+        for place, (what, characters, most) in enumerate(_COSTS):
+            counts[place] += sum(map(piece.count, characters))
+            if counts[place] > most:
+                return f"larger than {most} {what}"
+        width = max(width, _width(piece))
+    return f"larger than {MAX_REPLY_BYTES} bytes in memory" if len(body) * width > MAX_REPLY_BYTES else ""
 
 
-def _costs(body: bytes | bytearray) -> Iterator[tuple[int, int, str]]:
-    """Yield what there is, how much of it there may be, and its name: the cheapest count first."""
-    yield len(body), MAX_REPLY_BYTES, "bytes"
-    yield body.count(b"[") + body.count(b"{"), MAX_CONTAINERS, "lists and objects"
-    yield body.count(b","), MAX_VALUES, "values"
-    yield body.count(b"\\"), MAX_ESCAPES, "escapes"
-    yield sum(map(body.count, (b" ", b"\n", b"\r", b"\t"))), MAX_BLANKS, "blanks"
-    yield len(body) * _width(body), MAX_REPLY_BYTES, "bytes in memory"
-
-
-def _width(body: bytes | bytearray) -> int:
+def _width(text: bytes | bytearray) -> int:
     """Return how many bytes Python takes for each character of this UTF-8 text (PEP 393)."""
-    if body.isascii():
+    if text.isascii():
         return 1
-    return 4 if len(body.translate(None, _FOUR_BYTE_LEADS)) < len(body) else 2
+    return 4 if len(text.translate(None, _FOUR_BYTE_LEADS)) < len(text) else 2
 
 
 def _integer(digits: str) -> int:
-    """Read a whole number; thousands of digits take time that grows with their square."""
+    return int(_number(digits))
+
+
+def _float(digits: str) -> float:
+    return float(_number(digits))
+
+
+def _number(digits: str) -> str:
+    """Refuse thousands of digits: reading them takes time that grows with their square."""
     if len(digits) > MAX_DIGITS:
-        raise ValueError(f"an integer of {len(digits)} digits")
-    return int(digits)
+        raise ValueError(f"a number of {len(digits)} digits")
+    return digits
 
 
 def _refuse_constant(name: str) -> Never:
@@ -242,7 +261,10 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:
 
 
 _DECODER = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=_unambiguous
+    parse_constant=_refuse_constant,
+    parse_int=_integer,
+    parse_float=_float,
+    object_pairs_hook=_unambiguous,
 )
 
 

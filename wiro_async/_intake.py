@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+import anyio.lowlevel
 import anyio.to_thread
 import attrs
 
+from wiro_async._errors import InvalidInput
 from wiro_async._inputs import TypedInputs
 from wiro_async._jobs import Job, check_key, named
 from wiro_async._journal import Journal, Rows
-from wiro_async._ledger import Row, State, described, key_of
+from wiro_async._ledger import Blob, Row, State, described, key_of
 from wiro_async._tally import Stage
 
-__all__ = ["Entry", "Intake", "Jobs", "KeyFunction"]
+__all__ = ["Entry", "Intake", "Jobs", "KeyFunction", "holds"]
 
 Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
 KeyFunction: TypeAlias = Callable[[Job], object]
@@ -30,25 +34,62 @@ class Entry:
 
     Attributes:
         key: What it is known by.
-        index: Its place in the order of outcomes.
         model: The slug.
         inputs: The inputs, by name.
         job: What the caller gave (None: it was taken up from the journal).
         row: What the journal had of it (None: nothing).
+        told: The inputs as the journal keeps them: bytes are digests.
+        problem: Why it cannot even be begun (None: it can).
+        index: Its place in the order of outcomes.
         attempts: How many Runs were made for it.
         spent: What these were charged, in USD (None: not known).
         stage: Where it is, for the counting.
+        on_trial: Whether it needs a Run of this batch, so that its success or failure tells of those to come.
+        through: Whether it has been let through to a Run.
     """
 
     key: str
-    index: int
     model: str
     inputs: Mapping[str, Any]
     job: Job | None = None
     row: Row | None = None
+    told: Mapping[str, Any] = attrs.field(kw_only=True)
+    problem: InvalidInput | None = None
+    index: int = 0
     attempts: int = 0
     spent: Decimal | None = None
     stage: Stage | None = None
+    on_trial: bool = False
+    through: bool = False
+
+
+class _Seen:
+    """Keys, remembered by 10 bytes of their digests: a million of them take 12 MB.
+
+    Among a million the odds that one is mistaken for another are one in 10**12.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: list[bytes] = [b""] * 65536
+
+    def add(self, key: str) -> bool:
+        """Remember a key; say whether it is new."""
+        place, mark, at = self._find(key)
+        if at < 0:
+            self._buckets[place] += mark
+        return at < 0
+
+    def __contains__(self, key: str) -> bool:
+        return self._find(key)[2] >= 0
+
+    def _find(self, key: str) -> tuple[int, bytes, int]:
+        digest = hashlib.blake2b(key.encode(), digest_size=10).digest()
+        place, mark = int.from_bytes(digest[:2], "big"), digest[2:]
+        bucket = self._buckets[place]
+        at = bucket.find(mark)
+        while at > 0 and at % 8:
+            at = bucket.find(mark, at + 1)
+        return place, mark, at
 
 
 class Intake:
@@ -57,12 +98,13 @@ class Intake:
     Args:
         jobs: What the caller gives; read only as far as asked.
         journal: What is known from before (None: nothing is kept).
+        is_new: Whether the journal had no jobs when it was opened, so that none need be looked up.
         key: The caller's keys (None: the jobs' own, or digests).
         model: The model of jobs that name none.
         retries: How often a failed job is run again.
 
     Attributes:
-        skipped: How many jobs were left out because their keys are done, or under way.
+        skipped: How many of the caller's jobs were left out, because they were done before or came before.
     """
 
     def __init__(
@@ -70,34 +112,51 @@ class Intake:
         jobs: Jobs,
         journal: Journal | None,
         *,
+        is_new: bool = False,
         key: KeyFunction | None = None,
         model: str | None = None,
         retries: int = 0,
     ) -> None:
         self._jobs = jobs
         self._journal = journal
+        self._known = None if is_new else journal
         self._key = key
         self._model = model
         self._retries = retries
-        self._rows: Rows | None = None if journal is None else journal.rows(*UNFINISHED, *_retried(retries))
+        self._failed: tuple[State, ...] = ("failed",) if retries else ()
+        self._rows: Rows | None = None
+        if self._known is not None:
+            self._rows = self._known.rows(*UNFINISHED, *self._failed)
+        self._deferred: bool = False
         self._source: Iterator[Job] | AsyncIterator[Job] | None = None
         self._count: int = 0
+        self._resumed: _Seen = _Seen()
+        self._given: _Seen = _Seen()
         self._twins: dict[str, int] = {}
-        self._live: set[str] = set()
-        self._taken: set[str] = set()
         self.skipped: int = 0
 
     async def next(self) -> Entry | None:
-        """Return the next job (None: there is none left)."""
+        """Return the next job (None: there is none left).
+
+        Raises:
+            JournalError: The journal cannot be read.
+            Exception: Whatever the caller's iterable, or key function, raises.
+        """
         entry = await self._next_row() or await self._next_job()
+        if entry is None and self._deferred:
+            assert self._known is not None
+            self._deferred = False
+            self._rows = self._known.rows("refused", *self._failed)
+            entry = await self._next_row()
         if entry is not None:
+            entry.index = self._count
             self._count += 1
-            self._live.add(entry.key)
         return entry
 
-    def over(self, entry: Entry) -> None:
-        """Forget a job that has had its outcome."""
-        self._live.discard(entry.key)
+    async def aclose(self) -> None:
+        """Close the caller's iterable if it is an async generator: nobody else could, for lack of a name."""
+        if inspect.isasyncgen(self._source):
+            await self._source.aclose()
 
     # -- from the journal --------------------------------------------------------------------------------
 
@@ -106,13 +165,19 @@ class Intake:
             row = await anext(self._rows, None)
             if row is None:
                 self._rows = None
-            # A job that goes on to another state meanwhile is read again there.
-            elif row.key not in self._taken and (row.state != "failed" or row.attempt <= self._retries):
-                self._taken.add(row.key)
-                return Entry(
-                    row.key, self._count, row.model, row.inputs, row=row, attempts=row.attempt, spent=row.cost
-                )
+            elif self._is_wanted(row):
+                return _resumed(row)
         return None
+
+    def _is_wanted(self, row: Row) -> bool:
+        """Whether to take a row up now: not twice, and bytes first by the job that still has them."""
+        if row.state == "failed" and row.attempt > self._retries:
+            return False
+        if self._source is None and row.state in ("refused", "failed") and holds(row.inputs, Blob):
+            self._deferred = True
+            return False
+        # A job that goes on to another state meanwhile is read again there.
+        return row.key not in self._given and self._resumed.add(row.key)
 
     # -- from the caller ---------------------------------------------------------------------------------
 
@@ -124,47 +189,82 @@ class Intake:
             entry = await self._entry(job)
             if entry is not None:
                 return entry
-            self.skipped += 1
+            # Thousands may be left out in a row.
+            await anyio.lowlevel.checkpoint()
 
     async def _read(self) -> Job | None:
         if self._source is None:
             jobs = self._jobs
             self._source = aiter(jobs) if isinstance(jobs, AsyncIterable) else iter(jobs)
         if isinstance(self._source, AsyncIterator):
-            return await anext(self._source, None)
-        return next(self._source, None)
+            job = await anext(self._source, None)
+        else:
+            job = next(self._source, None)
+        if job is not None and not isinstance(job, Job):
+            raise InvalidInput(
+                f"a batch was given a {type(job).__name__} as a job; give Job(inputs, ...), or use client.map()",
+                name="jobs",
+            )
+        return job
 
     async def _entry(self, job: Job) -> Entry | None:
-        """Give a job its key; None if that is under way or has been seen to its end."""
-        model, given = named(job, self._model)
-        inputs = given.to_inputs() if isinstance(given, TypedInputs) else given
-        key = await self._key_of(job, model, inputs)
-        if key in self._live:
+        """Give a job its key; None if it was done before, or came before."""
+        try:
+            model, given = named(job, self._model)
+            # A copy, because some generators yield the same dict again and again.
+            inputs = dict(given.to_inputs() if isinstance(given, TypedInputs) else given)
+            told = await self._told(inputs)
+            key, is_own = self._key_of(job, model, told)
+        except InvalidInput as error:
+            name = str(job.key)[:60] if job.key else str(self._count)
+            return Entry(name, job.model or self._model or "", {}, job, told={}, problem=error)
+        if is_own and not self._given.add(key):
+            self.skipped += 1
             return None
-        row = None if self._journal is None else await self._journal.find(key)
-        if row is not None:
-            return None
-        return Entry(key, self._count, model, inputs, job)
+        row = None if self._known is None else await self._known.find(key)
+        entry = Entry(key, model, inputs, job, told=told)
+        return entry if row is None else self._again(entry, row)
 
-    async def _key_of(self, job: Job, model: str, inputs: Mapping[str, Any]) -> str:
+    def _again(self, entry: Entry, row: Row) -> Entry | None:
+        """Return a job that the journal knows, if it was left for its caller to give again."""
+        if row.key in self._resumed:
+            return None
+        if row.state not in ("refused", *self._failed) or row.attempt > max(self._retries, row.state != "failed"):
+            self.skipped += 1
+            return None
+        entry.row, entry.attempts, entry.spent = row, row.attempt, row.cost
+        return entry
+
+    def _key_of(self, job: Job, model: str, told: Mapping[str, Any]) -> tuple[str, bool]:
+        """Return a job's key, and whether another job of the same key would be the same job."""
         key = job.key if self._key is None else self._key(job)
-        if key is not None:
-            return check_key(key)
+        if key is not None or self._key is not None:
+            return check_key(key), True
         if self._journal is None:
-            return str(self._count)
-        told = await _told(inputs)
+            return str(self._count), False
         first = key_of(model, told)
-        seen = self._twins.get(first, 0)
-        self._twins[first] = seen + 1
-        return key_of(model, told, seen) if seen else first
+        if first not in self._given:
+            return first, True
+        self._twins[first] = self._twins.get(first, 0) + 1
+        return key_of(model, told, self._twins[first]), True
+
+    async def _told(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return inputs as the journal tells them; bytes are hashed in a worker thread."""
+        if self._journal is not None and holds(inputs, bytes, bytearray):
+            return await anyio.to_thread.run_sync(described, inputs)
+        return inputs
 
 
-def _retried(retries: int) -> tuple[State, ...]:
-    return ("failed",) if retries else ()
+def _resumed(row: Row) -> Entry:
+    return Entry(
+        row.key, row.model, row.inputs, row=row, told=row.inputs, attempts=row.attempt, spent=row.cost
+    )
 
 
-async def _told(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the inputs as the journal tells them; bytes are hashed in a worker thread."""
-    if any(isinstance(value, bytes | bytearray) for value in inputs.values()):
-        return await anyio.to_thread.run_sync(described, inputs)
-    return inputs
+def holds(value: object, *kinds: type) -> bool:
+    """Whether a value of one of these kinds is anywhere in *value*."""
+    if isinstance(value, Mapping):
+        return any(holds(item, *kinds) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(holds(item, *kinds) for item in value)
+    return isinstance(value, kinds)

@@ -15,13 +15,14 @@ import ssl
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
-from anyio.streams.tls import TLSAttribute, TLSStream
 
 from wiro_async._shield import on_asyncio
+
+if TYPE_CHECKING:
+    from anyio.abc import ByteStream
 
 __all__ = ["Connect", "ReadError", "Stream", "WriteError", "connect"]
 
@@ -295,44 +296,42 @@ class _AsyncioStream(Stream, asyncio.Protocol):
 
 
 async def _connect_anyio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
-    stream: ByteStream = await anyio.connect_tcp(host, port)
+    from anyio.abc import SocketAttribute  # noqa: PLC0415  (takes its time, and only trio needs it)
+
+    inner = await anyio.connect_tcp(host, port)
+    plain = _AnyioStream(inner, inner.extra(SocketAttribute.raw_socket))  # noqa: S610  (anyio's, not Django's)
     if tls is None:
-        return _AnyioStream(stream)
+        return plain
     try:
-        secured = await TLSStream.wrap(stream, hostname=host, ssl_context=tls, standard_compatible=False)
-    except BaseException as error:
-        await _AnyioStream(stream).aclose()
-        if isinstance(error, anyio.BrokenResourceError | anyio.EndOfStream):
-            raise OSError(str(error) or "the peer left in the TLS handshake") from None
+        return await _secured(plain, host, tls)
+    except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
+        await plain.aclose()
+        raise OSError(str(error) or "the peer left in the TLS handshake") from None
+    except BaseException:
+        await plain.aclose()
         raise
-    return _AnyioStream(secured)
+
+
+async def _secured(plain: _AnyioStream, host: str, tls: ssl.SSLContext) -> Stream:
+    from anyio.streams.tls import TLSAttribute, TLSStream  # noqa: PLC0415  (as above)
+
+    inner = await TLSStream.wrap(plain.inner, hostname=host, ssl_context=tls, standard_compatible=False)
+    return _AnyioStream(inner, plain.sock, inner.extra(TLSAttribute.ssl_object))  # noqa: S610  (as above)
 
 
 class _AnyioStream(Stream):
-    def __init__(self, inner: ByteStream) -> None:
-        self._inner = inner
+    def __init__(self, inner: ByteStream, sock: Any, tls: ssl.SSLObject | None = None) -> None:
+        self.inner: ByteStream = inner
+        self.sock: Any = sock
+        self._tls = tls
 
     @property
     def is_readable(self) -> bool:
-        sock = self._inner.extra(SocketAttribute.raw_socket)  # noqa: S610  (anyio's extra(), not Django's)
-        return _has_bytes(sock) or self._has_record()
-
-    def _has_record(self) -> bool:
-        """Whether TLS holds bytes that the socket no longer has; one of them is lost by asking."""
-        tls = self._inner.extra(TLSAttribute.ssl_object, None)  # noqa: S610  (the same)
-        if tls is None:
-            return False
-        try:
-            tls.read(1)
-        except ssl.SSLWantReadError:
-            return False
-        except ssl.SSLError:
-            return True
-        return True
+        return _has_bytes(self.sock) or (self._tls is not None and _has_record(self._tls))
 
     async def read(self) -> bytes:
         try:
-            return await self._inner.receive(_PIECE)
+            return await self.inner.receive(_PIECE)
         except anyio.EndOfStream:
             return b""
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError) as error:
@@ -341,13 +340,24 @@ class _AnyioStream(Stream):
     async def write(self, data: bytes) -> None:
         self.sent = True
         try:
-            await self._inner.send(data)
+            await self.inner.send(data)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError) as error:
             raise WriteError(str(error) or type(error).__name__) from None
 
     async def aclose(self) -> None:
         with anyio.move_on_after(1.0, shield=True):
-            await self._inner.aclose()
+            await self.inner.aclose()
+
+
+def _has_record(tls: ssl.SSLObject) -> bool:
+    """Tell whether TLS holds bytes that the socket no longer has; one of them is lost by asking."""
+    try:
+        tls.read(1)
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError:
+        return True
+    return True
 
 
 def _has_bytes(sock: Any) -> bool:

@@ -125,7 +125,8 @@ def _price(entry: Mapping[str, object], run: _Run) -> Decimal | None:
     result = _times(price, units)
     if method is _tiers:
         extra, image = _amount(entry.get("priceExtra")), _amount(entry.get("priceInput"))
-        result = price if extra is None else _EXACT.add(price, _times(extra, units - 1))
+        # Without a price of their own, further tiers cost as much as the first.
+        result = result if extra is None else _EXACT.add(price, _times(extra, units - 1))
         result = _EXACT.add(result, _times(image or Decimal(0), units * _images(run)))
     return result if result <= HIGHEST_PRICE else None
 

@@ -7,6 +7,7 @@ does not clearly rule out is let pass: a check that refuses what the service wou
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -72,14 +73,24 @@ def _names(model: Model, item: ModelInput) -> tuple[str, ...]:
 def _unknown(model: Model, inputs: Mapping[str, object]) -> Iterator[str]:
     """Complain of names that are nearly those of an input; others may be undocumented ones."""
     known = {name for item in model.inputs for name in _names(model, item)} | _ALWAYS
-    free = sorted({item.name for item in model.inputs if not inputs.keys() & set(_names(model, item))})
+    free = {
+        _squashed(item.name): item.name
+        for item in model.inputs
+        if not inputs.keys() & set(_names(model, item))
+    }
     for name in inputs:
-        if name in known:
-            continue
-        meant = difflib.get_close_matches(name.lower(), [each.lower() for each in free], n=1, cutoff=0.8)
-        if meant:
-            right = next(each for each in free if each.lower() == meant[0])
-            yield f"{name!r} is no input of {model.slug}; did you mean {right!r}?"
+        if name not in known and (meant := _meant(_squashed(name), free)):
+            yield f"{name!r} is no input of {model.slug}; did you mean {meant!r}?"
+
+
+def _meant(name: str, free: Mapping[str, str]) -> str | None:
+    """Return the input that a name nearly is; those of files have changed often, so only spelling counts."""
+    near = difflib.get_close_matches(name, free, n=1, cutoff=1.0 if name.startswith("input") else 0.8)
+    return free[near[0]] if near else None
+
+
+def _squashed(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 # -- values ----------------------------------------------------------------------------------------------
@@ -99,7 +110,8 @@ def _has_default(item: ModelInput) -> bool:
 def _missing(model: Model, item: ModelInput) -> str:
     kind = "a file" if item.type in _FILES else "a value"
     label = f" ({item.label})" if item.label and item.label != item.name else ""
-    return f"{item.name!r}{label} is missing; {model.slug} needs {kind} for it{_choice(item)}"
+    choice = f":{_choice(item)}" if _choice(item) else ""
+    return f"{item.name!r}{label} is missing; {model.slug} needs {kind} for it{choice}"
 
 
 def _wrong(item: ModelInput, given: list[tuple[str, object]]) -> Iterator[str]:
@@ -117,26 +129,24 @@ def _wrong(item: ModelInput, given: list[tuple[str, object]]) -> Iterator[str]:
 
 
 def _number_problem(item: ModelInput, value: object) -> str:
-    if isinstance(value, bytes | Mapping):
-        return "it must be a number"
+    bounds = _bounds(item)
     figure = number(value)
     if figure is None:
-        return f"it must be a number{_between(item)}"
-    bounds = _bounds(item)
-    if bounds is not None and not bounds[0] <= figure <= bounds[1]:
-        return f"it must be{_between(item)}"
+        return f"it must be a number{_within(bounds)}"
+    if not bounds[0] <= figure <= bounds[1]:
+        return f"it must be{_within(bounds).replace(' of', '')}"
     if _is_whole(item) and not figure.is_integer():
-        return f"it must be a whole number{_between(item)}, such as {round(figure)}"
+        return f"it must be a whole number{_within(bounds)}, such as {math.trunc(figure)}"
     return ""
 
 
-def _bounds(item: ModelInput) -> tuple[float, float] | None:
-    """Return the bounds, unless they contradict themselves or the catalogue's own default."""
-    low = float("-inf") if item.min is None else item.min
-    high = float("inf") if item.max is None else item.max
+def _bounds(item: ModelInput) -> tuple[float, float]:
+    """Return the bounds; none where they contradict themselves or the catalogue's own default."""
+    low = -math.inf if item.min is None else item.min
+    high = math.inf if item.max is None else item.max
     default = number(item.default)
     if low >= high or (default is not None and not low <= default <= high):
-        return None
+        return -math.inf, math.inf
     return low, high
 
 
@@ -146,13 +156,16 @@ def _is_whole(item: ModelInput) -> bool:
     return item.type == "range" and all(mark is not None and mark.is_integer() for mark in marks)
 
 
-def _between(item: ModelInput) -> str:
-    bounds = _bounds(item)
-    if bounds is None or bounds == (float("-inf"), float("inf")):
-        return ""
-    if item.max is None:
-        return f" of at least {bounds[0]:g}"
-    return f" of at most {bounds[1]:g}" if item.min is None else f" between {bounds[0]:g} and {bounds[1]:g}"
+def _within(bounds: tuple[float, float]) -> str:
+    match [math.isfinite(bound) for bound in bounds]:
+        case [True, True]:
+            return f" between {bounds[0]:g} and {bounds[1]:g}"
+        case [True, False]:
+            return f" of at least {bounds[0]:g}"
+        case [False, True]:
+            return f" of at most {bounds[1]:g}"
+        case _:
+            return ""
 
 
 def _choice_problem(item: ModelInput, value: object) -> str:
@@ -188,7 +201,7 @@ def _file_problem(value: object) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, bytes | bytearray):
-        return f"<{len(value)} bytes>"
+        return f"<{len(value)} byte(s)>"
     if isinstance(value, str | PathLike | int | float):
         shown = repr(value)
         return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"

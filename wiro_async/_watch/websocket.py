@@ -254,7 +254,10 @@ class Sockets:
 
 
 class _Pause:
-    """The time in which no socket is opened: doubled with each failure, and drawn by lot."""
+    """The time in which no socket is opened: doubled with each failure, and drawn by lot.
+
+    It reads asyncio's own clock, because anyio's is not to be had in an event loop's callbacks.
+    """
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance
@@ -262,14 +265,14 @@ class _Pause:
         self._until: float | None = None
 
     def lasts(self) -> bool:
-        return self._until is not None and anyio.current_time() < self._until
+        return self._until is not None and asyncio.get_running_loop().time() < self._until
 
     def failed(self) -> None:
         if self.lasts():
             # Sockets that fail together fail for one reason.
             return
         seconds = min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE)
-        self._until = anyio.current_time() + seconds * (0.5 + 0.5 * self._chance())
+        self._until = asyncio.get_running_loop().time() + seconds * (0.5 + 0.5 * self._chance())
         self._failures += 1
 
     def succeeded(self) -> None:

@@ -61,6 +61,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, *, timeout
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     kind = content_type.partition(";")[0].strip().lower()
     multipart = kind == "multipart/form-data"
+    body = b""
     with anyio.move_on_after(timeout) as scope:
         if multipart and "boundary=" in content_type:
             return await _read_multipart(content_type, _chunks(receive, _MAX_UPLOAD))

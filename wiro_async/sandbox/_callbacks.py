@@ -205,7 +205,7 @@ def _is_near(url: str) -> bool:
     """Tell whether an address is plain HTTP on this machine."""
     try:
         parts = urlsplit(url)
-        return parts.scheme == "http" and is_loopback(parts.hostname or "") and (parts.port or 80) > 0
+        return parts.scheme == "http" and is_loopback(parts.hostname or "") and parts.port != 0
     except ValueError:
         return False
 

@@ -1,0 +1,452 @@
+"""Power cuts: a batch in a child process is killed at a chosen point or moment, and resumed, until it is
+done.
+
+Then the sandbox's books, the journal and the folder are compared: every key has exactly one paid run, every
+clip is whole, and no task is unknown to the journal. ``python -m tests.crash`` runs many schedules; each is
+replayable by its seed.
+
+A helper process without threads or sockets forks the children, so that one costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from asyncio import selector_events
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from wiro_async import Client, InvalidInput, Job, Limits, Polling
+from wiro_async import _book as book
+from wiro_async import _outputs as outputs
+from wiro_async import _store as store
+from wiro_async import _task as task
+from wiro_async import _worker as worker
+from wiro_async.sandbox import Sandbox
+
+MODEL = "MiniMax/image-to-video-01-director"
+JOBS = 4
+SPEED = 300.0
+SETTLE = 0.3
+LIMITS = Limits(settle_timeout=SETTLE, wait_timeout=30.0)
+POLLING = Polling(min_interval=0.02, max_interval=0.2, requests_per_second=500.0)
+LONGEST_LIFE = 60.0
+
+POINTS = (
+    "before the intent",
+    "after the intent",
+    "connection made",
+    "request half written",
+    "request written",
+    "answer lost",
+    "answer read",
+    "answer recorded",
+    "before the first look",
+    "end seen",
+    "download begun",
+    "file in place",
+    "checkpoint",
+    "closed",
+)
+"""Where the power is cut, in the order of a job's life."""
+
+
+@attrs.frozen
+class Cut:
+    """One power cut: at the *nth* time that a point is reached, or after some seconds."""
+
+    point: str = ""
+    nth: int = 1
+    after: float | None = None
+
+
+@attrs.frozen
+class Schedule:
+    """What befalls one batch: cuts one after the other, each in a process of its own."""
+
+    seed: int
+    cuts: tuple[Cut, ...]
+
+
+def at_point(point: str, seed: int) -> Schedule:
+    """Return a schedule of one cut at a point, and sometimes another while it is resumed."""
+    rng = random.Random(f"{point}/{seed}")
+    cuts = [Cut(point, 1 if point in ("checkpoint", "closed") else rng.randint(1, JOBS))]
+    if rng.random() < 0.3:
+        cuts.append(Cut(rng.choice(POINTS), rng.randint(1, 2)))
+    return Schedule(seed, tuple(cuts))
+
+
+def at_random(seed: int) -> Schedule:
+    """Return a schedule of one to three cuts at random moments."""
+    rng = random.Random(f"moment/{seed}")
+    return Schedule(seed, tuple(Cut(after=rng.uniform(0.0, 0.5)) for _ in range(rng.randint(1, 3))))
+
+
+# -- the child -------------------------------------------------------------------------------------------
+
+
+def die() -> None:
+    """Cut the power of this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+class _Fuse:
+    """Counts how often the point is reached."""
+
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
+        self.left = cut.nth
+
+    def reached(self, point: str) -> bool:
+        if point != self.cut.point:
+            return False
+        self.left -= 1
+        return self.left == 0
+
+    def at(self, point: str) -> None:
+        if self.reached(point):
+            die()
+
+
+def _around(owner: Any, name: str, before: Callable[[], None], after: Callable[[], None]) -> None:
+    """Put hooks around an async method."""
+    method = getattr(owner, name)
+
+    async def hooked(*args: Any, **kwargs: Any) -> Any:
+        before()
+        result = await method(*args, **kwargs)
+        after()
+        return result
+
+    setattr(owner, name, hooked)
+
+
+def _nothing() -> None:
+    return
+
+
+def _lay(fuse: _Fuse) -> None:
+    """Lay the fuse to every point."""
+    _around(book.Book, "intend", lambda: fuse.at("before the intent"), lambda: fuse.at("after the intent"))
+    _around(book.Book, "accepted", lambda: fuse.at("answer read"), lambda: fuse.at("answer recorded"))
+    _around(book.Book, "ended", lambda: fuse.at("end seen"), _nothing)
+    _around(book.Book, "saved", lambda: fuse.at("file in place"), _nothing)
+    _around(task.TaskHandle, "refresh", lambda: fuse.at("before the first look"), _nothing)
+    _around(outputs._PartFile, "write", _nothing, lambda: fuse.at("download begun"))
+    close = store.Store.close
+
+    def closing(self: Any) -> None:
+        fuse.at("checkpoint")
+        close(self)
+        fuse.at("closed")
+
+    store.Store.close = closing  # type: ignore[method-assign]
+    _lay_to_the_wire(fuse)
+
+
+def _lay_to_the_wire(fuse: _Fuse) -> None:
+    transport: Any = vars(selector_events)["_SelectorSocketTransport"]
+    write, receive = transport.write, transport._read_ready__data_received
+    sent: set[int] = set()
+
+    def writing(self: Any, data: bytes) -> None:
+        if not bytes(data[:12]).startswith(b"POST /v1/Run"):
+            write(self, data)
+            return
+        fuse.at("connection made")
+        if fuse.reached("request half written"):
+            write(self, data[: len(data) // 2])
+            die()
+        write(self, data)
+        fuse.at("request written")
+        sent.add(id(self))
+
+    def receiving(self: Any) -> None:
+        if id(self) in sent:
+            # The answer is in the socket's buffer, and nobody has read it.
+            sent.discard(id(self))
+            fuse.at("answer lost")
+        receive(self)
+
+    transport.write, transport._read_ready__data_received = writing, receiving
+    transport.writelines = lambda self, parts: self.write(b"".join(parts))
+
+
+def run_batch(order: dict[str, Any]) -> None:
+    """Run or resume a batch, as the only work of this process."""
+    cut = Cut(**order["cut"]) if order["cut"] else Cut()
+    if cut.after is not None:
+        signal.signal(signal.SIGALRM, lambda *_: die())
+        signal.setitimer(signal.ITIMER_REAL, max(cut.after, 1e-4))
+    _lay(_Fuse(cut))
+    if order.get("careless"):
+        worker.Worker._found_again = _forget_and_resend  # type: ignore[method-assign]
+    asyncio.run(_batch(order))
+
+
+async def _forget_and_resend(self: worker.Worker) -> None:
+    """Do what a careless client would: take a lost answer for a lost request."""
+    row = self._entry.row
+    assert row is not None
+    await self._desk.book.released(row.key, InvalidInput("sent again without looking"))
+
+
+async def _batch(order: dict[str, Any]) -> None:
+    jobs = [
+        Job({"prompt": prompt, "inputImageFirstUrl": order["image"]}, key=prompt)
+        for prompt in order["prompts"]
+    ]
+    client = Client(
+        order["key"],
+        order["secret"],
+        base_url=order["base_url"],
+        polling=POLLING,
+        limits=LIMITS,
+        watch="poll",
+    )
+    async with (
+        client,
+        client.batch(
+            jobs,
+            model=MODEL,
+            journal=order["journal"],
+            download=order["folder"] + "/{key}_{n}{ext}",
+            concurrency=JOBS,
+        ) as batch,
+    ):
+        async for outcome in batch:
+            if outcome.error is not None:
+                sys.stderr.write(f"{outcome.key}: {outcome.error!r}\n")
+
+
+# -- the helper that forks -------------------------------------------------------------------------------
+
+
+class Forks:
+    """A process that forks children for us, having imported everything once."""
+
+    def __init__(self) -> None:
+        there, ours = os.pipe()
+        self._answers, theirs = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(ours)
+            os.close(self._answers)
+            _serve_forks(there, theirs)
+        os.close(there)
+        os.close(theirs)
+        self._orders = ours
+        self._pid = pid
+        self._buffer = b""
+
+    def run(self, order: dict[str, Any]) -> int:
+        """Run one child to its end and return its wait status."""
+        os.write(self._orders, json.dumps(order).encode() + b"\n")
+        while b"\n" not in self._buffer:
+            piece = os.read(self._answers, 4096)
+            assert piece, "the helper died"
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return int(line)
+
+    def close(self) -> None:
+        """End the helper."""
+        os.close(self._orders)
+        os.waitpid(self._pid, 0)
+        os.close(self._answers)
+
+
+def _serve_forks(orders: int, answers: int) -> None:
+    buffer = b""
+    while True:
+        while b"\n" not in buffer:
+            piece = os.read(orders, 65536)
+            if not piece:
+                os._exit(0)
+            buffer += piece
+        line, _, buffer = buffer.partition(b"\n")
+        os.write(answers, b"%d\n" % _in_child(json.loads(line)))
+
+
+def _in_child(order: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            run_batch(order)
+            code = 0
+        except BaseException as error:  # the child's last words
+            sys.stderr.write(f"{order['prompts'][0]}: {error!r}\n")
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + LONGEST_LIFE
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return -1
+
+
+# -- the check -------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Record:
+    """What came of the schedules.
+
+    Attributes:
+        schedules: How many were run.
+        cuts: How often the power was really cut, by point.
+        failures: What did not hold.
+    """
+
+    schedules: int = 0
+    cuts: Counter[str] = attrs.field(factory=Counter)
+    failures: list[str] = attrs.field(factory=list)
+
+
+class Bench:
+    """Runs schedules on one sandbox.
+
+    Args:
+        sandbox: Where.
+        forks: What makes the children.
+        folder: For journals and clips.
+        careless: Whether the batch is broken on purpose, so that the check has something to find.
+    """
+
+    def __init__(self, sandbox: Sandbox, forks: Forks, folder: Path, *, careless: bool = False) -> None:
+        self._careless = careless
+        self._sandbox = sandbox
+        self._forks = forks
+        self._folder = folder
+        self._runs = 0
+        self.record = Record()
+
+    def run(self, schedule: Schedule) -> None:
+        """Run one schedule and check what is left."""
+        self._runs += 1
+        name = f"{self._runs}-{schedule.seed}"
+        folder = self._folder / name
+        folder.mkdir()
+        prompts = [f"{name}-{number}" for number in range(JOBS)]
+        config = self._sandbox.config
+        order: dict[str, Any] = {
+            "prompts": prompts,
+            "image": "https://example.org/image.jpg",
+            "journal": str(folder / "run.db"),
+            "folder": str(folder / "clips"),
+            "base_url": self._sandbox.base_url,
+            "key": config.api_key,
+            "secret": config.api_secret,
+            "careless": self._careless,
+        }
+        for cut in schedule.cuts:
+            status = self._forks.run({**order, "cut": attrs.asdict(cut)})
+            killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            if killed:
+                self.record.cuts[cut.point or "a random moment"] += 1
+            elif status != 0:
+                self._fail(schedule, f"a child ended with status {status}")
+        status = self._forks.run({**order, "cut": None})
+        if status != 0:
+            self._fail(schedule, f"the last child ended with status {status}")
+        self._check(schedule, prompts, folder)
+        self.record.schedules += 1
+
+    def _fail(self, schedule: Schedule, problem: str) -> None:
+        self.record.failures.append(f"{schedule}: {problem}")
+
+    def _check(self, schedule: Schedule, prompts: Sequence[str], folder: Path) -> None:
+        wanted = set(prompts)
+        tasks = [found for found in self._sandbox.ledger()["tasks"][-10_000:] if found["prompt"] in wanted]
+        paid = Counter(found["prompt"] for found in tasks if found["pexit"] == "0")
+        for prompt in prompts:
+            if paid[prompt] != 1:
+                self._fail(schedule, f"{prompt} was paid {paid[prompt]} times")
+        known, states = _journal(folder / "run.db")
+        for lost in {found["id"] for found in tasks} - known.keys():
+            self._fail(schedule, f"task {lost} is in no journal")
+        if set(states) - {"done"}:
+            self._fail(schedule, f"the journal has {dict(states)}")
+        clips = sorted((folder / "clips").glob("*"))
+        if [clip.name for clip in clips] != sorted(f"{prompt}_0.mp4" for prompt in prompts):
+            self._fail(schedule, f"the folder has {[clip.name for clip in clips]}")
+        whole = known.values()
+        for clip in clips:
+            if clip.suffix == ".mp4" and clip.stat().st_size not in whole:
+                self._fail(schedule, f"{clip.name} has {clip.stat().st_size} bytes, not {set(whole)}")
+
+
+def _journal(path: Path) -> tuple[dict[str, int], Counter[str]]:
+    """Return the tasks of a journal with the sizes of their files, and how many jobs are in each state."""
+    with sqlite3.connect(path) as database:
+        sizes = dict(
+            database.execute(
+                "SELECT task_id, coalesce(size, -1) FROM runs LEFT JOIN files USING (job, attempt)"
+            )
+        )
+        states = Counter(state for (state,) in database.execute("SELECT state FROM jobs"))
+    database.close()
+    return sizes, states
+
+
+def run(schedules: Sequence[Schedule], *, careless: bool = False) -> Record:
+    """Run schedules on a sandbox of their own."""
+    forks = Forks()  # before the sandbox's thread: a fork copies no threads
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Sandbox(speed=SPEED, render=False, balance=1e9, concurrency_limit=100_000) as sandbox,
+        ):
+            bench = Bench(sandbox, forks, Path(folder), careless=careless)
+            for schedule in schedules:
+                bench.run(schedule)
+            return bench.record
+    finally:
+        forks.close()
+
+
+def main() -> int:
+    """Run what the command line asks for, and say what came of it."""
+    parser = argparse.ArgumentParser(
+        description="Cut the power of batches, resume them, and check the books."
+    )
+    parser.add_argument("--each", type=int, default=100, help="schedules for each of the 14 points")
+    parser.add_argument("--random", type=int, default=2000, help="schedules with cuts at random moments")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--points", nargs="*", default=POINTS, help="which points (default: all)")
+    parser.add_argument(
+        "--careless", action="store_true", help="break the batch, to see that it is found out"
+    )
+    options = parser.parse_args()
+    seeds = range(options.seed, options.seed + options.each)
+    schedules = [at_point(point, seed) for point in options.points for seed in seeds]
+    schedules += [at_random(seed) for seed in range(options.seed, options.seed + options.random)]
+    began = time.monotonic()
+    record = run(schedules, careless=options.careless)
+    words = [f"{record.schedules} schedules in {time.monotonic() - began:.0f} s", json.dumps(record.cuts)]
+    words += [*record.failures[:20], f"{len(record.failures)} failures"]
+    sys.stdout.write("\n".join(words) + "\n")
+    return 1 if record.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
