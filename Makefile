@@ -44,6 +44,7 @@ test-all: test ## the tests on Python 3.12 and 3.13 too
 
 chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, each replayable by its seed
 	$(BIN)/python -m tests.chaos --schedules 10000
+	$(BIN)/python -m tests.crash --each 100 --random 2000
 
 .PHONY: test-one
 test-one: $(VENV)/.dev

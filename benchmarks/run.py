@@ -106,10 +106,10 @@ def measure(plan: Plan, names: list[str]) -> dict[str, Any]:
 def _settings(plan: Plan) -> dict[str, Any]:
     factors = ", ".join(f"{factor:g} at {count} jobs" for count, factor in plan.jobs.items())
     return {
-        "jobs": f"a queue of {plan.run_seconds / 10:g} s in the mean (exponential), then {plan.run_seconds:g} s in the "
-        "median (log-normal, sigma 0.25)",
-        "time compressed by": f"{factors}: every sleep and stamp, but no CPU; whoever polls 5 000 jobs is short "
-        "of CPU then, which the thorough mode avoids",
+        "jobs": f"in the queue for {plan.run_seconds / 10:g} s in the mean (exponential), then running for "
+        f"{plan.run_seconds:g} s in the median (log-normal, sigma 0.25)",
+        "time compressed by": f"{factors}: every sleep and stamp, but no CPU; whoever polls 5 000 jobs is "
+        "short of CPU then, which the thorough mode avoids",
         "in flight at most": "100, where a contender has a limit of its own choosing",
         "wiro_async": "its defaults, without the budget of looks that the others have none of",
     }

@@ -1,5 +1,4 @@
-"""Power cuts: a batch in a child process is killed at a chosen point or moment, and resumed, until it is
-done.
+"""Power cuts: a batch in a child process is killed, and resumed, until it is done.
 
 Then the sandbox's books, the journal and the folder are compared: every key has exactly one paid run, every
 clip is whole, and no task is unknown to the journal. ``python -m tests.crash`` runs many schedules; each is

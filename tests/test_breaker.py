@@ -154,7 +154,7 @@ class Guarding(RuleBasedStateMachine):
 
 
 TestGuarding = Guarding.TestCase
-TestGuarding.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestGuarding.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 # -- the canaries ----------------------------------------------------------------------------------------
 
@@ -255,4 +255,4 @@ class Trying(RuleBasedStateMachine):
 
 
 TestTrying = Trying.TestCase
-TestTrying.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestTrying.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)

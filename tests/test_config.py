@@ -479,9 +479,9 @@ def test_policies_are_frozen_and_named() -> None:
 def test_the_defaults_are_the_documented_ones() -> None:
     """A change of one of these is a change of the library's behaviour, to be told in the change log."""
     assert attrs.asdict(Polling()) == {
-        "min_interval": 1.5,
-        "max_interval": 10.0,
-        "growth": 0.15,
+        "min_interval": 2.0,
+        "max_interval": 9.0,
+        "growth": 0.14,
         "jitter": 0.1,
         "requests_per_second": 50.0,
         "learn": True,

@@ -843,8 +843,9 @@ async def test_a_connection_that_asked_by_halves_is_not_used_again() -> None:
 
 
 async def test_an_illegal_header_of_ours_is_not_sent() -> None:
-    """The same check for our own requests, before anything is written."""
+    """The same check for our own requests, before anything is written, also on a connection that was used."""
     async with serving(echo) as (stack, server):
+        assert await (await stack.send(lean(f"{server.url}/x"))).read(10) == b"/x"
         bad = lean(server.url, None, (b"x-api-key", b"canary\r\n"))
         with pytest.raises(httpx.LocalProtocolError) as caught:
             await stack.send(bad)

@@ -270,7 +270,7 @@ async def test_a_status_does_not_wait_for_ever(path: Path, monkeypatch: pytest.M
     written = threading.Event()
     async with journal:
         await journal.intend(intent("k"))
-        database.fail = lambda sql: written.set() if sql == "COMMIT" else None  # type: ignore[func-returns-value]
+        database.fail = lambda sql: written.set() if sql == "COMMIT" else None
         journal.post("k", "task_start", NOW)
         journal.post("unknown", "task_start", NOW)
         assert await anyio.to_thread.run_sync(written.wait, 30)

@@ -184,7 +184,9 @@ SCALARS = (
 )
 FILES = st.builds(LocalFile, NAMES) | st.builds(Blob, st.text("abc", max_size=4), st.integers(0, 9))
 VALUES = st.recursive(
-    SCALARS | FILES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=12
+    SCALARS | FILES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
 )
 
 

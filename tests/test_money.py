@@ -226,7 +226,7 @@ class Spending(RuleBasedStateMachine):
 
 
 TestSpending = Spending.TestCase
-TestSpending.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestSpending.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 @given(st.lists(amounts, min_size=1, max_size=50), st.decimals(1, 20, places=2))
@@ -418,7 +418,7 @@ def test_rows_that_make_no_sense_are_left_out(row: object) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), loose | st.dictionaries(st.text(max_size=5), loose, max_size=3)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_garbage_breaks_a_merge(data: dict[str, Any]) -> None:
     """Nor what is exported afterwards."""
     prices = Prices()

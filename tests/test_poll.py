@@ -223,6 +223,47 @@ async def test_when_the_end_was_told_looks_are_frequent() -> None:
     assert [round(at - start, 3) for at in looks.at] == [1.0, 2.0, 3.0]
 
 
+async def test_looks_rest_while_the_service_is_unwell() -> None:
+    """One task's failed look puts off the others', those that have a place in the budget too."""
+    schedule = Schedule(Polling(requests_per_second=1.0))
+    bad, good = Looks(), Looks()
+    bad.errors = [wiro_async.RateLimited("slow down", retry_after=30.0)]
+    start = anyio.current_time()
+    for _ in range(5):
+        schedule.reserve(start)
+
+    async def wait() -> None:
+        watch = Poll(good, schedule)
+        async with anyio.create_task_group() as news:
+            news.start_soon(tell, watch)
+            while not good.at:
+                await watch.step()
+
+    async def tell(watch: Poll) -> None:
+        await anyio.sleep(10.0)
+        watch.notify()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        failing = Poll(bad, schedule)
+        failing.hurry()
+        await failing.step()
+    assert bad.at == [start]
+    assert start + 30.0 <= good.at[0] <= start + 45.0
+
+
+async def test_one_task_s_bad_record_lets_nobody_rest() -> None:
+    """It is this task that is looked at less often."""
+    schedule = Schedule(Polling())
+    looks = Looks()
+    looks.errors = [wiro_async.ReplyError("no task list", http_status=200)]
+    watch = Poll(looks, schedule)
+    await watch.step()
+    assert watch.failures == 1
+    assert schedule.rest(0.5) <= anyio.current_time()
+
+
 async def test_chance_spreads_the_looks() -> None:
     """The jitter is a share of the interval, both ways."""
     polling = Polling(min_interval=10.0, max_interval=10.0, jitter=0.2)

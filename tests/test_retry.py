@@ -10,6 +10,7 @@ from wiro_async import _errors
 from wiro_async._errors import (
     APIError,
     AuthenticationError,
+    BatchStopped,
     ClientUseError,
     ConcurrencyLimited,
     ConfigurationError,
@@ -17,6 +18,7 @@ from wiro_async._errors import (
     DownloadError,
     InsufficientBalance,
     InvalidInput,
+    JournalError,
     ModelNotFound,
     RateLimited,
     ReplyError,
@@ -38,6 +40,7 @@ from wiro_async._retry import (
     RetryBudget,
     backoff,
     is_transient,
+    is_unwell,
     run_knowledge,
     run_may_repeat,
 )
@@ -54,6 +57,8 @@ TABLE: list[tuple[WiroError, str, bool, bool]] = [
     (ConnectionFailed("m", sent=False), "not sent", True, True),
     (ConfigurationError("m"), "not sent", False, False),
     (ClientUseError("m"), "not sent", False, False),
+    (JournalError("m", path="run.db", reason="full"), "not sent", False, False),
+    (BatchStopped("m", reason="balance"), "not sent", False, False),
     # Refused, and why: asking again would not change it, but for the rate.
     (InvalidInput("m"), "refused", False, False),
     (RateLimited("m", http_status=429), "refused", True, True),
@@ -231,3 +236,21 @@ def test_the_budget_stays_within_its_bounds(takes: list[bool]) -> None:
         else:
             assert budget.tokens == before < 14
         assert 0 <= budget.tokens <= 500
+
+
+@pytest.mark.parametrize(
+    ("error", "unwell"),
+    [
+        (ConnectionFailed("cut", sent=True), True),
+        (RateLimited("slow down"), True),
+        (ServiceError("broken", http_status=503), True),
+        (ReplyError("HTML", http_status=502), True),
+        (ReplyError("HTML", http_status=200), False),
+        (ServiceError("odd", http_status=200, code=0), False),
+        (TaskNotFound("none"), False),
+        (AuthenticationError("no"), False),
+    ],
+)
+def test_what_says_that_the_service_is_unwell(error: WiroError, unwell: bool) -> None:
+    """One task's bad record is no reason to let all others wait."""
+    assert is_unwell(error) is unwell

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -78,7 +79,7 @@ def at(store: Store, key: str, state: State) -> None:
     elif state == "refused":
         store.released(key, REFUSED)
     elif state != "intended":
-        store.accepted(key, f"task-{key}", "token")
+        store.accepted(key, f"task-{key}", f"token-of-{key}")
         if state != "running":
             store.ended(key, {"failed": FAILURE, "cancelled": CANCELLED}.get(state, SUCCESS))
         if state == "done":
@@ -338,6 +339,40 @@ def test_the_tasks_that_are_taken_are_told_while_one_is_looked_for(path: Path) -
     assert store.task_ids() == []
     at(store, "c", "unknown")
     assert sorted(store.task_ids()) == ["task-a", "task-b", "task-b-2"]
+
+
+# -- the documented schema -------------------------------------------------------------------------------
+
+PAGE_ABOUT_IT = Path(__file__).parents[1] / "docs" / "journal.md"
+
+
+def test_every_column_is_documented(path: Path) -> None:
+    """And every state."""
+    text = PAGE_ABOUT_IT.read_text("utf-8")
+    store = opened(path)
+    for table in ("meta", "jobs", "runs", "files", "uploads", "learned"):
+        assert f"**{table}**" in text
+        for column in store._db.execute(f"PRAGMA table_info({table})"):
+            assert f"`{column[1]}`" in text, f"{table}.{column[1]}"
+    for state in ledger.STATES:
+        assert f"| `{state}` |" in text
+
+
+def test_the_documented_questions_can_be_asked(path: Path) -> None:
+    """Each is run on a journal that has jobs in every state, and has an answer."""
+    filled(path)
+    store = opened(path)
+    intend(store, "key-4" * 8)
+    store.saved("key-3" * 8, 0, "/clips/0.mp4", 1, "ab")
+    store.close()
+    removal, *questions = re.findall(r"```sql\n(.*?)```", PAGE_ABOUT_IT.read_text("utf-8"), re.DOTALL)
+    with sqlite3.connect(path, isolation_level=None) as db:
+        for question in questions:
+            assert db.execute(question).fetchall(), question
+        db.executescript(removal)
+    db.close()
+    assert b"token-of" not in path.read_bytes()
+    opened(path).close()
 
 
 # -- opening ---------------------------------------------------------------------------------------------

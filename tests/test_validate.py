@@ -86,13 +86,19 @@ def test_a_choice_has_many_spellings(value: object) -> None:
         (("6", "10"), 7, "'x' is 7; it must be one of '6', '10'"),
         (("4K", "1080P"), "1080i", "'x' is '1080i'; it must be one of '4K', '1080P'; did you mean '1080P'?"),
         (("true", "false"), "maybe", "'x' is 'maybe'; it must be one of 'true', 'false'"),
-        (tuple("abcdefghijklmn"), "zz", f"'x' is 'zz'; it must be one of {', '.join(map(repr, 'abcdefghijkl'))}, …"),
+        (("a", "b"), "zz", "'x' is 'zz'; it must be one of 'a', 'b'"),
         (("a",), {"a": 1}, "'x' is a dict; it must be one of 'a'"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_no_option(options: tuple[str, ...], value: object, message: str) -> None:
     """The message lists the options, and the nearest."""
     assert complaints(ModelInput("x", "select", options=options), value) == [message]
+
+
+def test_a_long_list_of_options_is_cut() -> None:
+    """Twelve are enough to see what is meant."""
+    (sentence,) = complaints(ModelInput("x", "select", options=tuple("abcdefghijklmn")), "zz")
+    assert sentence.endswith("'k', 'l', …")
 
 
 @pytest.mark.parametrize(
@@ -244,12 +250,16 @@ def test_a_slip_of_the_pen_is_told() -> None:
         "'Duration' is no input of MiniMax/hailuo-2.3; did you mean 'duration'?",
         "'negative_prompt' is no input of MiniMax/hailuo-2.3; did you mean 'negativePrompt'?",
     ]
+    assert check_inputs(entry, {"prompt": "y", "inputimage_url": "https://a/b"})[0] == (
+        "'inputimage_url' is no input of MiniMax/hailuo-2.3; did you mean 'inputImageUrl'?"
+    )
 
 
-@pytest.mark.parametrize("name", ["callbackUrl", "projectid", "undocumented", "inputImageFirst", "x", ""])
+@pytest.mark.parametrize("name", ["callbackUrl", "projectid", "undocumented", "inputImageLastUrl", "x", ""])
 def test_other_names_are_let_pass(name: str) -> None:
     """The service takes more than the catalogue lists."""
-    assert check_inputs(model(IMAGE, DURATION), {"inputImage": "https://a/b", name: "1"}) == []
+    entry = model(DURATION, ModelInput("inputImageFirst", "fileinput"))
+    assert check_inputs(entry, {name: "1"}) == []
 
 
 def test_a_model_without_a_list_of_inputs_takes_anything() -> None:
@@ -330,7 +340,7 @@ items = st.builds(
     st.lists(items, max_size=3),
     st.dictionaries(st.sampled_from(["a", "A", "b", "bUrl", "inputImage"]), loose),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_nothing_breaks_it(inputs: list[ModelInput], given: dict[str, object]) -> None:
     """Whatever the catalogue says and the caller gives: sentences come out, each in one line."""
     for sentence in check_inputs(model(*inputs), given):

@@ -602,6 +602,22 @@ async def test_a_silent_service_is_left_after_the_timeout() -> None:
 
 
 @VIRTUAL
+@pytest.mark.parametrize(("patience", "is_failure"), [(0.5, False), (2.0, True)])
+async def test_patience_that_ends_before_the_timeout(patience: float, is_failure: bool) -> None:
+    """A cancellation is nobody's fault, but a peer that was silent for a second is left alone for a while."""
+
+    async def handler(peer: Peer) -> None:
+        await peer._reader.read()
+
+    async with serving(handler, shake=False) as service:
+        sockets = client(service.url, connect_timeout=5.0)
+        with anyio.move_on_after(patience):
+            await sockets.attach(Task())
+        assert sockets.open_sockets == 0
+        assert sockets.room() != is_failure
+
+
+@VIRTUAL
 async def test_pauses_grow_with_failures() -> None:
     """1 s, doubled up to 60 s, drawn between the half and the whole; and there is no room meanwhile."""
     refused = 0
@@ -729,7 +745,7 @@ async def test_a_socket_that_is_lost_while_its_opener_wakes() -> None:
 
         async def connect_and_lose(socket: Any) -> None:
             await connect(socket)
-            socket.lost("at once")
+            socket.abandon()
 
         sockets.connect = connect_and_lose  # type: ignore[method-assign]
         with pytest.raises(SocketUnavailable, match="at once"):

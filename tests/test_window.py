@@ -471,7 +471,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 @given(limit=st.integers(1, 25), theirs=st.integers(0, 15), seed=st.integers(0, 2**32))

@@ -33,12 +33,19 @@ class Book:
 
     Args:
         journal: Where to (None: nowhere).
+
+    Attributes:
         broken: Called with the error when a step could not be written that has happened all the same.
     """
 
-    def __init__(self, journal: Journal | None, broken: Callable[[JournalError], object]) -> None:
+    def __init__(self, journal: Journal | None) -> None:
         self._journal = journal
-        self._broken = broken
+        self.broken: Callable[[JournalError], object] = lambda _: None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is written down will be found by the next process."""
+        return self._journal is not None and self._journal.broken is None
 
     async def intend(self, key: str, inputs: Mapping[str, Any], doubt: Doubt) -> None:
         """Write down that a Run is about to leave.
@@ -104,7 +111,7 @@ class Book:
             with anyio.CancelScope(shield=True):
                 await step(*values)
         except JournalError as error:
-            self._broken(error)
+            self.broken(error)
 
 
 def _ending(task: Task) -> Ending:

@@ -66,18 +66,20 @@ class Polling:
     tasks of a model have ended, their durations tell when the next one is due, and it is looked at then.
 
     Args:
-        min_interval: Shortest time between two looks at one task, in seconds, before jitter.
-        max_interval: Longest time between two looks at one task, in seconds, before jitter.
-        growth: The interval as a share of the task's age (0.15: a task of 60 s is looked at every 9 s).
+        min_interval: Shortest time between two looks at one task, in seconds, before jitter. Where an end is
+            likely by what was learned, looks may be closer, down to 0.2 s.
+        max_interval: Longest time between two looks at one task, in seconds, before jitter. Before the first
+            1 % of a model's tasks have ended, looks may be farther apart, up to 90 s.
+        growth: The interval as a share of the task's age (0.14: a task of 60 s is looked at every 8.4 s).
         jitter: Each interval is varied by up to this share, so that tasks submitted together spread out.
         requests_per_second: The budget of looks for all tasks of one client.
         learn: Whether to learn from finished tasks when the next ones are due.
         safety_interval: Seconds between two looks at a task whose end a socket or a callback will tell.
     """
 
-    min_interval: float = attrs.field(default=1.5, validator=_positive)
-    max_interval: float = attrs.field(default=10.0, validator=_positive)
-    growth: float = attrs.field(default=0.15, validator=_positive)
+    min_interval: float = attrs.field(default=2.0, validator=_positive)
+    max_interval: float = attrs.field(default=9.0, validator=_positive)
+    growth: float = attrs.field(default=0.14, validator=_positive)
     jitter: float = attrs.field(default=0.1, validator=_share)
     requests_per_second: float = attrs.field(default=50.0, validator=_positive)
     learn: bool = attrs.field(default=True, validator=_truth)

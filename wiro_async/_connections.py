@@ -166,7 +166,7 @@ class Request:
         self.max_idle: float = max_idle
         self.progress: Progress = progress or Progress()
 
-    def httpx(self) -> httpx.Request:
+    def as_httpx(self) -> httpx.Request:
         """Return the same for an httpx transport."""
         return httpx.Request(
             self.address.method,
@@ -243,7 +243,7 @@ class _Foreign:
         self._transport = transport
 
     async def send(self, request: Request) -> Response:
-        return _ForeignResponse(await self._transport.handle_async_request(request.httpx()))
+        return _ForeignResponse(await self._transport.handle_async_request(request.as_httpx()))
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -300,6 +300,8 @@ class _Connection:
 
     async def exchange(self, request: Request) -> tuple[Head, bytes]:
         """Send a request, and return its reply's head, and what has come of the body."""
+        # What an earlier request sent does not count.
+        self.stream.sent = False
         lines = request.address.head + header_lines(request.headers) + b"\r\n"
         self._parser = ReplyParser()
         self._asked = await self._ask(lines, request)
@@ -309,7 +311,6 @@ class _Connection:
         return self._parser.head, start
 
     async def _ask(self, head: bytes, request: Request) -> bool:
-        self.stream.sent = False
         try:
             if isinstance(request.body, Content):
                 # One system call, and one packet.

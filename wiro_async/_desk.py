@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,9 +16,12 @@ from wiro_async._door import Bell, Door
 from wiro_async._errors import (
     AuthenticationError,
     BatchStopped,
+    ConcurrencyLimited,
     InsufficientBalance,
     JournalError,
     SubmissionUnknown,
+    TaskCancelled,
+    TaskFailed,
     WiroError,
 )
 from wiro_async._gate import Gate
@@ -27,7 +30,7 @@ from wiro_async._keeper import Keeper, Uploads
 from wiro_async._models import Task
 from wiro_async._money import Budget, Prices
 from wiro_async._operations import Accepted, TaskKey
-from wiro_async._reconcile import Doubt
+from wiro_async._reconcile import Doubt, unknown
 from wiro_async._submit import Run
 from wiro_async._tally import Stage, Tally
 from wiro_async._task import TaskHandle
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["Desk", "Terms"]
 
 logger = logging.getLogger("wiro_async")
+
+AHEAD = 8
+"""How many jobs may upload their files, or be looked for, before it is their turn."""
 
 
 @attrs.frozen(kw_only=True)
@@ -78,6 +84,13 @@ class Desk:
         breaker: Watches for equal failures in a row.
         canary: Watches the first jobs.
         tally: Counts.
+        on_stop: Called once, when no more Runs are to be made.
+
+    Attributes:
+        sending: Lets so many Runs be under way at a time.
+        ahead: Lets so many jobs be made ready, or be looked for, before their turn at the door.
+        keeper: Saves outputs (None: they are not wanted).
+        stopped: Why no more Runs are made (None: they are).
     """
 
     def __init__(
@@ -93,22 +106,25 @@ class Desk:
         breaker: Breaker,
         canary: Canary,
         tally: Tally,
-        sending: int,
+        on_stop: Callable[[], object],
     ) -> None:
         self._client = client
         self._bell = bell
         self._breaker = breaker
         self._canary = canary
+        self._on_stop = on_stop
         self.terms: Terms = terms
         self.door: Door = door
         self.book: Book = book
         self.budget: Budget = budget
         self.prices: Prices = prices
         self.tally: Tally = tally
-        self.sending: Gate = Gate(sending)
+        self.sending: Gate = Gate(client._config.limits.max_in_flight)
+        self.ahead: anyio.Semaphore = anyio.Semaphore(AHEAD)
         self.keeper: Keeper | None = None if terms.download is None else Keeper(terms.download, book)
         self.stopped: BatchStopped | None = None
         self._uploads: Uploads = Uploads(client.upload, book)
+        book.broken = lambda error: self.stop("journal", error.message)
 
     # -- the service -------------------------------------------------------------------------------------
 
@@ -127,7 +143,12 @@ class Desk:
 
     async def look_for(self, doubt: Doubt, cause: str) -> Accepted | SubmissionUnknown:
         """Look for the task of a Run whose answer is lost, for as long as the list may lag behind."""
-        return await self._client._look_for(doubt, cause)
+        try:
+            return await self._client._look_for(doubt, cause)
+        except BaseException:
+            if not self.book.keeps:
+                self._client._submitter.unresolved.append(unknown(doubt, cause))
+            raise
 
     def handle(self, key: TaskKey, run: Run) -> TaskHandle:
         """Return the handle of a task that was just accepted."""
@@ -137,88 +158,148 @@ class Desk:
         """Return the handle of a task that an earlier process has started."""
         return self._client.attach(key.id, token=key.token)
 
+    def leave(self, handle: TaskHandle) -> None:
+        """Leave a task alone, because the batch is left; where no journal keeps it, the client does."""
+        if not self.book.keeps:
+            self._client._unclaimed.append(handle)
+            logger.warning("task %s was left by its batch; it is %s", handle.id, handle.status)
+
     # -- through the door --------------------------------------------------------------------------------
 
-    async def enter(self, entry: Entry, *, again: bool) -> None:
+    async def enter(self, entry: Entry) -> None:
         """Wait for room and money for a Run.
 
         Raises:
             BatchStopped: No more Runs are made.
         """
-        estimate = self.prices.highest(entry.model, entry.inputs)
-        if not again:
-            await self.door.enter(lambda: self._may_begin(entry, estimate))
+        estimate = self._estimate(entry)
+        await self.door.enter(lambda: self._may_begin(entry, estimate), again=entry.through)
+        if not entry.through:
+            entry.through = True
             self._canary.started()
-        else:
-            await self.door.enter(self._may_go_on, again=True)
         self.move(entry, "submitting")
-
-    def _may_go_on(self) -> bool:
-        self.check()
-        return True
 
     def _may_begin(self, entry: Entry, estimate: Decimal | None) -> bool:
         self.check()
-        if not self._canary.may_start():
+        if not entry.through and not self._canary.may_start():
             return False
-        if self.budget.reserve(entry.key, estimate):
+        if self.budget.reserve(entry, estimate):
             return True
-        if not self.budget.may_fit(estimate):
+        # What is set aside for Runs in doubt never comes back, so where nothing runs there is no use in waiting.
+        if self.door.active == 0 or not self.budget.may_fit(estimate):
             self.stop("max_cost", f"max_cost={self.budget.max_cost} is spent, or would be by one more run")
             self.check()
         return False
 
+    def _estimate(self, entry: Entry) -> Decimal | None:
+        return self.prices.highest(entry.model, entry.told)
+
     def adopt(self, entry: Entry) -> None:
         """Count a task that runs already: it holds a slot, and its cost will come."""
         self.door.adopt()
-        self.budget.adopt(entry.key, self.prices.highest(entry.model, entry.inputs))
+        self.budget.adopt(entry, self._estimate(entry))
         self.move(entry, "running")
 
-    def over(self, entry: Entry, task: Task | None) -> None:
-        """Count a task out: it has ended, or (None) nobody knows, and its money stays reserved."""
-        cost = task.total_cost if task is not None else None
-        self.door.ended(cost)
-        if task is not None:
-            self.budget.settle(entry.key, cost if task.outcome == "succeeded" else cost or Decimal(0))
-            if task.outcome == "succeeded":
-                self.prices.learn(entry.model, entry.inputs, cost)
-        self._bell.ring()
+    def accepted(self, entry: Entry) -> None:
+        """Count a task that came of a Run."""
+        self.door.accepted()
+        self.move(entry, "running")
 
-    # -- counting, and stopping --------------------------------------------------------------------------
+    def turned_away(self, entry: Entry, error: ConcurrencyLimited | None = None, pause: float = 0.0) -> None:
+        """Take back the slot and the money of a Run that came to nothing.
+
+        Args:
+            entry: The job.
+            error: The refusal for want of a slot (None: it was something else).
+            pause: Seconds in which the service is left alone, by all jobs.
+        """
+        self.budget.release(entry)
+        self.move(entry, "waiting")
+        if error is not None:
+            self.door.refused(error)
+        else:
+            self.door.dropped()
+        if pause:
+            self.door.rest(pause)
+
+    def doubted(self, entry: Entry) -> None:
+        """Take back the slot of a Run in doubt; its money stays set aside, because it may have been paid."""
+        self.door.dropped()
+
+    def doubted_before(self, entry: Entry) -> None:
+        """Set money aside for a Run of an earlier process that stays in doubt."""
+        self.budget.adopt(entry, self._estimate(entry))
+
+    def over(self, entry: Entry, task: Task | None) -> None:
+        """Count a task out: it has ended, or (None) nobody knows, and its money stays set aside."""
+        cost = task.total_cost if task is not None else None
+        if task is not None:
+            succeeded = task.outcome == "succeeded"
+            self.budget.settle(entry, cost if succeeded else cost or Decimal(0))
+            if succeeded:
+                self.prices.learn(entry.model, entry.told, cost)
+        self.door.ended(cost)
+
+    def disowned(self, entry: Entry) -> None:
+        """Take back the slot and the money of a task that is not the job's, after all."""
+        self.budget.release(entry)
+        self.move(entry, "waiting")
+        self.door.ended()
+
+    # -- counting ----------------------------------------------------------------------------------------
 
     def move(self, entry: Entry, stage: Stage) -> None:
         """Count a job's step."""
         self.tally.moved(entry.stage, stage, anyio.current_time())
         entry.stage = stage
 
-    def succeeded(self) -> None:
-        """A run has succeeded."""
-        self._breaker.succeeded()
-        self._canary.succeeded()
+    def run_failed(self, error: WiroError) -> None:
+        """Count a run that has failed: see whether all of them do."""
+        if self._breaker.failed(reason_of(error)):
+            self.stop(
+                "breaker", f"{self._breaker.count} failures in a row were alike: {self._breaker.reason}"
+            )
 
-    def failed(self, error: WiroError | OSError) -> None:
-        """A job has failed, or one of its runs: see whether that is a reason to stop."""
+    def succeeded(self, entry: Entry) -> None:
+        """Count a job that has succeeded, files and all."""
+        self._breaker.succeeded()
+        if entry.on_trial:
+            self._canary.succeeded()
+            self._bell.ring()
+
+    def failed(self, entry: Entry, error: WiroError | OSError) -> None:
+        """Count a job that has failed: see whether that is a reason to stop."""
+        self.heed(error)
         if isinstance(error, BatchStopped):
             return
-        if isinstance(error, InsufficientBalance):
-            self.stop("balance", error.message)
-        elif isinstance(error, AuthenticationError):
-            self.stop("credentials", error.message)
-        elif self.terms.fail_fast:
+        if self.terms.fail_fast:
             self.stop("fail_fast", f"a job failed: {error}")
-        if not isinstance(error, WiroError):
+        # A failure of what an earlier process has paid for tells nothing of the Runs to come.
+        if not entry.on_trial or not isinstance(error, WiroError):
             return
-        reason = reason_of(error)
-        self._canary.failed(reason)
+        if isinstance(error, TaskCancelled):
+            self._canary.withdrawn()
+            self._bell.ring()
+            return
+        if not isinstance(error, TaskFailed):
+            self.run_failed(error)
+        self._canary.failed(reason_of(error))
         if self._canary.state == "failed":
             self.stop("canary", f"one of the first {self._canary.size} jobs failed: {self._canary.reason}")
-        if self._breaker.failed(reason):
-            self.stop("breaker", f"{self._breaker.count} jobs in a row failed alike: {self._breaker.reason}")
 
-    def broken(self, error: JournalError) -> None:
-        """The journal cannot be written: what runs goes on in memory, and nothing new is paid for."""
-        logger.error("%s", error)
-        self.stop("journal", error.message)
+    # -- stopping ----------------------------------------------------------------------------------------
+
+    def heed(self, error: WiroError | OSError) -> None:
+        """Stop at once where an error concerns all jobs: no money, no access, no room on a disk."""
+        match error:
+            case InsufficientBalance():
+                self.stop("balance", error.message)
+            case AuthenticationError():
+                self.stop("credentials", error.message)
+            case JournalError(reason=reason) if reason != "conflict":
+                self.stop("journal", error.message)
+            case OSError() if not isinstance(error, WiroError):
+                self.stop("disk", f"a file could not be written: {error}")
 
     def stop(self, reason: str, why: str) -> None:
         """Make no more Runs."""
@@ -229,6 +310,7 @@ class Desk:
                 reason=reason,
             )
             logger.warning("%s", self.stopped)
+            self._on_stop()
         self._bell.ring()
 
     def check(self) -> None:

@@ -1,7 +1,7 @@
 """Who may submit next: the account's window, the budget and the room for what comes after, in one line.
 
-First come, first served; whoever was through before goes before all that were not. Only the first in line asks
-whether there is room, so that a change costs the same however many wait.
+First come, first served; whoever was through before goes before all that were not. Only the first in line
+asks whether there is room, so that a change costs the same however many wait.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def _decode(reply: Reply) -> JSON:
     except RecursionError:
         problem = f"nested deeper than {MAX_DEPTH} levels"
     except ValueError as error:
-        problem = "empty" if not body.strip() else f"not JSON ({str(error)[:80]})"
+        problem = "empty" if not body or body.isspace() else f"not JSON ({str(error)[:80]})"
     else:
         if not isinstance(value, dict):
             problem = f"a JSON {type(value).__name__} where an object belongs"

@@ -6,12 +6,13 @@ import hashlib
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import anyio.lowlevel
 import anyio.to_thread
 import attrs
 
+from wiro_async._envelope import MAX_DEPTH
 from wiro_async._errors import InvalidInput
 from wiro_async._inputs import TypedInputs
 from wiro_async._jobs import Job, check_key, named
@@ -171,13 +172,16 @@ class Intake:
 
     def _is_wanted(self, row: Row) -> bool:
         """Whether to take a row up now: not twice, and bytes first by the job that still has them."""
-        if row.state == "failed" and row.attempt > self._retries:
+        if row.state == "failed" and not self._is_retried(row):
             return False
-        if self._source is None and row.state in ("refused", "failed") and holds(row.inputs, Blob):
+        if self._source is None and row.state in ("refused", "failed") and holds(row.inputs, _is_blob):
             self._deferred = True
             return False
         # A job that goes on to another state meanwhile is read again there.
         return row.key not in self._given and self._resumed.add(row.key)
+
+    def _is_retried(self, row: Row) -> bool:
+        return row.state == "failed" and row.attempt <= self._retries
 
     # -- from the caller ---------------------------------------------------------------------------------
 
@@ -193,16 +197,16 @@ class Intake:
             await anyio.lowlevel.checkpoint()
 
     async def _read(self) -> Job | None:
-        if self._source is None:
-            jobs = self._jobs
-            self._source = aiter(jobs) if isinstance(jobs, AsyncIterable) else iter(jobs)
-        if isinstance(self._source, AsyncIterator):
-            job = await anext(self._source, None)
+        job: Job | None
+        if isinstance(self._jobs, AsyncIterable):
+            self._source = self._source or aiter(self._jobs)
+            job = await anext(cast(AsyncIterator[Job], self._source), None)
         else:
-            job = next(self._source, None)
+            self._source = self._source or iter(self._jobs)
+            job = next(cast(Iterator[Job], self._source), None)
         if job is not None and not isinstance(job, Job):
             raise InvalidInput(
-                f"a batch was given a {type(job).__name__} as a job; give Job(inputs, ...), or use client.map()",
+                f"a batch got a {type(job).__name__} for a job; give Job(inputs, ...), or use client.map()",
                 name="jobs",
             )
         return job
@@ -229,7 +233,7 @@ class Intake:
         """Return a job that the journal knows, if it was left for its caller to give again."""
         if row.key in self._resumed:
             return None
-        if row.state not in ("refused", *self._failed) or row.attempt > max(self._retries, row.state != "failed"):
+        if row.state != "refused" and not self._is_retried(row):
             self.skipped += 1
             return None
         entry.row, entry.attempts, entry.spent = row, row.attempt, row.cost
@@ -238,7 +242,7 @@ class Intake:
     def _key_of(self, job: Job, model: str, told: Mapping[str, Any]) -> tuple[str, bool]:
         """Return a job's key, and whether another job of the same key would be the same job."""
         key = job.key if self._key is None else self._key(job)
-        if key is not None or self._key is not None:
+        if key is not None:
             return check_key(key), True
         if self._journal is None:
             return str(self._count), False
@@ -250,7 +254,7 @@ class Intake:
 
     async def _told(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return inputs as the journal tells them; bytes are hashed in a worker thread."""
-        if self._journal is not None and holds(inputs, bytes, bytearray):
+        if self._journal is not None and holds(inputs, _is_bytes):
             return await anyio.to_thread.run_sync(described, inputs)
         return inputs
 
@@ -261,10 +265,24 @@ def _resumed(row: Row) -> Entry:
     )
 
 
-def holds(value: object, *kinds: type) -> bool:
-    """Whether a value of one of these kinds is anywhere in *value*."""
+def holds(value: object, wanted: Callable[[object], bool], depth: int = 0) -> bool:
+    """Whether there is something wanted in *value*, which may be nested.
+
+    Raises:
+        InvalidInput: It is nested too deep for inputs.
+    """
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"inputs is nested deeper than {MAX_DEPTH} levels; flatten it", name="inputs")
     if isinstance(value, Mapping):
-        return any(holds(item, *kinds) for item in value.values())
+        return any(holds(item, wanted, depth + 1) for item in value.values())
     if isinstance(value, list | tuple):
-        return any(holds(item, *kinds) for item in value)
-    return isinstance(value, kinds)
+        return any(holds(item, wanted, depth + 1) for item in value)
+    return wanted(value)
+
+
+def _is_bytes(value: object) -> bool:
+    return isinstance(value, bytes | bytearray)
+
+
+def _is_blob(value: object) -> bool:
+    return isinstance(value, Blob)

@@ -13,17 +13,19 @@ import attrs
 
 from wiro_async._errors import (
     APIError,
+    BatchStopped,
     ClientUseError,
     ConfigurationError,
     ConnectionFailed,
     InvalidInput,
+    JournalError,
     RateLimited,
     ReplyError,
     ServiceError,
     WiroError,
 )
 
-__all__ = ["Knowledge", "RetryBudget", "backoff", "is_transient", "run_knowledge", "run_may_repeat"]
+__all__ = ["Knowledge", "RetryBudget", "backoff", "is_transient", "is_unwell", "run_knowledge", "run_may_repeat"]
 
 Knowledge: TypeAlias = Literal["not sent", "refused", "unknown"]
 """What is known of a Run that brought no acceptance."""
@@ -51,7 +53,7 @@ def run_knowledge(error: WiroError) -> Knowledge:
             return "refused" if spoken and (status or 0) < 500 else "unknown"
         case APIError() | InvalidInput():
             return "refused"
-        case ConfigurationError() | ClientUseError():
+        case ConfigurationError() | ClientUseError() | JournalError() | BatchStopped():
             return "not sent"
         case _:
             return "unknown"
@@ -60,6 +62,17 @@ def run_knowledge(error: WiroError) -> Knowledge:
 def run_may_repeat(error: WiroError) -> bool:
     """Whether a Run that met *error* may be sent again by itself."""
     return isinstance(error, RateLimited) or (isinstance(error, ConnectionFailed) and not error.sent)
+
+
+def is_unwell(error: WiroError) -> bool:
+    """Whether *error* says that the service as a whole is unwell, and not that one task's record is."""
+    match error:
+        case ConnectionFailed() | RateLimited():
+            return True
+        case ServiceError(http_status=status) | ReplyError(http_status=status):
+            return status is not None and status >= 500
+        case _:
+            return False
 
 
 def is_transient(error: WiroError) -> bool:

@@ -229,9 +229,13 @@ class TaskHandle:
             offset = 0.0 if self._submitted_at is None else clock_offset(task, self._submitted_at)
             late = lateness(task, offset=offset, now=time.time(), unknown_for=anyio.current_time() - alive)
         self._shared.schedule.finished(late)
-        if task.outcome == "succeeded":
-            queued, ran = stages(task)
-            self._shared.schedule.learn(self.model, queued=queued, ran=ran)
+        queued, ran = stages(task)
+        self._shared.schedule.learn(
+            self.model,
+            queued=queued,
+            ran=ran if task.outcome == "succeeded" else None,
+            sight=self._poll.sight(anyio.current_time()),
+        )
         self._poll.soon = None
         if self._feed is not None:
             self._feed.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,24 @@ import anyio
 import attrs
 
 from wiro_async._errors import (
+    BatchStopped,
     ConcurrencyLimited,
     ConnectionFailed,
     InvalidInput,
     RateLimited,
     SubmissionUnknown,
+    TaskFailed,
     WiroError,
 )
-from wiro_async._intake import Entry
+from wiro_async._inputs import is_local_file
+from wiro_async._intake import Entry, holds
 from wiro_async._jobs import JobOutcome
-from wiro_async._ledger import Blob, LocalFile
+from wiro_async._ledger import Blob, FileRow
 from wiro_async._models import Task, TaskResult
 from wiro_async._operations import Accepted, Priority, TaskKey
 from wiro_async._reconcile import doubt_of
 from wiro_async._retry import backoff
-from wiro_async._submit import Run
+from wiro_async._submit import RESUBMITS, Run
 from wiro_async._task import TaskHandle, ending
 
 if TYPE_CHECKING:
@@ -39,6 +43,9 @@ __all__ = ["Worker"]
 
 MOST_TRIES = 8
 """How often a Run that did not reach the service is tried, with pauses that all jobs share."""
+
+PATIENT = 3
+"""How many doublings the first of these pauses has behind it: they grow from 0.8 s, to about a minute in all."""
 
 STOPPING_SECONDS = 30.0
 
@@ -56,27 +63,54 @@ class Worker:
         self._desk = desk
         self._entry = entry
         self._through = through
+        self._run: Run | None = None
+        self._handle: TaskHandle | None = None
+        self._task: Task | None = None
+        self._paths: list[Path] = []
+        self._tries: int = 0
+        self._resubmits: int = 0
 
     async def perform(self) -> JobOutcome:
         """Do the job; whatever becomes of it is an outcome."""
-        entry = self._entry
-        result, problem, task_id = None, None, ""
-        paths: list[Path] = []
+        problem: WiroError | OSError | None = None
         try:
-            handle = await self._taken_up()
-            if handle is not None:
-                self._through()
-            handle, task = await self._finished(handle)
-            task_id = task.id
-            result = TaskResult.of(task)
-            paths = await self._kept(handle, task)
+            await self._do()
+            self._desk.succeeded(self._entry)
         except (WiroError, OSError) as error:
             problem = error
-            task_id = task_id or getattr(error, "task_id", "") or ""
-            self._desk.failed(error)
+            self._desk.failed(self._entry, error)
+        except anyio.get_cancelled_exc_class():
+            if self._handle is not None:
+                self._desk.leave(self._handle)
+            raise
+        return self._outcome(problem)
+
+    def _outcome(self, problem: WiroError | OSError | None) -> JobOutcome:
+        entry = self._entry
+        known = self._handle.id if self._handle is not None else None
         return JobOutcome(
-            entry.key, entry.job, result, problem, entry.attempts, entry.spent, tuple(paths), task_id
+            entry.key,
+            entry.job,
+            None if self._task is None else TaskResult.of(self._task),
+            problem,
+            entry.attempts,
+            entry.spent,
+            tuple(self._paths),
+            known or "",
         )
+
+    async def _do(self) -> None:
+        row = self._entry.row
+        if row is not None and row.state == "ended":
+            await self._fetch(row.files)
+            return
+        self._handle = await self._taken_up()
+        while self._task is None:
+            if self._handle is None:
+                self._handle = await self._started()
+            self._handle = await self._seen_to_its_end(self._handle)
+        assert self._handle is not None
+        await self._keep(self._handle, self._task)
 
     # -- taking up what the journal has ------------------------------------------------------------------
 
@@ -85,63 +119,35 @@ class Worker:
         row = self._entry.row
         if row is None or row.state in ("refused", "failed"):
             return None
-        if row.state == "ended":
-            return self._attached(row.task_id, row.token)
-        if row.state == "running":
-            return self._adopted(Accepted(row.task_id, row.token))
-        return await self._found_again()
+        if row.state != "running":
+            return await self._found_again()
+        handle = self._adopted(Accepted(row.task_id, row.token))
+        self._through()
+        return handle
 
     async def _found_again(self) -> TaskHandle | None:
         """Look for the task of a Run that may have left before the program ended."""
         desk, row = self._desk, self._entry.row
         assert row is not None
-        outcome = await desk.look_for(row.doubt, "the program ended before its answer was recorded")
+        async with desk.ahead:
+            self._through()
+            outcome = await desk.look_for(row.doubt, "the program ended before its answer was recorded")
         if isinstance(outcome, Accepted):
             await desk.book.accepted(row.key, outcome)
             return self._adopted(outcome)
-        if row.state == "intended" and outcome.absent:
-            # Whoever sent it is gone, and the service has had half a minute: it did not arrive.
+        # Whoever sent an intended Run is gone, and the service has had half a minute: it did not arrive.
+        if outcome.absent and (row.state == "intended" or desk.terms.on_unknown == "resubmit"):
             await desk.book.released(row.key, outcome)
             return None
-        await desk.book.doubted(row.key, outcome.cause)
-        if outcome.absent and desk.terms.on_unknown == "resubmit":
-            await desk.book.released(row.key, outcome)
-            return None
+        desk.doubted_before(self._entry)
         raise outcome
 
     def _adopted(self, accepted: Accepted) -> TaskHandle:
         """Return the handle of a task that runs already, and holds a slot and money."""
         self._desk.adopt(self._entry)
-        return self._attached(accepted.id, accepted.token)
+        return self._desk.attach(TaskKey(accepted.id, accepted.token))
 
-    def _attached(self, task_id: str, token: Any) -> TaskHandle:
-        return self._desk.attach(TaskKey(task_id, token))
-
-    # -- running -----------------------------------------------------------------------------------------
-
-    async def _finished(self, handle: TaskHandle | None) -> tuple[TaskHandle, Task]:
-        """Return a task that has succeeded, after as many Runs as the terms allow.
-
-        Raises:
-            TaskFailed, TaskCancelled: The last one did not.
-            WiroError: There is none, or nobody knows.
-        """
-        entry, desk = self._entry, self._desk
-        if entry.row is not None and entry.row.state == "ended":
-            assert handle is not None
-            return handle, await handle.refresh()
-        while True:
-            if handle is None:
-                handle = await self._started()
-            task = await self._ended(handle)
-            if task.outcome == "succeeded":
-                desk.succeeded()
-                return handle, task
-            if task.outcome == "cancelled" or entry.attempts > desk.terms.retry_failed:
-                raise ending(task)
-            desk.failed(ending(task))
-            desk.check()
-            handle = None
+    # -- submitting --------------------------------------------------------------------------------------
 
     async def _started(self) -> TaskHandle:
         """Make a Run, as soon as there is room and money for it.
@@ -151,82 +157,113 @@ class Worker:
             WiroError: It was refused, or nobody knows.
         """
         desk, entry = self._desk, self._entry
-        run = await desk.prepare(entry.model, _revived(entry.inputs, await self._blobs()))
-        again = False
-        tries = 0
+        entry.on_trial = True
+        is_slow = self._run is None and holds(entry.inputs, is_local_file)
+        async with desk.ahead if is_slow else nullcontext():
+            if is_slow:
+                self._through()
+            run = self._run = self._run or await self._prepared()
+            await desk.enter(entry)
+        self._through()
         while True:
-            await desk.enter(entry, again=again)
-            self._through()
-            try:
-                return await self._sent(attrs.evolve(run, sent_at=time.time()))
-            except ConcurrencyLimited as error:
-                desk.door.refused(error)
-                desk.move(entry, "waiting")
-            except (RateLimited, ConnectionFailed) as error:
-                tries += 1
-                self._turned_away(error, give_up=tries >= MOST_TRIES)
-                desk.move(entry, "waiting")
-                desk.door.rest(backoff(tries, 1.0, getattr(error, "retry_after", None)))
-            except BaseException as error:
-                self._turned_away(error, give_up=True)
-            again = True
+            handle = await self._tried(attrs.evolve(run, sent_at=time.time()))
+            if handle is not None:
+                return handle
+            await desk.enter(entry)
 
-    def _turned_away(self, error: BaseException, *, give_up: bool) -> None:
-        """Give back the slot, and with it the money unless a task may exist."""
-        self._desk.door.dropped()
-        if give_up:
-            if not isinstance(error, SubmissionUnknown):
-                self._desk.budget.release(self._entry.key)
-            raise error
+    async def _prepared(self) -> Run:
+        entry = self._entry
+        if entry.problem is not None:
+            raise entry.problem
+        return await self._desk.prepare(entry.model, await self._revived("inputs", entry.inputs))
 
-    async def _blobs(self) -> Mapping[str, str]:
-        """Return where bytes that only their digests are left of were uploaded to."""
-        found: dict[str, str] = {}
-        for value in self._entry.inputs.values():
-            if isinstance(value, Blob):
-                url = await self._desk.book.url_of(value.sha256)
-                if url is not None:
-                    found[value.sha256] = url
-        return found
+    async def _revived(self, name: str, value: Any) -> Any:
+        """Return inputs that can be submitted: bytes that only their digest is left of are their uploads."""
+        if isinstance(value, Mapping):
+            return {each: await self._revived(each, item) for each, item in value.items()}
+        if isinstance(value, list):
+            return [await self._revived(name, item) for item in value]
+        if not isinstance(value, Blob):
+            return value
+        url = await self._desk.book.url_of(value.sha256)
+        if url is None:
+            raise InvalidInput(
+                f"the input {name!r} was {value.size} bytes, which no journal keeps; give the job again",
+                name=name,
+            )
+        return url
 
-    async def _sent(self, run: Run) -> TaskHandle:
-        """Send a Run, and make sure that the journal knows what became of it."""
-        entry, desk = self._entry, self._desk
+    async def _tried(self, run: Run) -> TaskHandle | None:
+        """Send a Run, and return its task (None: there is none, and it is to be tried again).
+
+        Raises:
+            WiroError: It is not to be tried again.
+        """
+        desk, entry = self._desk, self._entry
+        try:
+            accepted = await self._sent(run)
+        except ConcurrencyLimited as error:
+            desk.turned_away(entry, error)
+            return None
+        except SubmissionUnknown:
+            desk.doubted(entry)
+            raise
+        except (RateLimited, ConnectionFailed) as error:
+            self._tries += 1
+            asked = getattr(error, "retry_after", None)
+            desk.turned_away(entry, pause=backoff(self._tries + PATIENT, 1.0, asked))
+            if self._tries >= MOST_TRIES:
+                raise
+            return None
+        except BaseException:
+            desk.turned_away(entry)
+            raise
+        if accepted is None:
+            desk.turned_away(entry)
+            return None
+        self._tries = 0
+        desk.accepted(entry)
+        return desk.handle(TaskKey(accepted.id, accepted.token), run)
+
+    async def _sent(self, run: Run) -> Accepted | None:
+        """Send a Run, and make sure that the journal knows what became of it; None: it is to be sent anew."""
+        desk = self._desk
         # In turn, so that leaving the batch waits for what is being sent, and not for all that would like to.
         await desk.sending.enter(Priority.RUN)
         try:
+            desk.check()
             with anyio.CancelScope(shield=True):
                 answer = await self._answered(run)
         finally:
             desk.sending.leave()
-        if isinstance(answer, SubmissionUnknown):
-            answer = await self._looked_for(answer)
-        desk.door.accepted()
-        desk.move(entry, "running")
-        return desk.handle(TaskKey(answer.id, answer.token), run)
+        return answer if isinstance(answer, Accepted) else await self._looked_for(answer)
 
     async def _answered(self, run: Run) -> Accepted | SubmissionUnknown:
-        entry, book = self._entry, self._desk.book
-        await book.intend(entry.key, entry.inputs, run.doubt)
+        entry, desk = self._entry, self._desk
+        await desk.book.intend(entry.key, entry.told, run.doubt)
         entry.attempts += 1
         try:
-            accepted = await self._desk.send(run)
+            accepted = await desk.send(run)
         except SubmissionUnknown as error:
             return error
         except WiroError as error:
+            # Before the record, which takes its time: others are about to send.
+            desk.heed(error)
             if isinstance(error, ConcurrencyLimited | RateLimited | ConnectionFailed):
                 entry.attempts -= 1
-            await book.released(entry.key, error)
+            await desk.book.released(entry.key, error)
             raise
-        await book.accepted(entry.key, accepted)
+        await desk.book.accepted(entry.key, accepted)
         return accepted
 
-    async def _looked_for(self, error: SubmissionUnknown) -> Accepted:
-        """Find the task of a Run whose answer was lost.
+    async def _looked_for(self, error: SubmissionUnknown) -> Accepted | None:
+        """Find the task of a Run whose answer was lost, or was another's.
+
+        Returns:
+            The task (None: it is proved absent, and the terms say that it may be sent anew).
 
         Raises:
-            SubmissionUnknown: It is not there.
-            ConnectionFailed: It is not there, and the terms say that it may be sent anew.
+            SubmissionUnknown: It is not there, and that is all that can be done.
         """
         desk, entry = self._desk, self._entry
         outcome = await desk.look_for(doubt_of(error), error.cause)
@@ -234,22 +271,48 @@ class Worker:
             await desk.book.accepted(entry.key, outcome)
             return outcome
         await desk.book.doubted(entry.key, outcome.cause)
-        if outcome.absent and desk.terms.on_unknown == "resubmit":
-            await desk.book.released(entry.key, outcome)
-            raise ConnectionFailed(
-                f"{outcome.cause}; the task was proved absent", sent=False, operation="Run"
-            )
-        raise outcome
+        if not outcome.absent or desk.terms.on_unknown != "resubmit" or self._resubmits == RESUBMITS:
+            raise outcome
+        self._resubmits += 1
+        await desk.book.released(entry.key, outcome)
+        return None
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    async def _seen_to_its_end(self, handle: TaskHandle) -> TaskHandle | None:
+        """See a task to its end.
+
+        Returns:
+            The handle of the task that has succeeded, or of the one that it really was; None: there is to be
+            another Run.
+
+        Raises:
+            TaskFailed, TaskCancelled: It has, for good.
+            WiroError: Its end cannot be seen.
+        """
+        try:
+            task = await self._ended(handle)
+        except SubmissionUnknown as error:
+            return await self._exchanged(error)
+        if task.outcome == "succeeded":
+            self._task = task
+            return handle
+        failure = ending(task)
+        if isinstance(failure, TaskFailed):
+            self._desk.run_failed(failure)
+        if task.outcome == "cancelled" or self._entry.attempts > self._desk.terms.retry_failed:
+            raise failure
+        with suppress(BatchStopped):
+            self._desk.check()
+            return None
+        raise failure
 
     async def _ended(self, handle: TaskHandle) -> Task:
-        """See a task to its end, and write it down."""
+        """Wait for a task's end, and write it down."""
         entry, desk = self._entry, self._desk
         try:
             task = await self._waited(handle)
-        except SubmissionUnknown as error:
-            # The first look has shown that the Run's answer was about another job's task.
-            await desk.book.doubted(entry.key, error.cause)
-            desk.over(entry, None)
+        except SubmissionUnknown:
             raise
         except BaseException:
             desk.over(entry, None)
@@ -279,41 +342,54 @@ class Worker:
                 return
             await self._desk.book.ended(self._entry.key, task)
 
+    async def _exchanged(self, error: SubmissionUnknown) -> TaskHandle | None:
+        """Find the task of a Run whose answer was about another job's, as the first look has shown."""
+        desk, entry, run = self._desk, self._entry, self._run
+        assert run is not None
+        self._handle = None
+        await desk.book.doubted(entry.key, error.cause)
+        try:
+            accepted = await self._looked_for(error)
+        except BaseException:
+            desk.over(entry, None)
+            raise
+        if accepted is None:
+            desk.disowned(entry)
+            return None
+        again = attrs.evolve(run, sent_at=error.submitted_at)
+        return desk.handle(TaskKey(accepted.id, accepted.token), again)
+
     # -- keeping what it brought -------------------------------------------------------------------------
 
-    async def _kept(self, handle: TaskHandle, task: Task) -> list[Path]:
+    async def _fetch(self, files: tuple[FileRow, ...]) -> None:
+        """Take up a job whose task has ended: fetch what is not there yet."""
+        row, desk = self._entry.row, self._desk
+        assert row is not None
+        desk.move(self._entry, "downloading")
+        self._through()
+        handle = self._handle = desk.attach(TaskKey(row.task_id, row.token))
+        if desk.keeper is not None and files:
+            self._paths = await desk.keeper.all_there(files)
+        if self._paths:
+            await self._close(handle)
+            return
+        self._task = await handle.refresh()
+        await self._keep(handle, self._task, {file.n: file for file in files if file.path})
+
+    async def _keep(self, handle: TaskHandle, task: Task, known: Mapping[int, FileRow] | None = None) -> None:
         """Save the outputs, if that is wanted, and close the job."""
         desk, entry = self._desk, self._entry
-        paths = []
         if desk.keeper is not None:
-            desk.move(entry, "downloading")
-            known = {file.n: file for file in entry.row.files if file.path} if entry.row is not None else {}
+            if entry.stage != "downloading":
+                desk.move(entry, "downloading")
             for output in task.outputs:
-                if not output.url:
-                    continue
-                before = known.get(output.index)
-                paths.append(await desk.keeper.keep(handle, entry, output, before))
-        await desk.book.done(entry.key)
-        if desk.terms.delete_remote and paths:
+                if output.url:
+                    before = (known or {}).get(output.index)
+                    self._paths.append(await desk.keeper.keep(handle, entry, output, before))
+        await self._close(handle)
+
+    async def _close(self, handle: TaskHandle) -> None:
+        """Close the job; not before the service's copies are gone, so that a failure to delete is tried again."""
+        if self._desk.terms.delete_remote and self._paths:
             await handle.delete_files()
-        return paths
-
-
-def _revived(inputs: Mapping[str, Any], urls: Mapping[str, str]) -> dict[str, Any]:
-    """Return inputs that can be submitted: recorded files are files again, recorded bytes their uploads."""
-    return {name: _alive(name, value, urls) for name, value in inputs.items()}
-
-
-def _alive(name: str, value: Any, urls: Mapping[str, str]) -> Any:
-    if isinstance(value, LocalFile):
-        return Path(value.path)
-    if isinstance(value, Blob):
-        if value.sha256 not in urls:
-            raise InvalidInput(
-                f"the input {name!r} was {value.size} bytes, which no journal keeps; submit the job anew",
-                name=name,
-            )
-        return urls[value.sha256]
-    if isinstance(value, list):
-        return [_alive(name, item, urls) for item in value]
-    return value
+        await self._desk.book.done(self._entry.key)

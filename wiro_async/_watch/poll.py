@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from wiro_async._errors import WiroError
-from wiro_async._retry import is_transient
+from wiro_async._retry import is_transient, is_unwell
 from wiro_async._schedule import Schedule, Sight
 
 __all__ = ["Poll"]
@@ -66,8 +66,10 @@ class Poll:
 
     def begin(self, *, fresh: bool) -> None:
         """Tell when the task was first known: a *fresh* one needs no look before its first interval."""
-        self.since = anyio.current_time()
-        self.looked_at = self.since if fresh else None
+        now = self.since = anyio.current_time()
+        self.looked_at = now if fresh else None
+        # The schedule learns from tasks in the order in which it first met them.
+        self._schedule.next_look(self.sight(now), now)
 
     async def step(self) -> None:
         """Return once one more look was made, by this awaiter or another, or there were other news.
@@ -97,13 +99,14 @@ class Poll:
             return now
         if self.calm is not None and self.soon is None and not self.failures:
             return self.looked_at + self.calm
-        due = self._schedule.next_look(self._sight(), now)
+        due = self._schedule.next_look(self.sight(now), now)
         return due if self.soon is None or self.failures else min(due, self.looked_at + self.soon)
 
-    def _sight(self) -> Sight:
-        assert self.since is not None
+    def sight(self, now: float) -> Sight:
+        """Return what the schedule is told of the task."""
+        since = now if self.since is None else self.since
         return Sight(
-            self.model, self.since, self.started, self.looked_at, self.failures, self._place, self.expected
+            self.model, since, self.started, self.looked_at, self.failures, self._place, self.expected
         )
 
     async def _wait_for_news(self) -> None:
@@ -134,7 +137,13 @@ class Poll:
         if self._reserved is None:
             # Kept when news come between, or else each of them would cost a place in the budget.
             self._reserved = self._schedule.reserve(anyio.current_time(), max(now - due, 0.0))
-        return await self._sleep_until(self._reserved)
+        if not await self._sleep_until(self._reserved):
+            return False
+        # Meanwhile another's look may have shown that the service is unwell.
+        while (rest := self._schedule.rest(self._place)) > anyio.current_time():
+            if not await self._sleep_until(rest):
+                return False
+        return True
 
     async def _sleep_until(self, due: float) -> bool:
         if due <= anyio.current_time():
@@ -154,7 +163,8 @@ class Poll:
             if not is_transient(error):
                 raise
             self.failures += 1
-            self._schedule.unwell(anyio.current_time(), getattr(error, "retry_after", None))
+            if is_unwell(error):
+                self._schedule.unwell(anyio.current_time(), getattr(error, "retry_after", None))
         else:
             self.failures = 0
             self._schedule.well()

@@ -37,6 +37,9 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 """Seconds of the longest such pause."""
 
+SLOW = 1.0
+"""Seconds of an opening after which its cancellation is counted as a failure of the peer, too."""
+
 LASTED = 10.0
 """Seconds that a socket must have been open to count as a success."""
 
@@ -183,6 +186,7 @@ class Sockets:
             SocketUnavailable: It could not be opened.
         """
         await self._opening.enter(Priority.READ)
+        began = socket.loop.time()
         try:
             with anyio.fail_after(self._connect_timeout):
                 kit = await self._prepare()
@@ -196,6 +200,11 @@ class Sockets:
         except (OSError, ImportError, UnicodeError) as error:
             # A host that no name server could be asked for is a UnicodeError.
             problem = str(error) or type(error).__name__
+        except BaseException:
+            # Whoever waits for a silent peer may lose patience before the timeout does.
+            if socket.loop.time() - began >= SLOW:
+                self._pause.failed()
+            raise
         finally:
             self._opening.leave()
         self._pause.failed()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -64,7 +65,9 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, *, timeout
     body = b""
     with anyio.move_on_after(timeout) as scope:
         if multipart and "boundary=" in content_type:
-            return await _read_multipart(content_type, _chunks(receive, _MAX_UPLOAD))
+            # A parser that fails leaves the rest unread.
+            async with aclosing(_chunks(receive, _MAX_UPLOAD)) as chunks:
+                return await _read_multipart(content_type, chunks)
         body = b"".join([chunk async for chunk in _chunks(receive, _MAX_JSON)])
     if scope.cancelled_caught:
         raise Refusal(0, f"Request body was not received within {timeout:g} seconds.", http_status=408)
@@ -73,7 +76,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, *, timeout
     return _decode_json(body, lenient=multipart)
 
 
-async def _chunks(receive: Receive, limit: int) -> AsyncIterator[bytes]:
+async def _chunks(receive: Receive, limit: int) -> AsyncGenerator[bytes]:
     received = 0
     more = True
     while more:
