@@ -13,12 +13,13 @@ import json
 import os
 import selectors
 import sys
+import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
     "LOOK_SECONDS",
@@ -48,6 +49,9 @@ WARM_UP = 300
 
 DRAIN = 1.5
 """Seconds that calls on their way have to come to an end."""
+
+LATE = 1.0
+"""Seconds that a blocked event loop gets to say itself that time is over."""
 
 clock = time.time
 """The true time of day, whatever the clock of this process does."""
@@ -158,28 +162,54 @@ class Probe:
 
     def __init__(self, factor: float = 1.0) -> None:
         self._factor = factor
-        self.stall: float = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._stall: float = 0.0
+        self._due: float
+        self._timer: asyncio.TimerHandle
         gc.collect()
-        self.began: float = clock()
+        self._began: float = clock()
         self._wall: float = time.perf_counter()
         self._cpu: float = time.process_time()
         self._next()
 
     def _next(self) -> None:
-        due = time.perf_counter() + STALL_PROBE
-        self._timer = asyncio.get_running_loop().call_later(STALL_PROBE * self._factor, self._look, due)
+        self._due = time.perf_counter() + STALL_PROBE
+        self._timer = asyncio.get_running_loop().call_later(STALL_PROBE * self._factor, self._look)
 
-    def _look(self, due: float) -> None:
-        self.stall = max(self.stall, time.perf_counter() - due)
+    def _look(self) -> None:
+        self._stall = max(self._stall, time.perf_counter() - self._due)
         self._next()
 
-    def stop(self) -> dict[str, float]:
-        """Return the figures, in seconds and bytes."""
+    def figures(self) -> dict[str, float]:
+        """Return the figures so far, in seconds and bytes; any thread may ask."""
         cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
-        assert self._timer is not None
+        stall = max(self._stall, time.perf_counter() - self._due)
+        return {"cpu": cpu, "wall": wall, "began": self._began, "stall": stall, "rss": float(peak())}
+
+    def stop(self) -> dict[str, float]:
+        """Return the figures, and look no more."""
         self._timer.cancel()
-        return {"cpu": cpu, "wall": wall, "began": self.began, "stall": self.stall, "rss": float(peak())}
+        return self.figures()
+
+
+@contextmanager
+def watchdog(seconds: float, report: Callable[[], object]) -> Iterator[None]:
+    """Print what is known and end the process if the block takes longer, however the event loop is blocked."""
+
+    def bark() -> None:
+        _tell(report())
+
+    timer = threading.Timer(seconds, bark)
+    timer.daemon = True
+    timer.start()
+    yield
+    timer.cancel()
+
+
+def _tell(seen: object) -> NoReturn:
+    sys.stdout.write(json.dumps(seen) + "\n")
+    sys.stdout.flush()
+    # Without taking leave: closing thousands of connections is not what is measured.
+    os._exit(0)
 
 
 async def make_calls(calls: Calls, order: Order) -> dict[str, Any]:
@@ -187,13 +217,20 @@ async def make_calls(calls: Calls, order: Order) -> dict[str, Any]:
     async with calls(order) as call:
         for _ in range(WARM_UP // 10):
             await asyncio.gather(*(call() for _ in range(10)))
-    return {str(waiting): await _level(calls, order, waiting) for waiting in order.waiting}
+    seen: dict[str, Any] = {}
+    for waiting in order.waiting:
+        seen[str(waiting)] = await _level(calls, order, waiting, seen)
+    return seen
 
 
-async def _level(calls: Calls, order: Order, waiting: int) -> dict[str, Any]:
+async def _level(calls: Calls, order: Order, waiting: int, before: dict[str, Any]) -> dict[str, Any]:
+    begun = done = 0
+
+    def report() -> dict[str, Any]:
+        return {**before, str(waiting): {**probe.figures(), "begun": begun, "done": done}}
+
     async with calls(order) as call:
         await asyncio.gather(*(call() for _ in range(min(waiting, order.in_flight))))
-        begun = done = 0
         until = time.perf_counter() + order.seconds
 
         async def worker() -> None:
@@ -204,7 +241,8 @@ async def _level(calls: Calls, order: Order, waiting: int) -> dict[str, Any]:
                 done += 1
 
         probe = Probe()
-        await _all(worker, waiting, order.seconds + DRAIN)
+        with watchdog(order.seconds + DRAIN + LATE, report):
+            await _all(worker, waiting, order.seconds + DRAIN)
         return {**probe.stop(), "begun": begun, "done": done}
 
 
@@ -224,7 +262,8 @@ async def do_jobs(jobs: Jobs, order: Order) -> dict[str, Any]:
     async def everything() -> None:
         await jobs(order, known)
 
-    await _all(everything, 1, order.seconds * order.factor)
+    with watchdog(order.seconds + LATE, lambda: {**probe.figures(), "known": dict(known)}):
+        await _all(everything, 1, order.seconds * order.factor)
     return {**probe.stop(), "known": dict(known)}
 
 
@@ -241,10 +280,7 @@ def main(
             seen = await do_jobs(jobs, order)
         else:
             seen = await (others or {})[order.do](order)
-        sys.stdout.write(json.dumps(seen) + "\n")
-        sys.stdout.flush()
-        # Without taking leave: closing thousands of connections is not what is measured.
-        os._exit(0)
+        _tell(seen)
 
     with asyncio.Runner(loop_factory=lambda: FastLoop(order.factor)) as runner:
         if order.factor != 1.0:

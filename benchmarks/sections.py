@@ -110,7 +110,7 @@ class Bench:
         return [contender for contender in contenders if not contender.missing]
 
     def turns(self, section: str, contenders: tuple[Contender, ...], n: int = 0) -> Iterator[Contender]:
-        """Yield the contenders round by round, without those that failed to finish twice."""
+        """Yield the contenders round by round, without those that are not to be tried again."""
         able = self.able(contenders)
         for number in range(self.plan.rounds):
             self.say(f"{section}{f', n = {n}' if n else ''}, round {number + 1} of {self.plan.rounds}")
@@ -127,24 +127,17 @@ class Bench:
             return None
 
     def is_spent(self, section: str, contender: Contender, n: int) -> bool:
-        """Tell whether a contender has failed to finish twice, with so many or with fewer."""
-        failed = [
-            number
-            for (where, who, number), times in self._failures.items()
-            if (where, who) == (section, contender.name) and times >= 2 and number <= n
-        ]
-        if failed and min(failed) < n:
-            self.notice(f"{section}, n = {n}, {contender.name}: left out, as it did not manage {min(failed)}")
-        return bool(failed)
+        """Tell whether a contender is not to be tried again."""
+        return self._failures.get((section, contender.name, n), 0) >= 2
 
-    def unfinished(self, section: str, contender: Contender, n: int) -> None:
-        """Count a round that was given up: after two, a contender is left out of the rest."""
+    def unfinished(self, section: str, contender: Contender, n: int, share: float) -> None:
+        """Count a round that was given up; the second is the last, or the first if not half was done."""
         key = (section, contender.name, n)
-        self._failures[key] = self._failures.get(key, 0) + 1
-        if self._failures[key] == 2:
+        self._failures[key] = self._failures.get(key, 0) + (1 if share >= 0.5 else 2)
+        if self.is_spent(section, contender, n):
             self.notice(
-                f"{section}, n = {n}, {contender.name}: twice not done in time, and not tried again; its "
-                f"figures are of what it had done"
+                f"{section}, n = {n}, {contender.name}: not done in time, and not tried again; its figures are "
+                f"of what it had done"
             )
 
     def share(self, section: str, contender: Contender, n: int, seen: dict[str, Any]) -> float:
@@ -177,7 +170,7 @@ def _calls(bench: Bench, section: str, base: str, waiting: tuple[int, ...]) -> N
         order = Order("calls", base, count=10**9, waiting=left, seconds=bench.plan.call_seconds)
         for n, seen in (bench.run(section, left[-1], contender, order) or {}).items():
             if seen["done"] < seen["begun"]:
-                bench.unfinished(section, contender, int(n))
+                bench.unfinished(section, contender, int(n), seen["done"] / seen["begun"])
             if seen["done"] == 0:
                 bench.notice(f"{section}, n = {n}, {contender.name}: no call was done in time")
                 continue
@@ -232,7 +225,7 @@ def _jobs(bench: Bench, contender: Contender, load: Load, count: int, seen: dict
     late = sorted(max(known.get(task, gave_up) - end, 0.0) for task, end in usage["ends"].items())
     late += [gave_up - seen["began"]] * (count - len(late))
     if len(known) < count:
-        bench.unfinished("jobs", contender, count)
+        bench.unfinished("jobs", contender, count, len(known) / count)
     span = max(known.values(), default=gave_up) - seen["began"] if len(known) == count else seen["wall"]
     ideal = load.ideal(count)
     requests = sum(number for kind, number in usage["requests"].items() if not kind.startswith("/control"))

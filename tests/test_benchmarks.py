@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -149,9 +150,37 @@ def test_a_contender_that_cannot_run_is_left_out_with_a_notice(server: Server) -
     assert bench.notices[0] == "absent: no_such_package is not installed; left out"
     assert "No module named" in bench.notices[1]
     assert bench.is_spent("calls", broken, 1)
-    assert bench.is_spent("calls", broken, 2)
-    assert not bench.is_spent("calls", broken, 0)
-    assert bench.notices[2:] == ["calls, n = 2, broken: left out, as it did not manage 1"]
+
+
+def test_who_is_hopeless_is_tried_once_and_who_is_late_twice(server: Server) -> None:
+    """The benchmark's own time is limited; the notice says whose figures are of an unfinished job."""
+    bench = Bench(SMALL, server, say=lambda _: None)
+    bench.unfinished("jobs", OURS, 100, 0.9)
+    assert not bench.is_spent("jobs", OURS, 100)
+    bench.unfinished("jobs", OURS, 100, 0.9)
+    bench.unfinished("jobs", RAW_BYTES, 100, 0.1)
+    assert bench.is_spent("jobs", OURS, 100)
+    assert bench.is_spent("jobs", RAW_BYTES, 100)
+    assert len(bench.notices) == 2
+    assert "not done in time" in bench.notices[0]
+
+
+def test_a_blocked_event_loop_cannot_keep_its_figures_back(server: Server) -> None:
+    """A watchdog in a thread tells what is known when time is over."""
+    code = (
+        "import sys, time; from benchmarks.contender import main, Known, Order\n"
+        "async def jobs(order: Order, known: Known) -> None:\n"
+        "    known['7'] = 1.0\n"
+        "    time.sleep(30)\n"
+        "main(None, jobs)"
+    )
+    order = json.dumps(asdict(Order("jobs", server.base, seconds=0.1)))
+    run = subprocess.run(
+        [sys.executable, "-c", code, order], capture_output=True, text=True, check=True, timeout=20
+    )
+    seen = json.loads(run.stdout)
+    assert seen["known"] == {"7": 1.0}
+    assert seen["stall"] > 0.9
 
 
 def test_a_section_fills_its_table(server: Server) -> None:
