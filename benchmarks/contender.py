@@ -193,7 +193,7 @@ class Probe:
 
 @contextmanager
 def watchdog(seconds: float, report: Callable[[], object]) -> Iterator[None]:
-    """Print what is known and end the process if the block takes longer, however the event loop is blocked."""
+    """Print what is known and end the process if the block takes longer, be the event loop blocked."""
 
     def bark() -> None:
         _tell(report())
@@ -201,8 +201,10 @@ def watchdog(seconds: float, report: Callable[[], object]) -> Iterator[None]:
     timer = threading.Timer(seconds, bark)
     timer.daemon = True
     timer.start()
-    yield
-    timer.cancel()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _tell(seen: object) -> NoReturn:

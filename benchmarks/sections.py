@@ -136,8 +136,8 @@ class Bench:
         self._failures[key] = self._failures.get(key, 0) + (1 if share >= 0.5 else 2)
         if self.is_spent(section, contender, n):
             self.notice(
-                f"{section}, n = {n}, {contender.name}: not done in time, and not tried again; its figures are "
-                f"of what it had done"
+                f"{section}, n = {n}, {contender.name}: not done in time, and not tried again; its "
+                f"figures are of what it had done"
             )
 
     def share(self, section: str, contender: Contender, n: int, seen: dict[str, Any]) -> float:

@@ -41,6 +41,7 @@ from wiro_async import Client, Limits, Polling, SubmissionUnknown, TaskHandle, W
 from wiro_async.sandbox import Sandbox
 from wiro_async.sandbox.faults import (
     Blackhole,
+    CutSocket,
     Drip,
     Duplicate,
     Fault,
@@ -78,7 +79,8 @@ LIMITS = Limits(
     wait_timeout=WAIT,
     stop_timeout=STOP,
 )
-POLLING = Polling(min_interval=0.03, max_interval=0.12, requests_per_second=2000)
+POLLING = Polling(min_interval=0.03, max_interval=0.12, requests_per_second=2000, safety_interval=0.3)
+"""The safety net is wide enough that a task whose socket fell silent is still found out within ``WAIT``."""
 
 CALL = 3 * REQUEST + 0.3
 """The longest that a call may take: three attempts, and what lies between them."""
@@ -135,6 +137,18 @@ NOT_TAKEN: tuple[Fault, ...] = (
 """The service never gets the request."""
 
 MILD: tuple[Fault, ...] = (Latency(0.05), Latency(0.3), Drip(5000), HalfClose(None), Duplicate())
+CUTS: tuple[Fault, ...] = (
+    CutSocket(),
+    CutSocket(after="register"),
+    CutSocket(after=3, how="close"),
+    CutSocket(after=5, how="silence"),
+    Reset(),
+    Blackhole(2.0),
+    Status(503),
+    Latency(0.3),
+)
+"""A WebSocket that breaks, or does not open."""
+
 FOREIGN: tuple[Fault, ...] = (Foreign(), Foreign(invented=True))
 SHORT_LAG: tuple[Fault, ...] = (ListLag(0.1), ListLag(0.2))
 LONG_LAG: tuple[Fault, ...] = (ListLag(3.0), ListLag(float("inf")))
@@ -174,6 +188,7 @@ class Job:
     on_unknown: wiro_async.OnUnknown
     on_cancel: wiro_async.OnCancel
     callback: str | None
+    watch: wiro_async.Watch
     uploads: bool
     cancel: str
     cancel_after: float
@@ -221,6 +236,7 @@ def _rules(rng: random.Random, *, foreign: bool, resubmits: bool) -> tuple[Rule,
         Rule("Task/Kill", rng.choice((0.0, 0.3)), common + others),
         Rule("File/Upload", 0.2, common),
         Rule("cdn", rng.choice((0.0, 0.3)), common),
+        Rule("socket", rng.choice((0.0, 0.5, 0.9)), CUTS),
     )
 
 
@@ -243,6 +259,8 @@ def _jobs(rng: random.Random, backend: Backend, *, resubmits: bool, foreign: boo
             on_unknown="resubmit" if resubmits and rng.random() < 0.7 else "raise",
             on_cancel=rng.choice(("keep", "stop")),
             callback=rng.choice((None, None, "https://example.org/done?a=1")),
+            # The callback's host is nowhere: every one of them is lost.
+            watch=rng.choice(("auto", "auto", "poll", "callback")),
             uploads=rng.random() < 0.1 and not (identical and foreign),
             cancel="" if rng.random() < 0.5 else rng.choice(CANCELS if backend == "asyncio" else CANCELS[:1]),
             cancel_after=rng.random() ** 2 * 1.2,
@@ -403,6 +421,7 @@ class Caller:
                 slot_timeout=job.slot_timeout,
                 on_unknown=job.on_unknown,
                 callback_url=job.callback,
+                watch=job.watch,
             )
         if handle is not None:
             self.record.handles.append(handle)
@@ -420,6 +439,7 @@ class Caller:
                 on_cancel=job.on_cancel,
                 on_unknown=job.on_unknown,
                 callback_url=job.callback,
+                watch=job.watch,
             )
             self.record.ids.add(result.task.id)
             self.record.endings[result.task.id] = "succeeded"
@@ -579,7 +599,9 @@ async def _story(schedule: Schedule, report: Report, folder: Path, sandbox: Sand
     key, secret = sandbox.config.api_key, sandbox.config.api_secret
     limits = attrs.evolve(LIMITS, max_in_flight=schedule.max_in_flight)
     assert sandbox.faults is not None
-    async with Client(key, secret, base_url=sandbox.base_url, polling=POLLING, limits=limits) as client:
+    async with Client(
+        key, secret, base_url=sandbox.base_url, socket_url=sandbox.socket_url, polling=POLLING, limits=limits
+    ) as client:
         callers = [Caller(client, job, report, folder) for job in schedule.jobs]
         async with anyio.create_task_group() as group:
             for caller in callers:
@@ -590,6 +612,9 @@ async def _story(schedule: Schedule, report: Report, folder: Path, sandbox: Sand
         rotated = any(injection.fault == ROTATED for injection in sandbox.faults.injected)
         await _recollect(client, story, None if not rotated else sandbox.base_url)
         story.wrong += stuck(client)
+    assert client._sockets is not None
+    if client._sockets.open_sockets:
+        story.wrong.append(f"{client._sockets.open_sockets} WebSockets were left open")
     open_ones = client._transport._http._inner.connections  # type: ignore[attr-defined]
     if open_ones or client._downloader._http.connections:  # type: ignore[attr-defined]
         story.wrong.append("connections are open after aclose()")

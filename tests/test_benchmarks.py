@@ -175,10 +175,10 @@ def test_a_blocked_event_loop_cannot_keep_its_figures_back(server: Server) -> No
         "main(None, jobs)"
     )
     order = json.dumps(asdict(Order("jobs", server.base, seconds=0.1)))
-    run = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, order], capture_output=True, text=True, check=True, timeout=20
     )
-    seen = json.loads(run.stdout)
+    seen = json.loads(process.stdout)
     assert seen["known"] == {"7": 1.0}
     assert seen["stall"] > 0.9
 

@@ -160,7 +160,8 @@ class Desk:
 
     def leave(self, handle: TaskHandle) -> None:
         """Leave a task alone, because the batch is left; where no journal keeps it, the client does."""
-        if not self.book.keeps:
+        came_to_nothing = handle.task is not None and handle.task.outcome in ("failed", "cancelled")
+        if not self.book.keeps and not came_to_nothing:
             self._client._unclaimed.append(handle)
             logger.warning("task %s was left by its batch; it is %s", handle.id, handle.status)
 
@@ -173,19 +174,18 @@ class Desk:
             BatchStopped: No more Runs are made.
         """
         estimate = self._estimate(entry)
-        await self.door.enter(lambda: self._may_begin(entry, estimate), again=entry.through)
+        await self.door.enter(lambda: self._may_begin(entry, estimate), self.check, again=entry.through)
         if not entry.through:
             entry.through = True
             self._canary.started()
         self.move(entry, "submitting")
 
     def _may_begin(self, entry: Entry, estimate: Decimal | None) -> bool:
-        self.check()
         if not entry.through and not self._canary.may_start():
             return False
         if self.budget.reserve(entry, estimate):
             return True
-        # What is set aside for Runs in doubt never comes back, so where nothing runs there is no use in waiting.
+        # What is set aside for Runs in doubt never comes back: where nothing runs, waiting has no use.
         if self.door.active == 0 or not self.budget.may_fit(estimate):
             self.stop("max_cost", f"max_cost={self.budget.max_cost} is spent, or would be by one more run")
             self.check()
@@ -222,12 +222,8 @@ class Desk:
         if pause:
             self.door.rest(pause)
 
-    def doubted(self, entry: Entry) -> None:
-        """Take back the slot of a Run in doubt; its money stays set aside, because it may have been paid."""
-        self.door.dropped()
-
-    def doubted_before(self, entry: Entry) -> None:
-        """Set money aside for a Run of an earlier process that stays in doubt."""
+    def reserve(self, entry: Entry) -> None:
+        """Set money aside for a Run of an earlier process that stays in doubt: it may have been paid."""
         self.budget.adopt(entry, self._estimate(entry))
 
     def over(self, entry: Entry, task: Task | None) -> None:

@@ -75,27 +75,38 @@ class Door:
         self._rest_until: float = float("-inf")
         self.active: int = 0
 
-    async def enter(self, may: Callable[[], bool], *, again: bool = False) -> None:
+    async def enter(
+        self, may: Callable[[], bool], check: Callable[[], object], *, again: bool = False
+    ) -> None:
         """Wait for a turn; whoever got one must report what became of it.
 
         Args:
             may: What else must be so, such as the money; it is asked when there is room, and may raise.
+            check: Raises when waiting has no use any more; it is called at every change.
             again: Whether this one was through before.
         """
         ticket = _Ticket()
         (self._line.appendleft if again else self._line.append)(ticket)
         try:
-            while self._line[0] is not ticket or not (self._is_open() and may()):
-                if self._line[0] is ticket:
-                    await self._bell.wait(self._next_try())
-                else:
-                    await ticket.wait()
+            await self._wait_for_turn(ticket, may, check)
             self._window.submitted(anyio.current_time())
             self.active += 1
         finally:
             self._line.remove(ticket)
             if self._line:
                 self._line[0].called.set()
+
+    async def _wait_for_turn(
+        self, ticket: _Ticket, may: Callable[[], bool], check: Callable[[], object]
+    ) -> None:
+        while True:
+            if self._line[0] is not ticket:
+                await ticket.wait()
+                continue
+            check()
+            if self._is_open() and may():
+                return
+            await self._bell.wait(self._next_try())
 
     def _is_open(self) -> bool:
         now = anyio.current_time()

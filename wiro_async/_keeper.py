@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import anyio
@@ -114,6 +114,11 @@ class Keeper:
     def __init__(self, template: str, book: Book) -> None:
         self._template = template
         self._book = book
+
+    async def all_there(self, files: Collection[FileRow]) -> list[Path]:
+        """Return the paths of files that were saved before (none: not all of them are there, and whole)."""
+        found = await anyio.to_thread.run_sync(lambda: all(map(_is_there, files)))
+        return [Path(file.path) for file in files] if found else []
 
     async def keep(self, handle: TaskHandle, entry: Entry, output: Output, before: FileRow | None) -> Path:
         """Save one output, unless it is there from before.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ MOST_TRIES = 8
 """How often a Run that did not reach the service is tried, with pauses that all jobs share."""
 
 PATIENT = 3
-"""How many doublings the first of these pauses has behind it: they grow from 0.8 s, to about a minute in all."""
+"""How many doublings the first of these pauses has behind it: from 0.8 s they grow to a minute in all."""
 
 STOPPING_SECONDS = 30.0
 
@@ -67,6 +67,7 @@ class Worker:
         self._handle: TaskHandle | None = None
         self._task: Task | None = None
         self._paths: list[Path] = []
+        self._failure: TaskFailed | None = None
         self._tries: int = 0
         self._resubmits: int = 0
 
@@ -77,8 +78,9 @@ class Worker:
             await self._do()
             self._desk.succeeded(self._entry)
         except (WiroError, OSError) as error:
-            problem = error
-            self._desk.failed(self._entry, error)
+            # That there was to be another Run is less than why the last one failed.
+            problem = self._failure if isinstance(error, BatchStopped) and self._failure else error
+            self._desk.failed(self._entry, problem)
         except anyio.get_cancelled_exc_class():
             if self._handle is not None:
                 self._desk.leave(self._handle)
@@ -87,7 +89,7 @@ class Worker:
 
     def _outcome(self, problem: WiroError | OSError | None) -> JobOutcome:
         entry = self._entry
-        known = self._handle.id if self._handle is not None else None
+        known = getattr(problem, "task_id", None) if self._handle is None else self._handle.id
         return JobOutcome(
             entry.key,
             entry.job,
@@ -139,7 +141,7 @@ class Worker:
         if outcome.absent and (row.state == "intended" or desk.terms.on_unknown == "resubmit"):
             await desk.book.released(row.key, outcome)
             return None
-        desk.doubted_before(self._entry)
+        desk.reserve(self._entry)
         raise outcome
 
     def _adopted(self, accepted: Accepted) -> TaskHandle:
@@ -206,7 +208,8 @@ class Worker:
             desk.turned_away(entry, error)
             return None
         except SubmissionUnknown:
-            desk.doubted(entry)
+            # Its money stays set aside, because it may have been paid.
+            desk.door.dropped()
             raise
         except (RateLimited, ConnectionFailed) as error:
             self._tries += 1
@@ -298,14 +301,13 @@ class Worker:
             self._task = task
             return handle
         failure = ending(task)
-        if isinstance(failure, TaskFailed):
-            self._desk.run_failed(failure)
-        if task.outcome == "cancelled" or self._entry.attempts > self._desk.terms.retry_failed:
+        if not isinstance(failure, TaskFailed):
             raise failure
-        with suppress(BatchStopped):
-            self._desk.check()
-            return None
-        raise failure
+        self._desk.run_failed(failure)
+        if self._entry.attempts > self._desk.terms.retry_failed:
+            raise failure
+        self._failure = failure
+        return None
 
     async def _ended(self, handle: TaskHandle) -> Task:
         """Wait for a task's end, and write it down."""
@@ -389,7 +391,7 @@ class Worker:
         await self._close(handle)
 
     async def _close(self, handle: TaskHandle) -> None:
-        """Close the job; not before the service's copies are gone, so that a failure to delete is tried again."""
+        """Close the job, once the service's copies are gone: else they would be forgotten."""
         if self._desk.terms.delete_remote and self._paths:
             await handle.delete_files()
         await self._desk.book.done(self._entry.key)
