@@ -43,21 +43,27 @@ class Controller(Protocol):
 
     def may_submit(self, active: int, now: float, /) -> bool:
         """Whether one more Run may be sent."""
+        ...
 
     def next_try(self, now: float, /) -> float | None:
         """Return when to ask again if nothing happens."""
+        ...
 
     def submitted(self, now: float, /) -> None:
         """Take note of a Run that leaves."""
+        ...
 
     def accepted(self, now: float, /) -> None:
         """Take note that a Run was accepted."""
+        ...
 
     def refused(self, now: float, active: int, limit: int | None, balance: Decimal | None, /) -> None:
         """Take note that a Run was refused with code 96."""
+        ...
 
     def ended(self, now: float, cost: Decimal | None, /) -> None:
         """Take note that a task is over."""
+        ...
 
 
 @attrs.define

@@ -9,11 +9,11 @@ from __future__ import annotations
 import heapq
 import os
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final, get_args
 
 import anyio
 import attrs
@@ -26,6 +26,7 @@ from wiro_async._errors import (
     BatchStopped,
     ClientUseError,
     ConfigurationError,
+    JournalError,
     SubmissionUnknown,
     TaskCancelled,
     WiroError,
@@ -35,10 +36,13 @@ from wiro_async._jobs import Inputs, Job, JobOutcome, check_template
 from wiro_async._journal import Journal
 from wiro_async._money import Budget, Prices
 from wiro_async._tally import BatchProgress, Stage, Tally
+from wiro_async._types import OnUnknown
 from wiro_async._window import Window
 from wiro_async._worker import Worker
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from wiro_async._client import Client
 
 __all__ = ["Batch", "BatchReport", "as_jobs", "batch_settings"]
@@ -50,6 +54,9 @@ MOST_DOWNLOADS = 64
 """Jobs whose outputs may be on the way before no more jobs are submitted."""
 
 REASONS_KEPT = 50
+
+TELL_EVERY = 0.1
+"""Seconds between two calls of ``on_progress`` at least."""
 
 
 @attrs.frozen(kw_only=True)
@@ -91,12 +98,13 @@ def batch_settings(
     """
     for name, value, least in (
         ("breaker", breaker, 1),
-        ("canary", canary, 0),
-        ("retry_failed", terms["retry_failed"], 0),
         ("total", total, 0),
         ("concurrency", None if concurrency == "auto" else concurrency, 1),
     ):
-        _check_count(name, value, least)
+        if value is not None:
+            _check_count(name, value, least)
+    _check_count("canary", canary, 0)
+    _check_terms(download, **terms)
     return Settings(
         terms=Terms(download=None if download is None else check_template(os.fspath(download)), **terms),
         journal=journal,
@@ -113,8 +121,35 @@ def batch_settings(
 
 
 def _check_count(name: str, value: object, least: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _check_terms(
+    download: object,
+    *,
+    retry_failed: object,
+    timeout: object,
+    on_unknown: object,
+    stop_on_exit: object,
+    delete_remote: bool,
+    **_: object,
+) -> None:
+    _check_count("retry_failed", retry_failed, 0)
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float)):
+        raise ConfigurationError(f"timeout is {timeout!r}; it must be seconds, or None")
+    for name, value, choices in (
+        ("on_unknown", on_unknown, get_args(OnUnknown)),
+        ("stop_on_exit", stop_on_exit, ("leave", "stop")),
+    ):
+        if value not in choices:
+            raise ConfigurationError(
+                f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}"
+            )
+    if delete_remote and download is None:
+        raise ConfigurationError(
+            "delete_remote is for outputs that were saved; name a folder for them: download=..."
+        )
 
 
 def _amount(value: object) -> Decimal | None:
@@ -129,14 +164,22 @@ def _amount(value: object) -> Decimal | None:
     return amount
 
 
-async def _jobs_of(inputs: AsyncIterable[Inputs]) -> AsyncIterator[Job]:
-    async for item in inputs:
-        yield Job(item)
+class _JobsOf:
+    """A job for each of some inputs. A class, because a generator that is left would have to be closed."""
+
+    def __init__(self, inputs: AsyncIterable[Inputs]) -> None:
+        self._inputs = aiter(inputs)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Job:
+        return Job(await anext(self._inputs))
 
 
 def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
     """Return a job for each of some inputs, as they come."""
-    return _jobs_of(inputs) if isinstance(inputs, AsyncIterable) else map(Job, inputs)
+    return _JobsOf(inputs) if isinstance(inputs, AsyncIterable) else map(Job, inputs)
 
 
 @attrs.frozen(kw_only=True)
@@ -170,7 +213,10 @@ class Batch:
 
     ``async with`` begins the work; iterating yields each job's ``JobOutcome`` as it ends. Leaving the block
     early submits nothing more, waits for the Runs that are on their way, and leaves the tasks that run to the
-    journal (or stops them, with ``stop_on_exit="stop"``).
+    journal (or stops them, with ``stop_on_exit="stop"``); without a journal they are in ``Client.unclaimed``.
+
+    What the jobs' iterable, the key function or ``on_progress`` raises stops the batch, and is raised, as it
+    is, when all outcomes have been handed out, or the block is left.
 
     Do not instantiate directly.
     """
@@ -180,9 +226,12 @@ class Batch:
         self._jobs = jobs
         self._settings = settings
         self._bell = Bell()
-        self._group: Any = None
+        self._entered: bool = False
+        self._left: bool = False
+        self._group: TaskGroup
+        self._reading: anyio.CancelScope
         self._journal: Journal | None = None
-        self._intake: Intake | None = None
+        self._intake: Intake
         self._desk: Desk | None = None
         self._outcomes: deque[JobOutcome] = deque()
         self._held_back: list[tuple[int, JobOutcome]] = []
@@ -193,42 +242,53 @@ class Batch:
         self._problem: Exception | None = None
         self._reasons: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
-        self._told_at: float = float("-inf")
 
     # -- entering and leaving ----------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._group is not None:
+        if self._entered:
             raise ClientUseError("a batch works once; make a new one, on the same journal if it has one")
+        self._entered = True
         group = anyio.create_task_group()
+        self._reading = anyio.CancelScope()
         try:
-            self._journal = await self._opened()
+            if self._settings.journal is not None:
+                self._journal = await Journal.open(self._settings.journal)
             self._desk = await self._set_up(self._journal)
         except BaseException:
             await self._close_journal()
             raise
         self._group = await group.__aenter__()
-        group.start_soon(self._read_on)
+        group.start_soon(self._read_all, self._desk)
+        if self._settings.on_progress is not None:
+            group.start_soon(self._tell_on, self._settings.on_progress)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        desk = self._desk
-        assert desk is not None
+        assert self._desk is not None
         try:
             if not self._is_over():
-                desk.stop("stopped", "its block was left")
+                self._desk.stop("stopped", "its block was left")
                 self._group.cancel_scope.cancel()
             # The group hears of no error: it would wrap it.
             await self._group.__aexit__(None, None, None)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._write_learned()
-                await self._close_journal()
+            self._left = True
+            self._bell.ring()
+            await self._put_away(self._desk)
+        if error is None:
+            self._raise_problem()
 
-    async def _opened(self) -> Journal | None:
-        return None if self._settings.journal is None else await Journal.open(self._settings.journal)
+    async def _put_away(self, desk: Desk) -> None:
+        """Write down what was learned, and close the journal, whatever cancellation comes."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await desk.book.learned("prices", desk.prices.export())
+                await desk.book.learned("durations", self._client._shared.schedule.export())
+        finally:
+            await self._close_journal()
 
     async def _close_journal(self) -> None:
         if self._journal is not None:
@@ -238,17 +298,19 @@ class Batch:
     async def _set_up(self, journal: Journal | None) -> Desk:
         """Take over what the journal knows: what was spent, what it costs, how long it takes."""
         settings, client = self._settings, self._client
-        spent = Decimal(0)
+        spent, is_new = Decimal(0), True
         if journal is not None:
-            spent = (await journal.counts()).cost
+            counts = await journal.counts()
+            spent, is_new = counts.cost, counts.total == 0
             await client._hold(journal)
-        book = Book(journal, lambda error: self._desk.broken(error) if self._desk is not None else None)
+        book = Book(journal)
         prices = Prices()
         prices.merge(await book.learnt("prices"))
         client._shared.schedule.merge(await book.learnt("durations"))
         self._intake = Intake(
             self._jobs,
             journal,
+            is_new=is_new,
             key=settings.key,
             model=settings.model,
             retries=settings.terms.retry_failed,
@@ -264,81 +326,108 @@ class Batch:
             breaker=Breaker(settings.breaker),
             canary=Canary(settings.canary),
             tally=Tally(anyio.current_time(), settings.total),
-            sending=client._config.limits.max_in_flight,
+            on_stop=self._reading.cancel,
         )
 
     # -- the work ----------------------------------------------------------------------------------------
 
-    async def _read_on(self) -> None:
-        """Read jobs as long as there is room for what they bring, and set a worker on each."""
-        assert self._intake is not None
-        assert self._desk is not None
+    async def _read_all(self, desk: Desk) -> None:
         try:
-            while self._desk.stopped is None:
-                await self._make_room()
-                entry = await self._intake.next()
-                self._count_skipped()
-                if entry is None:
-                    break
-                await self._begin(entry)
+            try:
+                # Who stops the batch does not wait for the next job.
+                with self._reading:
+                    await self._read_on(desk)
+            finally:
+                await self._intake.aclose()
+        except JournalError as error:
+            desk.heed(error)
         except Exception as error:
-            self._problem = error
-            self._desk.stop("stopped", f"its jobs could not be read: {error}")
-        self._all_read = True
-        self._bell.ring()
+            self._give_up(error, f"its jobs could not be read: {error}")
+        finally:
+            self._all_read = True
+            self._bell.ring()
 
-    async def _begin(self, entry: Entry) -> None:
-        assert self._desk is not None
+    async def _read_on(self, desk: Desk) -> None:
+        """Read jobs as long as there is room for what they bring, and set a worker on each."""
+        while desk.stopped is None:
+            await self._make_room(desk)
+            entry = await self._intake.next()
+            self._count_skipped(desk)
+            if entry is None:
+                desk.tally.total = self.progress.read
+                return
+            await self._begin(desk, entry)
+
+    async def _begin(self, desk: Desk, entry: Entry) -> None:
         self._working += 1
-        self._desk.move(entry, "waiting")
+        desk.move(entry, "waiting")
         started = anyio.Event()
-        self._group.start_soon(self._work, entry, started)
+        self._group.start_soon(self._work, desk, entry, started)
         # One job at a time stands at the door; those behind it are not even read.
         await started.wait()
 
-    async def _work(self, entry: Entry, started: anyio.Event) -> None:
-        assert self._desk is not None
-        assert self._intake is not None
+    async def _work(self, desk: Desk, entry: Entry, started: anyio.Event) -> None:
         try:
-            outcome = await Worker(self._desk, entry, started.set).perform()
-            self._take(entry, outcome)
+            self._take(desk, entry, await Worker(desk, entry, started.set).perform())
+        except Exception as error:
+            self._give_up(error, f"the job {entry.key!r} met an error that nobody thought of: {error!r}")
         finally:
             started.set()
             self._working -= 1
-            self._intake.over(entry)
             self._bell.ring()
 
-    async def _make_room(self) -> None:
-        assert self._desk is not None
-        while self._desk.stopped is None and (
+    async def _make_room(self, desk: Desk) -> None:
+        while (
             len(self._outcomes) + len(self._held_back) >= MOST_PENDING
-            or self._desk.tally.count("downloading") >= MOST_DOWNLOADS
+            or desk.tally.count("downloading") >= MOST_DOWNLOADS
         ):
             await self._bell.wait()
 
-    def _count_skipped(self) -> None:
-        assert self._intake is not None
-        assert self._desk is not None
+    def _count_skipped(self, desk: Desk) -> None:
         while self._skipped < self._intake.skipped:
             self._skipped += 1
-            self._desk.tally.moved(None, "skipped", anyio.current_time())
+            desk.tally.moved(None, "skipped", anyio.current_time())
+
+    def _give_up(self, error: Exception, why: str) -> None:
+        """Keep the first error that is no job's outcome, to raise it at the end."""
+        assert self._desk is not None
+        self._problem = self._problem or error
+        self._desk.stop("stopped", why)
+
+    def _raise_problem(self) -> None:
+        if self._problem is not None:
+            problem, self._problem = self._problem, None
+            raise problem
+
+    async def _tell_on(self, tell: Callable[[BatchProgress], object]) -> None:
+        """Tell the caller how it goes: at once, and then at most ten times a second, the end included."""
+        try:
+            told, is_over = None, False
+            while not is_over:
+                is_over, now = self._is_over(), self.progress
+                counts = attrs.evolve(now, rate=0.0, eta=None, elapsed=0.0)
+                if is_over or counts != told:
+                    told = counts
+                    tell(now)
+                if not is_over:
+                    await anyio.sleep(TELL_EVERY)
+        except Exception as error:
+            self._give_up(error, f"on_progress raised {error!r}")
 
     # -- outcomes ----------------------------------------------------------------------------------------
 
-    def _take(self, entry: Entry, outcome: JobOutcome) -> None:
+    def _take(self, desk: Desk, entry: Entry, outcome: JobOutcome) -> None:
         """Take the outcome of a job, and hand it out when it is its turn."""
-        assert self._desk is not None
-        self._desk.move(entry, _stage_of(outcome.error))
+        desk.move(entry, _stage_of(outcome.error))
         if outcome.error is not None and not isinstance(outcome.error, BatchStopped):
             self._note(outcome.error)
-        if self._settings.ordered:
-            heapq.heappush(self._held_back, (entry.index, outcome))
-            while self._held_back and self._held_back[0][0] == self._next:
-                self._outcomes.append(heapq.heappop(self._held_back)[1])
-                self._next += 1
-        else:
+        if not self._settings.ordered:
             self._outcomes.append(outcome)
-        self._tell()
+            return
+        heapq.heappush(self._held_back, (entry.index, outcome))
+        while self._held_back and self._held_back[0][0] == self._next:
+            self._outcomes.append(heapq.heappop(self._held_back)[1])
+            self._next += 1
 
     def _note(self, error: WiroError | OSError) -> None:
         reason = reason_of(error) if isinstance(error, WiroError) else str(error)
@@ -346,13 +435,6 @@ class Batch:
         if key in self._reasons or len(self._reasons) < REASONS_KEPT:
             self._reasons[key] += 1
             self._examples.setdefault(key, reason)
-
-    def _tell(self) -> None:
-        """Tell the caller how it goes, ten times a second at most."""
-        now = anyio.current_time()
-        if self._settings.on_progress is not None and (now - self._told_at >= 0.1 or self._is_over()):
-            self._told_at = now
-            self._settings.on_progress(self.progress)
 
     def __aiter__(self) -> Self:
         return self
@@ -362,9 +444,7 @@ class Batch:
             raise ClientUseError("this batch has not begun: iterate within `async with client.batch(...)`")
         while not self._outcomes:
             if self._is_over():
-                if self._problem is not None:
-                    problem, self._problem = self._problem, None
-                    raise problem
+                self._raise_problem()
                 raise StopAsyncIteration
             await self._bell.wait()
         outcome = self._outcomes.popleft()
@@ -372,13 +452,16 @@ class Batch:
         return outcome
 
     def _is_over(self) -> bool:
-        return self._all_read and self._working == 0
+        return self._left or (self._all_read and self._working == 0)
 
     async def wait(self) -> BatchReport:
         """Let the batch run to its end, and leave out the outcomes.
 
         Returns:
             What became of it.
+
+        Raises:
+            Exception: What the jobs' iterable, the key function or ``on_progress`` raised.
         """
         async for _ in self:
             pass
@@ -405,11 +488,6 @@ class Batch:
         failures = tuple((self._examples[key], count) for key, count in self._reasons.most_common())
         path = "" if self._journal is None else self._journal.path
         return BatchReport(progress=progress, stopped=self._desk.stopped, failures=failures, journal=path)
-
-    async def _write_learned(self) -> None:
-        assert self._desk is not None
-        await self._desk.book.learned("prices", self._desk.prices.export())
-        await self._desk.book.learned("durations", self._client._shared.schedule.export())
 
 
 def _stage_of(error: WiroError | OSError | None) -> Stage:

@@ -160,6 +160,10 @@ def check_template(template: str) -> str:
             f"download={template!r} would put several outputs into one file; "
             f"it needs {{key}} or {{task_id}}, and {{n}} or {{name}}"
         )
+    try:
+        template.format_map(dict.fromkeys(_FIELDS, "x") | {"n": 0})
+    except ValueError as error:
+        raise ConfigurationError(f"download={template!r} cannot be filled in: {error}") from None
     return template
 
 
@@ -171,7 +175,7 @@ def file_name(template: str, key: str, model: str, output: Output) -> Path:
     fields = {
         "key": _harmless(key),
         "task_id": _harmless(output.task_id),
-        "n": str(output.index),
+        "n": output.index,
         "name": _harmless(PurePosixPath(output.name).stem),
         "ext": suffix,
         "model": _harmless(model),

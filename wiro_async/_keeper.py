@@ -12,12 +12,13 @@ import anyio
 import anyio.to_thread
 
 from wiro_async._book import Book
-from wiro_async._errors import DownloadError
+from wiro_async._errors import DownloadError, WiroError
 from wiro_async._inputs import FileSource
 from wiro_async._intake import Entry
 from wiro_async._jobs import file_name, has_magic
 from wiro_async._ledger import FileRow
 from wiro_async._models import Output, Upload
+from wiro_async._retry import is_transient
 from wiro_async._task import TaskHandle
 
 __all__ = ["Keeper", "Uploads"]
@@ -131,8 +132,8 @@ class Keeper:
             return Path(before.path)
         path = file_name(self._template, entry.key, entry.model, output)
         path = await self._fetched(handle, output, path)
-        sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
-        await self._book.saved(entry.key, output.index, path, size, sha256)
+        where, sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
+        await self._book.saved(entry.key, output.index, where, size, sha256)
         return path
 
     async def _fetched(self, handle: TaskHandle, output: Output, path: Path) -> Path:
@@ -143,10 +144,19 @@ class Keeper:
                 if error.http_status not in MISSING:
                     raise
             await anyio.sleep(pause)
-            # The address may have changed, or come to life.
-            task = await handle.refresh()
-            output = next((known for known in task.outputs if known.index == output.index), output)
+            output = await _looked_up(handle, output)
         return await output.save(path)
+
+
+async def _looked_up(handle: TaskHandle, output: Output) -> Output:
+    """Return the output as it is now: its address may have changed, or come to life."""
+    try:
+        task = await handle.refresh()
+    except WiroError as error:
+        if not is_transient(error):
+            raise
+        return output
+    return next((known for known in task.outputs if known.index == output.index), output)
 
 
 def _is_there(file: FileRow) -> bool:
@@ -157,8 +167,8 @@ def _is_there(file: FileRow) -> bool:
         return False
 
 
-def _checked(path: Path, output: Output) -> tuple[str, int]:
-    """Return the digest and size of a saved file, if it is what it says."""
+def _checked(path: Path, output: Output) -> tuple[Path, str, int]:
+    """Return where a saved file is, its digest and its size, if it is what it says."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
     if not has_magic(output.content_type, head):
@@ -169,4 +179,4 @@ def _checked(path: Path, output: Output) -> tuple[str, int]:
             url=output.url,
             path=str(path),
         )
-    return _sha256(path)
+    return path.absolute(), *_sha256(path)

@@ -61,7 +61,8 @@ class Window:
 
     A refusal below the size means that somebody took a slot that was ours: the size falls to what runs, and
     at refusals in a row below that, by 1, 2, 4, …; what was cut too deep is open again after the next
-    acceptance. Our own spending lowers the limit as the balance falls, without a refusal.
+    acceptance. What we spend lowers the limit as the balance falls, without a refusal; what others spend is
+    taken to go with it, as between the last two refusals.
 
     Attributes:
         ceiling: The most that may run (None: as many as the account allows).
