@@ -158,15 +158,17 @@ def calls(bench: Bench) -> None:
     """
     plan, server = bench.plan, bench.server
     _calls(bench, "calls", server.base, plan.waiting)
-    if server.tls_base is None:
+    if server.tls_base is None and plan.tls_waiting:
         bench.notice("openssl is not installed: nothing is measured over TLS")
-        return
-    _calls(bench, "calls over TLS", server.tls_base, plan.tls_waiting)
+    elif server.tls_base is not None:
+        _calls(bench, "calls over TLS", server.tls_base, plan.tls_waiting)
 
 
 def _calls(bench: Bench, section: str, base: str, waiting: tuple[int, ...]) -> None:
     for contender in bench.turns(section, (OURS, RAW_BYTES, SCRIPT_AIOHTTP, OFFICIAL, SCRIPT_HTTPX)):
         left = [n for n in waiting if not bench.is_spent(section, contender, n)]
+        if not left:
+            continue
         order = Order("calls", base, count=10**9, waiting=left, seconds=bench.plan.call_seconds)
         for n, seen in (bench.run(section, left[-1], contender, order) or {}).items():
             if seen["done"] < seen["begun"]:

@@ -54,6 +54,7 @@ def test_every_step_of_a_job_that_is_not_there_but_the_first_is_refused() -> Non
     assert [made for made in steps if step(None, made)] == ["intend"]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(get_args(Step)), max_size=30))
 def test_whatever_is_done_to_a_job_it_stays_in_a_known_state(steps: list[Step]) -> None:
     """A step leads to a state, or is refused; and every state can be told in a message."""
@@ -190,7 +191,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=60)
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_inputs_come_back_as_they_were_recorded(inputs: dict[str, Any]) -> None:
     """Whatever names they have: no mapping of the caller's can be taken for a file."""
@@ -238,6 +239,7 @@ def test_inputs_that_cannot_be_recorded_are_refused_with_their_place() -> None:
 # -- columns ---------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text())
 def test_text_from_the_wire_can_always_be_stored(text: str) -> None:
     """Whole characters stay as they are."""
@@ -246,6 +248,7 @@ def test_text_from_the_wire_can_always_be_stored(text: str) -> None:
     assert ledger.clean("abc", 2) == "ab"
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text(st.characters(codec=None)))
 def test_any_path_comes_back(path: str) -> None:
     """As text where it is some, as bytes where not."""
@@ -270,6 +273,7 @@ def test_times_that_cannot_be_are_unknown(told: float | None, kept: float | None
     assert ledger.seconds(told) == kept
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.decimals(min_value=-9_000_000, max_value=9_000_000, places=12))
 def test_amounts_are_kept_exactly(cost: Decimal) -> None:
     """To the service's twelve decimals."""

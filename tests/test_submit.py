@@ -507,6 +507,20 @@ async def test_a_runs_timeout_covers_the_wait_for_a_slot() -> None:
     assert anyio.current_time() - start == pytest.approx(20, abs=0.1)
 
 
+async def test_a_runs_timeout_covers_the_search_for_a_lost_answer() -> None:
+    """The doubt is raised when the time is up, and can be reconciled later."""
+    service = Ledger()
+    service.lose, service.lag = [LOST], 12.0
+    start = anyio.current_time()
+    caller = client(service)
+    with pytest.raises(wiro_async.SubmissionUnknown) as caught:
+        await caller.run("owner/model", PROMPT, timeout=10)
+    assert anyio.current_time() - start == pytest.approx(10, abs=0.1)
+    assert not caught.value.absent
+    await anyio.sleep(5.0)
+    assert (await caller.reconcile(caught.value)).id == "2221"
+
+
 async def test_a_cancelled_wait_in_line_lets_the_others_pass() -> None:
     """Neither the first in line nor one behind it holds the place when it is cancelled."""
     service = Ledger()

@@ -270,7 +270,12 @@ class Client:
         return chosen
 
     async def _submit(
-        self, run: Run, patience: float, on_unknown: OnUnknown, late: list[TaskHandle]
+        self,
+        run: Run,
+        patience: float,
+        on_unknown: OnUnknown,
+        late: list[TaskHandle],
+        until: float = float("inf"),
     ) -> TaskHandle:
         def keep(outcome: Accepted | SubmissionUnknown) -> None:
             if isinstance(outcome, SubmissionUnknown):
@@ -281,7 +286,7 @@ class Client:
             self._unclaimed.append(late[-1])
             logger.warning("task %s was accepted for a caller who was cancelled meanwhile", outcome.id)
 
-        accepted = await self._submitter.submit(run, patience, on_unknown, keep)
+        accepted = await self._submitter.submit(run, patience, on_unknown, keep, until=until)
         return self._handle(TaskKey(accepted.id, accepted.token), run)
 
     def _handle(self, key: TaskKey, run: Run | None = None) -> TaskHandle:
@@ -342,7 +347,8 @@ class Client:
             model: As for ``submit()``.
             inputs: As for ``submit()``.
             timeout: Seconds from the submit to the end (None: ``Limits.slot_timeout`` for a slot, and then
-                ``Limits.wait_timeout``). Uploads are not counted.
+                ``Limits.wait_timeout``). Uploads are not counted. A Run that is under way when it passes
+                has ``Limits.request_timeout`` to be answered.
             on_cancel: What becomes of the task when the caller is cancelled or the wait times out:
                 ``"keep"`` leaves it alone, ``"stop"`` stops it before the exception goes on.
             on_unknown: As for ``submit()``.
@@ -371,7 +377,9 @@ class Client:
         patience = limits.slot_timeout if timeout is None else min(limits.slot_timeout, timeout)
         late: list[TaskHandle] = []
         try:
-            handle = await self._submit(run, patience, on_unknown, late)
+            handle = await self._submit(
+                run, patience, on_unknown, late, float("inf") if timeout is None else start + timeout
+            )
         except BaseException:
             if late and on_cancel == "stop":
                 await late[0]._stop_shielded()

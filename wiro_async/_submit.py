@@ -156,7 +156,15 @@ class Submitter:
         self.held: Held = Held()
         self.unresolved: deque[SubmissionUnknown] = deque(maxlen=1000)
 
-    async def submit(self, run: Run, slot_timeout: float, on_unknown: OnUnknown, late: Late) -> Accepted:
+    async def submit(
+        self,
+        run: Run,
+        slot_timeout: float,
+        on_unknown: OnUnknown,
+        late: Late,
+        *,
+        until: float = float("inf"),
+    ) -> Accepted:
         """Make one Run, and return the task that came of it.
 
         Args:
@@ -164,6 +172,7 @@ class Submitter:
             slot_timeout: Seconds to wait for a free slot at code 96.
             on_unknown: What to do when the Run's task was proved absent.
             late: Gets the outcome when the caller was cancelled while the Run was under way.
+            until: When a search for a lost answer's task is broken off, on the event loop's clock.
 
         Raises:
             SubmissionUnknown: The task may exist, and was not found.
@@ -176,7 +185,7 @@ class Submitter:
                 return await self._when_there_is_room(run, deadline, slot_timeout, late)
             except SubmissionUnknown as error:
                 unknown = error
-            outcome = await self._look_until_settled(unknown)
+            outcome = await self._look_until_settled(unknown, until)
             if isinstance(outcome, Accepted):
                 return outcome
             if not outcome.absent or resubmits == 0:
@@ -286,9 +295,13 @@ class Submitter:
 
     # -- looking -----------------------------------------------------------------------------------------
 
-    async def _look_until_settled(self, error: SubmissionUnknown) -> Accepted | SubmissionUnknown:
+    async def _look_until_settled(
+        self, error: SubmissionUnknown, until: float
+    ) -> Accepted | SubmissionUnknown:
         try:
-            return await self.reconcile(doubt_of(error), error.cause, self._looks)
+            with anyio.CancelScope(deadline=until):
+                return await self.reconcile(doubt_of(error), error.cause, self._looks)
+            return error
         except BaseException:
             # A cancelled caller is told nothing any more, so the doubt is kept where it can be found.
             self.unresolved.append(error)

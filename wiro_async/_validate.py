@@ -10,7 +10,6 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping
-from os import PathLike
 
 from wiro_async._models import Model, ModelInput, number, text
 from wiro_async._slugs import clean_slug
@@ -202,7 +201,7 @@ def _file_problem(value: object) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         return f"<{len(value)} byte(s)>"
-    if isinstance(value, str | PathLike | int | float):
+    if isinstance(value, str | int | float):
         shown = repr(value)
         return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
     return f"a {type(value).__name__}"

@@ -1,8 +1,8 @@
 """A local service that imitates the Wiro API over real sockets.
 
 For trying things out, for tests and for benchmarks: it takes the service's own requests, with or without
-signatures, gives tasks a life of realistic length, tells of it on WebSockets and by callbacks, and renders real
-clips. It never leaves this machine.
+signatures, gives tasks a life of realistic length, tells of it on WebSockets and by callbacks, and renders
+real clips. It never leaves this machine.
 
     async with Sandbox(speed=20) as sandbox:
         ...  # sandbox.base_url takes the place of the service's address

@@ -49,8 +49,8 @@ class Sandbox:
         clock: Gives the time in unix seconds, from any thread. None takes the machine's.
         wrap: Puts something around the ASGI application; WebSockets do not pass it. None leaves it as it is.
         faults: What goes wrong on the wire, on WebSockets and with callbacks, see
-            :mod:`wiro_async.sandbox.faults`. It may be changed while the sandbox runs. None leaves out the proxy
-            that makes faults.
+            :mod:`wiro_async.sandbox.faults`. It may be changed while the sandbox runs. None leaves out the
+            proxy that makes faults.
         **options: Fields of :class:`SandboxConfig` that override ``config``.
 
     Attributes:
