@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from wiro_async._ledger import Ending, Intent, OutputNote, recorded
 from wiro_async._reconcile import Doubt
@@ -41,11 +44,24 @@ def error(kind: type[sqlite3.Error], code: int, text: str) -> sqlite3.Error:
     return made
 
 
+_made: list[Database] = []
+
+
+@pytest.fixture(autouse=True)
+def databases_are_closed() -> Iterator[None]:
+    """Import this to have closed what a test leaves open; a thread's own are the thread's to close."""
+    yield
+    while _made:
+        with suppress(sqlite3.ProgrammingError):
+            _made.pop().close()
+
+
 class Database(sqlite3.Connection):
     """A connection that does not wait for the disk, keeps what was run, and fails on demand."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        _made.append(self)
         self.ran: list[str] = []
         self.fail: Callable[[str], Exception | None] = lambda _: None
 

@@ -20,6 +20,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.journals import CANCELLED, FAILURE, NOW, SUCCESS, Database, clock, error, intent, opened, quick
+from tests.journals import databases_are_closed as databases_are_closed
 from wiro_async import _journal
 from wiro_async._errors import ClientUseError, InvalidInput, JournalError
 from wiro_async._journal import Journal

@@ -39,6 +39,7 @@ from tests.journals import (
     opened,
     quick,
 )
+from tests.journals import databases_are_closed as databases_are_closed
 from wiro_async import _ledger as ledger
 from wiro_async import _store
 from wiro_async._errors import JournalError
@@ -400,6 +401,7 @@ def test_what_is_promised_is_set(path: Path) -> None:
     assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert store._db.execute("PRAGMA locking_mode").fetchone() == ("exclusive",)
     assert store._db.execute("SELECT count(*) FROM meta").fetchone() == (2,)
+    store.close()
 
 
 def test_a_second_journal_is_refused_at_once(path: Path) -> None:

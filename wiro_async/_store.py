@@ -477,7 +477,7 @@ class Store:
         jobs: dict[State, int] = dict.fromkeys(ledger.STATES, 0)
         jobs.update(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
         high, low = self._db.execute(
-            "SELECT coalesce(sum(cost / ?1), 0), coalesce(sum(cost % ?1), 0) FROM runs", (_PART,)
+            "SELECT coalesce(sum(cost / :part), 0), coalesce(sum(cost % :part), 0) FROM runs", {"part": _PART}
         ).fetchone()
         failures = self._db.execute(
             "SELECT state, error, reason, count(*) AS n FROM jobs JOIN runs USING (job, attempt) "

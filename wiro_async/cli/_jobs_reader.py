@@ -1,0 +1,249 @@
+"""Job files on the disk: found and measured once, then read in pieces by a thread, as often as needed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Literal, Self, TypeAlias
+
+import anyio.to_thread
+import attrs
+
+from wiro_async._errors import InvalidInput
+from wiro_async._jobs import Job
+from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json
+
+__all__ = ["Format", "JobsFile", "JobsReader", "find_jobs", "given_jobs", "read_rows"]
+
+Format: TypeAlias = Literal["jsonl", "csv"]
+
+ROWS_AT_ONCE = 200
+"""Rows that the thread reads ahead."""
+
+LONGEST_LINE = 16 * 1024 * 1024
+"""Bytes of a line of JSON: as many as the service is believed to reply with."""
+
+
+@attrs.frozen
+class JobsFile:
+    """A job file, as it was when it was found.
+
+    Attributes:
+        path: Its absolute path.
+        format: How it is written.
+        sha256: The digest of its content.
+        mark: What tells whether it was changed since: size and time.
+        name: What the user calls it.
+        folder: What its files are relative to.
+        is_kept: Whether it will be there for the next process.
+    """
+
+    path: Path
+    format: Format
+    sha256: str
+    mark: tuple[int, int]
+    name: str
+    folder: Path
+    is_kept: bool = True
+
+
+@attrs.frozen
+class JobRow:
+    """A row: a job, or why it is none.
+
+    Attributes:
+        line: Where it begins, from 1.
+        job: The job.
+        problem: The value, the rule, the way out ("" if there is a job).
+    """
+
+    line: int
+    job: Job | None
+    problem: str = ""
+
+
+# -- finding -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def given_jobs(name: str, format: Format | None) -> Iterator[JobsFile]:  # noqa: A002 - the option's name
+    """Find a job file; ``-`` is stdin, which is copied first, so that all of it can be checked.
+
+    Raises:
+        InvalidInput: It cannot be read.
+    """
+    if name != "-":
+        yield find_jobs(Path(name), format)
+        return
+    with tempfile.NamedTemporaryFile(prefix="wiro-jobs-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        found = find_jobs(Path(copy.name), format or "jsonl")
+        yield attrs.evolve(found, name="-", folder=Path.cwd(), is_kept=False)
+
+
+def find_jobs(path: Path, format: Format | None) -> JobsFile:  # noqa: A002 - the option's name
+    """Find a job file, and measure it.
+
+    Raises:
+        InvalidInput: It cannot be read.
+    """
+    try:
+        absolute = path.resolve()
+        with absolute.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            mark = _mark(stream)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"the jobs cannot be read from {str(path)[:200]!r}: {getattr(error, 'strerror', error)}"
+        ) from None
+    kind: Format = format or ("csv" if path.suffix.lower() in (".csv", ".tsv") else "jsonl")
+    return JobsFile(absolute, kind, sha256, mark, str(path), absolute.parent)
+
+
+def _mark(stream: BinaryIO) -> tuple[int, int]:
+    told = os.fstat(stream.fileno())
+    return told.st_size, told.st_mtime_ns
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+def read_rows(file: JobsFile, key: str | None) -> Iterator[JobRow]:
+    """Read a job file row by row, blocking.
+
+    Args:
+        file: The file.
+        key: The field that holds the key; see ``Reading``.
+
+    Raises:
+        InvalidInput: It has changed, or has no usable header.
+    """
+    reading = Reading(file.folder, key)
+    with file.path.open("rb") as stream:
+        if _mark(stream) != file.mark:
+            raise InvalidInput(f"{file.name} has changed while it was being read; start again")
+        yield from _csv_rows(stream, reading) if file.format == "csv" else _json_rows(stream, reading)
+
+
+def _json_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
+    number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            yield JobRow(number, None, f"it is longer than {LONGEST_LINE} bytes; upload what is large")
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(LONGEST_LINE)
+        elif line.strip():
+            yield _row(number, lambda line=line: job_of_json(line, reading))  # type: ignore[misc]
+
+
+def _csv_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
+    # What is not UTF-8 is let through here, so that it is told with its line.
+    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+    delimiter = delimiter_of(text.readline())
+    text.seek(0)
+    rows = csv.reader(text, delimiter=delimiter, strict=True)
+    columns: Columns | None = None
+    while True:
+        number = rows.line_num + 1
+        try:
+            cells = next(rows, None)
+        except csv.Error as error:
+            yield JobRow(number, None, f"it is no CSV: {error}")
+            continue
+        if cells is None:
+            return
+        if not any(cells):
+            continue
+        if columns is None:
+            columns = Columns(cells, reading)
+        else:
+            yield _row(number, lambda cells=cells: columns.job_of(cells))  # type: ignore[misc]
+
+
+def _row(number: int, read: Callable[[], Job]) -> JobRow:
+    try:
+        job = read()
+        for path in files_in(job.inputs):
+            _check_file(path)
+    except InvalidInput as error:
+        return JobRow(number, None, error.message)
+    return JobRow(number, job)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        problem = "" if path.is_file() else "is no file" if path.exists() else "does not exist"
+        problem = problem or ("" if path.stat().st_size else "is empty")
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    if problem:
+        raise InvalidInput(f"the local file {str(path)[:200]!r} {problem}; a text that begins with @ is written @@")
+
+
+class JobsReader:
+    """An async iterator of a file's jobs, read by a thread, in a fixed amount of memory.
+
+    Args:
+        file: The file.
+        key: The field that holds the key.
+        bad: A byte for each row that was found bad before; filled while reading if it is empty.
+        on_problem: Called with what is wrong with a row (None: it is raised).
+
+    Attributes:
+        place: The row that was read last, such as ``line 7``.
+    """
+
+    def __init__(
+        self,
+        file: JobsFile,
+        key: str | None,
+        bad: bytearray,
+        on_problem: Callable[[str], object] | None = None,
+    ) -> None:
+        self._rows: Iterator[JobRow] = read_rows(file, key)
+        self._bad: bytearray = bad
+        self._on_problem = on_problem
+        self._ahead: deque[JobRow] = deque()
+        self._count: int = 0
+        self.place: str = "line 1"
+
+    def reject(self) -> None:
+        """Mark the row that was read last as bad."""
+        self._bad[self._count - 1] = 1
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Job:
+        while True:
+            row = await self._next()
+            self._count += 1
+            self.place = f"line {row.line}"
+            if self._count > len(self._bad):
+                self._bad.append(0)
+            if self._bad[self._count - 1]:
+                continue
+            if row.job is not None:
+                return row.job
+            if self._on_problem is None:
+                raise InvalidInput(f"{self.place}: {row.problem}")
+            self._on_problem(row.problem)
+
+    async def _next(self) -> JobRow:
+        if not self._ahead:
+            self._ahead.extend(await anyio.to_thread.run_sync(lambda: list(islice(self._rows, ROWS_AT_ONCE))))
+        if not self._ahead:
+            raise StopAsyncIteration
+        return self._ahead.popleft()
