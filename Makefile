@@ -42,7 +42,7 @@ test-all: test ## the tests on Python 3.12 and 3.13 too
 	PYENV_VERSION=3.12 $(MAKE) VENV=.venv-3.12 PYTHON=python3.12 test-one
 	PYENV_VERSION=3.13 $(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-one
 
-chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, each replayable by its seed
+chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, and 3 400 power cuts
 	$(BIN)/python -m tests.chaos --schedules 10000
 	$(BIN)/python -m tests.crash --each 100 --random 2000
 
@@ -66,8 +66,8 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(INSTALL) -e '.[all]' --group docs
 	@touch $@ $(VENV)/.user
 
-bench: $(VENV)/.dev ## what a call costs, against httpx's own client
-	$(BIN)/python benchmarks/calls.py
+bench: $(VENV)/.dev ## against what a user would write instead: tables in benchmarks/results (BENCH=--quick for less)
+	$(BIN)/python -m benchmarks.run $(BENCH)
 
 clean: ## remove what the other targets made
 	rm -rf .venv .venv-3.12 .venv-3.13 .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage .coverage.*

@@ -233,7 +233,6 @@ async def _level(calls: Calls, order: Order, waiting: int, before: dict[str, Any
 
     async with calls(order) as call:
         await asyncio.gather(*(call() for _ in range(min(waiting, order.in_flight))))
-        until = time.perf_counter() + order.seconds
 
         async def worker() -> None:
             nonlocal begun, done
@@ -243,6 +242,7 @@ async def _level(calls: Calls, order: Order, waiting: int, before: dict[str, Any
                 done += 1
 
         probe = Probe()
+        until = time.perf_counter() + order.seconds
         with watchdog(order.seconds + DRAIN + LATE, report):
             await _all(worker, waiting, order.seconds + DRAIN)
         return {**probe.stop(), "begun": begun, "done": done}

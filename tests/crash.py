@@ -16,6 +16,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -423,6 +424,31 @@ def run(schedules: Sequence[Schedule], *, careless: bool = False) -> Record:
         forks.close()
 
 
+def schedules_of(points: Sequence[str], each: int, moments: int, seed: int) -> list[Schedule]:
+    """Return the schedules of a first seed: *each* for every point, and *moments* at random."""
+    schedules = [at_point(point, number) for point in points for number in range(seed, seed + each)]
+    return [*schedules, *(at_random(number) for number in range(seed, seed + moments))]
+
+
+def run_parts(parts: int) -> Record:
+    """Run the command line's schedules in several processes, which wait more than they work."""
+    processes = []
+    for part in range(parts):
+        command = [sys.executable, "-m", "tests.crash", *sys.argv[1:], "--part", str(part), str(parts)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    record = Record()
+    for process in processes:
+        said, _ = process.communicate()
+        if process.returncode == 0:
+            told = json.loads(said.splitlines()[-1])
+            record.schedules += int(told["schedules"])
+            record.cuts.update(told["cuts"])
+            record.failures += told["failures"]
+        else:
+            record.failures.append(f"a process ended with {process.returncode}")
+    return record
+
+
 def main() -> int:
     """Run what the command line asks for, and say what came of it."""
     parser = argparse.ArgumentParser(
@@ -435,16 +461,21 @@ def main() -> int:
     parser.add_argument(
         "--careless", action="store_true", help="break the batch, to see that it is found out"
     )
+    parser.add_argument("--parallel", type=int, default=4, help="processes at a time")
+    parser.add_argument("--part", type=int, nargs=2, help="which part of how many, for these processes")
     options = parser.parse_args()
-    seeds = range(options.seed, options.seed + options.each)
-    schedules = [at_point(point, seed) for point in options.points for seed in seeds]
-    schedules += [at_random(seed) for seed in range(options.seed, options.seed + options.random)]
     began = time.monotonic()
-    record = run(schedules, careless=options.careless)
+    schedules = schedules_of(options.points, options.each, options.random, options.seed)
+    if options.part is not None:
+        part, parts = options.part
+        record = run(schedules[part::parts], careless=options.careless)
+        sys.stdout.write(json.dumps(attrs.asdict(record)) + "\n")
+        return 0
+    record = run_parts(options.parallel)
     words = [f"{record.schedules} schedules in {time.monotonic() - began:.0f} s", json.dumps(record.cuts)]
     words += [*record.failures[:20], f"{len(record.failures)} failures"]
     sys.stdout.write("\n".join(words) + "\n")
-    return 1 if record.failures else 0
+    return 1 if record.failures or record.schedules != len(schedules) else 0
 
 
 if __name__ == "__main__":

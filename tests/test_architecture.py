@@ -18,7 +18,7 @@ ROOT = Path(wiro_async.__file__).parent
 
 PURE = {
     "_types", "_errors", "_config", "_models", "_slugs", "_lifecycle", "_envelope", "_retry", "_schedule",
-    "_operations", "_catalogue", "_reconcile", "_version", "_durations", "_timing", "_progress", "_window",
+    "_http11", "_operations", "_catalogue", "_reconcile", "_version", "_durations", "_timing", "_progress", "_window",
     "_money", "_tariff", "_breaker", "_tally", "_plan", "_ledger", "_validate", "sandbox._engine", "sandbox._camera",
     "sandbox._directives", "sandbox._refusal", "sandbox._catalogue", "sandbox._story", "sandbox._replies",
     "sandbox._config",
@@ -38,7 +38,8 @@ LOCKS = {"sandbox._engine": {"threading"}, "sandbox._catalogue": {"pathlib"}}
 HTTPX = {"_signing", "_connections", "_transport", "_upload", "_outputs"}
 """The only modules of the core that know httpx, so that a successor can take its place."""
 
-HTTPCORE = {"_connections", "_network"}
+HTTPCORE: set[str] = set()
+"""The core speaks HTTP/1.1 by itself, over httptools."""
 
 LEAVES = {"_types", "_errors", "_version"}
 

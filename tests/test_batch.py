@@ -75,7 +75,7 @@ async def test_the_report_counts() -> None:
     """Jobs, money, and the commonest failures."""
     service = Service()
     service.fates["bad"] = Fate(pexit="1", cost="0", reason="no face in image 7")
-    service.fates["worse"] = Fate(pexit="1", cost="0", reason="no face in image 8")
+    service.fates["worse"] = Fate(lasts=90.0, pexit="1", cost="0", reason="no face in image 8")
     async with batch_of(service, jobs("a", "bad", "worse")) as batch:
         report = await batch.wait()
     assert not report.complete

@@ -75,6 +75,20 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
             assert refusal(tmp_path / name) == "foreign"
 
 
+def test_a_file_without_the_rights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite would call it a disk that fails."""
+    (tmp_path / "a.db").touch()
+    asked: list[int] = []
+
+    def no_right(path: str, right: int) -> bool:
+        asked.append(right)
+        return False
+
+    monkeypatch.setattr(os, "access", no_right)
+    assert refusal(tmp_path / "a.db") == "readonly"
+    assert asked == [os.R_OK | os.W_OK]
+
+
 def test_a_file_of_two_names_is_refused(tmp_path: Path) -> None:
     """Each name would get a -wal file of its own, and one of them would be lost."""
     (tmp_path / "a.db").touch()

@@ -18,7 +18,7 @@ import anyio
 from wiro_async import _catalogue
 from wiro_async._batch import Batch, as_jobs, batch_settings
 from wiro_async._config import Config, Limits, Polling, check_watch, configure
-from wiro_async._connections import sender
+from wiro_async._connections import make_tls, sender
 from wiro_async._envelope import encode
 from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown, TaskError
 from wiro_async._inputs import FileSource, TypedInputs, resolve
@@ -669,6 +669,7 @@ def _sockets(config: Config) -> Sockets | None:
         tasks_per_socket=config.tasks_per_socket,
         connect_timeout=config.limits.connect_timeout,
         user_agent=USER_AGENT,
+        tls=make_tls,
     )
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "Response",
     "Sender",
     "adapted",
+    "make_tls",
     "sender",
 ]
 
@@ -545,13 +546,18 @@ class _HttpxBody(httpx.AsyncByteStream):
 _tls: dict[tuple[str | None, ...], ssl.SSLContext] = {}
 
 
+def make_tls() -> ssl.SSLContext:
+    """Make the settings that https and wss use alike. It reads files, and takes milliseconds."""
+    return httpx.create_ssl_context()
+
+
 async def _default_tls() -> ssl.SSLContext:
     """Return httpx's TLS settings, the same for the whole process."""
     # What they depend on.
     files = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if files not in _tls:
         # Reading the certificates takes tens of milliseconds, which the event loop does not have.
-        settings = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+        settings = await anyio.to_thread.run_sync(make_tls)
         settings.set_alpn_protocols(["http/1.1"])
         _tls[files] = settings
     return _tls[files]

@@ -443,7 +443,7 @@ class Journal:
         return await self._ask(lambda store: store.url_of(sha256, max_age))
 
     async def task_ids(self) -> list[str]:
-        """Return the ids of the journal's tasks, if there are jobs in doubt whose tasks must be none of these."""
+        """Return the ids of all tasks, if there are jobs in doubt: their tasks must be none of these."""
         return await self._ask(Store.task_ids)
 
     async def learnt(self, name: str) -> JSON | None:
@@ -513,9 +513,13 @@ def _again(error: JournalError) -> JournalError:
 
 async def _close(scribe: _Scribe, path: str) -> None:
     """Stop the thread and wait for its end, out of reach of any cancellation."""
+
+    async def end() -> None:
+        # Real seconds, counted by the thread that waits: the event loop's clock may be another.
+        await anyio.to_thread.run_sync(scribe.thread.join, CLOSE_SECONDS)
+
     scribe.stop()
-    # Real seconds, counted by the thread that waits: the event loop's clock may be another.
-    await finish(partial(anyio.to_thread.run_sync, scribe.thread.join, CLOSE_SECONDS), lambda _: None)
+    await finish(end, lambda _: None)
     if scribe.thread.is_alive():
         raise JournalError(
             f"the journal {path!r} is not closed yet: its disk did not answer within {CLOSE_SECONDS:g} s; "

@@ -24,7 +24,7 @@ from wiro_async._shield import on_asyncio
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
-__all__ = ["Connect", "ReadError", "Stream", "WriteError", "connect"]
+__all__ = ["Connect", "ReadError", "Stream", "WriteError", "connect", "is_address", "race"]
 
 _HIGH_WATER = 256 * 1024
 _RACE_SECONDS = 0.25
@@ -111,10 +111,10 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
 async def _connect_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
     loop = asyncio.get_running_loop()
     name = host if tls else None
-    if _is_address(host):
+    if is_address(host):
         _, stream = await loop.create_connection(_AsyncioStream, host, port, ssl=tls, server_hostname=name)
         return stream
-    sock = await _race(host, port)
+    sock = await race(host, port)
     try:
         _, stream = await loop.create_connection(_AsyncioStream, sock=sock, ssl=tls, server_hostname=name)
     except BaseException:
@@ -123,7 +123,7 @@ async def _connect_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> 
     return stream
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -131,7 +131,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-async def _race(host: str, port: int) -> socket.socket:
+async def race(host: str, port: int) -> socket.socket:
     """Return a socket that is connected to the first address of a name that answers.
 
     As in RFC 8305 ("Happy Eyeballs"): the next address is tried once the last one has failed, or has been

@@ -88,6 +88,8 @@ def check_place(path: str, mounts: str) -> None:
         return
     if not stat.S_ISREG(facts.st_mode):
         raise unusable(path, "foreign", "is a folder or a device; give the name of a file")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise unusable(path, "readonly", "cannot be read and written by this user; change the file's rights")
     if facts.st_nlink > 1:
         raise unusable(
             path,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from os import PathLike
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from wiro_async._durations import Durations
 from wiro_async._errors import InvalidInput, JournalError, ModelNotFound
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Planning", "make_plan", "open_known"]
 
 PAID: frozenset[State] = frozenset({"intended", "running", "ended", "unknown"})
-"""States of a job whose Run was made before: it is taken up, and needs no new one unless it is proved absent."""
+"""States of a job that has had a Run: it needs no other, unless that one is proved absent."""
 
 
 async def make_plan(client: Client, jobs: Jobs, settings: Settings) -> Plan:
@@ -84,11 +84,12 @@ class Planning:
         journal: What is known from before (None: nothing).
         where: Names the place of the job that was read last (None: ``job 7``).
         on_invalid: Called once for each job that cannot be sent, while ``where`` names it.
-        unique: Whether a key that came before makes a job invalid. Else it is a duplicate, as the batch has it.
+        unique: Whether a key that came before makes a job invalid; else it is a duplicate.
 
     Attributes:
         taken_up: How many jobs of the journal have had a Run, and are seen to their ends.
-        done: How many jobs are done already.
+        ended: How many of the given jobs have ended before, well or badly, and are left out.
+        failed: How many jobs of the journal have failed or were cancelled, and are not run again.
     """
 
     def __init__(
@@ -114,7 +115,8 @@ class Planning:
         self._models: dict[str, Model | str] = {}
         self._skipped: int = 0
         self.taken_up: int = 0
-        self.done: int = 0
+        self.ended: int = 0
+        self.failed: int = 0
 
     async def plan(self, jobs: Jobs) -> Plan:
         """Read all jobs, and return the sums."""
@@ -144,6 +146,8 @@ class Planning:
             prices = await self._journal.learnt("prices")
             self._prices.merge(prices or {})
             self._medians = _medians(await self._journal.learnt("durations"))
+            known = (await self._journal.counts()).jobs
+            self.failed = known["failed"] + known["cancelled"]
 
     def _reads(self) -> None:
         self._read += 1
@@ -158,7 +162,7 @@ class Planning:
         key = job.key if self._settings.key is None else self._settings.key(job)
         known = self._journal is not None and (key is None or await self._journal.find(str(key)) is not None)
         if known or not self._unique:
-            self.done += known
+            self.ended += known
             self._planner.duplicate()
         else:
             self.reject(f"the key {str(key)[:60]!r} came before; give every job a key of its own")
@@ -169,6 +173,7 @@ class Planning:
         elif entry.row is not None and entry.row.state in PAID:
             self.taken_up += 1
         else:
+            self.failed -= entry.row is not None and entry.row.state == "failed"
             complaint = await self._complaint(entry)
             if complaint and entry.job is not None:
                 self.reject(complaint)
@@ -236,9 +241,10 @@ def _medians(data: JSON | None) -> dict[str, float]:
     models = (data or {}).get("models")
     medians: dict[str, float] = {}
     for name, stages in models.items() if isinstance(models, Mapping) else ():
-        learned = Durations(), Durations()
-        for durations, stage in zip(learned, ("queued", "ran"), strict=True):
-            durations.merge(cast(Mapping[str, object], stages).get(stage) if isinstance(stages, Mapping) else ())
-        if learned[1].count:
-            medians[clean_slug(str(name))] = sum(durations.quantile(0.5) for durations in learned)
+        queued, ran = Durations(), Durations()
+        if isinstance(stages, Mapping):
+            queued.merge(stages.get("queued"))
+            ran.merge(stages.get("ran"))
+        if ran.count:
+            medians[clean_slug(str(name))] = queued.quantile(0.5) + ran.quantile(0.5)
     return medians

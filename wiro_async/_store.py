@@ -477,7 +477,8 @@ class Store:
         jobs: dict[State, int] = dict.fromkeys(ledger.STATES, 0)
         jobs.update(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
         high, low = self._db.execute(
-            "SELECT coalesce(sum(cost / :part), 0), coalesce(sum(cost % :part), 0) FROM runs", {"part": _PART}
+            "SELECT coalesce(sum(cost / :part), 0), coalesce(sum(cost % :part), 0) FROM runs",
+            {"part": _PART},
         ).fetchone()
         failures = self._db.execute(
             "SELECT state, error, reason, count(*) AS n FROM jobs JOIN runs USING (job, attempt) "
@@ -499,7 +500,7 @@ class Store:
         return None if found is None else cast(JSON, json.loads(found[0]))
 
     def task_ids(self) -> list[str]:
-        """Return the tasks of all attempts that can be taken for one whose answer was lost (none: none was)."""
+        """Return the tasks of all attempts, if there are jobs whose own task may be looked for."""
         found = self._db.execute(
             "SELECT task_id FROM runs WHERE task_id != '' AND EXISTS "
             "(SELECT 1 FROM jobs WHERE state IN ('intended', 'unknown'))"

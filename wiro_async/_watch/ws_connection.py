@@ -259,10 +259,10 @@ class Connection(asyncio.Protocol):
 
     async def _dial(self) -> None:
         uri = self._kit.uri
-        if _network._is_address(uri.host):
+        if _network.is_address(uri.host):
             await self.loop.create_connection(self._itself, uri.host, uri.port)
             return
-        sock = await _network._race(uri.host, uri.port)
+        sock = await _network.race(uri.host, uri.port)
         try:
             await self.loop.create_connection(self._itself, sock=sock)
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -13,9 +14,11 @@ from cyclopts import App, Parameter, validators
 
 from wiro_async._client import Client
 from wiro_async._errors import InvalidInput
+from wiro_async._ledger import State
 from wiro_async._task import TaskHandle
 from wiro_async._version import __version__
-from wiro_async.cli import _commands
+from wiro_async.cli import _batch, _commands, _journal_view
+from wiro_async.cli._batch_options import Options
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, Session
 
@@ -39,11 +42,12 @@ Exit codes:
     0    it worked
     1    it did not: refused, not reached, not saved
     2    the command line, an input or a setting cannot work
-    3    the task failed (it is not billed)
+    3    the task failed (it is not billed); of a batch: not all jobs succeeded
     4    the task was cancelled or killed
     5    the task has not ended within --timeout; it goes on
     6    a run's answer did not arrive: the task may exist and be billed
-    130  interrupted; the ids of the tasks that go on are printed
+    7    a batch stopped before its end: no money, max-cost, breaker, …
+    130  interrupted; what goes on is printed, and how to take it up
 """
 
 app = App(
@@ -275,6 +279,108 @@ def _on_task(
         return await work(client.attach(task, token=token))
 
     return session.perform(attach)
+
+
+# -- batches -------------------------------------------------------------------------------------------------
+
+JournalFile = Annotated[Path, Parameter(help="The journal.")]
+
+_OPTIONS = Options()
+
+
+@app.command
+def batch(
+    jobs: Annotated[str, Parameter(help="A .jsonl or .csv file; - reads stdin.", allow_leading_hyphen=True)],
+    /,
+    *,
+    journal: Annotated[
+        Path | None, Parameter(help="The journal (default: beside the jobs, as NAME.journal.db).")
+    ] = None,
+    dry_run: Annotated[bool, Parameter(help="Check the jobs and estimate the cost; submit nothing.")] = False,
+    options: Options = _OPTIONS,
+    interval: Interval = None,
+    common: Common = _COMMON,
+) -> int:
+    """Make many things, each paid for once. This costs money.
+
+    A line of JSON is {"inputs": {...}, "model": "owner/model", "key": "7"}, of
+    which only the inputs must be there, or an object of inputs with "model" and
+    "key" among them. A CSV file's header names its columns likewise; an empty
+    cell is left out. A text that begins with @ is a local file, relative to the
+    jobs' folder; @@ stands for one @. An input that is itself called model is
+    written inputs.model.
+
+    Every row is checked before the first one is paid for. What happens is in the
+    journal: after an interruption, a crash or a power cut the same command, or
+    `wiro resume`, goes on, and pays for nothing twice. The first Ctrl-C lets the
+    runs that are on their way arrive; a second one ends the command at once.
+
+    With --json, the lines are: one of type "plan", any number of types
+    "progress" and "outcome", and one of type "batch", or "interrupted".
+
+    For example:
+        wiro batch jobs.csv --model owner/model --download clips --max-cost 25
+        wiro batch jobs.jsonl --journal run.db --dry-run
+    """
+    session = common.session(options.timeout or 3600.0, interval)
+    return session.attempt(lambda: _batch.batch(jobs, journal, options, session, dry_run=dry_run))
+
+
+@app.command
+def resume(
+    journal: JournalFile,
+    /,
+    *,
+    jobs: Annotated[
+        str | None,
+        Parameter(help="The job file to go on with (default: the journal's own).", allow_leading_hyphen=True),
+    ] = None,
+    options: Options = _OPTIONS,
+    interval: Interval = None,
+    common: Common = _COMMON,
+) -> int:
+    """Go on with a batch from its journal, whatever ended it. This costs money.
+
+    Running tasks are waited for, lost answers looked for, missing files fetched,
+    and jobs that had no run are made. The options are those of the first time,
+    but for those that are given now.
+
+    For example:
+        wiro resume run.db
+        wiro resume run.db --max-cost 50 --retry-failed 2
+    """
+    session = common.session(options.timeout or 3600.0, interval)
+    return session.attempt(lambda: _batch.resume(journal, jobs, options, session))
+
+
+@app.command
+def journal(
+    file: JournalFile,
+    /,
+    *,
+    rows: Annotated[State | None, Parameter(help="List the jobs in this state.")] = None,
+    failed: Annotated[
+        bool, Parameter(help="Write the jobs that failed, were refused or are unknown as a job file.")
+    ] = False,
+    common: Common = _COMMON,
+) -> int:
+    """Show what a journal says: jobs by state, the cost, and why jobs failed.
+
+    The rows of --failed keep their keys, which this journal does not run again
+    (but see --retry-failed): give them a journal of their own.
+
+    For example:
+        wiro journal run.db
+        wiro journal run.db --failed > retry.jsonl && wiro batch retry.jsonl
+    """
+    session = common.session()
+    if failed:
+        work = _journal_view.show_failed(file, session.report)
+    elif rows is not None:
+        work = _journal_view.show_rows(file, rows, session.report)
+    else:
+        work = _journal_view.show_journal(file, session.report)
+    return session.attempt(lambda: asyncio.run(work))
 
 
 # -- files and models ----------------------------------------------------------------------------------------

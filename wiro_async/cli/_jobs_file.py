@@ -136,7 +136,8 @@ class Columns:
                 raise InvalidInput(f"the header names {name[:60]!r} twice; keep one of them")
         if reading.key is not None and reading.key not in self._names:
             raise InvalidInput(
-                f"the header has no {reading.key!r}, which is to be the key; it has {', '.join(self._names)[:200]}"
+                f"the header has no {reading.key!r}, which is to be the key; "
+                f"it has {', '.join(self._names)[:200]}"
             )
 
     def job_of(self, cells: Sequence[str]) -> Job:
@@ -179,7 +180,8 @@ def _with_files(name: str, value: object, folder: Path, depth: int) -> object:
         return value[1:]
     if value == "@" or "\0" in value:
         raise InvalidInput(
-            f"its input {name[:60]!r} is {value[:60]!r}, which names no file; a text that begins with @ is written @@"
+            f"its input {name[:60]!r} is {value[:60]!r}, which names no file; "
+            f"a text that begins with @ is written @@"
         )
     # Path.expanduser() raises for unknown users.
     return folder / os.path.expanduser(value[1:])  # noqa: PTH111
@@ -214,7 +216,9 @@ def _told(key: str, value: object) -> object:
     if isinstance(value, LocalFile):
         return f"@{value.path}"
     if isinstance(value, Blob):
-        raise InvalidInput(f"the job {key[:60]!r} has bytes for an input, which no journal keeps; it is left out")
+        raise InvalidInput(
+            f"the job {key[:60]!r} has bytes for an input, which no journal keeps; it is left out"
+        )
     if isinstance(value, Mapping):
         return {name: _told(key, item) for name, item in value.items()}
     if isinstance(value, list):

@@ -12,6 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, Self, TypeAlias
@@ -145,7 +146,7 @@ def _json_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
             while line and not line.endswith(b"\n"):
                 line = stream.readline(LONGEST_LINE)
         elif line.strip():
-            yield _row(number, lambda line=line: job_of_json(line, reading))  # type: ignore[misc]
+            yield _row(number, partial(job_of_json, line, reading))
 
 
 def _csv_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
@@ -169,7 +170,7 @@ def _csv_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
         if columns is None:
             columns = Columns(cells, reading)
         else:
-            yield _row(number, lambda cells=cells: columns.job_of(cells))  # type: ignore[misc]
+            yield _row(number, partial(columns.job_of, cells))
 
 
 def _row(number: int, read: Callable[[], Job]) -> JobRow:
@@ -189,7 +190,9 @@ def _check_file(path: Path) -> None:
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     if problem:
-        raise InvalidInput(f"the local file {str(path)[:200]!r} {problem}; a text that begins with @ is written @@")
+        raise InvalidInput(
+            f"the local file {str(path)[:200]!r} {problem}; a text that begins with @ is written @@"
+        )
 
 
 class JobsReader:
@@ -199,25 +202,19 @@ class JobsReader:
         file: The file.
         key: The field that holds the key.
         bad: A byte for each row that was found bad before; filled while reading if it is empty.
-        on_problem: Called with what is wrong with a row (None: it is raised).
 
     Attributes:
         place: The row that was read last, such as ``line 7``.
+        on_problem: Called with what is wrong with a row (None: it is raised).
     """
 
-    def __init__(
-        self,
-        file: JobsFile,
-        key: str | None,
-        bad: bytearray,
-        on_problem: Callable[[str], object] | None = None,
-    ) -> None:
+    def __init__(self, file: JobsFile, key: str | None, bad: bytearray) -> None:
         self._rows: Iterator[JobRow] = read_rows(file, key)
         self._bad: bytearray = bad
-        self._on_problem = on_problem
         self._ahead: deque[JobRow] = deque()
         self._count: int = 0
         self.place: str = "line 1"
+        self.on_problem: Callable[[str], object] | None = None
 
     def reject(self) -> None:
         """Mark the row that was read last as bad."""
@@ -237,9 +234,9 @@ class JobsReader:
                 continue
             if row.job is not None:
                 return row.job
-            if self._on_problem is None:
+            if self.on_problem is None:
                 raise InvalidInput(f"{self.place}: {row.problem}")
-            self._on_problem(row.problem)
+            self.on_problem(row.problem)
 
     async def _next(self) -> JobRow:
         if not self._ahead:

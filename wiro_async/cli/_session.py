@@ -48,6 +48,7 @@ class Code(IntEnum):
     TASK_CANCELLED = 4
     TIMEOUT = 5
     UNKNOWN = 6
+    STOPPED = 7
     INTERRUPTED = 130
 
 
@@ -85,9 +86,13 @@ class Session:
 
     def perform(self, work: Work) -> int:
         """Give *work* a client, and turn however it ends into an exit code."""
+        return self.attempt(lambda: asyncio.run(self._with_client(work)))
+
+    def attempt(self, action: Callable[[], int]) -> int:
+        """Turn however *action* ends into an exit code."""
         try:
             with interruptible(), _warnings_to(self.report):
-                return asyncio.run(self._with_client(work))
+                return action()
         except KeyboardInterrupt:
             return self._interrupted()
         except BrokenPipeError:
@@ -126,11 +131,12 @@ class Session:
         if task.done:
             return f"task {task.id} has ended ({task.status})"
         if task.id is None:
-            return f"the task goes on: {self._command('watch')} follows it, {self._command('stop')} ends it"
-        watch, stop = self._command("watch", task.id), self._command("stop", task.id)
+            return f"the task goes on: {self.command('watch')} follows it, {self.command('stop')} ends it"
+        watch, stop = self.command("watch", task.id), self.command("stop", task.id)
         return f"task {task.id} goes on: {watch} follows it, {stop} ends it"
 
-    def _command(self, *words: str) -> str:
+    def command(self, *words: str) -> str:
+        """Quote a command that goes to the same service, for a message."""
         options = [] if self.base_url is None else ["--base-url", self.base_url]
         return f"`{shlex.join(['wiro', *words, *options])}`"
 
@@ -154,11 +160,11 @@ class Session:
             found = "it was looked for and not found" if error.absent else "it could not be looked for"
             return (
                 f"the answer to the run of {error.model} was lost: {error.cause}. The task may exist and be "
-                f"billed; {found}, so look at {self._command('tasks')} before you run it again"
+                f"billed; {found}, so look at {self.command('tasks')} before you run it again"
             )
         message = error.message if isinstance(error, WiroError) else str(error)
         if isinstance(error, DownloadError):
-            hints = [f"{self._command('download', task.id or '')} tries again" for task in tasks]
+            hints = [f"{self.command('download', task.id or '')} tries again" for task in tasks]
         else:
             hints = [self._way_on(task) for task in tasks if not task.done]
         return "; ".join((message, *hints))

@@ -1,0 +1,449 @@
+"""``wiro batch`` and ``wiro resume``: a file of jobs, each paid for once, and a journal to go on from."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from wiro_async._batch import Batch, BatchReport
+from wiro_async._client import Client
+from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput
+from wiro_async._jobs import Job
+from wiro_async._journal import Journal
+from wiro_async._plan import Plan
+from wiro_async._planning import Planning, open_known
+from wiro_async._types import JSON
+from wiro_async.cli._batch_options import Memory, Options
+from wiro_async.cli._batch_view import (
+    REFRESHES_PER_SECOND,
+    BatchView,
+    outcome_record,
+    plan_record,
+    progress_record,
+)
+from wiro_async.cli._jobs_reader import JobsFile, JobsReader, find_jobs, given_jobs
+from wiro_async.cli._report import Report
+from wiro_async.cli._session import Code, Session
+from wiro_async.cli._text import clean, clock, usd
+
+__all__ = ["batch", "resume"]
+
+PROBLEMS_SHOWN = 20
+REASONS_SHOWN = 5
+
+MEMORY = "batch"
+"""Under which name the journal remembers the command."""
+
+
+# -- the two commands ----------------------------------------------------------------------------------------
+
+
+def batch(name: str, journal: Path | None, options: Options, session: Session, *, dry_run: bool) -> int:
+    """Run the jobs of a file.
+
+    Args:
+        name: The file; ``-`` is stdin.
+        journal: The journal (None: beside the file).
+        options: What was said.
+        session: The command.
+        dry_run: Whether only to check and to estimate.
+    """
+    place = journal or _journal_of(name)
+    with given_jobs(name, options.format) as jobs:
+        return session.perform(BatchCommand(session, place, jobs, options, dry_run=dry_run))
+
+
+def _journal_of(name: str) -> Path:
+    if name == "-":
+        raise InvalidInput("jobs from stdin need a name for their journal; give --journal run.db")
+    return Path(name).with_suffix(".journal.db")
+
+
+def resume(journal: Path, jobs: str | None, options: Options, session: Session) -> int:
+    """Take up a batch from its journal.
+
+    Args:
+        journal: The journal.
+        jobs: The job file to go on with (None: the one that the journal remembers).
+        options: What was said; it counts for more than what the journal remembers.
+        session: The command.
+    """
+    memory = asyncio.run(_remembered(journal))
+    options = options.over(memory.options.said)
+    # A --base-url that was given is meant; the environment's may be that of another day.
+    expected = memory.base_url if session.base_url is None else ""
+    if jobs is not None:
+        with given_jobs(jobs, options.format) as given:
+            return session.perform(BatchCommand(session, journal, given, options, expected=expected))
+    known = _jobs_of_memory(memory, options, session.report)
+    return session.perform(BatchCommand(session, journal, known, options, expected=expected))
+
+
+async def _remembered(path: Path) -> Memory:
+    async with await Journal.open(path, create=False) as journal:
+        return Memory.read(await journal.learnt(MEMORY))
+
+
+def _jobs_of_memory(memory: Memory, options: Options, report: Report) -> JobsFile | None:
+    """Return the job file that the journal remembers, if it is as it was."""
+    if not memory.jobs:
+        report.problem("only what the journal knows is taken up; --jobs FILE adds the jobs of a file")
+        return None
+    try:
+        found = find_jobs(Path(memory.jobs), options.format)
+        problem = "" if found.sha256 == memory.sha256 else f"{memory.jobs} has changed since"
+    except InvalidInput as error:
+        found, problem = None, error.message
+    if not problem:
+        return found
+    report.problem(f"{problem}; only what the journal knows is taken up; --jobs FILE adds the jobs of a file")
+    return None
+
+
+# -- the work ------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Survey:
+    """What the first reading has shown.
+
+    Attributes:
+        plan: The sums.
+        taken_up: Jobs of the journal that have had a Run.
+        ended: Jobs of the file that have ended before.
+        failed: Jobs of the journal that came to nothing, and are not run again.
+        bad: A byte for each row; 1 where it cannot be sent.
+    """
+
+    plan: Plan
+    taken_up: int
+    ended: int
+    failed: int
+    bad: bytearray
+
+    @property
+    def total(self) -> int:
+        """How many jobs the batch is going to read."""
+        return self.plan.jobs + self.plan.duplicates + self.taken_up
+
+    def record(self, journal: Path) -> JSON:
+        """Return it for programs."""
+        return plan_record(
+            self.plan, taken_up=self.taken_up, ended=self.ended, failed=self.failed, journal=str(journal)
+        )
+
+
+@attrs.frozen
+class BatchCommand:
+    """Checks the jobs of a file, then makes them.
+
+    Args:
+        session: The command.
+        journal: The journal's path.
+        jobs: The file (None: only what the journal has).
+        options: What was said, or remembered.
+        dry_run: Whether only to check and to estimate.
+        expected: The service that the journal's tasks are at ("": any).
+    """
+
+    session: Session
+    journal: Path
+    jobs: JobsFile | None
+    options: Options
+    dry_run: bool = attrs.field(default=False, kw_only=True)
+    expected: str = attrs.field(default="", kw_only=True)
+
+    async def __call__(self, client: Client) -> int:
+        """Do it."""
+        report = self.session.report
+        self._check_service(client)
+        arguments = self.options.arguments()
+        survey = await self._survey(client, arguments)
+        plan = survey.plan
+        _say_plan(report, survey)
+        report.record(survey.record(self.journal))
+        if plan.invalid_jobs and not self.options.skip_invalid:
+            invalid = _jobs(plan.invalid_jobs)
+            report.problem(f"{invalid} cannot be sent, and nothing was; mend them, or give --skip-invalid")
+            return Code.USAGE
+        if self.dry_run:
+            return Code.OK
+        await _check_download(arguments.get("download"))
+        await self._remember(client)
+        report.say(f"journal {self.journal}")
+        return await self._perform(client, arguments, survey)
+
+    def _check_service(self, client: Client) -> None:
+        """Refuse a journal of another service: its tasks would all seem to be lost."""
+        base_url = client._config.base_url
+        if self.expected and self.expected != base_url:
+            raise ConfigurationError(
+                f"the journal's tasks are at {self.expected}, and this would ask {base_url}; "
+                f"give --base-url {self.expected}, or the other one if they moved"
+            )
+
+    async def _remember(self, client: Client) -> None:
+        memory = Memory.of(self.options, self.jobs, client._config.base_url)
+        async with await Journal.open(self.journal) as journal:
+            await journal.learned(MEMORY, memory.record())
+
+    # -- the first reading -------------------------------------------------------------------------------
+
+    async def _survey(self, client: Client, arguments: dict[str, Any]) -> _Survey:
+        """Read and check everything, before anything is paid for."""
+        bad = bytearray()
+        reader = None if self.jobs is None else JobsReader(self.jobs, self.options.key, bad)
+        settings = client.batch(**arguments)._settings
+        async with AsyncExitStack() as stack:
+            journal = await open_known(self.journal)
+            if journal is not None:
+                stack.push_async_callback(journal.aclose)
+            if reader is None:
+                planning = Planning(client, settings, journal)
+            else:
+                planning = Planning(
+                    client,
+                    settings,
+                    journal,
+                    where=lambda: reader.place,
+                    on_invalid=reader.reject,
+                    unique=True,
+                )
+                reader.on_problem = planning.reject
+            plan = await planning.plan(reader or ())
+        return _Survey(plan, planning.taken_up, planning.ended, planning.failed, bad)
+
+    # -- the second reading ------------------------------------------------------------------------------
+
+    async def _perform(self, client: Client, arguments: dict[str, Any], survey: _Survey) -> int:
+        jobs: JobsReader | tuple[Job, ...] = ()
+        if self.jobs is not None:
+            jobs = JobsReader(self.jobs, self.options.key, survey.bad)
+        view = BatchView(self.session.report, self.options.max_cost)
+        exit_line = f"\nwiro: left at once; nothing is lost: {self._way_on()}\n"
+        batch = client.batch(jobs, journal=self.journal, total=survey.total, **arguments)
+        with _quiet_about_stops(), _signals(exit_line, self.session.report) as signals:
+            async with batch:
+                await _follow(batch, view, signals)
+            if signals.came:
+                return await self._interrupted()
+        return self._concluded(batch.report, survey.failed)
+
+    def _way_on(self) -> str:
+        return f"{self.session.command('resume', str(self.journal))} goes on"
+
+    async def _interrupted(self) -> int:
+        async with await Journal.open(self.journal, create=False) as journal:
+            counts = (await journal.counts()).jobs
+        left = counts["running"] + counts["intended"]
+        report = self.session.report
+        report.record({"type": "interrupted", "journal": str(self.journal), "running": left, "task_ids": []})
+        way_on = self.session.command("resume", str(self.journal))
+        report.problem(f"interrupted; {left} tasks go on; {way_on} takes them up")
+        return Code.INTERRUPTED
+
+    def _concluded(self, ended: BatchReport, failed_before: int) -> int:
+        report, progress = self.session.report, ended.progress
+        standing = progress_record(progress)
+        report.record(
+            {
+                **standing,
+                "type": "batch",
+                "complete": ended.complete,
+                "stopped": None if ended.stopped is None else ended.stopped.reason,
+                "failures": [{"reason": reason, "jobs": jobs} for reason, jobs in ended.failures],
+                "journal": ended.journal,
+            }
+        )
+        _say_end(report, ended)
+        if ended.stopped is not None:
+            report.problem(f"{ended.stopped.message}; {self._way_on()}")
+            return Code.STOPPED
+        if progress.unknown:
+            report.problem(
+                f"nobody knows what came of {progress.unknown} runs; they may be billed: {self._way_on()}, "
+                f"and looks for them again"
+            )
+        return Code.OK if ended.complete and not failed_before else Code.TASK_FAILED
+
+
+async def _check_download(template: str | None) -> None:
+    """Make the folder that the template begins with, before anything is paid for.
+
+    Raises:
+        InvalidInput: Nothing can be written there.
+    """
+    if template is None:
+        return
+    folder = _folder_of(template)
+
+    def check() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    try:
+        await anyio.to_thread.run_sync(check)
+    except OSError as error:
+        raise InvalidInput(f"the outputs cannot be saved in {str(folder)!r}: {error.strerror}") from None
+
+
+def _folder_of(template: str) -> Path:
+    """Return the part of a template that is the same for all outputs."""
+    fixed, brace, _ = template.replace("{{", "\0").replace("}}", "\1").partition("{")
+    if brace:
+        fixed = fixed.rpartition(os.sep)[0]
+    return Path(fixed.replace("\0", "{").replace("\1", "}"))
+
+
+async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> None:
+    """Tell of the batch until it ends, or until a signal comes."""
+
+    async def tick() -> None:
+        while True:
+            view.progress(progress_record(batch.progress))
+            await asyncio.sleep(1 / REFRESHES_PER_SECOND)
+
+    with view.shown(), anyio.CancelScope() as scope:
+        signals.begin(scope.cancel)
+        ticker = asyncio.create_task(tick())
+        try:
+            async for outcome in batch:
+                view.outcome(outcome_record(outcome))
+        finally:
+            ticker.cancel()
+        view.progress(progress_record(batch.progress))
+
+
+# -- signals -------------------------------------------------------------------------------------------------
+
+
+class _Signals:
+    """The first signal ends the batch in order, the second one at once."""
+
+    def __init__(self) -> None:
+        self.came: bool = False
+        self._on_first: Callable[[], object] | None = None
+
+    def begin(self, on_first: Callable[[], object]) -> None:
+        """Have something called once the first signal comes, or now if it came already."""
+        self._on_first = on_first
+        if self.came:
+            on_first()
+
+    def tell(self) -> None:
+        """Tell of the first signal, on the event loop."""
+        if self._on_first is not None:
+            self._on_first()
+
+
+@contextmanager
+def _signals(last_words: str, report: Report) -> Iterator[_Signals]:
+    """Handle SIGINT, SIGTERM and SIGHUP for the length of the block; those that are ignored stay so."""
+    signals, loop = _Signals(), asyncio.get_running_loop()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if signals.came:
+            _leave(last_words, report)
+        signals.came = True
+        loop.call_soon_threadsafe(signals.tell)
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(last_words: str, report: Report) -> None:
+    """End this process now. Whatever it was doing, the journal is as after a power cut: whole."""
+    with suppress(OSError):
+        if report.is_live:
+            os.write(sys.stdout.fileno(), b"\x1b[?25h")  # the live view hides the cursor
+        os.write(sys.stderr.fileno(), last_words.encode("utf-8", "replace"))
+    os._exit(Code.INTERRUPTED)
+
+
+class _NoStops(logging.Filter):
+    """Leaves out the library's warning that a batch stops: the command says it at the end, and better."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(isinstance(value, BatchStopped) for value in record.args or ())
+
+
+@contextmanager
+def _quiet_about_stops() -> Iterator[None]:
+    logger, no_stops = logging.getLogger("wiro_async"), _NoStops()
+    logger.addFilter(no_stops)
+    try:
+        yield
+    finally:
+        logger.removeFilter(no_stops)
+
+
+# -- words ---------------------------------------------------------------------------------------------------
+
+
+def _say_plan(report: Report, survey: _Survey) -> None:
+    """Say what is wrong with the jobs, and what is going to happen to the others."""
+    plan = survey.plan
+    for invalid in plan.invalid[:PROBLEMS_SHOWN]:
+        report.problem(f"{invalid.where}: {invalid.reason}")
+    if plan.invalid_jobs > PROBLEMS_SHOWN:
+        report.problem(f"… and {plan.invalid_jobs - PROBLEMS_SHOWN} more")
+    parts = [f"{_jobs(plan.jobs)} to make"]
+    for count, words in (
+        (survey.taken_up, "to see to their ends"),
+        (survey.ended, "ended before"),
+        (plan.invalid_jobs, "invalid"),
+    ):
+        if count:
+            parts.append(f"{count} {words}")
+    report.say(", ".join(parts), "bold")
+    if plan.jobs:
+        report.say(f"about {_estimate(plan)}")
+    if survey.failed:
+        report.say(
+            f"{_jobs(survey.failed)} failed before; --retry-failed N runs such jobs again, N times each"
+        )
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def _estimate(plan: Plan) -> str:
+    """Say what it may cost and take: ``$11.20 (3 jobs without a known price), 4:10 or more``."""
+    cost = "an unknown cost" if plan.estimated_cost is None else usd(plan.estimated_cost)
+    unpriced = f" ({_jobs(plan.unpriced)} without a known price)" if plan.unpriced else ""
+    seconds = plan.estimated_seconds
+    return f"{cost}{unpriced}, " + ("an unknown time" if seconds is None else f"{clock(seconds)} or more")
+
+
+def _say_end(report: Report, ended: BatchReport) -> None:
+    progress = ended.progress
+    names = ("succeeded", "failed", "cancelled", "unknown", "skipped")
+    counts = [f"{getattr(progress, name)} {name}" for name in names if getattr(progress, name)]
+    report.say(
+        f"{', '.join(counts) or 'no jobs'}; {usd(progress.spent)} in all; {clock(progress.elapsed)}", "bold"
+    )
+    for reason, jobs in ended.failures[:REASONS_SHOWN]:
+        report.say(f"  {jobs} × {clean(reason)}", "red")

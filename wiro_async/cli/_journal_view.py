@@ -1,0 +1,144 @@
+"""``wiro journal``: what a journal says, without going on with its batch."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from wiro_async._errors import InvalidInput
+from wiro_async._journal import Journal
+from wiro_async._ledger import STATES, Counts, Row, State
+from wiro_async._types import JSON
+from wiro_async.cli._jobs_file import line_of
+from wiro_async.cli._report import Report
+from wiro_async.cli._session import Code
+from wiro_async.cli._text import clean, clipped, clock, usd
+
+__all__ = ["FAILED", "show_failed", "show_journal", "show_rows"]
+
+FAILED: tuple[State, ...] = ("failed", "unknown", "refused")
+"""States of jobs that may be wanted again."""
+
+MEANINGS: Mapping[State, str] = {
+    "intended": "a run may have left",
+    "running": "the task is under way",
+    "ended": "succeeded; outputs may be missing on the disk",
+    "done": "everything wanted is there",
+    "failed": "the task failed, or was given up",
+    "cancelled": "by anybody",
+    "unknown": "the run's answer was lost; it may be billed",
+    "refused": "no task exists",
+}
+
+OLDEST_SHOWN = 5
+REASONS_SHOWN = 10
+REASON_LENGTH = 200
+
+
+async def show_journal(path: Path, report: Report) -> int:
+    """Show the counts, the cost, the commonest failures, and the oldest tasks that run."""
+    async with await Journal.open(path, create=False) as journal:
+        counts = await journal.counts()
+        oldest = await _oldest(journal)
+    report.record(_journal_record(path, counts, oldest))
+    report.show(_table(counts))
+    report.say(f"{counts.total} jobs; cost {usd(counts.cost)}", "bold")
+    for failure in counts.failures[:REASONS_SHOWN]:
+        why = failure.reason or failure.error
+        report.say(f"  {failure.jobs} × {failure.state}: {clipped(why, REASON_LENGTH)}", "red")
+    for row in oldest:
+        since = "" if row.accepted_at is None else f", for {clock(max(time.time() - row.accepted_at, 0.0))}"
+        report.say(f"running: {clean(row.key)}, task {clean(row.task_id)}{since}")
+    return Code.OK
+
+
+async def _oldest(journal: Journal) -> list[Row]:
+    oldest: list[Row] = []
+    async for row in journal.rows("running"):
+        oldest.append(row)
+        oldest.sort(key=lambda row: math.inf if row.accepted_at is None else row.accepted_at)
+        del oldest[OLDEST_SHOWN:]
+    return oldest
+
+
+def _table(counts: Counts) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right")
+    for state in STATES:
+        if counts.jobs[state]:
+            table.add_row(str(counts.jobs[state]), Text(state, "bold"), Text(MEANINGS[state], "dim"))
+    return table
+
+
+def _journal_record(path: Path, counts: Counts, oldest: list[Row]) -> JSON:
+    return {
+        "type": "journal",
+        "journal": str(path),
+        "total": counts.total,
+        "jobs": dict(counts.jobs),
+        "cost": f"{counts.cost:f}",
+        "failures": [
+            {"state": failure.state, "error": failure.error, "reason": failure.reason, "jobs": failure.jobs}
+            for failure in counts.failures
+        ],
+        "oldest_running": [_row_record(row) for row in oldest],
+    }
+
+
+async def show_rows(path: Path, state: State, report: Report) -> int:
+    """List the jobs in one state, in the order of their arrival."""
+    async with await Journal.open(path, create=False) as journal:
+        async for row in journal.rows(state):
+            report.record(_row_record(row))
+            saved = ", ".join(file.path for file in row.files if file.path)
+            parts = (row.key, row.task_id, row.model, saved or row.reason or row.error)
+            report.say("  ".join(clipped(part, REASON_LENGTH) for part in parts if part))
+    return Code.OK
+
+
+def _row_record(row: Row) -> JSON:
+    return {
+        "type": "row",
+        "key": row.key,
+        "model": row.model,
+        "state": row.state,
+        "attempts": row.attempt,
+        "task_id": row.task_id or None,
+        "accepted_at": _time(row.accepted_at),
+        "ended_at": _time(row.ended_at),
+        "cost": None if row.cost is None else f"{row.cost:f}",
+        "error": row.error or None,
+        "reason": row.reason or None,
+        "saved": [file.path for file in row.files if file.path],
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+async def show_failed(path: Path, report: Report) -> int:
+    """Write the jobs that came to nothing as a job file, for a batch with a journal of its own."""
+    unknown = 0
+    async with await Journal.open(path, create=False) as journal:
+        async for row in journal.rows(*FAILED):
+            try:
+                line = line_of(row)
+            except InvalidInput as error:
+                report.problem(error.message)
+                continue
+            unknown += row.state == "unknown"
+            sys.stdout.write(json.dumps(line) + "\n")
+    if unknown:
+        report.problem(
+            f"{unknown} of these may have been paid; look at `wiro tasks` before you run them again"
+        )
+    return Code.OK
