@@ -8,6 +8,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -236,5 +237,37 @@ def test_every_public_error_is_safe_to_show(watch: Watch) -> None:
             options = {"sent": True}
         if kind is wiro_async.SubmissionUnknown:
             options = {"model": "m", "inputs_digest": "d", "submitted_at": 1.0, "cause": "c"}
+        if kind is wiro_async.BatchStopped:
+            options = {"reason": "balance"}
+        if kind is wiro_async.JournalError:
+            options = {"path": "run.db", "reason": "full"}
         watch.look_at(kind("message", **options))
     gc.collect()
+
+
+async def test_the_journal_has_no_credential(watch: Watch, tmp_path: Path) -> None:
+    """The tasks' tokens are in it, for its owner only; key, secret and signatures are not."""
+    service = FakeService(
+        Run=ok(taskid="2221", socketaccesstoken=TOKEN),
+        Task_Detail=ok(tasklist=[task("2221", "task_postprocess_end", pexit="0", socketaccesstoken=TOKEN)]),
+    )
+    path = tmp_path / "run.db"
+    caller = Client(KEY, SECRET, base_url="http://127.0.0.1:9/v1", transport=service)
+    async with caller.batch([wiro_async.Job({"prompt": "waves"}, "owner/model")], journal=path) as batch:
+        watch.look_at(batch)
+        watch.look_at(await batch.wait())
+    kept = await anyio.Path(path).read_bytes()
+    assert TOKEN.encode() in kept
+    assert not [secret for secret in (KEY, SECRET) if secret.encode() in kept]
+    assert (await anyio.Path(path).stat()).st_mode & 0o077 == 0
+
+
+def test_a_callback_receiver_shows_no_key_and_no_mac(watch: Watch) -> None:
+    """Neither itself nor the addresses that it makes, when they are shown as objects."""
+    receiver = wiro_async.CallbackReceiver("https://example.org/wiro", keys=[SECRET * 2])
+    url = receiver.url_for("job-1")
+    mac = url.rpartition("/")[2]
+    watch.signatures |= {mac, SECRET * 2}
+    for thing in (receiver, url.receiver, receiver.counts):
+        watch.look_at(thing)
+    assert mac not in repr(url)

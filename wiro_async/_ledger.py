@@ -99,7 +99,7 @@ def step(state: State | None, made: Step) -> State | None:
     """Return the state that a job is in after a step, or None where the step cannot be made."""
     if state not in _FROM[made]:
         return None
-    return _TO[made] if made in _TO else state
+    return state if made == "saved" else _TO[made]
 
 
 def end(state: State | None, outcome: Outcome) -> State | None:

@@ -212,10 +212,13 @@ def _counts(standing: Mapping[str, Any]) -> str:
 
 
 def _pace(standing: Mapping[str, Any], since: float, max_cost: str | None) -> str:
-    """Say what it took so far, and what is to come: ``$1.40 of $25; 5.2 a minute; 1:02, 3:10 to go``."""
+    """Say what it took so far, and what is to come: ``$1.40 of $25; 5.2 a minute; 1:02; 3:10 to go``."""
     spent = usd(Decimal(standing["spent"]))
     limit = "" if max_cost is None else f" of ${max_cost}"
-    passed = clock(standing["elapsed"] + since)
-    eta = standing["eta"]
-    left = "" if eta is None or not standing["rate"] else f", {clock(max(eta - since, 0.0))} to go"
-    return f"{spent}{limit}; {60 * standing['rate']:.1f} a minute; {passed}{left}"
+    parts = [f"{spent}{limit}"]
+    if standing["rate"]:
+        parts.append(f"{60 * standing['rate']:.1f} a minute")
+    parts.append(clock(standing["elapsed"] + since))
+    if standing["eta"] and standing["rate"]:
+        parts.append(f"{clock(max(standing['eta'] - since, 0.0))} to go")
+    return "; ".join(parts)
