@@ -18,6 +18,7 @@ from wiro_async import _errors
 from wiro_async._errors import (
     APIError,
     AuthenticationError,
+    BatchStopped,
     ClientUseError,
     ConcurrencyLimited,
     ConfigurationError,
@@ -25,6 +26,7 @@ from wiro_async._errors import (
     DownloadError,
     InsufficientBalance,
     InvalidInput,
+    JournalError,
     ModelNotFound,
     RateLimited,
     ReplyError,
@@ -93,6 +95,8 @@ def samples() -> dict[type[WiroError], WiroError]:
         TaskCancelled("m", task_id="2221", task=task),
         TaskTimeout("m", handle=handle, waited=3600.0, task_id="2221", task=task),
         DownloadError("m", url="https://cdn1.wiro.ai/x/0.mp4", path="clips/0.mp4", http_status=404),
+        JournalError("m", path="run.db", reason="full"),
+        BatchStopped("m", reason="balance"),
     ]
     return {type(error): error for error in errors}
 

@@ -1,25 +1,31 @@
-"""``wiro demo``: the library's main job, on a sandbox that is started for it."""
+"""``wiro demo``: a batch on a sandbox that is started for it. It is killed in the middle, and resumed."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-import anyio
-import anyio.to_thread
 import attrs
 
 from wiro_async._client import Client
-from wiro_async._config import Limits, Polling
 from wiro_async._errors import InvalidInput, WiroError
-from wiro_async._task import TaskHandle
+from wiro_async._journal import Journal
 from wiro_async._types import Status
-from wiro_async.cli._demo_plan import Books, Job, job_record, plan
+from wiro_async.cli._batch_view import BatchView
+from wiro_async.cli._demo_plan import HANGS, Books, Job, job_record, job_row, plan
 from wiro_async.cli._demo_sandbox import SandboxProcess
-from wiro_async.cli._demo_view import DemoView, say_summary
+from wiro_async.cli._demo_view import say_summary
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, interruptible
 from wiro_async.sandbox._images import demo_images
@@ -31,10 +37,9 @@ OPTIONS: tuple[str, ...] = (f"--speed={SPEED:g}", "--seed=7", "--balance=1000")
 """The sandbox's. Above USD 250 the service does not limit how many tasks run at a time."""
 
 CANCEL_AFTER = 2.0
-"""Seconds that the job which is cancelled on purpose is seen running."""
+"""Seconds that the job which is cancelled on purpose is seen running after the batch is resumed."""
 
-_POLLING = Polling(min_interval=0.25, max_interval=1.0, growth=0.1)
-"""The sandbox's tasks live six times as fast as real ones, so they are looked at more often."""
+LOOK_EVERY = 0.1
 
 
 def run_demo(images: Sequence[Path], folder: Path, report: Report) -> int:
@@ -48,8 +53,12 @@ def run_demo(images: Sequence[Path], folder: Path, report: Report) -> int:
     try:
         jobs = plan(_checked(images or demo_images()))
         folder.mkdir(parents=True, exist_ok=True)
-        with interruptible(), SandboxProcess(OPTIONS) as sandbox:
-            return asyncio.run(_perform(jobs, folder, report, sandbox))
+        with (
+            interruptible(),
+            tempfile.TemporaryDirectory(prefix="wiro-demo-") as place,
+            SandboxProcess(OPTIONS) as sandbox,
+        ):
+            return _perform(_Demo(jobs, folder, Path(place), sandbox, report))
     except KeyboardInterrupt:
         report.error("Interrupted", "interrupted; the sandbox is stopped, nothing goes on")
         return Code.INTERRUPTED
@@ -71,28 +80,39 @@ def _checked(images: Sequence[Path]) -> Sequence[Path]:
     return images
 
 
-async def _perform(jobs: Sequence[Job], folder: Path, report: Report, sandbox: SandboxProcess) -> int:
+def _perform(demo: _Demo) -> int:
     """Do all jobs, and compare the books."""
-    report.say(f"{len(jobs)} jobs at the same time, on a sandbox at {sandbox.base_url},")
+    report = demo.report
+    report.say(f"{len(demo.jobs)} jobs in one batch, on a sandbox at {demo.sandbox.base_url},")
     report.say(f"{SPEED:g} times as fast as in reality. Two of them end badly on purpose.")
     report.say()
     began = time.monotonic()
-    view = DemoView(report, jobs)
-    with view.shown():
-        await _Demo(jobs, folder, view).run(sandbox)
+    demo.run()
     seconds = time.monotonic() - began
-    ledger = await anyio.to_thread.run_sync(sandbox.ledger)
+    bill = asyncio.run(_read_journal(demo))
+    ledger = demo.sandbox.ledger()
     books = Books(
-        bill=sum((job.cost for job in jobs), Decimal(0)),
+        bill=bill,
         charged=Decimal(ledger["charged"]),
+        runs=ledger["runs"],
+        paid=ledger["paid"],
         requests=sum(ledger["requests"].values()),
         seconds=seconds,
     )
-    return _concluded(jobs, folder, books, report)
+    return _concluded(demo.jobs, demo.folder, books, report)
+
+
+async def _read_journal(demo: _Demo) -> Decimal:
+    """Take over what the journal says of each job, and return what all cost together."""
+    jobs = {job.key: job for job in demo.jobs}
+    async with await Journal.open(demo.journal, create=False) as journal:
+        async for row in journal.rows():
+            jobs[row.key].row = row
+        return (await journal.counts()).cost
 
 
 def _concluded(jobs: Sequence[Job], folder: Path, books: Books, report: Report) -> int:
-    fine = all(job.as_planned for job in jobs) and books.agree
+    fine = all(job.as_planned for job in jobs) and books.agree(jobs)
     say_summary(report, jobs, folder, books)
     report.record(
         {
@@ -102,6 +122,8 @@ def _concluded(jobs: Sequence[Job], folder: Path, books: Books, report: Report) 
             "folder": str(folder),
             "bill": f"{books.bill:f}",
             "charged": f"{books.charged:f}",
+            "runs": books.runs,
+            "paid": books.paid,
             "requests": books.requests,
             "seconds": round(books.seconds, 3),
         }
@@ -113,54 +135,139 @@ def _concluded(jobs: Sequence[Job], folder: Path, books: Books, report: Report) 
 
 @attrs.frozen
 class _Demo:
-    """The fan-out itself.
+    """The batch, in processes of its own.
 
     Args:
         jobs: What is to be done.
         folder: Where the clips go.
-        view: Who is told.
+        place: Where the job file and the journal are.
+        sandbox: Who does it.
+        report: Who is told.
     """
 
     jobs: Sequence[Job]
     folder: Path
-    view: DemoView
+    place: Path
+    sandbox: SandboxProcess
+    report: Report
 
-    async def run(self, sandbox: SandboxProcess) -> None:
-        """Upload every picture once, then run all jobs at the same time."""
-        limits = Limits(wait_timeout=120.0 + 20.0 * len(self.jobs))
-        async with Client(
-            sandbox.api_key, sandbox.api_secret, base_url=sandbox.base_url, polling=_POLLING, limits=limits
-        ) as client:
-            images = dict.fromkeys(job.image for job in self.jobs)
-            urls = {image: (await client.upload(image)).url for image in images}
-            async with asyncio.TaskGroup() as group:
-                for job in self.jobs:
-                    group.create_task(self._do(client, job, urls[job.image]))
+    @property
+    def journal(self) -> Path:
+        """The journal's path."""
+        return self.place / "demo.db"
 
-    async def _do(self, client: Client, job: Job, url: str) -> None:
-        """Do one job. Its failure is its own: the others go on."""
-        job.began = time.monotonic()
+    def run(self) -> None:
+        """Begin the batch, kill it at its first clip, and take it up again.
+
+        Raises:
+            OSError: It ended by itself before its time.
+        """
+        table = self.place / "jobs.jsonl"
+        table.write_text("".join(json.dumps(job_row(job)) + "\n" for job in self.jobs), "utf-8")
+        view = BatchView(self.report)
+        with view.shown(by_itself=True):
+            clips = f"--download={str(self.folder.absolute()).replace('{', '{{').replace('}', '}}')}/{{key}}_{{n}}{{ext}}"
+            with self._child("batch", str(table), f"--journal={self.journal}", clips) as child:
+                running = self._follow(child, view, until=_has_clip)
+                child.kill()
+                child.wait()
+            self.report.say(
+                f"The power fails: the batch's process is killed, and {running} tasks run on.", "bold"
+            )
+            self.report.say("`wiro resume` takes it up again, from its journal alone.", "bold")
+            with self._child("resume", str(self.journal)) as child, self._cancelling(child):
+                self._follow(child, view)
+
+    @contextmanager
+    def _child(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run one command line in a process of its own, which does not outlive the block."""
+        urls = {"WIRO_BASE_URL": self.sandbox.base_url, "WIRO_SOCKET_URL": self.sandbox.socket_url}
+        keys = {"WIRO_API_KEY": self.sandbox.api_key, "WIRO_API_SECRET": self.sandbox.api_secret}
+        with (self.place / "stderr").open("wb") as stderr:
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+                [
+                    sys.executable,
+                    "-m",
+                    "wiro_async",
+                    *arguments,
+                    "--json",
+                    "--timeout=120",
+                    "--interval=0.25",
+                ],
+                env={**os.environ, **urls, **keys},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                encoding="utf-8",
+                # A terminal sends Ctrl-C to the whole group; this one ends with its parent's block.
+                start_new_session=True,
+            )
+        with child:
+            try:
+                yield child
+            finally:
+                child.kill()
+
+    def _follow(
+        self, child: subprocess.Popen[str], view: BatchView, until: Callable[[Any], bool] = lambda _: False
+    ) -> int:
+        """Show what a child tells, until something is in it; return how many tasks ran then.
+
+        Raises:
+            OSError: It ended before it told of the end.
+        """
+        running = 0
+        assert child.stdout is not None
+        for line in child.stdout:
+            record = json.loads(line)
+            if record["type"] == "progress":
+                running = record["running"]
+            if record["type"] in ("progress", "outcome") and not self.report.as_json:
+                (view.progress if record["type"] == "progress" else view.outcome)(record)
+            if record["type"] == "batch" or until(record):
+                return running
+        said = (self.place / "stderr").read_text("utf-8", "replace").strip().rpartition("\n")[2]
+        raise OSError(
+            f"the batch ended before its time (exit code {child.wait()}): {said or 'it said nothing'}"
+        )
+
+    @contextmanager
+    def _cancelling(self, child: subprocess.Popen[str]) -> Iterator[None]:
+        """Stop the job that never ends, from outside the batch, while the block runs."""
+        over = threading.Event()
+
+        def cancel() -> None:
+            try:
+                while not over.wait(LOOK_EVERY):
+                    task_id = self._hanging()
+                    if task_id and not over.wait(CANCEL_AFTER):
+                        asyncio.run(self._stop(task_id))
+                        return
+            except (WiroError, OSError):
+                child.kill()  # Nothing else would end it; whoever follows it says so.
+
+        thread = threading.Thread(target=cancel, name="wiro-demo-cancel")
+        thread.start()
         try:
-            handle = await client.submit(job.inputs(url))
-            await self._follow(handle, job)
-            await self._save(job)
-        except (WiroError, OSError) as error:
-            job.problem = error.message if isinstance(error, WiroError) else str(error)
-        job.ended = time.monotonic()
-        self.view.changed(job)
+            yield
+        finally:
+            over.set()
+            thread.join()
 
-    async def _follow(self, handle: TaskHandle, job: Job) -> None:
-        async for transition in handle:
-            job.see(transition.status)
-            if transition.observed:
-                self.view.changed(job)
-            if job.purpose == "cancellation" and transition.status == Status.START:
-                await asyncio.sleep(CANCEL_AFTER)
-                # It runs, so this is a kill; in the queue it would have been a cancel.
-                await handle.stop()
-        job.task = handle.task
+    def _hanging(self) -> str:
+        """Return the task that never ends, once it runs."""
+        for task in self.sandbox.ledger()["tasks"]:
+            if task["prompt"] == HANGS and task["status"] == Status.START:
+                return str(task["id"])
+        return ""
 
-    async def _save(self, job: Job) -> None:
-        if job.purpose == "clip" and job.task is not None and job.task.outcome == "succeeded":
-            job.saved = await job.task.outputs[0].save(self.folder / job.file_name)
-            job.size = (await anyio.Path(job.saved).stat()).st_size
+    async def _stop(self, task_id: str) -> None:
+        sandbox = self.sandbox
+        async with Client(sandbox.api_key, sandbox.api_secret, base_url=sandbox.base_url) as client:
+            # It runs, so this is a kill; in the queue it would have been a cancel.
+            await client.attach(task_id).stop()
+
+
+def _has_clip(record: Any) -> bool:
+    return record["type"] == "outcome" and bool(record["saved"])

@@ -1,4 +1,4 @@
-"""What the demo does, job by job. Pure."""
+"""What the demo does, job by job, and what has to come of it. Pure."""
 
 from __future__ import annotations
 
@@ -12,27 +12,12 @@ from typing import Literal
 import attrs
 
 from wiro_async._inputs import Director, HailuoSubject
-from wiro_async._models import Task
-from wiro_async._types import JSON, Status
+from wiro_async._ledger import FileRow, Row, State
+from wiro_async._types import JSON
 
-__all__ = ["STAGES", "Books", "Job", "Purpose", "job_record", "plan"]
+__all__ = ["HANGS", "Books", "Job", "Purpose", "job_record", "job_row", "plan"]
 
 Purpose = Literal["clip", "failure", "cancellation"]
-
-STAGES: tuple[str, ...] = (
-    Status.QUEUE,
-    Status.ACCEPT,
-    Status.PREPROCESS_START,
-    Status.PREPROCESS_END,
-    Status.ASSIGN,
-    Status.START,
-    Status.OUTPUT,
-    Status.OUTPUT_FULL,
-    Status.END,
-    Status.POSTPROCESS_START,
-    Status.POSTPROCESS_END,
-)
-"""A task's life as the service describes it, without the ends that are none."""
 
 _MOVES = (
     ("Zoom in", "[Zoom in] a slow approach"),
@@ -42,77 +27,63 @@ _MOVES = (
     ("Pull out", "[Pull out] the whole scene appears"),
     ("Truck right", "[Truck right] passing by"),
 )
-_FAILS = "[sandbox:fail This failure was asked for.] a job that fails"
-_HANGS = "[sandbox:hang] a job that never ends by itself"
+FAILS = "[sandbox:fail This failure was asked for.] a job that fails"
+HANGS = "[sandbox:hang] a job that never ends by itself"
 
 _MODELS: dict[str, type[Director | HailuoSubject]] = {"director": Director, "subject": HailuoSubject}
+
+_WANTED: dict[Purpose, State] = {"clip": "done", "failure": "failed", "cancellation": "cancelled"}
 
 
 @attrs.define(eq=False)
 class Job:
-    """One run of a model, and what became of it.
+    """One job of the demo's batch, and what became of it.
 
     Attributes:
+        key: Its key in the journal, and the beginning of its clip's name.
         image: The picture it starts from.
         model: Director or HailuoSubject, by a short name.
         prompt: What the model is told.
         label: The prompt in two words.
         purpose: What is meant to come of it.
-        file_name: What its clip is to be called.
-        status: The task's status as it is known ("" before it is submitted).
-        reached: How many of the known stages are behind it.
-        began: When the job was begun, on a monotonic clock.
-        ended: When it ended, on the same clock.
-        task: The final snapshot.
-        saved: Where the clip is.
-        size: The clip's length in bytes.
-        problem: What went wrong, other than by a task's own failure.
+        row: What the journal says of it in the end (None: nothing).
     """
 
+    key: str
     image: Path
     model: str
     prompt: str
     label: str
     purpose: Purpose
-    file_name: str = ""
-    status: str = ""
-    reached: int = 0
-    began: float | None = None
-    ended: float | None = None
-    task: Task | None = None
-    saved: Path | None = None
-    size: int = 0
-    problem: str = ""
+    row: Row | None = None
 
-    def see(self, status: str) -> None:
-        """Take note of the task's next status."""
-        self.status = status
-        if status in STAGES:
-            self.reached = STAGES.index(status) + 1
+    @property
+    def clip(self) -> FileRow | None:
+        """The clip, once it is on the disk."""
+        files = self.row.files if self.row is not None else ()
+        return next((file for file in files if file.path), None)
 
     @property
     def as_planned(self) -> bool:
         """Whether that came of it which was meant to."""
-        outcome = self.task.outcome if self.task is not None else None
-        wanted = {"clip": "succeeded", "failure": "failed", "cancellation": "cancelled"}[self.purpose]
-        return outcome == wanted and not self.problem and (self.purpose != "clip" or self.size > 0)
+        state = self.row.state if self.row is not None else None
+        return state == _WANTED[self.purpose] and (
+            self.purpose != "clip" or bool(self.clip and self.clip.size)
+        )
 
     @property
     def cost(self) -> Decimal:
         """What it was billed, in USD."""
-        return (self.task.total_cost if self.task is not None else None) or Decimal(0)
+        return (self.row.cost if self.row is not None else None) or Decimal(0)
 
     @property
     def trouble(self) -> str:
         """Why it did not go as planned ("" if it did)."""
         if self.as_planned:
             return ""
-        reason = self.task.reason if self.task is not None else ""
-        return self.problem or reason or f"it ended as {self.status or 'nothing'}"
-
-    def inputs(self, url: str) -> Director | HailuoSubject:
-        """Return what to submit, once the image is at *url*."""
-        return _MODELS[self.model](image=url, prompt=self.prompt)
+        return (
+            (self.row.reason or f"it ended as {self.row.state}") if self.row is not None else "it had no run"
+        )
 
 
 @attrs.frozen
@@ -120,34 +91,37 @@ class Books:
     """What the demo took.
 
     Attributes:
-        bill: USD, by the results that the client got.
+        bill: USD, by the batch's journal.
         charged: USD, by the sandbox's own books.
-        requests: How many the sandbox answered.
+        runs: How many runs the sandbox accepted.
+        paid: How many of these it charged.
+        requests: How many requests it answered.
         seconds: How long everything took.
     """
 
     bill: Decimal
     charged: Decimal
+    runs: int
+    paid: int
     requests: int
     seconds: float
 
-    @property
-    def agree(self) -> bool:
-        """Whether both sides count the same money."""
-        return self.bill == self.charged
+    def agree(self, jobs: Sequence[Job]) -> bool:
+        """Whether both sides count the same money, and nothing was paid for twice."""
+        clips = sum(job.purpose == "clip" for job in jobs)
+        return self.bill == self.charged and self.paid == clips and self.runs == len(jobs)
 
 
 def plan(images: Sequence[Path]) -> list[Job]:
     """Make two clips of each image, and two jobs that end otherwise on purpose."""
     moves = cycle(_MOVES)
-    names = _readable_names(images)
     jobs = []
-    for image, name in zip(images, names, strict=True):
-        for model in _MODELS:
+    for model in _MODELS:
+        for image, name in zip(images, _readable_names(images), strict=True):
             label, prompt = next(moves)
-            jobs.append(Job(image, model, prompt, label, "clip", f"{name}-{model}.mp4"))
-    jobs.append(Job(images[0], "director", _FAILS, "fails on purpose", "failure"))
-    jobs.append(Job(images[-1], "subject", _HANGS, "cancelled by us", "cancellation"))
+            jobs.append(Job(f"{name}-{model}", image, model, prompt, label, "clip"))
+    jobs.append(Job("fails on purpose", images[0], "director", FAILS, "fails on purpose", "failure"))
+    jobs.append(Job("cancelled by us", images[-1], "subject", HANGS, "cancelled by us", "cancellation"))
     return jobs
 
 
@@ -164,18 +138,26 @@ def _readable_names(images: Sequence[Path]) -> list[str]:
     return names
 
 
+def job_row(job: Job) -> JSON:
+    """One line of the demo's job file."""
+    inputs = {"inputImageFirstUrl": f"@{job.image.absolute()}", "prompt": job.prompt}
+    return {"key": job.key, "model": _MODELS[job.model].model, "inputs": inputs}
+
+
 def job_record(job: Job) -> JSON:
     """One job in the document that ``demo --json`` writes."""
+    row, clip = job.row, job.clip
     return {
+        "key": job.key,
         "image": str(job.image),
         "model": _MODELS[job.model].model,
         "prompt": job.prompt,
         "purpose": job.purpose,
         "as_planned": job.as_planned,
-        "task_id": job.task.id if job.task is not None else None,
-        "outcome": job.task.outcome if job.task is not None else None,
+        "task_id": None if row is None else row.task_id or None,
+        "outcome": None if row is None else row.outcome,
         "cost": f"{job.cost:f}",
-        "saved": str(job.saved) if job.saved is not None else None,
-        "size": job.size or None,
+        "saved": None if clip is None else clip.path,
+        "size": None if clip is None else clip.size,
         "problem": job.trouble or None,
     }

@@ -1,13 +1,18 @@
-"""The demo's sandbox: a process of its own, started for the demo and ended with it."""
+"""The demo's sandbox: a process of its own, started for the demo and ended with it.
+
+It has a pipe for its stdin. When the demo is gone, however it went, that pipe is closed, and the sandbox ends.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -61,6 +66,11 @@ class SandboxProcess:
     ) -> None:
         self._end()
 
+    @property
+    def socket_url(self) -> str:
+        """Where its WebSocket is."""
+        return self.base_url.replace("http", "ws", 1)
+
     def ledger(self) -> dict[str, Any]:
         """Its books: runs, charges and requests as the sandbox itself counted them."""
         # No proxy: the environment's would be asked for a loopback address.
@@ -80,9 +90,9 @@ class SandboxProcess:
         keys = {"WIRO_API_KEY": self.api_key, "WIRO_API_SECRET": self.api_secret}
         ready = ["--port=0", f"--ready-file={self._path / 'ready'}"]
         return subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
-            [sys.executable, "-m", "wiro_async.sandbox", *ready, *self._options],
+            [sys.executable, "-m", "wiro_async.cli._demo_sandbox", *ready, *self._options],
             env={**os.environ, **keys},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             # A terminal sends Ctrl-C to the whole group; the sandbox must outlive its client.
@@ -105,6 +115,8 @@ class SandboxProcess:
     def _end(self) -> None:
         """End that process, and no other."""
         if self._process is not None:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process.terminate()
             try:
                 self._process.wait(STOP_TIMEOUT)
@@ -113,3 +125,21 @@ class SandboxProcess:
                 self._process.wait()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+# -- in the process ------------------------------------------------------------------------------------------
+
+
+def _end_with_parent() -> None:
+    """End this process when nobody holds the other end of its stdin any more."""
+    # Not sys.stdin: a thread that reads it holds a lock, which the interpreter wants at its end.
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    from wiro_async.sandbox.__main__ import main
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.exit(main())
