@@ -219,6 +219,8 @@ def test_facts_are_optional(kind: type[WiroError]) -> None:
     needed: dict[type[WiroError], dict[str, Any]] = {
         ConnectionFailed: {"sent": False},
         SubmissionUnknown: {"model": "", "inputs_digest": "", "submitted_at": 0.0, "cause": ""},
+        JournalError: {"path": "", "reason": ""},
+        BatchStopped: {"reason": ""},
     }
     error = kind("m", **needed.get(kind, {}))
     assert set(vars(error)) == set(vars(samples()[kind]))

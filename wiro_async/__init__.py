@@ -5,49 +5,56 @@
 ...     await result.outputs[0].save("clips/")
 """
 
-from typing import get_type_hints as _get_type_hints
+from __future__ import annotations
 
-from wiro_async._batch import Batch, BatchReport
-from wiro_async._client import Client
-from wiro_async._config import Limits, Polling
-from wiro_async._errors import (
-    APIError,
-    AuthenticationError,
-    BatchStopped,
-    ClientUseError,
-    ConcurrencyLimited,
-    ConfigurationError,
-    ConnectionFailed,
-    DownloadError,
-    InsufficientBalance,
-    InvalidInput,
-    JournalError,
-    ModelNotFound,
-    RateLimited,
-    ReplyError,
-    ServiceError,
-    SignInRequired,
-    SubmissionUnknown,
-    TaskCancelled,
-    TaskError,
-    TaskFailed,
-    TaskNotFound,
-    TaskTimeout,
-    WiroError,
-    WrongState,
-)
-from wiro_async._follow import Events, Transitions
-from wiro_async._inputs import Director, FileSource, HailuoSubject, TypedInputs
-from wiro_async._jobs import Job, JobOutcome
-from wiro_async._models import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
-from wiro_async._plan import Invalid, Plan
-from wiro_async._progress import Event, Line, Progress
-from wiro_async._schedule import Statistics
-from wiro_async._tally import BatchProgress
-from wiro_async._task import TaskHandle
-from wiro_async._types import OnCancel, OnUnknown, Outcome, Secret, Status, Watch
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, get_type_hints
+
 from wiro_async._version import __version__
-from wiro_async._watch.webhook import CallbackCounts, CallbackReceiver, CallbackURL
+
+if TYPE_CHECKING:
+    from wiro_async._batch import Batch, BatchReport
+    from wiro_async._client import Client
+    from wiro_async._config import Limits, Polling
+    from wiro_async._errors import (
+        APIError,
+        AuthenticationError,
+        BatchStopped,
+        ClientUseError,
+        ConcurrencyLimited,
+        ConfigurationError,
+        ConnectionFailed,
+        DownloadError,
+        InsufficientBalance,
+        InvalidInput,
+        JournalError,
+        ModelNotFound,
+        RateLimited,
+        ReplyError,
+        ServiceError,
+        SignInRequired,
+        SubmissionUnknown,
+        TaskCancelled,
+        TaskError,
+        TaskFailed,
+        TaskNotFound,
+        TaskTimeout,
+        WiroError,
+        WrongState,
+    )
+    from wiro_async._follow import Events, Transitions
+    from wiro_async._inputs import Director, FileSource, HailuoSubject, TypedInputs
+    from wiro_async._jobs import Job, JobOutcome
+    from wiro_async._models import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
+    from wiro_async._plan import Invalid, Plan
+    from wiro_async._progress import Event, Line, Progress
+    from wiro_async._schedule import Statistics
+    from wiro_async._tally import BatchProgress
+    from wiro_async._task import TaskHandle
+    from wiro_async._types import OnCancel, OnUnknown, Outcome, Secret, Status, Watch
+    from wiro_async._watch.webhook import CallbackCounts, CallbackReceiver, CallbackURL
 
 __all__ = [
     "APIError",
@@ -114,16 +121,128 @@ __all__ = [
     "__version__",
 ]
 
+_HOMES: dict[str, tuple[str, ...]] = {
+    "wiro_async._batch": (
+        "Batch",
+        "BatchReport",
+    ),
+    "wiro_async._client": ("Client",),
+    "wiro_async._config": (
+        "Limits",
+        "Polling",
+    ),
+    "wiro_async._errors": (
+        "APIError",
+        "AuthenticationError",
+        "BatchStopped",
+        "ClientUseError",
+        "ConcurrencyLimited",
+        "ConfigurationError",
+        "ConnectionFailed",
+        "DownloadError",
+        "InsufficientBalance",
+        "InvalidInput",
+        "JournalError",
+        "ModelNotFound",
+        "RateLimited",
+        "ReplyError",
+        "ServiceError",
+        "SignInRequired",
+        "SubmissionUnknown",
+        "TaskCancelled",
+        "TaskError",
+        "TaskFailed",
+        "TaskNotFound",
+        "TaskTimeout",
+        "WiroError",
+        "WrongState",
+    ),
+    "wiro_async._follow": (
+        "Events",
+        "Transitions",
+    ),
+    "wiro_async._inputs": (
+        "Director",
+        "FileSource",
+        "HailuoSubject",
+        "TypedInputs",
+    ),
+    "wiro_async._jobs": (
+        "Job",
+        "JobOutcome",
+    ),
+    "wiro_async._models": (
+        "Model",
+        "ModelInput",
+        "Output",
+        "Task",
+        "TaskResult",
+        "Transition",
+        "Upload",
+    ),
+    "wiro_async._plan": (
+        "Invalid",
+        "Plan",
+    ),
+    "wiro_async._progress": (
+        "Event",
+        "Line",
+        "Progress",
+    ),
+    "wiro_async._schedule": ("Statistics",),
+    "wiro_async._tally": ("BatchProgress",),
+    "wiro_async._task": ("TaskHandle",),
+    "wiro_async._types": (
+        "OnCancel",
+        "OnUnknown",
+        "Outcome",
+        "Secret",
+        "Status",
+        "Watch",
+    ),
+    "wiro_async._watch.webhook": (
+        "CallbackCounts",
+        "CallbackReceiver",
+        "CallbackURL",
+    ),
+}
+"""Which module each public name comes from: it is imported when the name is first asked for."""
 
-def _adopt() -> None:
-    """Let tracebacks and reprs name what users import, not the module that happens to hold it."""
-    for name in __all__:
-        thing = globals()[name]
-        if getattr(thing, "__module__", "").startswith("wiro_async."):
-            if isinstance(thing, type) and not issubclass(thing, Exception):
-                # Annotations are text, and mean something in the module that they were written in only.
-                thing.__annotations__ = _get_type_hints(thing, include_extras=True)
-            thing.__module__ = "wiro_async"
+_MODULE_OF: dict[str, str] = {name: home for home, names in _HOMES.items() for name in names}
 
 
-_adopt()
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'wiro_async' has no attribute {name!r}")
+    thing = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return thing
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("_"))})
+
+
+class _Package(ModuleType):
+    """A package that is told of each of its modules, once it is imported, by whomever."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, ModuleType):
+            _adopt(value)
+
+
+def _adopt(module: ModuleType) -> None:
+    """Let tracebacks, reprs and pickles name what users import, not the module that happens to hold it."""
+    if module.__name__ == "wiro_async._watch":
+        module.__class__ = _Package
+    for name in _HOMES.get(module.__name__, ()):
+        thing = getattr(module, name)
+        if not isinstance(thing, type):
+            continue
+        if not issubclass(thing, Exception):
+            # Annotations are text, and mean something in the module that they were written in only.
+            thing.__annotations__ = get_type_hints(thing, include_extras=True)
+        thing.__module__ = "wiro_async"
+
+
+sys.modules[__name__].__class__ = _Package

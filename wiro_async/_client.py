@@ -16,15 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, final, overload
 import anyio
 
 from wiro_async import _catalogue
-from wiro_async._batch import Batch, as_jobs, batch_settings
 from wiro_async._config import Config, Limits, Polling, check_watch, configure
 from wiro_async._connections import make_tls, sender
 from wiro_async._envelope import encode
 from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown, TaskError
 from wiro_async._inputs import FileSource, TypedInputs, resolve
-from wiro_async._intake import Jobs, KeyFunction
-from wiro_async._jobs import Inputs
-from wiro_async._journal import Journal
 from wiro_async._models import Model, Task, TaskResult, Upload, parse_upload, records
 from wiro_async._operations import (
     LIST,
@@ -42,17 +38,20 @@ from wiro_async._reconcile import Doubt, doubt_of, looks_within, with_marker
 from wiro_async._schedule import Schedule, Statistics
 from wiro_async._signing import Signer, SigningTransport
 from wiro_async._submit import Run, Submitter
-from wiro_async._tally import BatchProgress
 from wiro_async._task import Shared, TaskHandle
 from wiro_async._transport import USER_AGENT, Transport
 from wiro_async._types import JSON, OnCancel, OnUnknown, Secret, Watch
 from wiro_async._upload import MultipartFile, open_source
-from wiro_async._watch import websocket
-from wiro_async._watch.webhook import CallbackURL
-from wiro_async._watch.websocket import Sockets
 
 if TYPE_CHECKING:
     import httpx
+
+    from wiro_async._batch import Batch
+    from wiro_async._intake import Jobs, KeyFunction
+    from wiro_async._jobs import Inputs
+    from wiro_async._journal import Journal
+    from wiro_async._tally import BatchProgress
+    from wiro_async._watch.websocket import Sockets
 
 __all__ = ["Client"]
 

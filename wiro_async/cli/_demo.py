@@ -166,17 +166,22 @@ class _Demo:
         table.write_text("".join(json.dumps(job_row(job)) + "\n" for job in self.jobs), "utf-8")
         view = BatchView(self.report)
         with view.shown(by_itself=True):
-            clips = f"--download={str(self.folder.absolute()).replace('{', '{{').replace('}', '}}')}/{{key}}_{{n}}{{ext}}"
-            with self._child("batch", str(table), f"--journal={self.journal}", clips) as child:
-                running = self._follow(child, view, until=_has_clip)
+            with self._child("batch", str(table), f"--journal={self.journal}", self._download()) as child:
+                self._follow(child, view, until=_has_clip)
                 child.kill()
                 child.wait()
+            running = self.sandbox.ledger()["active"]
             self.report.say(
-                f"The power fails: the batch's process is killed, and {running} tasks run on.", "bold"
+                f"The power fails: the batch's process is killed. {running} tasks run on.", "bold"
             )
             self.report.say("`wiro resume` takes it up again, from its journal alone.", "bold")
             with self._child("resume", str(self.journal)) as child, self._cancelling(child):
                 self._follow(child, view)
+
+    def _download(self) -> str:
+        """Return the option that names the clips after their jobs."""
+        folder = str(self.folder.absolute()).replace("{", "{{").replace("}", "}}")
+        return f"--download={folder}/{{key}}_{{n}}{{ext}}"
 
     @contextmanager
     def _child(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -211,26 +216,23 @@ class _Demo:
 
     def _follow(
         self, child: subprocess.Popen[str], view: BatchView, until: Callable[[Any], bool] = lambda _: False
-    ) -> int:
-        """Show what a child tells, until something is in it; return how many tasks ran then.
+    ) -> None:
+        """Show what a child tells, to its end, or until something is told.
 
         Raises:
-            OSError: It ended before it told of the end.
+            OSError: It ended before its time.
         """
-        running = 0
         assert child.stdout is not None
         for line in child.stdout:
             record = json.loads(line)
-            if record["type"] == "progress":
-                running = record["running"]
-            if record["type"] in ("progress", "outcome") and not self.report.as_json:
-                (view.progress if record["type"] == "progress" else view.outcome)(record)
+            tell = {"progress": view.progress, "outcome": view.outcome}.get(record["type"])
+            if tell is not None and not self.report.as_json:
+                tell(record)
             if record["type"] == "batch" or until(record):
-                return running
+                return
         said = (self.place / "stderr").read_text("utf-8", "replace").strip().rpartition("\n")[2]
-        raise OSError(
-            f"the batch ended before its time (exit code {child.wait()}): {said or 'it said nothing'}"
-        )
+        code = child.wait()
+        raise OSError(f"the batch ended before its time (exit code {code}): {said or 'it said nothing'}")
 
     @contextmanager
     def _cancelling(self, child: subprocess.Popen[str]) -> Iterator[None]:

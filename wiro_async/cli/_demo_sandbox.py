@@ -1,6 +1,6 @@
 """The demo's sandbox: a process of its own, started for the demo and ended with it.
 
-It has a pipe for its stdin. When the demo is gone, however it went, that pipe is closed, and the sandbox ends.
+Its stdin is a pipe. When the demo is gone, however it went, that is closed, and the sandbox ends.
 """
 
 from __future__ import annotations

@@ -31,11 +31,10 @@ def say_summary(report: Report, jobs: Sequence[Job], folder: Path, books: Books)
         report.show(_result_line(job), soft_wrap=True)
     clips = sum(job.clip is not None for job in jobs)
     theirs = "say so, too" if books.bill == books.charged else f"say {usd(books.charged)}"
+    twice = "nothing was paid for twice" if books.agree(jobs) else "the books do not agree"
     report.say()
     report.say(f"{clips} clips of 6 s are in {folder}/", "bold")
-    report.say(
-        f"The batch was killed once, and nothing was paid for twice: {books.runs} runs for {len(jobs)} jobs,"
-    )
+    report.say(f"The batch was killed once, and {twice}: {books.runs} runs for {len(jobs)} jobs,")
     report.say(
         f"{books.paid} of them paid. Bill: {usd(books.bill)} of play money; the sandbox's books {theirs}."
     )
