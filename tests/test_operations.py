@@ -38,7 +38,8 @@ def test_the_paths_are_the_services() -> None:
     assert {operation.name: operation.path for operation in ALL} == {
         name: name
         for name in (
-            "Task/Detail", "Task/List", "Task/Cancel", "Task/Kill", "Tool/List", "Tool/Detail", "File/Upload",
+            "Task/Detail", "Task/List", "Task/Cancel", "Task/Kill", "Task/InputOutputDelete", "Tool/List",
+            "Tool/Detail", "File/Upload",
         )
     }  # fmt: skip
     made = run("lightricks/ ltx-2.3")

@@ -382,7 +382,7 @@ def test_closing_leaves_nothing_behind() -> None:
         wire.rest()
         wire.sock.close()
     gc.collect()
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 @pytest.mark.parametrize("rules", [None, FaultPlan()], ids=["bare", "proxy"])
