@@ -1,4 +1,4 @@
-"""What the batch's tests share: a service with many tasks, quick journals, and a clock that waits for threads."""
+"""What the batch's tests share: a service with many tasks, quick journals, a clock that waits for threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import wiro_async
 from tests.fakes import BASE, FakeService, client, no, ok
 from tests.journals import Database, opened, quick
 from tests.virtual import VirtualLoop
-from wiro_async import Job, JobOutcome
+from wiro_async import Job, JobOutcome, Polling
 from wiro_async._batch import Batch
 from wiro_async._journal import Journal
 from wiro_async._ledger import Row
@@ -31,6 +31,7 @@ from wiro_async._ledger import Row
 T = TypeVar("T")
 
 MODEL = "MiniMax/image-to-video-01-director"
+RARELY = Polling(min_interval=15.0, max_interval=15.0, requests_per_second=1000.0)
 CLIP = b"\0\0\0\x18ftypmp42" + bytes(100)
 
 
@@ -158,16 +159,16 @@ class Service(FakeService):
 
     Attributes:
         fates: What becomes of a prompt's tasks; those of others take a minute and succeed.
-        answers: What the next Runs of a prompt ("" for any) are answered, instead of being accepted: a reply, an
-            exception, "lost" (accepted, and the answer lost), "gone" (it did not arrive, and nobody can tell),
-            "other" (accepted, and another task is named), or None (as usual).
-        limit: How many tasks may run at a time (None: any number).
+        answers: What the next Runs of a prompt ("" for any) are answered: a reply, an exception, "lost"
+            (accepted, and the answer lost), "gone" (it did not arrive, and nobody can tell), "other"
+            (accepted, and another task is named), or None (as usual).
+        limit: How many tasks may run at a time.
         made: The tasks by their ids.
         fetched: How often each output was asked for.
         missing: HTTP statuses that the next downloads are answered.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int = 8) -> None:
         super().__init__(
             Run=self._run,
             Task_Detail=self._detail,
@@ -178,7 +179,7 @@ class Service(FakeService):
             File_Upload=self._upload,
         )
         self._ids = count(2221)
-        self.limit: int | None = limit
+        self.limit: int = limit
         self.fates: dict[str, Fate] = {}
         self.answers: dict[str, list[Any]] = {}
         self.made: dict[str, Made] = {}
@@ -225,7 +226,7 @@ class Service(FakeService):
             answer = None
         if answer == "gone":
             return httpx.ReadTimeout("no answer")
-        if answer is None and self.limit is not None and self.active >= self.limit:
+        if answer is None and self.active >= self.limit:
             return full(self.limit)
         if answer not in (None, "lost", "other"):
             return answer
@@ -273,7 +274,7 @@ class Service(FakeService):
         if task.killed is not None:
             status, over = "task_cancel", False
         owner, name = MODEL.split("/")
-        wire = {
+        wire: dict[str, Any] = {
             "id": task.id,
             "socketaccesstoken": f"token-{task.id}",
             "status": status,
@@ -318,7 +319,7 @@ def jobs(*prompts: str) -> list[Job]:
 @asynccontextmanager
 async def batch_of(service: Service, given: Any = (), **options: Any) -> AsyncIterator[Batch]:
     """Enter a batch on a client of its own."""
-    async with client(service) as own, own.batch(given, model=MODEL, **options) as batch:
+    async with client(service, polling=RARELY) as own, own.batch(given, model=MODEL, **options) as batch:
         yield batch
 
 

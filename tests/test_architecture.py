@@ -190,17 +190,50 @@ def test_every_test_states_its_claim() -> None:
 
 
 def test_all_is_what_is_public() -> None:
-    """The list is sorted and complete, and tracebacks name the package, not its insides."""
-    # Other tests import submodules, which then are attributes of the package too.
-    submodules = {name.partition(".")[0] for name in MODULES}
-    public = {name for name in vars(wiro_async) if not name.startswith("_")} - submodules
-    assert len(set(wiro_async.__all__)) == len(wiro_async.__all__)
-    assert set(wiro_async.__all__) - {"__version__"} == public
+    """The list is sorted and complete, every name can be had, and tracebacks name the package."""
+    assert list(wiro_async.__all__) == sorted(set(wiro_async.__all__))
+    assert {name for name in dir(wiro_async) if not name.startswith("_")} | {"__version__"} == set(
+        wiro_async.__all__
+    )
+    assert {name for names in wiro_async._HOMES.values() for name in names} | {"__version__"} == set(
+        wiro_async.__all__
+    )
     for name in wiro_async.__all__:
         thing = getattr(wiro_async, name)
         if isinstance(thing, type):
             assert thing.__module__ == "wiro_async", name
             assert thing.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'Clinet'"):
+        wiro_async.Clinet  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_type_checkers_see_what_is_imported_late() -> None:
+    """What they read and what runs import the same names from the same modules."""
+    (checked,) = (
+        node for node in MODULES[""].body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)
+    )
+    found = {
+        node.module: {alias.name for alias in node.names}
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert found == {home: set(names) for home, names in wiro_async._HOMES.items()}
+
+
+@pytest.mark.parametrize("home", wiro_async._HOMES)
+def test_what_is_public_says_so_however_it_was_imported(home: str) -> None:
+    """Its module and its types' names are right before anybody has asked the package for it."""
+    code = (
+        "import importlib, pickle, sys, typing, wiro_async; "
+        f"home = importlib.import_module({home!r}); "
+        f"things = [getattr(home, name) for name in wiro_async._HOMES[{home!r}]]; "
+        "kinds = [kind for kind in things if isinstance(kind, type)]; "
+        "assert all(kind.__module__ == 'wiro_async' for kind in kinds), kinds; "
+        "[typing.get_type_hints(kind) for kind in kinds if not issubclass(kind, Exception)]; "
+        "assert all(pickle.loads(pickle.dumps(kind)) is kind for kind in kinds)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stderr == ""
 
 
 def test_the_records_types_can_be_read() -> None:
@@ -213,12 +246,25 @@ def test_the_records_types_can_be_read() -> None:
     assert typing.get_type_hints(wiro_async.TaskResult)["task"] is wiro_async.Task
 
 
+def imported_by(code: str) -> set[str]:
+    """Return the modules that a fresh interpreter has after running *code*."""
+    script = f"import sys, wiro_async; {code}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
 def test_importing_the_package_imports_nothing_optional() -> None:
     """Neither extras nor event loops (httpx itself imports rich and trio where they are installed)."""
-    code = (
-        "import sys, wiro_async; "
-        "print(*({'av','cyclopts','PIL','starlette','uvicorn','websockets','wiro_async.sandbox',"
-        "'wiro_async.cli','uvloop'} & set(sys.modules)))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == ""
+    names = ", ".join(f"wiro_async.{name}" for name in wiro_async.__all__)
+    optional = {
+        "av", "cyclopts", "PIL", "starlette", "uvicorn", "websockets", "wiro_async.sandbox", "wiro_async.cli",
+        "uvloop",
+    }  # fmt: skip
+    assert not imported_by(names) & optional
+
+
+def test_importing_the_package_costs_next_to_nothing() -> None:
+    """Each name is imported when it is asked for, and a client neither has batches nor callbacks."""
+    assert not imported_by("wiro_async.__version__") & {"httpx", "anyio", "attrs", "asyncio"}
+    late = {"sqlite3", "wiro_async._batch", "wiro_async._watch.webhook", "wiro_async._watch.websocket"}
+    assert not imported_by("wiro_async.Client, wiro_async.Task, wiro_async.TaskHandle") & late

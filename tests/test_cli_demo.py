@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -17,13 +19,15 @@ import pytest
 from PIL import Image
 from rich.text import Text
 
-from tests.cli_tools import Wiro, be_a_terminal, interrupt_when
-from wiro_async import Client, ConnectionFailed
-from wiro_async._models import parse_task
+from tests.cli_tools import Wiro, be_a_terminal, interrupt_when, wait_until
+from wiro_async import ConnectionFailed
+from wiro_async._ledger import FileRow, Row
+from wiro_async._reconcile import Doubt
 from wiro_async.cli import _demo, _demo_sandbox
-from wiro_async.cli._demo_plan import STAGES, Books, Job, job_record, plan
+from wiro_async.cli._batch_view import BatchView
+from wiro_async.cli._demo_plan import Books, Job, job_record, job_row, plan
 from wiro_async.cli._demo_sandbox import SandboxDied, SandboxProcess
-from wiro_async.cli._demo_view import DemoView
+from wiro_async.cli._demo_view import say_summary
 from wiro_async.cli._report import Report
 from wiro_async.sandbox._images import demo_images
 
@@ -70,22 +74,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_demo_makes_clips_that_play(wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Three pictures become six clips of six seconds, each of its picture's shape, and all is told."""
+    """Three pictures become six clips of six seconds, though the batch is killed; nothing is paid twice."""
     monkeypatch.setattr(_demo, "OPTIONS", ("--speed=30", "--seed=7", "--balance=1000"))
     said = wiro("demo", "--output", str(tmp_path / "clips"))
     stems = [image.stem for image in demo_images()]
-    names = {f"{stem}-{model}.mp4" for stem in stems for model in ("director", "subject")}
+    names = {f"{stem}-{model}_0.mp4" for stem in stems for model in ("director", "subject")}
     assert {path.name for path in (tmp_path / "clips").iterdir()} == names
     for image in demo_images():
         for model in ("director", "subject"):
-            _check_clip(tmp_path / "clips" / f"{image.stem}-{model}.mp4", image)
+            _check_clip(tmp_path / "clips" / f"{image.stem}-{model}_0.mp4", image)
     assert all(re.search(rf"✓ {name} +[\d.]+ [kM]B .* \$0\.28\n", said.out) for name in names)
+    assert re.search(r"The power fails: the batch's process is killed\. \d tasks run on\.", said.out)
     assert "failed, on purpose" in said.out
     assert "was cancelled, on purpose" in said.out
     assert f"6 clips of 6 s are in {tmp_path / 'clips'}/" in said.out
+    assert "killed once, and nothing was paid for twice: 8 runs for 8 jobs,\n6 of them paid." in said.out
     assert "Bill: $1.68 of play money; the sandbox's books say so, too." in said.out
     assert re.search(r"\d+ requests in \d+\.\d s", said.out)
-    assert "wiro run MiniMax/image-to-video-01-director" in said.out
+    assert "wiro batch jobs.csv --model MiniMax/image-to-video-01-director" in said.out
     assert said.err == ""
 
 
@@ -112,32 +118,28 @@ def test_the_demo_takes_pictures_of_ones_own(wiro: Wiro, tmp_path: Path) -> None
     (record,) = wiro("demo", *map(str, pictures), "--output", str(tmp_path / "out"), "--json").records
     assert (record["type"], record["as_planned"]) == ("demo", True)
     assert [Path(job["saved"]).name for job in record["jobs"] if job["saved"]] == [
-        "my_photo-director.mp4",
-        "my_photo-subject.mp4",
-        "my_photo-2-director.mp4",
-        "my_photo-2-subject.mp4",
+        "my_photo-director_0.mp4",
+        "my_photo-2-director_0.mp4",
+        "my_photo-subject_0.mp4",
+        "my_photo-2-subject_0.mp4",
     ]
     assert [job["outcome"] for job in record["jobs"]] == ["succeeded"] * 4 + ["failed", "cancelled"]
-    assert record["bill"] == "1.120000000000"
+    assert Decimal(record["bill"]) == Decimal("1.12")
+    assert (record["runs"], record["paid"]) == (6, 4)
     assert Decimal(record["charged"]) == Decimal(record["bill"])
     assert record["requests"] > 10
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (120, 40), (60, 8)])
-def test_a_terminal_shows_the_jobs_side_by_side(
-    wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: int, lines: int
-) -> None:
-    """The table is as wide as the screen at most; when it is gone, the summary remains."""
-    terminal = be_a_terminal(monkeypatch, columns, lines)
+def test_a_terminal_shows_the_batch(wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One picture for both processes, the power cut between them; in the end the summary remains."""
+    terminal = be_a_terminal(monkeypatch)
     wiro("demo", "--output", str(tmp_path))
     frames, _, summary = terminal.getvalue().rpartition("\x1b[?25h")
-    assert "jobs done" in frames
-    assert "✓ " in frames
+    plain = Text.from_ansi(frames).plain
+    assert "The power fails" in plain
+    assert "of 8: " in plain
     assert "clips of 6 s" in summary
-    table = [line for line in Text.from_ansi(frames).plain.split("\n") if "━" in line]
-    assert table
-    assert max(len(line.rpartition("\r")[2]) for line in table) <= columns
 
 
 # -- what can go wrong ---------------------------------------------------------------------------------------
@@ -257,43 +259,97 @@ def test_a_sandbox_that_was_never_entered_ends_too() -> None:
     SandboxProcess(())._end()
 
 
-@pytest.mark.parametrize(
-    ("error", "problem"),
-    [(OSError("disk full"), "disk full"), (ConnectionFailed("not reached", sent=False), "not reached")],
-)
-async def test_a_jobs_error_is_its_own(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, problem: str
+@pytest.mark.usefixtures("quick")
+def test_a_batch_that_ends_before_its_time_is_told(
+    wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It is noted with the job, and the other jobs go on."""
+    """With the last line that it wrote, if there was one."""
+    monkeypatch.setattr(_demo, "job_row", lambda _: [1])
+    said = wiro("demo", "--output", str(tmp_path), code=1)
+    assert said.problem.startswith(
+        "the batch ended before its time (exit code 2): wiro: 8 jobs cannot be sent"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", "/bin/false")
+        demo = _demo._Demo([], tmp_path, tmp_path, SandboxProcess(()), Report())
+        with pytest.raises(OSError, match="it said nothing"), demo._child() as child:
+            demo._follow(child, BatchView(Report()))
 
-    async def submit(*_: object) -> None:
-        raise error
 
-    monkeypatch.setattr(Client, "submit", submit)
-    (job, *_) = jobs = plan([Path("a.jpg")])
-    await _demo._Demo(jobs, Path(), DemoView(Report(), jobs))._do(Client("key", "secret"), job, "https://x")
-    assert job.trouble == problem
-    assert job.ended is not None
+@pytest.mark.usefixtures("quick")
+def test_a_task_that_cannot_be_cancelled_ends_the_demo(
+    wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing else would end it."""
+
+    async def stop(*_: object) -> None:
+        raise ConnectionFailed("not reached", sent=False)
+
+    monkeypatch.setattr(_demo._Demo, "_stop", stop)
+    said = wiro("demo", "--output", str(tmp_path), code=1)
+    assert "the batch ended before its time (exit code -9)" in said.problem
+
+
+def test_a_cancellation_that_is_not_needed_is_not_made(tmp_path: Path) -> None:
+    """The batch may end before its moment comes."""
+    with SandboxProcess(QUICK) as sandbox, subprocess.Popen(["/bin/true"], text=True) as child:
+        demo = _demo._Demo([], tmp_path, tmp_path, sandbox, Report())
+        with demo._cancelling(child):
+            time.sleep(3 * _demo.LOOK_EVERY)
+        assert sandbox.ledger()["runs"] == 0
+
+
+def test_a_sandbox_ends_with_its_parent(tmp_path: Path) -> None:
+    """Whatever kills that: it notices that nobody holds its stdin any more."""
+    code = (
+        "import os, sys; from wiro_async.cli._demo_sandbox import SandboxProcess; "
+        "sandbox = SandboxProcess(('--no-render',)).__enter__(); "
+        "print(sandbox._process.pid, sandbox._folder.name, flush=True); os._exit(9)"
+    )
+    parent = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert parent.returncode == 9
+    pid, folder = parent.stdout.split()
+    try:
+        wait_until(lambda: not _lives(int(pid)))
+    finally:
+        shutil.rmtree(folder)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_books_that_disagree_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """The demo counts the money on both sides."""
+    """The demo counts money and runs on both sides."""
     jobs = plan([Path("a.jpg")])
     for job in jobs:
-        job.task, job.size = ended(job), 1
-    books = Books(bill=Decimal("0.28"), charged=Decimal("0.56"), requests=1, seconds=1.0)
+        job.row = row(job)
+    books = Books(Decimal("0.56"), Decimal("0.84"), runs=5, paid=3, requests=1, seconds=1.0)
     assert _demo._concluded(jobs, Path("out"), books, Report()) == 1
-    assert "the sandbox's books say $0.56" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "the books do not agree: 5 runs for 4 jobs" in out
+    assert "the sandbox's books say $0.84" in out
 
 
 # -- the plan and the view -----------------------------------------------------------------------------------
 
 
-def ended(job: Job, **fields: Any) -> Any:
-    """Return the final snapshot that the job is meant to have."""
-    status = "task_cancel" if job.purpose == "cancellation" else "task_postprocess_end"
-    pexit = "0" if job.purpose == "clip" else "1"
-    return parse_task({"id": "1", "status": status, "pexit": pexit, **fields})
+def row(job: Job, **fields: Any) -> Row:
+    """Return what the journal says of the job when all went as it was meant to."""
+    state = {"clip": "done", "failure": "failed", "cancellation": "cancelled"}[job.purpose]
+    clip = FileRow(0, "0.mp4", "https://x", "video/mp4", 9, path=f"/clips/{job.key}_0.mp4")
+    told = {
+        "state": state,
+        "cost": Decimal("0.28") if job.purpose == "clip" else None,
+        "files": (clip,) if job.purpose == "clip" else (),
+        **fields,
+    }
+    doubt = Doubt("o/m", (), "d", 1.0, "")
+    return Row(key=job.key, inputs={}, attempt=1, doubt=doubt, task_id="1", **told)
 
 
 def test_the_plan_uses_both_models_for_each_picture() -> None:
@@ -308,63 +364,42 @@ def test_the_plan_uses_both_models_for_each_picture() -> None:
 def test_clips_have_harmless_names_of_their_own() -> None:
     """Whatever the picture is called."""
     names = ["../..", "Ünder wäter.png", "x.jpg", "X.png", "x.gif", "-rf.jpg"]
-    files = [job.file_name for job in plan([Path(name) for name in names]) if job.file_name]
-    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.mp4", name) for name in files)
-    assert len({name.lower() for name in files}) == 12
+    keys = [job.key for job in plan([Path(name) for name in names]) if job.purpose == "clip"]
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", key) for key in keys)
+    assert len({key.lower() for key in keys}) == 12
+
+
+def test_a_job_is_a_row_of_a_job_file() -> None:
+    """With its picture by its absolute path."""
+    line = job_row(plan([Path("a.jpg")])[0])
+    assert line["key"] == "a-director"
+    assert line["inputs"]["inputImageFirstUrl"] == f"@{Path('a.jpg').absolute()}"
 
 
 def test_a_job_is_as_planned_only_if_all_of_it_is() -> None:
     """A clip must be on the disk; the others must have ended as they were meant to."""
     clip, _, failure, cancellation = plan([Path("a.jpg")])
-    assert clip.trouble == "it ended as nothing"
-    clip.see("task_postprocess_end")
-    clip.task = ended(clip)
-    assert clip.trouble == "it ended as task_postprocess_end"
-    clip.size = 9
+    assert clip.trouble == "it had no run"
+    assert job_record(clip)["outcome"] is None
+    clip.row = row(clip, files=())
+    assert clip.trouble == "it ended as done"
+    clip.row = row(clip)
     assert clip.as_planned
-    assert clip.trouble == ""
-    failure.task = ended(clip)
+    assert (clip.trouble, clip.cost) == ("", Decimal("0.28"))
+    assert job_record(clip)["saved"] == "/clips/a-director_0.mp4"
+    failure.row = row(failure, state="done")
     assert not failure.as_planned
-    cancellation.task = ended(failure, debugoutput="too dark")
+    cancellation.row = row(cancellation, state="failed", reason="too dark")
     assert cancellation.trouble == "too dark"
     assert job_record(cancellation)["problem"] == "too dark"
+    assert cancellation.cost == 0
 
 
-def test_a_job_remembers_how_far_it_came() -> None:
-    """A cancellation is no stage, nor is a status that nobody knows."""
-    job = plan([Path("a.jpg")])[0]
-    for status in ("task_queue", "task_start", "task_cancel", "task_daydream"):
-        job.see(status)
-    assert job.reached == STAGES.index("task_start") + 1
-    assert job.status == "task_daydream"
-
-
-def test_a_small_screen_shows_the_jobs_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then those that ended last, then those that wait; the others are counted."""
-    terminal = be_a_terminal(monkeypatch, 80, 8)
-    jobs = plan([Path(f"{number:02}.jpg") for number in range(9)])
-    for number, job in enumerate(jobs[:12]):
-        job.began = 1.0
-        job.ended = None if number >= 10 else 2.0 + number
-    report = Report()
-    report.show(DemoView(report, jobs).__rich__())
-    shown = Text.from_ansi(terminal.getvalue()).plain
-    assert re.findall(r"^(\d\d)\.jpg +(\w+)", shown, re.MULTILINE) == [
-        ("04", "director"),
-        ("04", "subject"),
-        ("05", "director"),
-        ("05", "subject"),
-    ]
-    assert shown.count("went wrong") == 2
-    assert "10 of 20 jobs done, 16 more not shown" in shown
-
-
-def test_names_of_files_are_only_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_files_are_only_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """A picture's name can neither colour the screen nor be cut into a lie."""
-    terminal = be_a_terminal(monkeypatch)
     jobs = plan([Path("[red]\x1b[2J.jpg")])
-    report = Report()
-    report.show(DemoView(report, jobs).__rich__())
-    DemoView(report, jobs).changed(jobs[0])
-    assert "\x1b[2J" not in terminal.getvalue()
-    assert "[red]�[2J.jpg" in terminal.getvalue()
+    books = Books(Decimal(0), Decimal(0), runs=0, paid=0, requests=0, seconds=0.0)
+    say_summary(Report(), jobs, Path("out"), books)
+    out = capsys.readouterr().out
+    assert "\x1b[2J" not in out
+    assert "[red]�[2J.jpg" in out

@@ -63,6 +63,7 @@ def test_other_keys_are_refused(key: object) -> None:
         ("clips/", "clips/{key}_{task_id}_{n}{ext}"),
         ("clips/{key}_{n}{ext}", "clips/{key}_{n}{ext}"),
         ("{model}/{task_id}-{name}.mp4", "{model}/{task_id}-{name}.mp4"),
+        ("clips/{key}-{n:03d}{ext}", "clips/{key}-{n:03d}{ext}"),
     ],
 )
 def test_a_folder_becomes_a_template(template: str, checked: str) -> None:
@@ -72,7 +73,17 @@ def test_a_folder_becomes_a_template(template: str, checked: str) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["clips/{sku}_{n}", "{key.__class__}{n}", "{key}", "{n}{ext}", "clips/{", "{}{n}", "{0}", "{key[0]}{n}"],
+    [
+        "clips/{sku}_{n}",
+        "{key.__class__}{n}",
+        "{key}",
+        "{n}{ext}",
+        "clips/{",
+        "{}{n}",
+        "{0}",
+        "{key[0]}{n}",
+        "{key:d}{n}",
+    ],  # fmt: skip
 )
 def test_a_template_that_cannot_work_is_refused(template: str) -> None:
     """Before anything is paid."""

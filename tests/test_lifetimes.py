@@ -137,6 +137,27 @@ async def test_use_after_close_is_refused_at_once(service: Service, use: str) ->
         await USES[use](client, handle)
 
 
+async def test_closing_tells_every_wait_at_once(service: Service) -> None:
+    """However far off their next looks are, and however many wait for one task."""
+    client = service.client()
+    handle = await client.submit(MODEL, INPUTS, watch="callback")
+    told: list[type[BaseException]] = []
+
+    async def wait() -> None:
+        try:
+            await handle.wait(HANG)
+        except ClientUseError as error:
+            told.append(type(error))
+
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            await client.aclose()
+    assert told == [ClientUseError] * 3
+
+
 async def test_closing_waits_for_a_submit_and_no_longer_than_that(service: Service) -> None:
     """The submit returns its handle; a wait that is under way is told that the client is closed."""
     service.delay = 0.3

@@ -122,15 +122,9 @@ __all__ = [
 ]
 
 _HOMES: dict[str, tuple[str, ...]] = {
-    "wiro_async._batch": (
-        "Batch",
-        "BatchReport",
-    ),
+    "wiro_async._batch": ("Batch", "BatchReport"),
     "wiro_async._client": ("Client",),
-    "wiro_async._config": (
-        "Limits",
-        "Polling",
-    ),
+    "wiro_async._config": ("Limits", "Polling"),
     "wiro_async._errors": (
         "APIError",
         "AuthenticationError",
@@ -157,65 +151,30 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "WiroError",
         "WrongState",
     ),
-    "wiro_async._follow": (
-        "Events",
-        "Transitions",
-    ),
-    "wiro_async._inputs": (
-        "Director",
-        "FileSource",
-        "HailuoSubject",
-        "TypedInputs",
-    ),
-    "wiro_async._jobs": (
-        "Job",
-        "JobOutcome",
-    ),
-    "wiro_async._models": (
-        "Model",
-        "ModelInput",
-        "Output",
-        "Task",
-        "TaskResult",
-        "Transition",
-        "Upload",
-    ),
-    "wiro_async._plan": (
-        "Invalid",
-        "Plan",
-    ),
-    "wiro_async._progress": (
-        "Event",
-        "Line",
-        "Progress",
-    ),
+    "wiro_async._follow": ("Events", "Transitions"),
+    "wiro_async._inputs": ("Director", "FileSource", "HailuoSubject", "TypedInputs"),
+    "wiro_async._jobs": ("Job", "JobOutcome"),
+    "wiro_async._models": ("Model", "ModelInput", "Output", "Task", "TaskResult", "Transition", "Upload"),
+    "wiro_async._plan": ("Invalid", "Plan"),
+    "wiro_async._progress": ("Event", "Line", "Progress"),
     "wiro_async._schedule": ("Statistics",),
     "wiro_async._tally": ("BatchProgress",),
     "wiro_async._task": ("TaskHandle",),
-    "wiro_async._types": (
-        "OnCancel",
-        "OnUnknown",
-        "Outcome",
-        "Secret",
-        "Status",
-        "Watch",
-    ),
-    "wiro_async._watch.webhook": (
-        "CallbackCounts",
-        "CallbackReceiver",
-        "CallbackURL",
-    ),
+    "wiro_async._types": ("OnCancel", "OnUnknown", "Outcome", "Secret", "Status", "Watch"),
+    "wiro_async._watch.webhook": ("CallbackCounts", "CallbackReceiver", "CallbackURL"),
 }
 """Which module each public name comes from: it is imported when the name is first asked for."""
 
 _MODULE_OF: dict[str, str] = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'wiro_async' has no attribute {name!r}")
-    thing = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
-    return thing
+if not TYPE_CHECKING:  # Type checkers would take any name for one of ours.
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'wiro_async' has no attribute {name!r}")
+        thing = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+        return thing
 
 
 def __dir__() -> list[str]:

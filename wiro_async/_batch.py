@@ -143,9 +143,7 @@ def _check_terms(
         ("stop_on_exit", stop_on_exit, ("leave", "stop")),
     ):
         if value not in choices:
-            raise ConfigurationError(
-                f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}"
-            )
+            raise ConfigurationError(f"{name} is {value!r}; it must be {' or '.join(map(repr, choices))}")
     if delete_remote and download is None:
         raise ConfigurationError(
             "delete_remote is for outputs that were saved; name a folder for them: download=..."

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from wiro_async._jobs import Inputs
     from wiro_async._journal import Journal
     from wiro_async._tally import BatchProgress
+    from wiro_async._watch.webhook import CallbackURL
     from wiro_async._watch.websocket import Sockets
 
 __all__ = ["Client"]
@@ -142,9 +143,9 @@ class Client:
             self._transport,
             Schedule(self._config.polling),
             self._config.limits,
-            self._downloader,
-            self._submitter,
-            self._sockets,
+            store=self._downloader,
+            owner=self._submitter,
+            sockets=self._sockets,
             calm=self._config.polling.safety_interval,
             soon=self._config.polling.min_interval,
         )
@@ -259,12 +260,13 @@ class Client:
         if "callbackUrl" in payload:
             payload["callbackUrl"] = with_marker(check_callback(payload["callbackUrl"]), secrets.token_hex(8))
         encode(payload)
-        callback = callback_url if isinstance(callback_url, CallbackURL) else None
-        return Run(operation, slug, payload, time.time(), watching, expected, callback)
+        return Run(operation, slug, payload, time.time(), watching, expected, _receiver_of(callback_url))
 
     def _watching(self, watch: Watch | None) -> Watch:
         chosen = self._config.watch if watch is None else check_watch(watch)
-        if chosen == "socket" and watch is not None and not websocket.available():
+        if chosen == "socket" and watch is not None:
+            from wiro_async._watch import websocket  # noqa: PLC0415 - for those who listen
+
             websocket.require()
         return chosen
 
@@ -511,6 +513,8 @@ class Client:
         Raises:
             ConfigurationError: An argument cannot work.
         """
+        from wiro_async._batch import Batch, batch_settings  # noqa: PLC0415 - SQLite, for batches only
+
         settings = batch_settings(
             journal=journal,
             key=key,
@@ -540,6 +544,8 @@ class Client:
             inputs: Inputs as for ``submit()``, from any iterable or async iterable.
             **options: As for ``batch()``.
         """
+        from wiro_async._batch import as_jobs  # noqa: PLC0415 - as in batch()
+
         return self.batch(as_jobs(inputs), model=model, **options)
 
     async def _hold(self, journal: Journal) -> None:
@@ -629,13 +635,14 @@ class Client:
     def statistics(self) -> Statistics:
         """Return what the waiting of this client has cost so far, and how late it was to know."""
         gate = self._transport.gate
-        return self._shared.schedule.statistics(in_flight=gate.in_flight, waiting=self._shared.waiting)
+        return self._shared.schedule.statistics(in_flight=gate.in_flight, waiting=len(self._shared.waiting))
 
     async def aclose(self) -> None:
         """Wait for Runs that are under way, and close all connections. Safe to repeat."""
         if self._sockets is not None:
             self._sockets.abort_all()
         await self._transport.aclose()
+        self._shared.wake()
         await self._downloader.aclose()
 
     async def __aenter__(self) -> Self:
@@ -658,11 +665,13 @@ class Client:
 
 def _sockets(config: Config) -> Sockets | None:
     """Return the client's WebSockets (None: it is to poll)."""
+    from wiro_async._watch import websocket  # noqa: PLC0415 - clients that go through a proxy need none
+
     if config.watch == "socket":
         websocket.require()
     if not config.socket_known or not websocket.available():
         return None
-    return Sockets(
+    return websocket.Sockets(
         config.socket_url,
         limit=config.limits.max_sockets,
         tasks_per_socket=config.tasks_per_socket,
@@ -693,6 +702,15 @@ def _add(payload: JSON, name: str, value: str | None) -> None:
     if name in payload:
         raise InvalidInput(f"{name} is given twice: among the inputs, and by its own argument", name=name)
     payload[name] = value
+
+
+def _receiver_of(callback_url: str | None) -> CallbackURL | None:
+    """Return the address if one of our own receivers answers there."""
+    if callback_url is None:
+        return None
+    from wiro_async._watch.webhook import CallbackURL  # noqa: PLC0415 - for those who have callbacks
+
+    return callback_url if isinstance(callback_url, CallbackURL) else None
 
 
 def check_callback(url: object) -> str:

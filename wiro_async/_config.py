@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any, TypeGuard, get_args
+from typing import Any, NamedTuple, TypeGuard, get_args
 from urllib.parse import urlsplit
 
 import attrs
@@ -118,8 +118,7 @@ class Limits:
     stop_timeout: float = attrs.field(default=30.0, validator=_positive)
 
 
-@attrs.frozen(kw_only=True)
-class Config:
+class Config(NamedTuple):
     """A client's settings after every check has passed.
 
     Attributes:

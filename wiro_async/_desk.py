@@ -173,16 +173,17 @@ class Desk:
         Raises:
             BatchStopped: No more Runs are made.
         """
-        estimate = self._estimate(entry)
-        await self.door.enter(lambda: self._may_begin(entry, estimate), self.check, again=entry.through)
+        await self.door.enter(lambda: self._may_begin(entry), self.check, again=entry.through)
         if not entry.through:
             entry.through = True
             self._canary.started()
         self.move(entry, "submitting")
 
-    def _may_begin(self, entry: Entry, estimate: Decimal | None) -> bool:
+    def _may_begin(self, entry: Entry) -> bool:
         if not entry.through and not self._canary.may_start():
             return False
+        # Anew at each try: what ended meanwhile may have told what such a run costs.
+        estimate = self._estimate(entry)
         if self.budget.reserve(entry, estimate):
             return True
         # What is set aside for Runs in doubt never comes back: where nothing runs, waiting has no use.

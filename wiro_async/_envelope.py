@@ -11,9 +11,7 @@ import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from itertools import chain
-from typing import Any, Never
-
-import attrs
+from typing import Any, NamedTuple, Never
 
 from wiro_async._errors import (
     APIError,
@@ -69,8 +67,7 @@ _CREDENTIAL = re.compile(
 """A credential beside its name: in JSON, in JSON within JSON, in a query, or in headers echoed by a proxy."""
 
 
-@attrs.frozen
-class Reply:
+class Reply(NamedTuple):
     """One HTTP answer, read to its end.
 
     Attributes:
@@ -83,9 +80,13 @@ class Reply:
 
     operation: str
     status: int
-    body: bytes | bytearray = attrs.field(repr=False)
+    body: bytes | bytearray
     retry_after: str = ""
     now: float = 0.0
+
+    def __repr__(self) -> str:
+        # The body may hold tokens.
+        return f"<Reply {self.operation} {self.status}, {len(self.body)} bytes>"
 
 
 # -- sending ---------------------------------------------------------------------------------------------

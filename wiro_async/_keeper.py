@@ -63,24 +63,24 @@ class Uploads:
         sha256, size = told
         while sha256 in self._busy:
             await self._busy[sha256].wait()
-        url = self._urls.get(sha256) or await self._book.url_of(sha256)
-        if url is None:
-            url = await self._uploaded(file, sha256, size)
-        self._urls[sha256] = url
-        self._urls.move_to_end(sha256)
-        if len(self._urls) > URLS_KEPT:
-            self._urls.popitem(last=False)
-        return url
-
-    async def _uploaded(self, file: FileSource, sha256: str, size: int) -> str:
+        # No await since that was seen: whoever has the same content finds it busy.
         done = self._busy[sha256] = anyio.Event()
         try:
-            url = (await self._upload(file)).url
-            await self._book.uploaded(sha256, url, size)
+            url = self._urls.get(sha256) or await self._book.url_of(sha256)
+            if url is None:
+                url = (await self._upload(file)).url
+                await self._book.uploaded(sha256, url, size)
+            self._remember(sha256, url)
         finally:
             del self._busy[sha256]
             done.set()
         return url
+
+    def _remember(self, sha256: str, url: str) -> None:
+        self._urls[sha256] = url
+        self._urls.move_to_end(sha256)
+        if len(self._urls) > URLS_KEPT:
+            self._urls.popitem(last=False)
 
 
 def _digest_of(file: FileSource) -> tuple[str, int] | None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-
-import attrs
+from typing import NamedTuple
 
 from wiro_async._models import TERMINAL, Task, Transition
 from wiro_async._types import Status
@@ -35,8 +34,7 @@ _STAGES: dict[str, int] = {
 _RANKS: dict[str, int] = {status: rank for rank, status in enumerate(_STAGES)}
 
 
-@attrs.frozen
-class History:
+class History(NamedTuple):
     """What is known of one task.
 
     Attributes:
@@ -82,13 +80,19 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
     if asked < history.asked and not task.is_terminal:
         # What a late look saw came before what is known already, and cannot go there.
         return history
-    passed = _passed(task)
-    transitions = (*history.transitions, *_news(history.transitions, passed, task.status, task, now))
+    transitions = history.transitions
+    # Most looks find what the last one found, which has nothing to add.
+    if not _tells_the_same(task, history.task):
+        transitions += tuple(_news(transitions, _passed(task), task.status, task, now))
     latest = max(asked, history.asked)
     # Looks and announcements come by different ways: an old look does not take back a newer announcement.
     heard = history.heard if asked < history.heard_at and not task.is_terminal else ""
     seen = History(task, transitions, latest, heard, history.heard_at)
-    return history if seen == history else seen
+    return seen if latest > history.asked or seen != history else history
+
+
+def _tells_the_same(task: Task, known: Task | None) -> bool:
+    return known is not None and task.status == known.status and task.timestamps == known.timestamps
 
 
 def hear(history: History, status: str, *, at: float, now: float) -> History:
@@ -109,7 +113,7 @@ def hear(history: History, status: str, *, at: float, now: float) -> History:
     news = tuple(_news(history.transitions, (), status, None, now))
     if not news:
         return history
-    return attrs.evolve(history, transitions=(*history.transitions, *news), heard=status, heard_at=at)
+    return history._replace(transitions=(*history.transitions, *news), heard=status, heard_at=at)
 
 
 def _settle(history: History, task: Task, asked: float) -> History:
@@ -117,7 +121,7 @@ def _settle(history: History, task: Task, asked: float) -> History:
     known = history.task
     if known is None or task.status != known.status or asked < history.asked or task == known:
         return history
-    return attrs.evolve(history, task=task, asked=asked)
+    return history._replace(task=task, asked=asked)
 
 
 def _news(

@@ -54,6 +54,9 @@ _LONGEST_AMOUNT = 400
 _SHORT = 256
 """Characters of a text whose reading is remembered."""
 
+# Not a union: those are put together anew at every call.
+_SCALARS = (str, int, float)
+
 
 class OutputStore(Protocol):
     """Where an output's bytes come from: a client's downloader."""
@@ -253,7 +256,7 @@ class Task:
     def time_of(self, status: str) -> datetime | None:
         """Return when *status* began, by the service's record (UTC)."""
         seconds = self.timestamps.get(status)
-        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        return None if seconds is None else _moment(seconds)
 
 
 @attrs.frozen
@@ -353,6 +356,11 @@ class Model:
     raw: JSONMapping = attrs.field(factory=dict, repr=False)
 
 
+@lru_cache(maxsize=1024)
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 # -- from the wire ---------------------------------------------------------------------------------------
 
 _TASK_KEYS = frozenset(TIMESTAMPS) | {
@@ -379,7 +387,7 @@ def parse_task(wire: JSON, store: OutputStore | None = None) -> Task:
         status=status_of(wire.get("status")),
         token=secret(wire.get("socketaccesstoken")),
         pexit=text(wire.get("pexit")).strip() or None,
-        parameters=mapping(wire.get("parameters")),
+        parameters={_same(name): value for name, value in mapping(wire.get("parameters")).items()},
         outputs=_outputs(wire.get("outputs"), task_id, store),
         debug_output=text(wire.get("debugoutput")),
         debug_error=text(wire.get("debugerror")),
@@ -388,8 +396,8 @@ def parse_task(wire: JSON, store: OutputStore | None = None) -> Task:
         cps=money(wire.get("cps")),
         timestamps=_timestamps(wire),
         uuid=text(wire.get("uuid")),
-        project_id=text(wire.get("projectid")),
-        model_id=text(wire.get("modelid")),
+        project_id=_same(text(wire.get("projectid"))),
+        model_id=_same(text(wire.get("modelid"))),
         model=_slug(wire.get("modelslugowner"), wire.get("modelslugproject")),
         callback_url=text(wire.get("callbackurl")),
         categories=strings(wire.get("categories")),
@@ -478,21 +486,40 @@ def _timestamps(wire: JSON) -> dict[str, float]:
         # Most are still to come; only then is the value looked into.
         if value is None or value == "0":
             continue
-        seconds = number(value)
-        if seconds is not None and 0 < seconds <= _LATEST:
+        seconds = _short_stamp(value) if isinstance(value, str) and len(value) <= _SHORT else _stamp(value)
+        if seconds is not None:
             times[status] = seconds
     return times
+
+
+def _stamp(value: object) -> float | None:
+    seconds = number(value)
+    return seconds if seconds is not None and 0 < seconds <= _LATEST else None
+
+
+_short_stamp = lru_cache(maxsize=1024)(_stamp)
+"""The same few seconds come with many tasks, and with every look."""
 
 
 def _unknown(wire: JSON, known: frozenset[str]) -> JSON:
     if wire.keys() <= known:
         return {}
-    return {key: value for key, value in wire.items() if key not in known}
+    return {_same(key): value for key, value in wire.items() if key not in known}
 
 
 def _slug(owner: object, project: object) -> str:
     left, right = text(owner), text(project)
-    return f"{left}/{right}" if left and right else ""
+    return _same(f"{left}/{right}") if left and right else ""
+
+
+def _same(text: str) -> str:
+    """Return an equal text that many records share, so that each does not keep a copy of its own."""
+    return _kept(text) if len(text) <= _SHORT else text
+
+
+@lru_cache(maxsize=1024)
+def _kept(text: str) -> str:
+    return text
 
 
 def secret(value: object) -> Secret | None:
@@ -525,7 +552,7 @@ def text(value: object) -> str:
 
 def number(value: object) -> float | None:
     """Read a finite number that came as a number or a string."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not isinstance(value, _SCALARS) or isinstance(value, bool):
         return None
     try:
         result = float(value)
@@ -542,7 +569,7 @@ def integer(value: object) -> int | None:
 
 def money(value: object) -> Decimal | None:
     """Read an amount in USD, to the last digit that was sent."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not isinstance(value, _SCALARS) or isinstance(value, bool):
         return None
     digits = str(value)
     return _amount(digits) if len(digits) <= _LONGEST_AMOUNT else None

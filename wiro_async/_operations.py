@@ -7,9 +7,7 @@ answer the wrong call.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Final
-
-import attrs
+from typing import Any, Final, NamedTuple
 
 from wiro_async._errors import ReplyError, TaskNotFound
 from wiro_async._models import OutputStore, Task, parse_task, records, secret, text
@@ -27,8 +25,7 @@ class Priority(IntEnum):
     READ = 2
 
 
-@attrs.frozen
-class Operation:
+class Operation(NamedTuple):
     """One of the service's calls.
 
     Attributes:
@@ -66,8 +63,7 @@ def run(model: str) -> Operation:
     return Operation("Run", f"Run/{model_path(model)}", Priority.RUN, paid=True, max_idle=2.0)
 
 
-@attrs.frozen
-class TaskKey:
+class TaskKey(NamedTuple):
     """What a task is known by: its id, its token, or both."""
 
     id: str | None = None
@@ -90,8 +86,7 @@ class TaskKey:
         return self.token is not None and task.token == self.token
 
 
-@attrs.frozen
-class Accepted:
+class Accepted(NamedTuple):
     """A Run that the service took."""
 
     id: str

@@ -19,7 +19,6 @@ from typing import BinaryIO, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
-import attrs
 import httpx
 
 from wiro_async._config import Config, is_loopback
@@ -78,14 +77,16 @@ class _Sink(Protocol):
     async def restart(self) -> None: ...
 
 
-@attrs.define
 class _Progress:
     """What is known of a download between its attempts."""
 
-    output: Output
-    path: str | None
-    validator: str = ""
-    total: int | None = None
+    __slots__ = ("output", "path", "total", "validator")
+
+    def __init__(self, output: Output, path: str | None) -> None:
+        self.output: Output = output
+        self.path: str | None = path
+        self.validator: str = ""
+        self.total: int | None = output.size
 
     def error(self, problem: str, status: int | None = None) -> DownloadError:
         shown = self.output.name[:60] or self.output.url[:60]
@@ -114,7 +115,7 @@ class Downloader:
 
     async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
         """Store *output* under *target*; see ``Output.save``."""
-        progress = _Progress(output, os.fspath(target), total=output.size)
+        progress = _Progress(output, os.fspath(target))
         self._check_url(output.url, progress)
         path = await anyio.to_thread.run_sync(_target, output, target, progress)
         progress.path = str(path)
@@ -129,7 +130,7 @@ class Downloader:
 
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
         """Return the bytes of *output*; see ``Output.read``."""
-        progress = _Progress(output, None, total=output.size)
+        progress = _Progress(output, None)
         self._check_url(output.url, progress)
         memory = _Memory(max_bytes, progress)
         await self._fetch(progress, memory, timeout)

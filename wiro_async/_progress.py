@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import attrs
 
@@ -87,8 +87,7 @@ Event: TypeAlias = Transition | Progress | Line
 """What ``TaskHandle.events()`` yields."""
 
 
-@attrs.frozen
-class Message:
+class Message(NamedTuple):
     """One message of a task's socket, read.
 
     Attributes:
@@ -104,9 +103,12 @@ class Message:
     status: Status | None = None
     task_id: str = ""
     token: Secret | None = None
-    events: tuple[Progress | Line, ...] = attrs.field(default=(), repr=False)
-    # The service may quote what it refuses.
-    refused: str = attrs.field(default="", repr=False)
+    events: tuple[Progress | Line, ...] = ()
+    refused: str = ""
+
+    def __repr__(self) -> str:
+        # Events may be long, and the service may quote what it refuses.
+        return f"<Message {self.type} of task {self.task_id or '?'}>"
 
     @property
     def is_terminal(self) -> bool:

@@ -12,9 +12,8 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
-
-import attrs
 
 from wiro_async._errors import SubmissionUnknown
 from wiro_async._models import Task
@@ -48,8 +47,7 @@ _OURS = frozenset({"callbackUrl", "projectid"})
 """What we add to a payload; the service keeps these elsewhere than in the task's parameters."""
 
 
-@attrs.frozen
-class Doubt:
+class Doubt(NamedTuple):
     """What is known of a Run that may have been accepted.
 
     Attributes:

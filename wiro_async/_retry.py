@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-import attrs
-
 from wiro_async._errors import (
     APIError,
     BatchStopped,
@@ -25,7 +23,15 @@ from wiro_async._errors import (
     WiroError,
 )
 
-__all__ = ["Knowledge", "RetryBudget", "backoff", "is_transient", "is_unwell", "run_knowledge", "run_may_repeat"]
+__all__ = [
+    "Knowledge",
+    "RetryBudget",
+    "backoff",
+    "is_transient",
+    "is_unwell",
+    "run_knowledge",
+    "run_may_repeat",
+]
 
 Knowledge: TypeAlias = Literal["not sent", "refused", "unknown"]
 """What is known of a Run that brought no acceptance."""
@@ -107,7 +113,6 @@ def backoff(attempt: int, chance: float, retry_after: float | None = None) -> fl
     return max(chance * ceiling, retry_after or 0.0)
 
 
-@attrs.define
 class RetryBudget:
     """A token bucket over all calls of a client, so that an outage is not answered with a storm.
 
@@ -115,9 +120,12 @@ class RetryBudget:
     standard mode. In a total outage at most 35 retries are sent, however many calls are made.
     """
 
-    capacity: float = 500.0
-    cost: float = 14.0
-    tokens: float = 500.0
+    __slots__ = ("capacity", "cost", "tokens")
+
+    def __init__(self, capacity: float = 500.0, cost: float = 14.0, tokens: float = 500.0) -> None:
+        self.capacity: float = capacity
+        self.cost: float = cost
+        self.tokens: float = tokens
 
     def take(self) -> bool:
         """Take a retry out of the budget, if there is one."""

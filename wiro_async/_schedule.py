@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
@@ -66,8 +66,7 @@ _MOST_STRAIN = 10
 _LATENESS_EDGES = tuple(0.01 * 1.05**index for index in range(300))
 
 
-@attrs.frozen(slots=True)
-class Sight:
+class Sight(NamedTuple):
     """What is known of one waiting task; all times are seconds on one clock that never goes back.
 
     Attributes:

@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 import attrs
@@ -38,7 +39,9 @@ from wiro_async._reconcile import Doubt, doubt_of, matches, oldest_wanted, unkno
 from wiro_async._retry import run_knowledge
 from wiro_async._transport import Transport
 from wiro_async._types import JSON, OnUnknown, Status, Watch
-from wiro_async._watch.webhook import CallbackURL
+
+if TYPE_CHECKING:
+    from wiro_async._watch.webhook import CallbackURL
 
 __all__ = ["Held", "Run", "Submitter"]
 

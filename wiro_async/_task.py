@@ -8,8 +8,8 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
-import attrs
 
+from wiro_async._clock import now
 from wiro_async._errors import TaskCancelled, TaskFailed, TaskNotFound, TaskTimeout, WiroError, WrongState
 from wiro_async._follow import NOTHING, Events, Sidelines, Transitions
 from wiro_async._lifecycle import History, fold, hear
@@ -20,7 +20,6 @@ from wiro_async._retry import is_transient
 from wiro_async._shield import finish
 from wiro_async._timing import clock_offset, lateness, stages, started_after
 from wiro_async._types import OnCancel, Payload, Secret, Status, Watch
-from wiro_async._watch.feed import Feed
 from wiro_async._watch.poll import Poll
 
 if TYPE_CHECKING:
@@ -31,13 +30,13 @@ if TYPE_CHECKING:
     from wiro_async._schedule import Schedule
     from wiro_async._submit import Run, Submitter
     from wiro_async._transport import Transport
+    from wiro_async._watch.feed import Feed
     from wiro_async._watch.webhook import CallbackURL
     from wiro_async._watch.websocket import Sockets
 
 __all__ = ["Shared", "TaskHandle", "ending"]
 
 
-@attrs.define(eq=False)
 class Shared:
     """What all handles of one client share.
 
@@ -50,18 +49,37 @@ class Shared:
         sockets: The WebSockets (None: polling only).
         calm: Seconds between two looks at a task whose end is told by others.
         soon: Seconds between two looks at a task whose end was told, until Detail knows it too.
-        waiting: How many tasks are being waited for.
+        waiting: The polls of all tasks that are being waited for.
     """
 
-    transport: Transport
-    schedule: Schedule
-    limits: Limits
-    store: OutputStore
-    owner: Submitter
-    sockets: Sockets | None = None
-    calm: float = 60.0
-    soon: float = 1.5
-    waiting: int = 0
+    __slots__ = ("calm", "limits", "owner", "schedule", "sockets", "soon", "store", "transport", "waiting")
+
+    def __init__(
+        self,
+        transport: Transport,
+        schedule: Schedule,
+        limits: Limits,
+        *,
+        store: OutputStore,
+        owner: Submitter,
+        sockets: Sockets | None = None,
+        calm: float = 60.0,
+        soon: float = 1.5,
+    ) -> None:
+        self.transport: Transport = transport
+        self.schedule: Schedule = schedule
+        self.limits: Limits = limits
+        self.store: OutputStore = store
+        self.owner: Submitter = owner
+        self.sockets: Sockets | None = sockets
+        self.calm: float = calm
+        self.soon: float = soon
+        self.waiting: set[Poll] = set()
+
+    def wake(self) -> None:
+        """Let every wait look now: the client is closed, and the look says so."""
+        for poll in tuple(self.waiting):
+            poll.hurry()
 
 
 @final
@@ -108,6 +126,8 @@ class TaskHandle:
         self._unbind: Callable[[], object] | None = None
         self._feed: Feed | None = None
         if shared.sockets is not None and watch in ("auto", "socket"):
+            from wiro_async._watch.feed import Feed  # noqa: PLC0415 - for those who listen
+
             self._feed = Feed(shared.sockets, key, self._hear, self._poll, shared.calm)
         if watch == "callback":
             self._poll.calm = shared.calm
@@ -170,7 +190,7 @@ class TaskHandle:
 
     async def _ask(self, operation: Operation, token_name: str) -> Task:
         """Make a call about this task, and learn from its reply."""
-        asked = anyio.current_time()
+        asked = now()
         try:
             payload = await self._shared.transport.call(operation, self._key.payload(token_name))
             task = read_task(operation, payload, self._key, self._shared.store)
@@ -201,7 +221,8 @@ class TaskHandle:
     def _learn(self, task: Task, asked: float) -> None:
         known = self._history
         self._history = fold(known, task, asked=asked, now=time.time())
-        self._key = TaskKey(self._key.id or task.id or None, self._key.token or task.token)
+        if self._key.id is None or self._key.token is None:
+            self._key = TaskKey(self._key.id or task.id or None, self._key.token or task.token)
         self._place_in_time(task)
         if self._feed is not None:
             self._feed.looked(self._key, asked)
@@ -212,14 +233,14 @@ class TaskHandle:
 
     def _place_in_time(self, task: Task) -> None:
         """Tell the poll when the task was created and began, on the event loop's clock."""
-        poll, now = self._poll, anyio.current_time()
+        poll = self._poll
         poll.model = self.model
         created = task.timestamps.get(Status.QUEUE)
         if self._submitted_at is None and poll.looked_at is None and created is not None:
-            poll.since = min(now - (time.time() - created), now)
+            poll.since = now() - max(time.time() - created, 0.0)
         began = started_after(task)
         if began is not None and poll.since is not None:
-            poll.started = min(poll.since + began, now)
+            poll.started = min(poll.since + began, now())
 
     def _take_end(self, task: Task, known: History) -> None:
         """Let the client learn from the end that a look has just shown."""
@@ -227,14 +248,14 @@ class TaskHandle:
         alive = max(known.asked, known.heard_at, self._poll.since or float("-inf"))
         if self._submitted_at is not None or known.task is not None:
             offset = 0.0 if self._submitted_at is None else clock_offset(task, self._submitted_at)
-            late = lateness(task, offset=offset, now=time.time(), unknown_for=anyio.current_time() - alive)
+            late = lateness(task, offset=offset, now=time.time(), unknown_for=now() - alive)
         self._shared.schedule.finished(late)
         queued, ran = stages(task)
         self._shared.schedule.learn(
             self.model,
             queued=queued,
             ran=ran if task.outcome == "succeeded" else None,
-            sight=self._poll.sight(anyio.current_time()),
+            sight=self._poll.sight(now()),
         )
         self._poll.soon = None
         if self._feed is not None:
@@ -336,12 +357,14 @@ class TaskHandle:
             return
         self._arrive(is_there is not None)
         try:
-            # The scope is around our own waiting only, never around the user's code.
-            with anyio.CancelScope(deadline=anyio.current_time() + seconds):
-                while not self._reached(is_there):
-                    if self._feed is not None:
-                        await self._feed.ensure()
-                    await self._poll.step()
+            until = now() + seconds
+            while not self._reached(is_there):
+                self._shared.transport.check_use()
+                if self._feed is not None:
+                    await self._feed.ensure(until)
+                await self._poll.step(until)
+                if now() >= until:
+                    break
         except BaseException:
             self._leave(is_there is not None, for_good=True)
             raise
@@ -353,7 +376,7 @@ class TaskHandle:
         return self.done or (is_there is not None and is_there())
 
     def _arrive(self, listening: bool) -> None:
-        self._shared.waiting += not self._awaiters
+        self._shared.waiting.add(self._poll)
         self._awaiters += 1
         self._listeners += listening
 
@@ -361,8 +384,10 @@ class TaskHandle:
         """Count an awaiter out; when nobody is left who comes back, the socket is given up."""
         self._awaiters -= 1
         self._listeners -= listening
-        self._shared.waiting -= not self._awaiters
-        if for_good and not self._awaiters and self._feed is not None:
+        if self._awaiters:
+            return
+        self._shared.waiting.discard(self._poll)
+        if for_good and self._feed is not None:
             self._feed.close()
 
     def _timeout(self, seconds: float) -> TaskTimeout:
@@ -446,7 +471,7 @@ class TaskHandle:
             WiroError: The service refused for good: wrong credentials, or no such task.
         """
         seconds = self._shared.limits.stop_timeout if timeout is None else timeout
-        deadline = anyio.current_time() + seconds
+        deadline = now() + seconds
         self._poll.soon = self._shared.soon
         with anyio.CancelScope(deadline=deadline):
             while not self.done:

@@ -125,7 +125,7 @@ class Transport:
         timeout: float | None = None,
     ) -> JSON:
         """Wait for a slot, then make one exchange; a paid one is not cut in half by a cancellation."""
-        self._check_use()
+        self.check_use()
         if not self.gate.enter_nowait():
             await self._queue(operation)
         deadline = anyio.current_time() + (timeout or self._limits.request_timeout)
@@ -170,7 +170,7 @@ class Transport:
             raise outcome
         return outcome
 
-    def _check_use(self) -> None:
+    def check_use(self) -> None:
         """Refuse what would hang or corrupt: a closed client, another event loop, a forked child."""
         if self._closed:
             raise ClientUseError(

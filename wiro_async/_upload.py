@@ -10,11 +10,10 @@ import secrets
 import stat
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import anyio
 import anyio.to_thread
-import attrs
 import httpx
 
 from wiro_async._config import MAX_UPLOAD_BYTES
@@ -34,8 +33,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 )
 
 
-@attrs.frozen
-class Source:
+class Source(NamedTuple):
     """An open local file, checked.
 
     Attributes:
@@ -49,7 +47,7 @@ class Source:
     name: str
     content_type: str
     size: int
-    file: BinaryIO = attrs.field(repr=False)
+    file: BinaryIO
     owned: bool
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ socket says meanwhile is kept until that look is in; and Detail is read again wh
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -76,14 +77,18 @@ class Feed:
         """The task's token, which the socket is registered with."""
         return self._key.token
 
-    async def ensure(self) -> None:
-        """Open the socket if that can be done now; whatever comes in the way, the poll goes on."""
+    async def ensure(self, until: float = math.inf) -> None:
+        """Open the socket if that can be done now; whatever comes in the way, the poll goes on.
+
+        Args:
+            until: When to give up, on the event loop's clock.
+        """
         if self._channel is not None or self._opening or not self._is_possible():
             return
         self._opening = True
         now = anyio.current_time()
         try:
-            with anyio.CancelScope(deadline=now + self._patience(now)):
+            with anyio.CancelScope(deadline=min(now + self._patience(now), until)):
                 self._channel = await self._sockets.attach(self)
         except SocketUnavailable:
             return

@@ -6,11 +6,13 @@ The others follow: they sleep until a look was made or the leader is gone, and t
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 
 import anyio
 
+from wiro_async._clock import Alarm, now
 from wiro_async._errors import WiroError
 from wiro_async._retry import is_transient, is_unwell
 from wiro_async._schedule import Schedule, Sight
@@ -38,7 +40,7 @@ class Poll:
     """
 
     __slots__ = (
-        "__weakref__", "_hurry", "_leading", "_look", "_news", "_place", "_reserved", "_schedule", "calm",
+        "__weakref__", "_alarm", "_hurry", "_leading", "_look", "_place", "_reserved", "_schedule", "calm",
         "expected", "failures", "looked_at", "model", "since", "soon", "started",
     )  # fmt: skip
 
@@ -52,7 +54,7 @@ class Poll:
         self._schedule = schedule
         self._place = chance()
         self._leading: bool = False
-        self._news: anyio.Event | None = None
+        self._alarm: Alarm = Alarm()
         self._hurry: bool = False
         self._reserved: float | None = None
         self.model: str = ""
@@ -66,92 +68,82 @@ class Poll:
 
     def begin(self, *, fresh: bool) -> None:
         """Tell when the task was first known: a *fresh* one needs no look before its first interval."""
-        now = self.since = anyio.current_time()
-        self.looked_at = now if fresh else None
+        time = self.since = now()
+        self.looked_at = time if fresh else None
         # The schedule learns from tasks in the order in which it first met them.
-        self._schedule.next_look(self.sight(now), now)
+        self._schedule.next_look(self.sight(time), time)
 
-    async def step(self) -> None:
+    async def step(self, until: float = math.inf) -> None:
         """Return once one more look was made, by this awaiter or another, or there were other news.
+
+        Args:
+            until: When to return without any, on the event loop's clock; a look under way is broken off.
 
         Raises:
             WiroError: The look failed in a way that another look would not mend.
         """
         if self._leading:
-            await self._wait_for_news()
-        else:
-            await self._lead()
+            await self._alarm.sleep_until(until)
+            return
+        self._leading = True
+        try:
+            if await self._come_due(until):
+                with anyio.CancelScope(deadline=until):
+                    await self._look_once()
+        finally:
+            # Synchronous: a leader that is cancelled here still hands over.
+            self._leading = False
+            self.notify()
 
     def notify(self) -> None:
         """Wake every awaiter, for something was learned of the task in another way."""
-        if self._news is not None:
-            self._news.set()
-            self._news = None
+        self._alarm.ring()
 
     def hurry(self) -> None:
         """Make the next look due at once, before all budgets: an event says that it pays."""
         self._hurry = True
         self.notify()
 
-    def due(self, now: float) -> float:
-        """Return when the next look is due, before the budget."""
+    def due(self, time: float) -> float:
+        """Return when the next look is due, before the budget, as things are at *time*."""
         if self.looked_at is None:
-            return now
+            return time
         if self.calm is not None and self.soon is None and not self.failures:
             return self.looked_at + self.calm
-        due = self._schedule.next_look(self.sight(now), now)
+        due = self._schedule.next_look(self.sight(time), time)
         return due if self.soon is None or self.failures else min(due, self.looked_at + self.soon)
 
-    def sight(self, now: float) -> Sight:
-        """Return what the schedule is told of the task."""
-        since = now if self.since is None else self.since
+    def sight(self, time: float) -> Sight:
+        """Return what the schedule is told of the task at *time*."""
+        since = time if self.since is None else self.since
         return Sight(
             self.model, since, self.started, self.looked_at, self.failures, self._place, self.expected
         )
 
-    async def _wait_for_news(self) -> None:
-        if self._news is None:
-            self._news = anyio.Event()
-        await self._news.wait()
-
-    async def _lead(self) -> None:
-        self._leading = True
-        try:
-            if await self._come_due():
-                await self._look_once()
-        finally:
-            # Synchronous: a leader that is cancelled here still hands over.
-            self._leading = False
-            self.notify()
-
-    async def _come_due(self) -> bool:
-        """Sleep until the next look; False if there were news before."""
-        now = anyio.current_time()
+    async def _come_due(self, until: float) -> bool:
+        """Sleep until the next look; False if there were news before, or it is *until*."""
+        time = now()
         if self.since is None:
-            self.since = now
+            self.since = time
         if self._hurry:
             return True
-        due = self.due(now)
-        if due > now and not await self._sleep_until(due):
-            return False
-        if self._reserved is None:
-            # Kept when news come between, or else each of them would cost a place in the budget.
-            self._reserved = self._schedule.reserve(anyio.current_time(), max(now - due, 0.0))
-        if not await self._sleep_until(self._reserved):
-            return False
-        # Meanwhile another's look may have shown that the service is unwell.
-        while (rest := self._schedule.rest(self._place)) > anyio.current_time():
-            if not await self._sleep_until(rest):
+        due = self.due(time)
+        waited = max(time - due, 0.0)
+        while (ready := self._ready(due, waited, time)) > time:
+            if not await self._alarm.sleep_until(min(ready, until)) or ready > until:
                 return False
+            time = now()
         return True
 
-    async def _sleep_until(self, due: float) -> bool:
-        if due <= anyio.current_time():
-            return True
-        with anyio.CancelScope(deadline=due):
-            await self._wait_for_news()
-            return False
-        return True
+    def _ready(self, due: float, waited: float, time: float) -> float:
+        """Return when a look that is *due* can be made, or when to ask again."""
+        if due > time:
+            return due
+        if self._reserved is None:
+            # Kept when news come between, or else each of them would cost a place in the budget.
+            self._reserved = self._schedule.reserve(time, waited)
+        # Meanwhile another's look may have shown that the service is unwell.
+        return max(self._reserved, self._schedule.rest(self._place))
 
     async def _look_once(self) -> None:
         self._hurry = False
@@ -164,9 +156,9 @@ class Poll:
                 raise
             self.failures += 1
             if is_unwell(error):
-                self._schedule.unwell(anyio.current_time(), getattr(error, "retry_after", None))
+                self._schedule.unwell(now(), getattr(error, "retry_after", None))
         else:
             self.failures = 0
             self._schedule.well()
         finally:
-            self.looked_at = anyio.current_time()
+            self.looked_at = now()

@@ -13,9 +13,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from wiro_async import _network
 from wiro_async._progress import MAX_READ
@@ -63,8 +61,7 @@ _SILENT = logging.Logger("wiro_async.websocket")  # noqa: LOG001
 _SILENT.disabled = True
 
 
-@attrs.frozen
-class Kit:
+class Kit(NamedTuple):
     """What every connection to one address is made of.
 
     Attributes:

@@ -464,8 +464,9 @@ def demo(
 ) -> int:
     """Make videos from pictures on a local imitation of the service: no account, no cost.
 
-    Every picture becomes two clips, all at the same time; one more job fails and
-    one is cancelled, on purpose.
+    Every picture becomes two clips, in one batch; one more job fails and one is
+    cancelled, on purpose. The batch is killed in the middle, as by a power cut,
+    and resumed from its journal; nothing is paid for twice.
 
     For example:
         wiro demo

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import attrs
 
 from wiro_async._batch import Batch, BatchReport
 from wiro_async._client import Client
 from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput
-from wiro_async._jobs import Job
 from wiro_async._journal import Journal
 from wiro_async._plan import Plan
 from wiro_async._planning import Planning, open_known
@@ -34,6 +31,7 @@ from wiro_async.cli._batch_view import (
     plan_record,
     progress_record,
 )
+from wiro_async.cli._commands import check_folder
 from wiro_async.cli._jobs_reader import JobsFile, JobsReader, find_jobs, given_jobs
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, Session
@@ -63,7 +61,7 @@ def batch(name: str, journal: Path | None, options: Options, session: Session, *
     """
     place = journal or _journal_of(name)
     with given_jobs(name, options.format) as jobs:
-        return session.perform(BatchCommand(session, place, jobs, options, dry_run=dry_run))
+        return session.perform(BatchCommand(session, place, jobs, options.settled(), dry_run=dry_run))
 
 
 def _journal_of(name: str) -> Path:
@@ -82,14 +80,12 @@ def resume(journal: Path, jobs: str | None, options: Options, session: Session) 
         session: The command.
     """
     memory = asyncio.run(_remembered(journal))
-    options = options.over(memory.options.said)
-    # A --base-url that was given is meant; the environment's may be that of another day.
-    expected = memory.base_url if session.base_url is None else ""
+    options = options.settled().over(memory.options.said)
     if jobs is not None:
         with given_jobs(jobs, options.format) as given:
-            return session.perform(BatchCommand(session, journal, given, options, expected=expected))
+            return session.perform(BatchCommand(session, journal, given, options, memory))
     known = _jobs_of_memory(memory, options, session.report)
-    return session.perform(BatchCommand(session, journal, known, options, expected=expected))
+    return session.perform(BatchCommand(session, journal, known, options, memory))
 
 
 async def _remembered(path: Path) -> Memory:
@@ -155,16 +151,16 @@ class BatchCommand:
         journal: The journal's path.
         jobs: The file (None: only what the journal has).
         options: What was said, or remembered.
+        before: What the journal remembers, if it is resumed.
         dry_run: Whether only to check and to estimate.
-        expected: The service that the journal's tasks are at ("": any).
     """
 
     session: Session
     journal: Path
     jobs: JobsFile | None
     options: Options
+    before: Memory = attrs.field(factory=Memory)
     dry_run: bool = attrs.field(default=False, kw_only=True)
-    expected: str = attrs.field(default="", kw_only=True)
 
     async def __call__(self, client: Client) -> int:
         """Do it."""
@@ -181,22 +177,24 @@ class BatchCommand:
             return Code.USAGE
         if self.dry_run:
             return Code.OK
-        await _check_download(arguments.get("download"))
+        if self.options.download is not None:
+            await check_folder(_folder_of(self.options.download))
         await self._remember(client)
         report.say(f"journal {self.journal}")
         return await self._perform(client, arguments, survey)
 
     def _check_service(self, client: Client) -> None:
         """Refuse a journal of another service: its tasks would all seem to be lost."""
-        base_url = client._config.base_url
-        if self.expected and self.expected != base_url:
+        expected, base_url = self.before.base_url, client._config.base_url
+        # An address that was given is meant; the environment's may be that of another day.
+        if expected not in ("", base_url) and self.session.base_url is None:
             raise ConfigurationError(
-                f"the journal's tasks are at {self.expected}, and this would ask {base_url}; "
-                f"give --base-url {self.expected}, or the other one if they moved"
+                f"the journal's tasks are at {expected}, and this would ask {base_url}; "
+                f"give --base-url {expected}, or the other one if they moved"
             )
 
     async def _remember(self, client: Client) -> None:
-        memory = Memory.of(self.options, self.jobs, client._config.base_url)
+        memory = self.before.after(self.options, self.jobs, client._config.base_url)
         async with await Journal.open(self.journal) as journal:
             await journal.learned(MEMORY, memory.record())
 
@@ -205,37 +203,35 @@ class BatchCommand:
     async def _survey(self, client: Client, arguments: dict[str, Any]) -> _Survey:
         """Read and check everything, before anything is paid for."""
         bad = bytearray()
-        reader = None if self.jobs is None else JobsReader(self.jobs, self.options.key, bad)
         settings = client.batch(**arguments)._settings
         async with AsyncExitStack() as stack:
             journal = await open_known(self.journal)
             if journal is not None:
                 stack.push_async_callback(journal.aclose)
-            if reader is None:
-                planning = Planning(client, settings, journal)
-            else:
-                planning = Planning(
-                    client,
-                    settings,
-                    journal,
-                    where=lambda: reader.place,
-                    on_invalid=reader.reject,
-                    unique=True,
-                )
-                reader.on_problem = planning.reject
-            plan = await planning.plan(reader or ())
+            reader = stack.enter_context(closing(JobsReader(self.jobs, self.options.key, bad)))
+            planning = Planning(
+                client,
+                settings,
+                journal,
+                where=lambda: reader.place,
+                on_invalid=reader.reject,
+                unique=True,
+            )
+            reader.on_problem = planning.reject
+            plan = await planning.plan(reader)
         return _Survey(plan, planning.taken_up, planning.ended, planning.failed, bad)
 
     # -- the second reading ------------------------------------------------------------------------------
 
     async def _perform(self, client: Client, arguments: dict[str, Any], survey: _Survey) -> int:
-        jobs: JobsReader | tuple[Job, ...] = ()
-        if self.jobs is not None:
-            jobs = JobsReader(self.jobs, self.options.key, survey.bad)
         view = BatchView(self.session.report, self.options.max_cost)
-        exit_line = f"\nwiro: left at once; nothing is lost: {self._way_on()}\n"
-        batch = client.batch(jobs, journal=self.journal, total=survey.total, **arguments)
-        with _quiet_about_stops(), _signals(exit_line, self.session.report) as signals:
+        last_words = f"\nwiro: left at once; nothing is lost: {self._way_on()}\n"
+        with (
+            closing(JobsReader(self.jobs, self.options.key, survey.bad)) as jobs,
+            _quiet_about_stops(),
+            _signals(last_words, self.session.report) as signals,
+        ):
+            batch = client.batch(jobs, journal=self.journal, total=survey.total, **arguments)
             async with batch:
                 await _follow(batch, view, signals)
             if signals.came:
@@ -278,27 +274,6 @@ class BatchCommand:
                 f"and looks for them again"
             )
         return Code.OK if ended.complete and not failed_before else Code.TASK_FAILED
-
-
-async def _check_download(template: str | None) -> None:
-    """Make the folder that the template begins with, before anything is paid for.
-
-    Raises:
-        InvalidInput: Nothing can be written there.
-    """
-    if template is None:
-        return
-    folder = _folder_of(template)
-
-    def check() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    try:
-        await anyio.to_thread.run_sync(check)
-    except OSError as error:
-        raise InvalidInput(f"the outputs cannot be saved in {str(folder)!r}: {error.strerror}") from None
 
 
 def _folder_of(template: str) -> Path:

@@ -91,11 +91,12 @@ class Options:
 
     @property
     def said(self) -> JSON:
-        """What was said, by name. A relative place for outputs is made absolute."""
-        said = {name: value for name, value in attrs.asdict(self).items() if value is not None}
-        if self.download is not None:
-            said["download"] = _absolute(self.download)
-        return said
+        """What was said, by name."""
+        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
+
+    def settled(self) -> Options:
+        """Return these options with an absolute place for outputs: they may be remembered elsewhere."""
+        return self if self.download is None else attrs.evolve(self, download=_absolute(self.download))
 
     def over(self, remembered: Mapping[str, Any]) -> Options:
         """Return these options, and what was remembered where nothing was said."""
@@ -136,13 +137,13 @@ class Memory:
     sha256: str = ""
     base_url: str = ""
 
-    @classmethod
-    def of(cls, options: Options, jobs: JobsFile | None, base_url: str) -> Memory:
-        """Return what to remember."""
-        if jobs is None or not jobs.is_kept:
-            return cls(options=options, base_url=base_url)
-        path = os.fsencode(jobs.path).decode("utf-8", "surrogateescape")
-        return cls(options=options, jobs=path, sha256=jobs.sha256, base_url=base_url)
+    def after(self, options: Options, jobs: JobsFile | None, base_url: str) -> Memory:
+        """Return what to remember of a command that goes on from here; jobs that it does not read stay."""
+        after = attrs.evolve(self, options=options, base_url=base_url)
+        if jobs is None:
+            return after
+        path = os.fsencode(jobs.path).decode("utf-8", "surrogateescape") if jobs.is_kept else ""
+        return attrs.evolve(after, jobs=path, sha256=jobs.sha256 if jobs.is_kept else "")
 
     @classmethod
     def read(cls, data: object) -> Memory:

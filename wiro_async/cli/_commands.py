@@ -37,7 +37,18 @@ from wiro_async.cli._session import Code, Session
 from wiro_async.cli._text import clean, clipped, clock, megabytes, usd
 from wiro_async.cli._values import parse_values
 
-__all__ = ["Run", "Watch", "download", "end", "list_models", "list_tasks", "show_model", "status", "upload"]
+__all__ = [
+    "Run",
+    "Watch",
+    "check_folder",
+    "download",
+    "end",
+    "list_models",
+    "list_tasks",
+    "show_model",
+    "status",
+    "upload",
+]
 
 Verb = Literal["cancel", "kill", "stop"]
 

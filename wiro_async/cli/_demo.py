@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ class _Demo:
         view = BatchView(self.report)
         with view.shown(by_itself=True):
             with self._child("batch", str(table), f"--journal={self.journal}", self._download()) as child:
-                self._follow(child, view, until=_has_clip)
+                self._follow(child, view, until=self._is_moment())
                 child.kill()
                 child.wait()
             running = self.sandbox.ledger()["active"]
@@ -177,6 +178,17 @@ class _Demo:
             self.report.say("`wiro resume` takes it up again, from its journal alone.", "bold")
             with self._child("resume", str(self.journal)) as child, self._cancelling(child):
                 self._follow(child, view)
+
+    def _is_moment(self) -> Callable[[Any], bool]:
+        """Return what tells when to kill: at the first clip, or when only the job that never ends is left."""
+        outcomes = count(1)
+
+        def is_moment(record: Any) -> bool:
+            return record["type"] == "outcome" and (
+                next(outcomes) >= len(self.jobs) - 1 or bool(record["saved"])
+            )
+
+        return is_moment
 
     def _download(self) -> str:
         """Return the option that names the clips after their jobs."""
@@ -269,7 +281,3 @@ class _Demo:
         async with Client(sandbox.api_key, sandbox.api_secret, base_url=sandbox.base_url) as client:
             # It runs, so this is a kill; in the queue it would have been a cancel.
             await client.attach(task_id).stop()
-
-
-def _has_clip(record: Any) -> bool:
-    return record["type"] == "outcome" and bool(record["saved"])

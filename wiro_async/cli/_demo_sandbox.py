@@ -132,9 +132,9 @@ class SandboxProcess:
 
 def _end_with_parent() -> None:
     """End this process when nobody holds the other end of its stdin any more."""
-    # Not sys.stdin: a thread that reads it holds a lock, which the interpreter wants at its end.
-    while os.read(0, 1024):
-        pass
+    # Nothing is ever written there, so this returns at its end. Not sys.stdin: a thread that reads it holds a
+    # lock, which the interpreter wants at its own end.
+    os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -120,16 +120,18 @@ def _mark(stream: BinaryIO) -> tuple[int, int]:
 # -- reading -------------------------------------------------------------------------------------------------
 
 
-def read_rows(file: JobsFile, key: str | None) -> Iterator[JobRow]:
+def read_rows(file: JobsFile | None, key: str | None) -> Generator[JobRow, None, None]:
     """Read a job file row by row, blocking.
 
     Args:
-        file: The file.
+        file: The file (None: there are no jobs).
         key: The field that holds the key; see ``Reading``.
 
     Raises:
         InvalidInput: It has changed, or has no usable header.
     """
+    if file is None:
+        return
     reading = Reading(file.folder, key)
     with file.path.open("rb") as stream:
         if _mark(stream) != file.mark:
@@ -151,26 +153,26 @@ def _json_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
 
 def _csv_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
     # What is not UTF-8 is let through here, so that it is told with its line.
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    delimiter = delimiter_of(text.readline())
-    text.seek(0)
-    rows = csv.reader(text, delimiter=delimiter, strict=True)
-    columns: Columns | None = None
-    while True:
-        number = rows.line_num + 1
-        try:
-            cells = next(rows, None)
-        except csv.Error as error:
-            yield JobRow(number, None, f"it is no CSV: {error}")
-            continue
-        if cells is None:
-            return
-        if not any(cells):
-            continue
-        if columns is None:
-            columns = Columns(cells, reading)
-        else:
-            yield _row(number, partial(columns.job_of, cells))
+    with io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        delimiter = delimiter_of(text.readline())
+        text.seek(0)
+        rows = csv.reader(text, delimiter=delimiter, strict=True)
+        columns: Columns | None = None
+        while True:
+            number = rows.line_num + 1
+            try:
+                cells = next(rows, None)
+            except csv.Error as error:
+                yield JobRow(number, None, f"it is no CSV: {error}")
+                continue
+            if cells is None:
+                return
+            if not any(cells):
+                continue
+            if columns is None:
+                columns = Columns(cells, reading)
+            else:
+                yield _row(number, partial(columns.job_of, cells))
 
 
 def _row(number: int, read: Callable[[], Job]) -> JobRow:
@@ -199,7 +201,7 @@ class JobsReader:
     """An async iterator of a file's jobs, read by a thread, in a fixed amount of memory.
 
     Args:
-        file: The file.
+        file: The file (None: there are no jobs).
         key: The field that holds the key.
         bad: A byte for each row that was found bad before; filled while reading if it is empty.
 
@@ -208,8 +210,8 @@ class JobsReader:
         on_problem: Called with what is wrong with a row (None: it is raised).
     """
 
-    def __init__(self, file: JobsFile, key: str | None, bad: bytearray) -> None:
-        self._rows: Iterator[JobRow] = read_rows(file, key)
+    def __init__(self, file: JobsFile | None, key: str | None, bad: bytearray) -> None:
+        self._rows: Generator[JobRow, None, None] = read_rows(file, key)
         self._bad: bytearray = bad
         self._ahead: deque[JobRow] = deque()
         self._count: int = 0
@@ -219,6 +221,10 @@ class JobsReader:
     def reject(self) -> None:
         """Mark the row that was read last as bad."""
         self._bad[self._count - 1] = 1
+
+    def close(self) -> None:
+        """Close the file, which else stays open until its end is read."""
+        self._rows.close()
 
     def __aiter__(self) -> Self:
         return self
