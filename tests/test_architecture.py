@@ -18,8 +18,9 @@ ROOT = Path(wiro_async.__file__).parent
 
 PURE = {
     "_types", "_errors", "_config", "_models", "_slugs", "_lifecycle", "_envelope", "_retry", "_schedule",
-    "_http11", "_operations", "_catalogue", "_reconcile", "_version", "_durations", "_timing", "_progress", "_window",
-    "_money", "_tariff", "_breaker", "_tally", "_plan", "_ledger", "_validate", "sandbox._engine", "sandbox._camera",
+    "_http11", "_operations", "_catalogue", "_reconcile", "_version", "_durations", "_timing", "_progress",
+    "_window", "_money", "_tariff", "_breaker", "_tally", "_plan", "_ledger", "_validate", "sandbox._engine",
+    "sandbox._camera",
     "sandbox._directives", "sandbox._refusal", "sandbox._catalogue", "sandbox._story", "sandbox._replies",
     "sandbox._config",
 }  # fmt: skip

@@ -419,7 +419,7 @@ def test_whether_to_learn_is_yes_or_no() -> None:
     assert Polling(learn=False).learn is False
     for wrong in (1, "yes", None):
         anything: Any = wrong
-        with pytest.raises(ConfigurationError, match="learn is .*; it must be True or False"):
+        with pytest.raises(ConfigurationError, match=r"learn is .*; it must be True or False"):
             Polling(learn=anything)
 
 
@@ -439,7 +439,7 @@ def test_a_way_of_watching_that_there_is_none_of_is_refused(watch: Any) -> None:
 @pytest.mark.parametrize("count", [0, -1, 1.5, True, "2", None])
 def test_tasks_per_socket_is_a_count(count: Any) -> None:
     """At least one task has a socket."""
-    with pytest.raises(ConfigurationError, match="tasks_per_socket is .*; it must be a whole number"):
+    with pytest.raises(ConfigurationError, match=r"tasks_per_socket is .*; it must be a whole number"):
         config(api_key="k", tasks_per_socket=count)
 
 

@@ -152,15 +152,14 @@ async def test_failures_in_a_row() -> None:
     for _ in range(3):
         at.run_failed(failure)
         at.failed(entry(at), failure)
-    assert at.stopped is None
+    at.check()
     at.succeeded(entry(at))
     for number in range(3):
         at.failed(entry(at), DownloadError(f"output {number} is gone"))
-    assert at.stopped is None
+    at.check()
     at.failed(entry(at), DownloadError("output 3 is gone"))
-    assert at.stopped is not None
-    assert at.stopped.reason == "breaker"
-    assert "4 failures in a row were alike: output 3 is gone" in at.stopped.message
+    with pytest.raises(BatchStopped, match="4 failures in a row were alike: output 3 is gone"):
+        at.check()
 
 
 async def test_what_an_earlier_process_paid_for_tells_nothing() -> None:

@@ -83,7 +83,7 @@ def test_a_folder_becomes_a_template(template: str, checked: str) -> None:
         "{0}",
         "{key[0]}{n}",
         "{key:d}{n}",
-    ],  # fmt: skip
+    ],
 )
 def test_a_template_that_cannot_work_is_refused(template: str) -> None:
     """Before anything is paid."""

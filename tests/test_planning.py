@@ -75,6 +75,16 @@ async def test_a_plan_adds_up_what_would_be_sent() -> None:
     assert fake.counts == {"Tool/Detail": 1}
 
 
+async def test_a_batch_tells_its_plan() -> None:
+    """Before it is entered, and without doing any of it."""
+    fake = service()
+    async with client(fake) as api:
+        plan = await api.batch(jobs("a", "b"), concurrency=2).plan()
+        assert plan == await make_plan(api, jobs("a", "b"), settings(api, concurrency=2))
+    assert plan.jobs == 2
+    assert "Run" not in fake.counts
+
+
 async def test_jobs_may_come_from_an_async_iterable() -> None:
     """As in the batch itself."""
 

@@ -140,7 +140,9 @@ def test_a_next_look_is_a_time_after_the_last(
 def test_patience_grows_with_failures(seen: Sight, more: int) -> None:
     """A task that could not be looked at is not looked at more often, in either stage."""
     schedule = KNOWN
-    worse = attrs.evolve(seen, failures=seen.failures + more)
+    worse = Sight(
+        seen.model, seen.since, seen.started, seen.looked_at, seen.failures + more, seen.place, seen.expected
+    )
     # How much of the queue is known depends on whether the last look failed, not on how often.
     if seen.failures or seen.started is not None or seen.model != MODEL:
         assert schedule.next_look(worse, 0.0) >= schedule.next_look(seen, 0.0)

@@ -41,6 +41,7 @@ from wiro_async._window import Window
 from wiro_async._worker import Worker
 
 if TYPE_CHECKING:
+    from wiro_async._plan import Plan
     from anyio.abc import TaskGroup
 
     from wiro_async._client import Client
@@ -240,6 +241,23 @@ class Batch:
         self._problem: Exception | None = None
         self._reasons: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
+
+    async def plan(self) -> Plan:
+        """Find out what this batch would do. Nothing is submitted, and no journal is made or changed.
+
+        The jobs are read to their end: those of a generator are gone then, so plan on a batch of their own.
+
+        Returns:
+            How many jobs there are, which of them cannot work, what they cost and how long they take, as far
+            as the catalogue and the journal tell.
+
+        Raises:
+            JournalError: The journal cannot be read.
+            WiroError: The catalogue was not reached.
+        """
+        from wiro_async._planning import make_plan  # noqa: PLC0415 - it is for those who plan
+
+        return await make_plan(self._client, self._jobs, self._settings)
 
     # -- entering and leaving ----------------------------------------------------------------------------
 

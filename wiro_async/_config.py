@@ -61,8 +61,8 @@ def _is_number(value: object) -> TypeGuard[float]:
 class Polling:
     """How often a waiting task is looked at.
 
-    While little is known of a model, the interval is a share of the task's age, between two bounds, so that the
-    number of looks grows with the logarithm of the wait, and lateness stays a fixed share of it. Once enough
+    While little is known of a model, the interval is a share of the task's age, between two bounds, so that
+    the number of looks grows with the logarithm of the wait, and lateness stays a fixed share of it. Once enough
     tasks of a model have ended, their durations tell when the next one is due, and it is looked at then.
 
     Args:
@@ -122,8 +122,8 @@ class Config(NamedTuple):
     """A client's settings after every check has passed.
 
     Attributes:
-        socket_known: Whether the WebSocket's address belongs with the API's: the service's own address does not
-            when the API's was given, for another service's tokens are no business of it.
+        socket_known: Whether the WebSocket's address belongs with the API's: the service's own address does
+            not when the API's was given, for another service's tokens are no business of it.
     """
 
     api_key: Secret

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 
-import anyio
-
+from wiro_async._clock import Alarm
 from wiro_async._operations import Priority
 
 __all__ = ["Gate"]
 
 
 class _Waiter:
-    __slots__ = ("admitted", "event", "gone")
+    __slots__ = ("admitted", "alarm", "gone")
 
     def __init__(self) -> None:
-        self.event: anyio.Event = anyio.Event()
+        self.alarm: Alarm = Alarm()
         self.admitted: bool = False
         self.gone: bool = False
 
@@ -59,7 +58,7 @@ class Gate:
         waiter = _Waiter()
         self._queues[priority].append(waiter)
         try:
-            await waiter.event.wait()
+            await waiter.alarm.sleep_until()
         except BaseException:
             waiter.gone = True
             if waiter.admitted:
@@ -73,6 +72,6 @@ class Gate:
                 waiter = queue.popleft()
                 if not waiter.gone:
                     waiter.admitted = True
-                    waiter.event.set()
+                    waiter.alarm.ring()
                     return
         self._free += 1

@@ -26,9 +26,9 @@ Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 Watch: TypeAlias = Literal["auto", "socket", "poll", "callback"]
 """How to learn of a task's end; whichever it is, polling goes on below it.
 
-``"auto"`` listens on the service's WebSocket where that can be done, and polls what is left; ``"socket"`` is the
-same, and says so when it cannot be done; ``"poll"`` only polls; ``"callback"`` waits for the service's callback, and
-polls slowly in case that it never comes.
+``"auto"`` listens on the service's WebSocket where that can be done, and polls what is left; ``"socket"`` is
+the same, and says so when it cannot be done; ``"poll"`` only polls; ``"callback"`` waits for the service's
+callback, and polls slowly in case that it never comes.
 """
 
 
