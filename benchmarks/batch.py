@@ -118,7 +118,7 @@ class Commits:
             self.count += 1
             self.seconds += time.perf_counter() - start
 
-        Store.transaction = transaction  # type: ignore[method-assign]
+        Store.transaction = transaction  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
@@ -132,6 +132,9 @@ async def measure(
     ends: Counter[str] = Counter()
     memory: list[int] = []
     async with client(address) as own:
+        # What is imported at the first use is no stall of a large batch.
+        async with own.batch([Job(next(jobs(1)).inputs)], model=MODEL) as first:
+            await first.wait()
         before = resident()
         probe = Probe()
         async with own.batch(jobs(count), model=MODEL, journal=journal, concurrency=concurrency) as batch:
@@ -145,10 +148,9 @@ async def measure(
 def report(count: int, seen: dict[str, Any], commits: Commits, folder: Path) -> None:
     """Print the figures."""
     wall = seen["wall"]
-    print(
-        f"{count:,} jobs in {wall:.1f} s, {seen['cpu'] / count * 1e3:.2f} ms of CPU each: {dict(seen['ends'])}"
-    )
-    grown = ", ".join(f"{each / MIB:.0f}" for each in seen["memory"])
+    each = seen["cpu"] / count * 1e3
+    print(f"{count:,} jobs in {wall:.1f} s, {each:.2f} ms of CPU each: {dict(seen['ends'])}")
+    grown = ", ".join(f"{size / MIB:.0f}" for size in seen["memory"])
     print(f"RSS growth at each tenth, MiB: {grown}")
     print(f"longest stall of the event loop: {seen['stall'] * 1e3:.0f} ms")
     if seen["stopped"] is not None:

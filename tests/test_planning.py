@@ -79,7 +79,7 @@ async def test_a_batch_tells_its_plan() -> None:
     """Before it is entered, and without doing any of it."""
     fake = service()
     async with client(fake) as api:
-        plan = await api.batch(jobs("a", "b"), concurrency=2).plan()
+        plan = await api.batch(jobs("a", "b"), model=MODEL, concurrency=2).plan()
         assert plan == await make_plan(api, jobs("a", "b"), settings(api, concurrency=2))
     assert plan.jobs == 2
     assert "Run" not in fake.counts

@@ -9,7 +9,6 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

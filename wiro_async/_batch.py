@@ -41,10 +41,10 @@ from wiro_async._window import Window
 from wiro_async._worker import Worker
 
 if TYPE_CHECKING:
-    from wiro_async._plan import Plan
     from anyio.abc import TaskGroup
 
     from wiro_async._client import Client
+    from wiro_async._plan import Plan
 
 __all__ = ["Batch", "BatchReport", "as_jobs", "batch_settings"]
 

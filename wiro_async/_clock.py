@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 
 import anyio
 
-__all__ = ["Alarm", "now", "running_loop"]
+__all__ = ["Alarm", "Turnstile", "now", "running_loop"]
+
+PER_TURN = 50
+"""How many may begin in one turn of the event loop: what they do at once then takes it some 5 ms."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -87,3 +91,50 @@ class Alarm:
 def _wake(sleeper: asyncio.Future[bool], in_time: bool = True) -> None:
     if not sleeper.done():
         sleeper.set_result(in_time)
+
+
+class Turnstile:
+    """Lets a few through in each turn of asyncio's event loop, first come, first served.
+
+    Thousands that begin at once, as with ``asyncio.gather``, would all begin in the same turn, and nothing
+    else had one meanwhile. On trio everybody goes through: it has no turns that can be counted.
+    """
+
+    __slots__ = ("_left", "_loop", "_waiting")
+
+    def __init__(self) -> None:
+        self._left: int = 0
+        # Counted anew on another loop, for this one may end in the middle of a turn.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Return at once, or after some turns."""
+        loop = running_loop()
+        if loop is None:
+            return
+        if loop is not self._loop:
+            self._loop, self._left = loop, PER_TURN
+            self._waiting.clear()
+            loop.call_soon(self._turn, loop)
+        if self._left:
+            self._left -= 1
+            return
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        if self._left == PER_TURN:
+            # A turn in which nobody came: whoever is next begins to count.
+            self._loop = None
+            return
+        self._left = PER_TURN
+        while self._waiting and self._left:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self._left -= 1
+        loop.call_soon(self._turn, loop)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from decimal import Decimal
 from typing import Any, TypeAlias, cast
 
@@ -156,7 +163,7 @@ class Intake:
 
     async def aclose(self) -> None:
         """Close the caller's iterable if it is an async generator: nobody else could, for lack of a name."""
-        if inspect.isasyncgen(self._source):
+        if isinstance(self._source, AsyncGenerator):
             await self._source.aclose()
 
     # -- from the journal --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from wiro_async._clock import now
+from wiro_async._clock import Turnstile, now
 from wiro_async._errors import TaskCancelled, TaskFailed, TaskNotFound, TaskTimeout, WiroError, WrongState
 from wiro_async._follow import NOTHING, Events, Sidelines, Transitions
 from wiro_async._lifecycle import History, fold, hear
@@ -49,10 +49,22 @@ class Shared:
         sockets: The WebSockets (None: polling only).
         calm: Seconds between two looks at a task whose end is told by others.
         soon: Seconds between two looks at a task whose end was told, until Detail knows it too.
+        turnstile: Spreads waits that begin together over the event loop's turns.
         waiting: The polls of all tasks that are being waited for.
     """
 
-    __slots__ = ("calm", "limits", "owner", "schedule", "sockets", "soon", "store", "transport", "waiting")
+    __slots__ = (
+        "calm",
+        "limits",
+        "owner",
+        "schedule",
+        "sockets",
+        "soon",
+        "store",
+        "transport",
+        "turnstile",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -74,6 +86,7 @@ class Shared:
         self.sockets: Sockets | None = sockets
         self.calm: float = calm
         self.soon: float = soon
+        self.turnstile: Turnstile = Turnstile()
         self.waiting: set[Poll] = set()
 
     def wake(self) -> None:
@@ -358,6 +371,7 @@ class TaskHandle:
         self._arrive(is_there is not None)
         try:
             until = now() + seconds
+            await self._shared.turnstile.enter()
             while not self._reached(is_there):
                 self._shared.transport.check_use()
                 if self._feed is not None:

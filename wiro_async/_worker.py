@@ -233,12 +233,14 @@ class Worker:
         desk = self._desk
         # In turn, so that leaving the batch waits for what is being sent, and not for all that would like to.
         await desk.sending.enter(Priority.RUN)
+        answer: Accepted | SubmissionUnknown | None = None
         try:
             desk.check()
             with anyio.CancelScope(shield=True):
                 answer = await self._answered(run)
         finally:
             desk.sending.leave()
+        assert answer is not None
         return answer if isinstance(answer, Accepted) else await self._looked_for(answer)
 
     async def _answered(self, run: Run) -> Accepted | SubmissionUnknown:
