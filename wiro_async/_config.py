@@ -63,7 +63,8 @@ class Polling:
 
     While little is known of a model, the interval is a share of the task's age, between two bounds, so that
     the number of looks grows with the logarithm of the wait, and lateness stays a fixed share of it. Once
-    enough tasks of a model have ended, their durations tell when the next one is due, and it is looked at then.
+    enough tasks of a model have ended, their durations tell when the next one is due, and it is looked at
+    then.
 
     Args:
         min_interval: Shortest time between two looks at one task, in seconds, before jitter. Where an end is

@@ -21,7 +21,6 @@ import attrs
 
 from wiro_async._envelope import MAX_DEPTH
 from wiro_async._errors import InvalidInput
-from wiro_async._inputs import TypedInputs
 from wiro_async._jobs import Job, check_key, named
 from wiro_async._journal import Journal, Rows
 from wiro_async._ledger import Blob, Row, State, described, key_of
@@ -223,7 +222,7 @@ class Intake:
         try:
             model, given = named(job, self._model)
             # A copy, because some generators yield the same dict again and again.
-            inputs = dict(given.to_inputs() if isinstance(given, TypedInputs) else given)
+            inputs = dict(given if isinstance(given, Mapping) else given.to_inputs())
             told = await self._told(inputs)
             key, is_own = self._key_of(job, model, told)
         except InvalidInput as error:
