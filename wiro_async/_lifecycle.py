@@ -81,18 +81,16 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
         # What a late look saw came before what is known already, and cannot go there.
         return history
     transitions = history.transitions
-    # Most looks find what the last one found, which has nothing to add.
-    if not _tells_the_same(task, history.task):
+    if history.task is not None and task == history.task:
+        # Most looks find what the last one found. Of equal snapshots the old one costs no memory.
+        task = history.task
+    else:
         transitions += tuple(_news(transitions, _passed(task), task.status, task, now))
     latest = max(asked, history.asked)
     # Looks and announcements come by different ways: an old look does not take back a newer announcement.
     heard = history.heard if asked < history.heard_at and not task.is_terminal else ""
     seen = History(task, transitions, latest, heard, history.heard_at)
     return seen if latest > history.asked or seen != history else history
-
-
-def _tells_the_same(task: Task, known: Task | None) -> bool:
-    return known is not None and task.status == known.status and task.timestamps == known.timestamps
 
 
 def hear(history: History, status: str, *, at: float, now: float) -> History:

@@ -87,9 +87,15 @@ class Poll:
             return
         self._leading = True
         try:
-            if await self._come_due(until):
-                with anyio.CancelScope(deadline=until):
-                    await self._look_once()
+            time = now()
+            due = self._first_due(time)
+            waited = max(time - due, 0.0)
+            while (ready := self._ready(due, waited, time)) > time:
+                if not await self._alarm.sleep_until(min(ready, until)) or ready > until:
+                    return
+                time = now()
+            with anyio.CancelScope(deadline=until):
+                await self._look_once()
         finally:
             # Synchronous: a leader that is cancelled here still hands over.
             self._leading = False
@@ -120,24 +126,14 @@ class Poll:
             self.model, since, self.started, self.looked_at, self.failures, self._place, self.expected
         )
 
-    async def _come_due(self, until: float) -> bool:
-        """Sleep until the next look; False if there were news before, or it is *until*."""
-        time = now()
+    def _first_due(self, time: float) -> float:
         if self.since is None:
             self.since = time
-        if self._hurry:
-            return True
-        due = self.due(time)
-        waited = max(time - due, 0.0)
-        while (ready := self._ready(due, waited, time)) > time:
-            if not await self._alarm.sleep_until(min(ready, until)) or ready > until:
-                return False
-            time = now()
-        return True
+        return time if self._hurry else self.due(time)
 
     def _ready(self, due: float, waited: float, time: float) -> float:
         """Return when a look that is *due* can be made, or when to ask again."""
-        if due > time:
+        if due > time or self._hurry:
             return due
         if self._reserved is None:
             # Kept when news come between, or else each of them would cost a place in the budget.
