@@ -186,10 +186,8 @@ def report(count: int, seen: dict[str, Any], commits: Commits, folder: Path) -> 
     print(f"{count:,} jobs in {wall:.1f} s, {each:.2f} ms of CPU each: {dict(seen['ends'])}")
     grown = ", ".join(f"{size / MIB:.0f}" for size in seen["memory"])
     print(f"RSS growth at each tenth, MiB: {grown}")
-    beat = seen["beat"]
-    print(
-        f"longest stall of the event loop: {beat.stall * 1e3:.0f} ms, of its own work {beat.busy * 1e3:.0f} ms"
-    )
+    stall, busy = seen["beat"].stall * 1e3, seen["beat"].busy * 1e3
+    print(f"longest stall of the event loop: {stall:.0f} ms, of its own work {busy:.0f} ms")
     if seen["stopped"] is not None:
         print(f"stopped: {seen['stopped']}")
     if commits.count:

@@ -209,6 +209,12 @@ def test_all_is_what_is_public() -> None:
         wiro_async.Clinet  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_a_public_name_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By those who test their own code."""
+    monkeypatch.setattr(wiro_async, "Client", None)
+    assert wiro_async.Client is None
+
+
 def test_type_checkers_see_what_is_imported_late() -> None:
     """What they read and what runs import the same names from the same modules."""
     (checked,) = (

@@ -413,3 +413,52 @@ async def test_the_block_lets_exceptions_through() -> None:
 def test_the_base_url_of_the_fake_is_loopback() -> None:
     """These tests talk to nobody."""
     assert BASE.startswith("http://127.0.0.1")
+
+
+# -- listening -------------------------------------------------------------------------------------------
+
+LOCAL = "http://127.0.0.1:9/v1"
+SOCKET = "ws://127.0.0.1:9/v1"
+
+
+async def test_a_client_listens_where_it_knows_how() -> None:
+    """Over its own connections, at the service's own address or one that was given, and not elsewhere."""
+    options: Any
+    for options in ({}, {"base_url": LOCAL, "socket_url": SOCKET}, {"watch": "socket"}):
+        listening = wiro_async.Client(KEY, SECRET, **options)
+        assert listening._sockets is not None
+        await listening.aclose()
+    for options in ({"base_url": LOCAL}, {"proxy": "http://127.0.0.1:8"}, {"transport": FakeService()}):
+        polling = wiro_async.Client(KEY, SECRET, **options)
+        assert polling._sockets is None
+        await polling.aclose()
+
+
+async def test_without_the_extra_auto_polls_and_socket_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At construction, or where one task is to be listened to: before anything is paid."""
+
+    def require() -> None:
+        raise ImportError("pip install 'wiro-async[ws]'")
+
+    monkeypatch.setattr("wiro_async._watch.websocket.available", lambda: False)
+    monkeypatch.setattr("wiro_async._watch.websocket.require", require)
+    async with wiro_async.Client(KEY, SECRET) as polling:
+        assert polling._sockets is None
+    with pytest.raises(ImportError, match="wiro-async"):
+        wiro_async.Client(KEY, SECRET, watch="socket")
+    service = done()
+    async with client(service) as caller:
+        with pytest.raises(ImportError, match="wiro-async"):
+            await caller.submit("owner/model", {"prompt": PROMPT}, watch="socket")
+    assert not service.calls
+
+
+async def test_one_task_can_be_listened_to_by_name() -> None:
+    """With the extra there is nothing to complain of; over a transport of the caller's it is polled."""
+    async with client(done()) as caller:
+        handle = await caller.submit("owner/model", {"prompt": PROMPT}, watch="socket")
+        await handle.wait()
+        assert caller.statistics().finished == 1
+    wrong: Any = "push"
+    with pytest.raises(wiro_async.ConfigurationError, match="watch is 'push'"):
+        await caller.submit("owner/model", {"prompt": PROMPT}, watch=wrong)

@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
+import trio.testing
 
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as anyio_backend
@@ -89,6 +90,7 @@ async def test_a_ring_wakes_everybody_who_sleeps() -> None:
     assert await alarm.sleep_until(start + 1.0)
 
 
+@only_asyncio
 async def test_what_is_over_takes_a_turn() -> None:
     """So that a loop of waits without patience does not hold up the event loop."""
     turns: list[str] = []
@@ -101,6 +103,13 @@ async def test_what_is_over_takes_a_turn() -> None:
         assert await Alarm().sleep_until(now() - 1.0)
         turns.append("sleeper")
     assert turns == ["other", "sleeper"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_what_is_over_takes_a_turn_on_trio() -> None:
+    """There the order of turns is drawn by lot."""
+    with trio.testing.assert_checkpoints():
+        assert await Alarm().sleep_until(now() - 1.0)
 
 
 async def test_a_cancelled_sleeper_leaves_nothing_behind() -> None:

@@ -264,3 +264,13 @@ async def test_a_socket_that_opens_slowly_does_not_hold_up_a_look() -> None:
     await handle.feed.ensure()
     assert anyio.current_time() == pytest.approx(start + 2.0)
     assert handle.poll.looked_at is None
+
+
+async def test_a_wait_that_ends_gives_up_the_opening() -> None:
+    """However much time there would be until the next look."""
+    handle = Handle()
+    handle.sockets.lasts = 60.0
+    start = anyio.current_time()
+    await handle.feed.ensure(start + 0.5)
+    assert anyio.current_time() == start + 0.5
+    assert not handle.sockets.channels

@@ -167,6 +167,15 @@ def test_a_look_that_brings_nothing_changes_nothing() -> None:
     assert fold(history, look(Status.QUEUE), asked=-1, now=T0) is history
 
 
+def test_of_two_equal_snapshots_the_older_is_kept() -> None:
+    """A wait is mostly looks that find nothing new: they make nothing that lives longer than they do."""
+    history = watch(look(Status.START))
+    later = fold(history, look(Status.START), asked=5, now=T0)
+    assert later.task is history.task
+    assert later.transitions is history.transitions
+    assert later.asked == 5
+
+
 def test_of_two_looks_the_one_asked_for_later_is_the_newer() -> None:
     """Whichever arrives first, and even when the later one said what was known already."""
     first, second, third = look(Status.START), look("task_dreaming"), look(Status.START)

@@ -441,6 +441,26 @@ def test_unknown_keys_are_kept(wire: dict[str, Any]) -> None:
     assert parse_task(unknown) == Task(id="", status="", raw=unknown)
 
 
+def test_what_many_tasks_have_in_common_is_kept_once() -> None:
+    """Names and models of short texts; long ones are nobody's business but the record's own."""
+
+    def found() -> Task:
+        wire = {
+            "modelslugowner": "MiniMax", "modelslugproject": "director", "modelid": "5981",
+            "createtime": "17345", "parameters": {"inputImageFirstUrl": "a"}, "projectid": 300 * "6", "surprise": 1,
+        }  # fmt: skip
+        return parse_task(json.loads(json.dumps(wire)))
+
+    one, other = found(), found()
+    assert one == other
+    assert one.model is other.model
+    assert one.model_id is other.model_id
+    assert one.created_at is other.created_at
+    for first, second in ((one.parameters, other.parameters), (one.raw, other.raw)):
+        assert next(iter(first)) is next(iter(second))
+    assert one.project_id is not other.project_id
+
+
 @given(outputs, st.one_of(st.just("2221"), texts))
 @settings(max_examples=400, deadline=None)
 def test_anything_becomes_an_output(wire: dict[str, Any], task_id: str) -> None:

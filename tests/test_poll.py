@@ -276,3 +276,33 @@ async def test_chance_spreads_the_looks() -> None:
         await watch.step()
         gaps.append(looks.at[0] - start)
     assert gaps == pytest.approx([8.0, 10.0, 12.0])
+
+
+async def test_a_step_has_an_end() -> None:
+    """Whoever leads and whoever follows returns in time, without a look that is not due yet."""
+    looks = Looks()
+    watch = poll(looks, Polling(min_interval=10.0, max_interval=10.0, jitter=0.0))
+    watch.begin(fresh=True)
+    start = anyio.current_time()
+    ends: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        await watch.step(start + seconds)
+        ends.append(anyio.current_time() - start)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, 3.0)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(wait, 2.0)
+    assert ends == [2.0, 3.0]
+    assert looks.at == []
+
+
+async def test_a_look_is_broken_off_at_the_step_s_end() -> None:
+    """A service that does not answer holds nobody for longer than he wants to wait."""
+    looks = Looks()
+    looks.lasts = 60.0
+    watch = poll(looks)
+    start = anyio.current_time()
+    await watch.step(start + 5.0)
+    assert (looks.at, watch.looked_at) == ([start], start + 5.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ import wiro_async
 from tests.fakes import LIFE, STAMPS, FakeService, TimedTask, client, no, ok, task, timed_service
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Status, TaskHandle
+from wiro_async._clock import PER_TURN
 from wiro_async._progress import Message
 
 INPUTS = {"prompt": "waves"}
@@ -805,3 +807,20 @@ async def test_waiting_tasks_are_counted() -> None:
         await anyio.wait_all_tasks_blocked()
         assert len(statistics.waiting) == 1
     assert not statistics.waiting
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_thousands_of_waits_may_begin_at_once() -> None:
+    """They begin a few in each turn of the event loop, so that others have theirs meanwhile."""
+    service = timed_service()
+    wiro = client(service)
+    begun: list[int] = []
+    async with anyio.create_task_group() as group:
+        for number in range(1000):
+            group.start_soon(wiro.attach(str(number)).wait)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+            begun.append(sum(poll.since is not None for poll in wiro._shared.waiting))
+        group.cancel_scope.cancel()
+    assert all(later - earlier <= PER_TURN for earlier, later in pairwise([0, *begun]))
+    assert begun[-1] >= 8 * PER_TURN

@@ -168,7 +168,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
 _MODULE_OF: dict[str, str] = {name: home for home, names in _HOMES.items() for name in names}
 
 
-if not TYPE_CHECKING:  # Type checkers would take any name for one of ours.
+if not TYPE_CHECKING:  # pragma: no branch - type checkers would take any name for one of ours
 
     def __getattr__(name: str) -> object:
         if name not in _MODULE_OF:
