@@ -447,7 +447,8 @@ def test_what_many_tasks_have_in_common_is_kept_once() -> None:
     def found() -> Task:
         wire = {
             "modelslugowner": "MiniMax", "modelslugproject": "director", "modelid": "5981",
-            "createtime": "17345", "parameters": {"inputImageFirstUrl": "a"}, "projectid": 300 * "6", "surprise": 1,
+            "createtime": "17345", "parameters": {"inputImageFirstUrl": "a"}, "projectid": 300 * "6",
+            "surprise": 1,
         }  # fmt: skip
         return parse_task(json.loads(json.dumps(wire)))
 
