@@ -177,6 +177,7 @@ class Service(FakeService):
             Task_Kill=self._kill,
             Task_InputOutputDelete=self._delete,
             File_Upload=self._upload,
+            Tool_Detail=no(1, "tool-not-accessible"),
         )
         self._ids = count(2221)
         self.limit: int = limit

@@ -19,7 +19,7 @@ import pytest
 from tests.batches import MODEL, Fate, Service, batch_of, job, jobs, outcomes, states_of
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
-from tests.fakes import client, no
+from tests.fakes import client, no, ok
 from tests.journals import Database
 from tests.journals import error as sqlite_error
 from wiro_async import (
@@ -367,6 +367,39 @@ async def test_max_cost_is_not_passed() -> None:
     assert report.progress.spent == Decimal("1.75")
 
 
+async def test_the_catalogues_price_lets_several_begin_at_once() -> None:
+    """What costs nobody knows what begins one by one; the model is looked up once, and only for a limit."""
+    owner, project = MODEL.split("/")
+    listed = {"slugowner": owner, "slugproject": project}
+    at_once = {}
+    for price in ([], [{"inputs": {}, "price": "0.35", "priceMethod": "cpr"}]):
+        service = Service()
+        service.handlers["Tool/Detail"] = ok(tool=[listed | {"dynamicprice": price}])
+        async with batch_of(service, jobs(*"abcd"), max_cost="1.50") as batch:
+            await anyio.sleep(30)
+            at_once[bool(price)] = batch.progress.running
+            report = await batch.wait()
+        assert report.progress.spent == Decimal("1.40")
+        assert service.counts["Tool/Detail"] == 1
+    assert at_once == {False: 1, True: 4}
+    service = Service()
+    await outcomes(service, jobs("a"))
+    assert service.counts["Tool/Detail"] == 0
+
+
+async def test_a_price_that_cannot_be_asked_is_learned(caplog: pytest.LogCaptureFixture) -> None:
+    """A model that the catalogue does not show may be run all the same; without access nothing is."""
+    service = Service()
+    found = await outcomes(service, jobs("a"), max_cost=1)
+    assert found["a"].error is None
+    assert "learned from its runs" in caplog.text
+    service = Service()
+    service.handlers["Tool/Detail"] = httpx.Response(401, text="no")
+    found = await outcomes(service, jobs("a", "b"), max_cost=1)
+    assert isinstance(found["a"].error, AuthenticationError)
+    assert not service.made
+
+
 async def test_the_journals_earlier_cost_counts(tmp_path: Path, databases: list[Database]) -> None:
     """The limit is on all of the journal's runs."""
     service = Service()
@@ -602,6 +635,7 @@ async def test_an_outer_cancellation_leaves_nothing_behind(
     """Anywhere in the block: the journal is closed and has everything, and the next batch ends it."""
     service = Service()
     service.delays["Run"] = 2.0
+    service.fates["d"] = Fate(lasts=100.0)
     given = jobs("a", "b", "c", "d")
     path = tmp_path / "a.db"
     with anyio.move_on_after(after) as scope:

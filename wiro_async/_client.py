@@ -494,7 +494,8 @@ class Client:
             concurrency: How many tasks may run at a time at most (``"auto"``: as many as the account allows,
                 which is learned from its refusals).
             max_cost: USD that the journal's runs may cost in all (None: no limit). It is passed by no more
-                than what runs in flight cost beyond the estimates made for them.
+                than what runs in flight cost beyond the estimates made for them: by the catalogue, until
+                three such runs have ended, and then by what these cost.
             download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
                 ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
             delete_remote: Delete the service's copies once they are saved.

@@ -31,6 +31,7 @@ from wiro_async._models import Task
 from wiro_async._money import Budget, Prices
 from wiro_async._operations import Accepted, TaskKey
 from wiro_async._reconcile import Doubt, unknown
+from wiro_async._slugs import clean_slug
 from wiro_async._submit import Run
 from wiro_async._tally import Stage, Tally
 from wiro_async._task import TaskHandle
@@ -123,6 +124,8 @@ class Desk:
         self.ahead: anyio.Semaphore = anyio.Semaphore(AHEAD)
         self.keeper: Keeper | None = None if terms.download is None else Keeper(terms.download, book)
         self.stopped: BatchStopped | None = None
+        self._asking: anyio.Lock = anyio.Lock()
+        self._asked: set[str] = set()
         self._uploads: Uploads = Uploads(client.upload, book)
         book.broken = lambda error: self.stop("journal", error.message)
 
@@ -130,7 +133,27 @@ class Desk:
 
     async def prepare(self, model: str, inputs: Mapping[str, Any]) -> Run:
         """Check a job's inputs, and upload what is local, before anything is paid for."""
+        if self.budget.max_cost is not None:
+            await self._ask_the_price(model)
         return await self._client._prepare(model, inputs, url_of=self._uploads.url_of)
+
+    async def _ask_the_price(self, slug: str) -> None:
+        """Look a model up in the catalogue, once: what is not known lets one Run begin at a time.
+
+        Raises:
+            AuthenticationError: The service lets us do nothing.
+        """
+        slug = clean_slug(slug)
+        async with self._asking:
+            if slug in self._asked:
+                return
+            try:
+                self.prices.know(await self._client.model(slug))
+            except AuthenticationError:
+                raise
+            except WiroError as error:
+                logger.warning("the price of %s is learned from its runs: %s", slug, error)
+            self._asked.add(slug)
 
     async def send(self, run: Run) -> Accepted:
         """Make one Run's exchange; its answer is not looked for here.
