@@ -25,7 +25,9 @@ import wiro_async
 from benchmarks.contender import Order
 from benchmarks.load import Load
 
-__all__ = ["Contender", "ContenderFailed", "Server", "certificate", "environment", "raise_file_limit"]
+__all__ = [
+    "Contender", "ContenderFailed", "Server", "certificate", "environ", "environment", "raise_file_limit",
+]  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
 GRACE = 10.0
@@ -81,7 +83,7 @@ class Contender:
             process = subprocess.run(
                 [*command, json.dumps(asdict(order))],
                 cwd=ROOT,
-                env=_environ(authority),
+                env=environ(authority),
                 capture_output=True,
                 text=True,
                 timeout=order.seconds + GRACE,
@@ -104,16 +106,18 @@ def _can_watch(way: str) -> bool:
     return way == "poll" or "watch" in inspect.signature(wiro_async.Client).parameters
 
 
-def _environ(authority: Path | None) -> dict[str, str]:
-    """The environment without the user's credentials and proxies."""
-    environ = {
+def environ(authority: Path | None = None) -> dict[str, str]:
+    """Return the environment of a contender: byte code is kept, credentials and proxies are left out."""
+    variables = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("WIRO_") and not name.lower().endswith("_proxy")
+        if not name.startswith("WIRO_")
+        and not name.lower().endswith("_proxy")
+        and name != "PYTHONDONTWRITEBYTECODE"
     }
     if authority is not None:
-        environ["SSL_CERT_FILE"] = environ["NODE_EXTRA_CA_CERTS"] = str(authority)
-    return environ
+        variables["SSL_CERT_FILE"] = variables["NODE_EXTRA_CA_CERTS"] = str(authority)
+    return variables
 
 
 class Server:
@@ -128,7 +132,7 @@ class Server:
         if pem is not None:
             command += ["--certificate", str(pem[0]), "--key", str(pem[1])]
         self._process: subprocess.Popen[str] = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, text=True
+            command, cwd=ROOT, env=environ(), stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         ports = [int(self._process.stdout.readline()) for _ in range(1 if pem is None else 2)]
