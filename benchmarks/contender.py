@@ -77,6 +77,7 @@ class Order:
         model: The model to run.
         inputs: Its inputs.
         journal: Where a batch keeps its journal.
+        earlier: How long earlier jobs were queued and ran, in seconds, for who learns from that.
     """
 
     do: str
@@ -91,6 +92,7 @@ class Order:
     model: str = ""
     inputs: dict[str, str] = field(default_factory=dict)
     journal: str = ""
+    earlier: Sequence[Sequence[float]] = ()
 
 
 class _FastSelector(selectors.DefaultSelector):

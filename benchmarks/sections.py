@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ from benchmarks.targets import (
 __all__ = ["SECTIONS", "Bench", "Plan"]
 
 MEGABYTE = 1e6
+
+EARLIER = 200
+"""Jobs of which wiro_async has seen the ends before: a client lives longer than one fan-out."""
 
 OURS = Contender(WIRO, "ours")
 RAW_BYTES = Contender(RAW, "raw")
@@ -83,6 +86,10 @@ class Plan:
     def load(self, count: int) -> Load:
         """Return how long *count* jobs that are submitted now take."""
         return Load(self.jobs[count], time.time(), queue=self.run_seconds / 10, median=self.run_seconds)
+
+    def earlier(self) -> list[tuple[float, float]]:
+        """Return what jobs took that a client has seen before these, queued and running, in seconds."""
+        return Load(seed=2, queue=self.run_seconds / 10, median=self.run_seconds).times(EARLIER)
 
 
 @dataclass
@@ -207,6 +214,7 @@ def jobs(bench: Bench) -> None:
             bench.server.reset(load, count)
             patience = load.ideal(count) + bench.plan.job_seconds
             order = _order("jobs", bench, load, count, patience, watch=contender.watch)
+            order = replace(order, earlier=bench.plan.earlier())
             seen = bench.run("jobs", count, contender, order)
             if seen is not None:
                 _jobs(bench, contender, load, count, seen)

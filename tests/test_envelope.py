@@ -20,9 +20,11 @@ from tests.strategies import NASTY, TOKEN, json_values, sample
 from wiro_async._envelope import (
     MAX_DEPTH,
     MAX_REPLY_BYTES,
+    UNCHANGED,
     Reply,
     encode,
     judge,
+    judge_anew,
     retry_after,
     too_deep,
 )
@@ -541,6 +543,19 @@ def test_a_costly_reply_is_refused_before_it_is_decoded(body: bytes, problem: st
         assert f"with a body that is {problem}" in str(refusal(body)) or f"({problem})" in str(refusal(body))
     else:
         assert judge(reply(body))["result"] is True
+
+
+def test_only_an_equal_reply_is_unchanged() -> None:
+    """A fingerprint is of the status and every byte; what is refused has none, and none equals none."""
+    first = judge_anew(reply(OK + b"}"), 0)
+    assert isinstance(first, Payload)
+    known = first.fingerprint
+    assert judge_anew(Reply("Run", 200, bytearray(OK + b"}")), known) is UNCHANGED
+    assert judge_anew(reply(OK + b"} "), known) == first
+    assert judge_anew(reply(OK + b"}", status=201), known) == first
+    assert judge_anew(reply(OK + b"}"), 0) is not UNCHANGED
+    with pytest.raises(ReplyError):
+        judge_anew(reply(b"<html>"), known)
 
 
 def test_a_reply_may_come_in_a_buffer() -> None:

@@ -77,7 +77,7 @@ class Handle:
         self.feed = Feed(anything, KEY, self.hear, self.poll, CALM)
         self.poll.begin(fresh=True)
 
-    async def look(self) -> None:
+    async def look(self, _until: float) -> None:
         self.looks.append(anyio.current_time())
 
     def hear(self, message: Message, at: float) -> None:

@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from wiro_async._clock import Alarm
 from wiro_async._gate import Gate
 from wiro_async._operations import Priority
 
@@ -54,6 +55,35 @@ async def test_priority_goes_first_then_first_come_first_served() -> None:
         gate.leave()
     assert entered == sorted(arrivals)
     assert (gate.in_flight, gate.waiting) == (0, 0)
+
+
+async def test_a_wait_ends_at_its_time() -> None:
+    """Who gave up is not in the line any more, and gets no slot later."""
+    gate = Gate(1)
+    assert await gate.enter(Priority.READ)
+    until = anyio.current_time() + 0.02
+    assert not await gate.enter(Priority.STOP, until)
+    assert anyio.current_time() >= until
+    assert gate.waiting == 0
+    gate.leave()
+    assert gate.in_flight == 0
+    assert await gate.enter(Priority.READ, until)
+
+
+async def test_a_slot_that_comes_at_the_last_moment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time is over, and before the caller runs again a slot is handed to it: not lost, not doubled."""
+    gate = Gate(1)
+    assert gate.enter_nowait()
+
+    async def sleep_until(_alarm: Alarm, _time: float) -> bool:
+        gate.leave()
+        return True
+
+    monkeypatch.setattr(Alarm, "sleep_until", sleep_until)
+    assert await gate.enter(Priority.READ, 0.0)
+    assert gate.in_flight == 1
+    gate.leave()
+    assert gate.in_flight == 0
 
 
 async def test_nobody_overtakes_a_waiting_call() -> None:

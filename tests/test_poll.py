@@ -9,6 +9,7 @@ import pytest
 
 import wiro_async
 from tests.virtual import anyio_backend as anyio_backend
+from wiro_async import ConnectionFailed
 from wiro_async._config import Polling
 from wiro_async._schedule import Schedule
 from wiro_async._watch.poll import Poll
@@ -24,9 +25,12 @@ class Looks:
         self.errors: list[Exception] = []
         self.lasts = 0.0
 
-    async def __call__(self) -> None:
+    async def __call__(self, until: float) -> None:
         self.at.append(anyio.current_time())
-        await anyio.sleep(self.lasts)
+        left = until - anyio.current_time()
+        await anyio.sleep(min(self.lasts, left))
+        if left <= self.lasts:
+            raise ConnectionFailed("no whole answer in time", sent=True)
         if self.errors:
             raise self.errors.pop(0)
 
@@ -306,3 +310,12 @@ async def test_a_look_is_broken_off_at_the_step_s_end() -> None:
     start = anyio.current_time()
     await watch.step(start + 5.0)
     assert (looks.at, watch.looked_at) == ([start], start + 5.0)
+    assert watch.failures == 0
+
+
+async def test_what_was_broken_off_makes_nobody_rest() -> None:
+    """It was the caller who had no more time: that tells nothing of the service."""
+    looks, schedule = Looks(), Schedule(EVEN)
+    looks.lasts = 60.0
+    await Poll(looks, schedule).step(anyio.current_time() + 5.0)
+    assert schedule.rest(1.0) < anyio.current_time()

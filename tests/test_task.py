@@ -17,6 +17,7 @@ from tests.fakes import LIFE, STAMPS, FakeService, TimedTask, client, no, ok, ta
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Status, TaskHandle
 from wiro_async._clock import PER_TURN
+from wiro_async._operations import read_task
 from wiro_async._progress import Message
 
 INPUTS = {"prompt": "waves"}
@@ -58,6 +59,31 @@ async def test_an_attached_handle_knows_only_its_key() -> None:
     assert handle.task is snapshot
     await handle.refresh()
     assert service.calls[1] == ("Task/Detail", {"taskid": "2221"})
+
+
+async def test_a_reply_that_says_nothing_new_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snapshot is the last one; after another call about the task, the next reply is read again."""
+    running = ok(tasklist=[task(status="task_start")])
+    service = FakeService(
+        Task_Detail=[running, running, no(0, "busy"), running],
+        Task_Kill=ok(tasklist=[task(status="task_start")]),
+    )
+    read: list[str] = []
+
+    def reads(operation: Any, *args: Any) -> Any:
+        read.append(operation.name)
+        return read_task(operation, *args)
+
+    monkeypatch.setattr("wiro_async._task.read_task", reads)
+    handle = client(service).attach("2221")
+    first = await handle.refresh()
+    assert await handle.refresh() is first
+    assert await handle.refresh() is first
+    assert read == ["Task/Detail"]
+    with anyio.move_on_after(1.0):
+        await handle.kill()
+    assert await handle.refresh() == first
+    assert read[:3] == ["Task/Detail", "Task/Kill", "Task/Detail"]
 
 
 # -- waiting ---------------------------------------------------------------------------------------------

@@ -16,9 +16,10 @@ from tests.fakes import BASE, FakeService, no, ok
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async._config import Limits, configure
 from wiro_async._connections import PROGRESS, adapted
+from wiro_async._envelope import UNCHANGED
 from wiro_async._operations import CANCEL, DETAIL, UPLOAD, run
 from wiro_async._transport import Transport
-from wiro_async._types import Secret
+from wiro_async._types import Payload, Secret
 
 RUN = run("owner/model")
 
@@ -219,6 +220,41 @@ async def test_a_full_queue_is_an_error_that_says_so() -> None:
         await caller.call(DETAIL, {})
     assert caught.value.sent is False
     caller.gate.leave()
+
+
+async def test_a_call_ends_when_its_caller_wants_it_to() -> None:
+    """In the queue, in the exchange, and before a pause that would last longer."""
+    caller = transport(Silent(), max_in_flight=1)
+    start = anyio.current_time()
+    with pytest.raises(wiro_async.ConnectionFailed, match="no whole answer in time"):
+        await caller.call(DETAIL, {}, until=start + 3.0)
+    assert anyio.current_time() == start + 3.0
+    assert caller.gate.enter_nowait()
+    with pytest.raises(wiro_async.ConnectionFailed, match="no free slot in time"):
+        await caller.call(DETAIL, {}, until=start + 5.0)
+    assert anyio.current_time() == start + 5.0
+    service = FakeService(Task_Detail=httpx.Response(503, headers={"retry-after": "7"}))
+    with pytest.raises(wiro_async.ServiceError):
+        await transport(service).call(DETAIL, {}, until=start + 12.0)
+    assert anyio.current_time() == start + 5.0
+    assert service.counts == {"Task/Detail": 1}
+
+
+async def test_an_answer_that_is_known_is_not_read_again() -> None:
+    """To the byte; a large one has no fingerprint, and is read each time."""
+    service = FakeService(Task_Detail=[ok(total="1"), ok(total="1"), ok(total="2"), ok(total="1" * 70_000)])
+    caller = transport(service)
+    first = await caller.call(DETAIL, {}, known=0)
+    assert isinstance(first, Payload)
+    assert first.fingerprint != 0
+    assert await caller.call(DETAIL, {}, known=first.fingerprint) is UNCHANGED
+    other = await caller.call(DETAIL, {}, known=first.fingerprint)
+    assert isinstance(other, Payload)
+    assert other == ok(total="2")
+    assert other.fingerprint not in (0, first.fingerprint)
+    large = await caller.call(DETAIL, {}, known=other.fingerprint)
+    assert isinstance(large, Payload)
+    assert large.fingerprint == 0
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x" * 100])

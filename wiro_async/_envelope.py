@@ -159,7 +159,7 @@ def _check_text(value: str, what: str, path: str) -> None:
 # -- receiving -------------------------------------------------------------------------------------------
 
 
-def judge(reply: Reply) -> JSON:
+def judge(reply: Reply) -> Payload:
     """Return the payload of a reply that means yes.
 
     Raises:
@@ -174,13 +174,38 @@ def judge(reply: Reply) -> JSON:
     except ReplyError:
         if reply.status < 400:
             raise
-        payload = {}
+        payload = Payload()
     if reply.status < 300 and payload.get("result") is True:
         return payload
     raise _refusal(reply, payload)
 
 
-def _decode(reply: Reply) -> JSON:
+UNCHANGED = Payload()
+"""In place of the payload of a reply that is the one that is known already."""
+
+
+def judge_anew(reply: Reply, known: int) -> Payload:
+    """Return the payload of a reply that means yes, or ``UNCHANGED``.
+
+    Most looks at a task find what the last one found, to the byte. A fingerprint has 64 bits, is made with a
+    secret of this process (SipHash), and is only compared with the last one of the same task.
+
+    Args:
+        reply: The reply.
+        known: The fingerprint of the payload that is known (0: none is).
+
+    Raises:
+        WiroError: As ``judge()``.
+    """
+    fingerprint = hash((reply.status, bytes(reply.body)))
+    if fingerprint == known != 0:
+        return UNCHANGED
+    payload = judge(reply)
+    payload.fingerprint = fingerprint
+    return payload
+
+
+def _decode(reply: Reply) -> Payload:
     body = reply.body
     problem = _too_costly(body)
     if problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from wiro_async._clock import Alarm
@@ -51,19 +52,29 @@ class Gate:
         self._free -= 1
         return True
 
-    async def enter(self, priority: Priority) -> None:
-        """Wait for a slot; whoever gets one must call ``leave()``."""
+    async def enter(self, priority: Priority, until: float = math.inf) -> bool:
+        """Wait for a slot; whoever gets one must call ``leave()``.
+
+        Args:
+            priority: Whom it lets go first.
+            until: When to give up, on the event loop's clock.
+
+        Returns:
+            Whether there is one.
+        """
         if self.enter_nowait():
-            return
+            return True
         waiter = _Waiter()
         self._queues[priority].append(waiter)
         try:
-            await waiter.alarm.sleep_until()
+            await waiter.alarm.sleep_until(until)
         except BaseException:
             waiter.gone = True
             if waiter.admitted:
                 self.leave()
             raise
+        waiter.gone = not waiter.admitted
+        return waiter.admitted
 
     def leave(self) -> None:
         """Hand the slot to the next in line; only when nobody waits is it free."""

@@ -81,7 +81,7 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
         # What a late look saw came before what is known already, and cannot go there.
         return history
     transitions = history.transitions
-    if history.task is not None and task == history.task:
+    if history.task is not None and (task is history.task or task == history.task):
         # Most looks find what the last one found. Of equal snapshots the old one costs no memory.
         task = history.task
     else:

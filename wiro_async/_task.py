@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Generator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 import anyio
 
 from wiro_async._clock import Turnstile, now
+from wiro_async._envelope import UNCHANGED
 from wiro_async._errors import TaskCancelled, TaskFailed, TaskNotFound, TaskTimeout, WiroError, WrongState
 from wiro_async._follow import NOTHING, Events, Sidelines, Transitions
 from wiro_async._lifecycle import History, fold, hear
@@ -110,8 +112,8 @@ class TaskHandle:
     """
 
     __slots__ = (
-        "__weakref__", "_awaiters", "_feed", "_history", "_key", "_listeners", "_model", "_poll", "_run",
-        "_shared", "_sidelines", "_submitted_at", "_unbind",
+        "__weakref__", "_awaiters", "_feed", "_fingerprint", "_history", "_key", "_listeners", "_model",
+        "_poll", "_run", "_shared", "_sidelines", "_submitted_at", "_unbind",
     )  # fmt: skip
 
     def __init__(
@@ -130,10 +132,12 @@ class TaskHandle:
         # Kept until the first look, which tells whether the Run's answer was about this Run.
         self._run: Run | None = run
         self._history: History = History()
+        # Of the last look's reply (0: there was none).
+        self._fingerprint: int = 0
         self._sidelines: Sidelines = NOTHING
         self._awaiters: int = 0
         self._listeners: int = 0
-        self._poll: Poll = Poll(self.refresh, shared.schedule)
+        self._poll: Poll = Poll(self._look, shared.schedule)
         self._poll.model = self._model
         self._poll.expected = expected
         self._unbind: Callable[[], object] | None = None
@@ -199,14 +203,26 @@ class TaskHandle:
         Raises:
             WiroError: The look failed.
         """
-        return await self._ask(DETAIL, "tasktoken")
+        return await self._look()
 
-    async def _ask(self, operation: Operation, token_name: str) -> Task:
+    async def _look(self, until: float = math.inf) -> Task:
+        return await self._ask(DETAIL, "tasktoken", until, 0 if self.task is None else self._fingerprint)
+
+    async def _ask(
+        self, operation: Operation, token_name: str, until: float = math.inf, known: int | None = None
+    ) -> Task:
         """Make a call about this task, and learn from its reply."""
-        asked = now()
+        asked, last = now(), self.task
         try:
-            payload = await self._shared.transport.call(operation, self._key.payload(token_name))
-            task = read_task(operation, payload, self._key, self._shared.store)
+            payload = await self._shared.transport.call(
+                operation, self._key.payload(token_name), until=until, known=known
+            )
+            if payload is UNCHANGED:
+                assert last is not None
+                task = last
+            else:
+                task = read_task(operation, payload, self._key, self._shared.store)
+                self._fingerprint = payload.fingerprint
         except TaskNotFound as error:
             self._disown_unless(False, error.message)
             raise

@@ -6,6 +6,7 @@ The one place where foreign exceptions become ours.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import sys
@@ -17,16 +18,17 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpx
 
+from wiro_async._clock import now, running_loop
 from wiro_async._config import Config
 from wiro_async._connections import Address, Content, Progress, Request, Sender
-from wiro_async._envelope import MAX_REPLY_BYTES, Reply, encode, judge
+from wiro_async._envelope import MAX_REPLY_BYTES, Reply, encode, judge, judge_anew
 from wiro_async._errors import ClientUseError, ConnectionFailed, ReplyError, WiroError
 from wiro_async._gate import Gate
 from wiro_async._operations import Operation
 from wiro_async._retry import MAX_ATTEMPTS, RetryBudget, backoff, is_transient, run_may_repeat
 from wiro_async._shield import finish
 from wiro_async._signing import strip_traceback
-from wiro_async._types import JSON
+from wiro_async._types import JSON, Payload
 from wiro_async._version import __version__
 
 __all__ = ["USER_AGENT", "Late", "Transport"]
@@ -80,7 +82,15 @@ class Transport:
         self._paid_done: anyio.Event | None = None
         self.gate: Gate = Gate(config.limits.max_in_flight)
 
-    async def call(self, operation: Operation, payload: JSON, late: Late = lambda _: None) -> JSON:
+    async def call(
+        self,
+        operation: Operation,
+        payload: JSON,
+        late: Late = lambda _: None,
+        *,
+        until: float = math.inf,
+        known: int | None = None,
+    ) -> Payload:
         """Make one call and return the payload of its answer.
 
         Reads are retried on whatever may pass; a Run only when it is known not to have been taken.
@@ -89,6 +99,9 @@ class Transport:
             operation: Which call.
             payload: Its JSON body.
             late: For a paid call: gets the answer, or the error, when the caller was cancelled meanwhile.
+            until: When to give up at the latest, on the event loop's clock.
+            known: The fingerprint of the answer that is known already (0: none is): an equal one is not
+                decoded again, and ``UNCHANGED`` returned. None: all are decoded, and get no fingerprint.
 
         Raises:
             WiroError: The call brought no good answer; the class tells what can be done.
@@ -98,11 +111,13 @@ class Transport:
         attempt = 1
         while True:
             try:
-                answer = await self._attempt(operation, headers, body, late)
+                answer = await self._attempt(operation, headers, body, late, until=until, known=known)
             except WiroError as error:
                 if attempt >= MAX_ATTEMPTS or not may_repeat(error) or not self._budget.take():
                     raise
                 delay = backoff(attempt, self._chance(), getattr(error, "retry_after", None))
+                if now() + delay >= until:
+                    raise
                 logger.debug("%s: %s; again in %.2f s", operation.name, type(error).__name__, delay)
             else:
                 self._budget.credit()
@@ -112,9 +127,11 @@ class Transport:
 
     async def upload(
         self, operation: Operation, headers: list[tuple[bytes, bytes]], body: httpx.AsyncByteStream
-    ) -> JSON:
+    ) -> Payload:
         """Make one call whose body is streamed. It is made once: a stream cannot be read twice."""
-        return await self._attempt(operation, headers, body, lambda _: None, self._limits.upload_timeout)
+        return await self._attempt(
+            operation, headers, body, lambda _: None, timeout=self._limits.upload_timeout
+        )
 
     async def _attempt(
         self,
@@ -122,24 +139,26 @@ class Transport:
         headers: list[tuple[bytes, bytes]],
         body: httpx.AsyncByteStream,
         late: Late,
+        *,
         timeout: float | None = None,
-    ) -> JSON:
+        until: float = math.inf,
+        known: int | None = None,
+    ) -> Payload:
         """Wait for a slot, then make one exchange; a paid one is not cut in half by a cancellation."""
         self.check_use()
         if not self.gate.enter_nowait():
-            await self._queue(operation)
-        deadline = anyio.current_time() + (timeout or self._limits.request_timeout)
+            await self._queue(operation, until)
+        deadline = min(now() + (timeout or self._limits.request_timeout), until)
         try:
             request = Request(self._address(operation), headers, body, operation.max_idle)
             if operation.paid:
                 return await self._paid(operation, request, deadline, late)
-            return await self._exchange(operation, request, deadline)
+            return await self._exchange(operation, request, deadline, known)
         finally:
             self.gate.leave()
 
-    async def _queue(self, operation: Operation) -> None:
-        with anyio.move_on_after(self._limits.slot_timeout):
-            await self.gate.enter(operation.priority)
+    async def _queue(self, operation: Operation, until: float) -> None:
+        if await self.gate.enter(operation.priority, min(now() + self._limits.slot_timeout, until)):
             return
         raise ConnectionFailed(
             f"{operation.name}: no free slot in time: {self._limits.max_in_flight} requests are in flight; "
@@ -148,8 +167,8 @@ class Transport:
             operation=operation.name,
         )
 
-    async def _paid(self, operation: Operation, request: Request, deadline: float, late: Late) -> JSON:
-        async def exchange() -> JSON | WiroError:
+    async def _paid(self, operation: Operation, request: Request, deadline: float, late: Late) -> Payload:
+        async def exchange() -> Payload | WiroError:
             try:
                 return await self._exchange(operation, request, deadline)
             except WiroError as error:
@@ -176,7 +195,7 @@ class Transport:
             raise ClientUseError(
                 "this client is closed; make a new one, or call within its `async with` block"
             )
-        home = (os.getpid(), anyio.lowlevel.current_token())
+        home = (os.getpid(), running_loop() or anyio.lowlevel.current_token())
         if self._home is None:
             self._home = home
         elif self._home[0] != home[0]:
@@ -194,12 +213,14 @@ class Transport:
                 self._addresses[operation.path] = address
         return address
 
-    async def _exchange(self, operation: Operation, request: Request, deadline: float) -> JSON:
+    async def _exchange(
+        self, operation: Operation, request: Request, deadline: float, known: int | None = None
+    ) -> Payload:
         """Send one request and read its answer to the end, within the deadline."""
         problem: WiroError | None = None
         try:
             with anyio.CancelScope(deadline=deadline):
-                return await _judged(await self._send(operation, request))
+                return await _judged(await self._send(operation, request), known)
         except WiroError as error:
             problem = error
         except Exception as error:
@@ -243,9 +264,9 @@ class Transport:
             await self._http.aclose()
 
 
-async def _judged(reply: Reply) -> JSON:
+async def _judged(reply: Reply, known: int | None) -> Payload:
     if len(reply.body) <= SMALL_REPLY:
-        return judge(reply)
+        return judge(reply) if known is None else judge_anew(reply, known)
     # Piece by piece in a worker thread, so that the event loop gets its turn in between.
     return await anyio.to_thread.run_sync(judge, reply)
 

@@ -61,7 +61,13 @@ class Status(StrEnum):
 
 
 class Payload(dict[str, Any]):
-    """A request's or reply's JSON object: its repr tells the keys only, for values may be tokens."""
+    """A request's or reply's JSON object: its repr tells the keys only, for values may be tokens.
+
+    Attributes:
+        fingerprint: Stands for the reply that it was read from (0: there is none).
+    """
+
+    fingerprint: int = 0
 
     def __repr__(self) -> str:
         return f"<Payload {' '.join(sorted(map(str, self))[:20])}>"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import wiro_async
-from benchmarks.contender import Call, Known, Order, Probe, clock, main, resident
+from benchmarks.contender import LOOK_SECONDS, Call, Known, Order, Probe, clock, main, resident
 from benchmarks.load import Job, detail
 from benchmarks.targets import WIRO
 
@@ -49,7 +49,7 @@ def client(order: Order) -> wiro_async.Client:
         "key",
         "secret",
         base_url=order.base,
-        polling=wiro_async.Polling(requests_per_second=1e6),
+        polling=wiro_async.Polling(requests_per_second=1e6, max_interval=LOOK_SECONDS),
         limits=wiro_async.Limits(**_known(wiro_async.Limits, limits)),
         **_known(wiro_async.Client, extra),
     )
@@ -72,6 +72,8 @@ async def jobs(order: Order, known: Known) -> None:
     """Submit all at once and wait for all."""
     stretch(order.factor)
     async with client(order) as wiro:
+        for queued, ran in order.earlier:
+            wiro._shared.schedule.learn(order.model, queued=queued, ran=ran)
         extra = await _callbacks() if order.watch == "callback" else dict
 
         async def job() -> None:
@@ -204,11 +206,21 @@ async def batch(order: Order) -> dict[str, Any]:
 
 
 def load_modules() -> None:
-    """Load what is else loaded when it is first used, as the others' imports are done before the clock runs."""
-    modules = ["wiro_async._client", "wiro_async._watch.feed", "wiro_async._watch.websocket", "websockets.client"]
+    """Load what is else loaded on first use, for the others' imports are done before the clock runs."""
+    modules = [
+        "wiro_async._client",
+        "wiro_async._watch.feed",
+        "wiro_async._watch.websocket",
+        "websockets.client",
+    ]
     watch = json.loads(sys.argv[1])["watch"]
     if watch == "callback":
-        modules += ["wiro_async._watch.webhook", "uvicorn", "uvicorn.protocols.http.auto", "uvicorn.loops.auto"]
+        modules += [
+            "wiro_async._watch.webhook",
+            "uvicorn",
+            "uvicorn.protocols.http.auto",
+            "uvicorn.loops.auto",
+        ]
     for name in modules:
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)

@@ -10,8 +10,6 @@ import math
 import random
 from collections.abc import Awaitable, Callable
 
-import anyio
-
 from wiro_async._clock import Alarm, now
 from wiro_async._errors import WiroError
 from wiro_async._retry import is_transient, is_unwell
@@ -24,7 +22,7 @@ class Poll:
     """Paces the looks at one task.
 
     Args:
-        look: Makes one look.
+        look: Makes one look, and gives up at the time that it gets, on the event loop's clock.
         schedule: The client's schedule.
         chance: A source of random numbers between 0 and 1: the task's place among equals.
 
@@ -46,7 +44,7 @@ class Poll:
 
     def __init__(
         self,
-        look: Callable[[], Awaitable[object]],
+        look: Callable[[float], Awaitable[object]],
         schedule: Schedule,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -94,8 +92,7 @@ class Poll:
                 if not await self._alarm.sleep_until(min(ready, until)) or ready > until:
                     return
                 time = now()
-            with anyio.CancelScope(deadline=until):
-                await self._look_once()
+            await self._look_once(until)
         finally:
             # Synchronous: a leader that is cancelled here still hands over.
             self._leading = False
@@ -141,15 +138,17 @@ class Poll:
         # Meanwhile another's look may have shown that the service is unwell.
         return max(self._reserved, self._schedule.rest(self._place))
 
-    async def _look_once(self) -> None:
+    async def _look_once(self, until: float) -> None:
         self._hurry = False
         self._reserved = None
         self._schedule.looked()
         try:
-            await self._look()
+            await self._look(until)
         except WiroError as error:
             if not is_transient(error):
                 raise
+            if now() >= until:
+                return  # It was broken off, and tells nothing.
             self.failures += 1
             if is_unwell(error):
                 self._schedule.unwell(now(), getattr(error, "retry_after", None))
