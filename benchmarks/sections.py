@@ -22,6 +22,8 @@ from benchmarks.targets import (
     AIOHTTP,
     CALLBACK,
     HTTPX,
+    LIBRARIES,
+    LIBRARIES_AND_LOOP,
     NODE,
     POLL,
     RAW,
@@ -34,6 +36,13 @@ from benchmarks.targets import (
 __all__ = ["SECTIONS", "Bench", "Plan"]
 
 MEGABYTE = 1e6
+
+IMPORTS = (
+    LIBRARIES,
+    "import wiro_async",
+    LIBRARIES_AND_LOOP,
+    "from wiro_async import Client",
+)
 
 EARLIER = 200
 """Jobs of which wiro_async has seen the ends before: a client lives longer than one fan-out."""
@@ -277,7 +286,7 @@ def growth(bench: Bench) -> None:
 def start(bench: Bench) -> None:
     """CPU of the import, above the interpreter's own start, with the byte code in place."""
     for number in range(max(3 * bench.plan.rounds, 9) + 1):
-        for code in ("import httpx, anyio, attrs", "import wiro_async", "from wiro_async import Client"):
+        for code in IMPORTS:
             seconds = _import_seconds(code)
             if number:  # The first time the byte code is written.
                 bench.figures.add("start", code, 1, [("CPU of the import", "ms", seconds * 1e3)])
