@@ -253,7 +253,11 @@ class Client:
         operation = run_of(slug)
         watching = self._watching(watch)
         payload = await resolve(
-            inputs.to_inputs() if isinstance(inputs, TypedInputs) else inputs, url_of or self._url_of
+            # A plain mapping first: asking for a protocol takes its time on Python 3.11.
+            inputs.to_inputs()
+            if not isinstance(inputs, dict) and isinstance(inputs, TypedInputs)
+            else inputs,
+            url_of or self._url_of,
         )
         _add(payload, "callbackUrl", callback_url)
         _add(payload, "projectid", project_id)

@@ -7,6 +7,7 @@ encoded, not restricted; only what would change the path's meaning is refused.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 from wiro_async._errors import InvalidInput
@@ -22,7 +23,12 @@ def model_path(slug: str) -> str:
     Raises:
         InvalidInput: The slug is not ``owner/model``, or holds what no slug can hold.
     """
-    return "/".join(quote(segment, safe="") for segment in split_slug(slug))
+    return "/".join(_encoded(segment) for segment in split_slug(slug))
+
+
+@lru_cache(maxsize=256)
+def _encoded(segment: str) -> str:
+    return quote(segment, safe="")
 
 
 def split_slug(slug: str) -> tuple[str, str]:
@@ -35,9 +41,14 @@ def split_slug(slug: str) -> tuple[str, str]:
         raise InvalidInput(
             f"the model is a {type(slug).__name__}; it must be a str like owner/model", name="model"
         )
-    shown = repr(slug[:60])
     if len(slug) > MAX_SLUG:
-        raise _refusal(f"{shown}… has {len(slug)} characters; the limit is {MAX_SLUG}")
+        raise _refusal(f"{slug[:60]!r}… has {len(slug)} characters; the limit is {MAX_SLUG}")
+    return _split(slug)
+
+
+@lru_cache(maxsize=256)
+def _split(slug: str) -> tuple[str, str]:
+    shown = repr(slug[:60])
     segments = slug.split("/")
     if len(segments) != 2 or any(segment.strip() in ("", ".", "..") for segment in segments):
         raise _refusal(f"{shown} is not owner/model: two names and one slash, as `wiro models` lists them")
@@ -56,4 +67,12 @@ def _refusal(message: str) -> InvalidInput:
 
 def clean_slug(slug: str) -> str:
     """Return the service's other spelling of a slug: lower case, dashes for all but letters and digits."""
+    return _clean_short(slug) if len(slug) <= MAX_SLUG else _clean(slug)
+
+
+def _clean(slug: str) -> str:
     return "/".join(re.sub(r"[^a-z0-9]+", "-", segment.lower()).strip("-") for segment in slug.split("/"))
+
+
+_clean_short = lru_cache(maxsize=256)(_clean)
+"""A few models have all the runs."""
