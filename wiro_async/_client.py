@@ -252,6 +252,7 @@ class Client:
         """Check everything and upload what is local, before anything is paid for."""
         operation = run_of(slug)
         watching = self._watching(watch)
+        await self._shared.turnstile.enter()
         payload = await resolve(
             # A plain mapping first: asking for a protocol takes its time on Python 3.11.
             inputs.to_inputs()
