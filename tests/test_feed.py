@@ -172,6 +172,17 @@ async def test_an_early_end_makes_the_look_due_at_once() -> None:
     assert handle.looks == [start]
 
 
+async def test_an_early_end_that_is_told_again_makes_no_further_look_due() -> None:
+    """Once is enough, until that look is in."""
+    handle = Handle()
+    await handle.feed.ensure()
+    for _ in range(3):
+        handle.poll.looked_at = anyio.current_time()
+        handle.feed.heard(say(Status.POSTPROCESS_END))
+        await handle.poll.step(anyio.current_time() + 1.0)
+    assert len(handle.looks) == 1
+
+
 async def test_a_lost_socket_makes_a_look_due_and_is_opened_again() -> None:
     """And the poll is as it was without one."""
     handle = await opened()

@@ -648,6 +648,23 @@ async def test_an_end_that_detail_does_not_know_yet_is_looked_for(pushed: FakeSo
     assert anyio.current_time() - start < 62.0
 
 
+async def test_an_end_that_is_told_again_and_again_floods_nobody(pushed: FakeSockets) -> None:
+    """A peer that lies makes no more looks than one that was wrong once."""
+    service = timed_service()
+    handle = await listening(service, pushed)
+
+    async def announce() -> None:
+        await anyio.sleep(10.0)
+        for _ in range(2000):
+            pushed.listeners[0].heard(say(Status.POSTPROCESS_END))
+            await anyio.sleep(0.01)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(announce)
+        await handle.wait()
+    assert service.counts["Task/Detail"] < 45
+
+
 async def test_who_leaves_gives_the_socket_up(pushed: FakeSockets) -> None:
     """By a timeout or a cancellation; the next one opens another."""
     handle = await listening(timed_service(), pushed)

@@ -394,6 +394,31 @@ def test_a_limit_below_what_runs_closes_the_window_until_enough_have_ended() -> 
 # -- whatever happens ------------------------------------------------------------------------------------
 
 
+def test_what_runs_already_is_no_room_to_search_for() -> None:
+    """A batch that is taken up with all slots but one held asks rarely for the last, which is another's."""
+    account = Account(6)
+    account.theirs = 1
+    for _ in range(5):
+        account.window.adopted()
+        account.running += 1
+    assert account.window.size == 5
+    for _ in range(100):
+        account.fill()
+        account.now += 1.0
+    assert account.refusals <= 3
+    account.end(2)
+    assert account.fill() == 0
+    assert account.running == 5
+
+
+def test_what_was_cut_too_deep_grows_back_to_what_was_there() -> None:
+    """And not beyond it: more running than the size is no reason to ask for more."""
+    window = Window()
+    window.size, window._room, window._searching, window._credit = 1.0, 3.0, False, 0.0
+    assert window.may_submit(2, 0.0)
+    assert not window.may_submit(3, 0.0)
+
+
 class Life(RuleBasedStateMachine):
     """Any account, any answers, in any order."""
 
@@ -424,6 +449,13 @@ class Life(RuleBasedStateMachine):
         """Drop one of them."""
         self.account.pending -= 1
         self.account.window.dropped(self.account.now)
+
+    @precondition(lambda self: self.account.window.ceiling is None)
+    @rule()
+    def adopt(self) -> None:
+        """Take over a task of an earlier process."""
+        self.account.window.adopted()
+        self.account.running += 1
 
     @precondition(lambda self: self.account.running)
     @rule(cost=st.none() | st.decimals(0, 20, places=2))

@@ -7,7 +7,7 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 import anyio
@@ -557,6 +557,29 @@ async def test_a_flood_leaves_the_event_loop_its_turns() -> None:
                 turns += bool(owner.messages)
     # One slice of the smallest frames is the most that one turn may take.
     assert turns > 20_000 / (ws_connection.SLICE / 2 + ws_connection.TURN)
+
+
+async def test_long_messages_that_end_together_are_not_all_handed_on_in_one_turn() -> None:
+    """Decoding them is what takes time: each counts by its length, not by its last slice."""
+    most = now = 0
+    turns = Turns()
+
+    async def handler(peer: Peer) -> None:
+        await peer.next()
+        peer.raw(frame(TEXT, b"x" * 100_000))
+        await peer.hold()
+
+    async with AsyncExitStack() as stack:
+        open_now = [await stack.enter_async_context(connected(handler, turns=turns)) for _ in range(20)]
+        for connection, _, _ in open_now:
+            connection.send("go")
+        with anyio.fail_after(20):
+            while now < 20:
+                await asyncio.sleep(0)
+                before, now = now, sum(len(owner.messages) for _, owner, _ in open_now)
+                most = max(most, now - before)
+    # Of those that end in one turn, the first few use it up.
+    assert most <= 1 + ws_connection.TURN * ws_connection.MESSAGE_PIECE // 100_000
 
 
 async def test_a_flood_on_one_connection_does_not_keep_others_waiting() -> None:

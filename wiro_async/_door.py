@@ -122,6 +122,7 @@ class Door:
 
     def adopt(self) -> None:
         """Count a task that runs already."""
+        self._window.adopted()
         self.active += 1
 
     def accepted(self) -> None:

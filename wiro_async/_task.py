@@ -302,7 +302,8 @@ class TaskHandle:
             self._sidelines = Sidelines()
         for event in message.events:
             self._sidelines.add(len(self.transitions), event)
-        if message.is_terminal:
+        if message.is_terminal and self._poll.soon is None:
+            # Once: a peer that goes on saying so must not have the service flooded with looks.
             self._poll.soon = self._shared.soon
             self._poll.hurry()
         elif self._listeners:

@@ -117,6 +117,11 @@ class Window:
 
     # -- what happens ------------------------------------------------------------------------------------
 
+    def adopted(self) -> None:
+        """Take note of a task that runs already: so many may."""
+        self._active += 1
+        self._learn_that(self._active - self._pending)
+
     def submitted(self, _now: float) -> None:
         """Take note of a Run that leaves."""
         self._active += 1
@@ -126,10 +131,7 @@ class Window:
         """Take note that a Run was accepted: all that we know of run, and so many may."""
         older = self._answered()
         running = self._active - self._pending
-        if self.limit is not None and running > self.limit:
-            self.limit = self._balance = None
-            self._patience = FIRST_RAISE
-        self.size = max(self.size, float(running))
+        self._learn_that(running)
         self._searching = self._searching or (running > self._room and not older)
         self._lost = 0
         self._pause = FIRST_PAUSE
@@ -189,7 +191,7 @@ class Window:
             return self._is_time(self._retry_at, now)
         if self.limit is not None and self.size >= self.limit:
             return self._credit >= 1.0 and self._is_time(self._raise_at, now)
-        grows_back = self._lost == 0 and self.size < self._room
+        grows_back = self._lost == 0 and self.size < self._room and self._active < self._room
         return self._searching or grows_back or self._credit >= 1.0
 
     def _width(self) -> int:
@@ -203,6 +205,13 @@ class Window:
         return now >= due
 
     # -- what is learned ---------------------------------------------------------------------------------
+
+    def _learn_that(self, running: int) -> None:
+        """So many of ours run at a time."""
+        if self.limit is not None and running > self.limit:
+            self.limit = self._balance = None
+            self._patience = FIRST_RAISE
+        self.size = max(self.size, float(running))
 
     def _answered(self) -> bool:
         """Count a Run's answer; say whether it left before the last refusal was known."""

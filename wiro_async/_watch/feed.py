@@ -118,10 +118,14 @@ class Feed:
         if self._confirmed:
             self._tell(message, at)
             return
-        self._early = [*self._early[-EARLY_KEPT:], (message, at)]
         poll = self._poll()
-        if message.is_terminal and poll is not None:
+        if (
+            message.is_terminal
+            and poll is not None
+            and not any(early.is_terminal for early, _ in self._early)
+        ):
             poll.hurry()
+        self._early = [*self._early[-EARLY_KEPT:], (message, at)]
 
     def _tell(self, message: Message, at: float) -> None:
         hear = self._hear()

@@ -85,7 +85,10 @@ def require() -> None:
         ImportError: It is not installed.
     """
     if not available():
-        raise ImportError("watch='socket' needs the websockets package: pip install 'wiro-async[ws]'")
+        raise ImportError(
+            "watch='socket' needs the websockets package: "
+            "install it with its extra, from the clone: pip install '.[ws]'"
+        )
 
 
 # -- all sockets -----------------------------------------------------------------------------------------

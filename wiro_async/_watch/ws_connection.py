@@ -42,7 +42,10 @@ SLICE = 1024
 """Bytes that are parsed at a time: of the smallest frames, that takes some 5 ms."""
 
 TURN = 64
-"""Slices and frames that are parsed in one turn of the event loop, of all connections together."""
+"""Slices, frames and pieces of messages that are parsed in one turn of the event loop, of all connections."""
+
+MESSAGE_PIECE = 4096
+"""So many bytes of a message that is decoded count as much as a slice."""
 
 MAX_UNREAD = 64 * 1024
 """Bytes that may wait to be parsed until no more are taken."""
@@ -359,7 +362,7 @@ class Connection(asyncio.Protocol):
         """Parse one slice of what came.
 
         Returns:
-            What that has cost, in slices and frames.
+            What that has cost, in slices, frames and pieces of messages.
         """
         if self._state == _GONE:
             return 0
@@ -367,25 +370,24 @@ class Connection(asyncio.Protocol):
         del self._unread[:SLICE]
         self.busy = True
         try:
-            frames = self._feed(piece)
+            cost = self._feed(piece)
         except BaseException:
             self._fail("a message could not be handed on", abort=True)
             raise
         finally:
             self.busy = False
         self._go_on()
-        return 1 + frames
+        return 1 + cost
 
     def _feed(self, piece: bytes) -> int:
         ws = self._ws
         ws.receive_data(piece)
         self._flush()
         frames = cast("list[Frame]", ws.events_received())
-        for frame in frames:
-            self._take(frame)
+        cost = sum(1 + self._take(frame) // MESSAGE_PIECE for frame in frames)
         if self._state == _OPEN and ws.state is not self._kit.state.OPEN:
             self._fail("the peer has closed it, or broken the protocol")
-        return len(frames)
+        return cost
 
     def _go_on(self) -> None:
         if self._state == _GONE:
@@ -398,13 +400,16 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def _take(self, frame: Frame) -> None:
-        """Put a message together; binary ones, which belong to realtime models, are left out."""
+    def _take(self, frame: Frame) -> int:
+        """Put a message together, and return how many bytes of it were handed on.
+
+        Binary ones, which belong to realtime models, are left out.
+        """
         if self._state != _OPEN:
-            return
+            return 0
         if frame.opcode == _TEXT and frame.fin:
-            self._owner.received(bytes(frame.data))
-        elif frame.opcode == _TEXT:
+            return self._hand_on(bytes(frame.data))
+        if frame.opcode == _TEXT:
             self._message = bytearray(frame.data)
         elif frame.opcode == _CONTINUATION and self._message is not None:
             # What comes after that is not read; the protocol layer sees to the size of the whole.
@@ -412,7 +417,12 @@ class Connection(asyncio.Protocol):
                 self._message += frame.data
             if frame.fin:
                 message, self._message = self._message, None
-                self._owner.received(message)
+                return self._hand_on(message)
+        return 0
+
+    def _hand_on(self, message: bytes | bytearray) -> int:
+        self._owner.received(message)
+        return len(message)
 
     # -- sending -----------------------------------------------------------------------------------------
 
