@@ -33,7 +33,7 @@ from benchmarks.targets import (
     WIRO,
 )
 
-__all__ = ["SECTIONS", "Bench", "Plan"]
+__all__ = ["EARLIER", "SECTIONS", "Bench", "Fan", "Plan"]
 
 MEGABYTE = 1e6
 
@@ -63,6 +63,21 @@ WATCHES = (
 
 
 @dataclass(frozen=True)
+class Fan:
+    """How one number of jobs is measured.
+
+    Attributes:
+        factor: By how much time is compressed.
+        rounds: How often (0: as often as everything else).
+        only: Which contenders, by their names (empty: all).
+    """
+
+    factor: float
+    rounds: int = 0
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """How much is measured.
 
@@ -73,7 +88,7 @@ class Plan:
         tls_waiting: The same, over TLS.
         call_seconds: For how long calls are made each time.
         run_seconds: The median run time of a job, before time is compressed; the queue's is a tenth of it.
-        jobs: By how much time is compressed for each number of jobs.
+        jobs: How each number of jobs is measured.
         job_seconds: How much longer than ideal the jobs may take before they are given up.
         growth: How often each number of waiting jobs is measured.
         rows: Rows of a large journal.
@@ -86,7 +101,7 @@ class Plan:
     tls_waiting: tuple[int, ...]
     call_seconds: float
     run_seconds: float
-    jobs: dict[int, float]
+    jobs: dict[int, Fan]
     job_seconds: float
     growth: dict[int, int]
     rows: int
@@ -94,7 +109,9 @@ class Plan:
 
     def load(self, count: int) -> Load:
         """Return how long *count* jobs that are submitted now take."""
-        return Load(self.jobs[count], time.time(), queue=self.run_seconds / 10, median=self.run_seconds)
+        return Load(
+            self.jobs[count].factor, time.time(), queue=self.run_seconds / 10, median=self.run_seconds
+        )
 
     def earlier(self) -> list[tuple[float, float]]:
         """Return what jobs took that a client has seen before these, queued and running, in seconds."""
@@ -125,11 +142,14 @@ class Bench:
                 self.notice(contender.missing)
         return [contender for contender in contenders if not contender.missing]
 
-    def turns(self, section: str, contenders: tuple[Contender, ...], n: int = 0) -> Iterator[Contender]:
+    def turns(
+        self, section: str, contenders: tuple[Contender, ...], n: int = 0, rounds: int = 0
+    ) -> Iterator[Contender]:
         """Yield the contenders round by round, without those that are not to be tried again."""
         able = self.able(contenders)
-        for number in range(self.plan.rounds):
-            self.say(f"{section}{f', n = {n}' if n else ''}, round {number + 1} of {self.plan.rounds}")
+        rounds = rounds or self.plan.rounds
+        for number in range(rounds):
+            self.say(f"{section}{f', n = {n}' if n else ''}, round {number + 1} of {rounds}")
             yield from (contender for contender in able if not self.is_spent(section, contender, n))
 
     def run(self, section: str, n: int, contender: Contender, order: Order) -> dict[str, Any] | None:
@@ -217,8 +237,9 @@ def pieces(bench: Bench) -> None:
 
 def jobs(bench: Bench) -> None:
     """What N jobs cost from the submit to the known end, and how late the end is known."""
-    for count in bench.plan.jobs:
-        for contender in bench.turns("jobs", (*WATCHES, *OTHERS), count):
+    for count, fan in bench.plan.jobs.items():
+        contenders = tuple(one for one in (*WATCHES, *OTHERS) if not fan.only or one.name in fan.only)
+        for contender in bench.turns("jobs", contenders, count, fan.rounds):
             load = bench.plan.load(count)
             bench.server.reset(load, count)
             patience = load.ideal(count) + bench.plan.job_seconds
@@ -285,7 +306,7 @@ def growth(bench: Bench) -> None:
 
 def start(bench: Bench) -> None:
     """CPU of the import, above the interpreter's own start, with the byte code in place."""
-    for number in range(max(3 * bench.plan.rounds, 9) + 1):
+    for number in range(max(2 * bench.plan.rounds, 5) + 1):
         for code in IMPORTS:
             seconds = _import_seconds(code)
             if number:  # The first time the byte code is written.

@@ -18,7 +18,7 @@ from benchmarks.contender import Order
 from benchmarks.harness import Contender, ContenderFailed, Server, certificate, environment
 from benchmarks.load import INPUTS, MODEL, Job, Load, detail, frames, outputs, run_reply
 from benchmarks.results import Figures, Row, document, markdown, rows_of, summary
-from benchmarks.sections import OURS, RAW_BYTES, SCRIPT_HTTPX, SECTIONS, Bench, Plan
+from benchmarks.sections import OURS, RAW_BYTES, SCRIPT_HTTPX, SECTIONS, Bench, Fan, Plan
 from benchmarks.targets import TARGETS, Target
 
 CONTENDERS = [
@@ -40,7 +40,7 @@ SMALL = Plan(
     tls_waiting=(1,),
     call_seconds=0.01,
     run_seconds=20.0,
-    jobs={2: 200.0},
+    jobs={2: Fan(200.0)},
     job_seconds=10.0,
     growth={5: 1},
     rows=10,

@@ -106,7 +106,7 @@ _KEPT: list[Awaitable[object]] = []
 
 async def growth(order: Order) -> dict[str, Any]:
     """Wait for ``order.count`` tasks at a time, with two looks each; tell what a waiting one holds."""
-    interval = max(1.0, order.count / 1000)
+    interval = max(1.0, order.count / 2500)
     polling: dict[str, Any] = {
         "min_interval": interval, "max_interval": interval, "requests_per_second": 1e6, "learn": False,
     }  # fmt: skip
