@@ -22,6 +22,7 @@ from wiro_async._journal import Journal
 from wiro_async._ledger import Ending, Intent, OutputNote, recorded
 from wiro_async._reconcile import Doubt
 from wiro_async._store import Store
+from wiro_async._types import Secret
 
 MODEL = "MiniMax/image-to-video-01-director"
 
@@ -51,7 +52,7 @@ def fill(path: Path, rows: int) -> float:
             for number in range(first, min(first + 100, rows)):
                 wanted = intent(number)
                 store.intend(wanted, recorded(wanted.inputs))
-                store.accepted(wanted.key, str(10**7 + number), f"{number:064x}")
+                store.accepted(wanted.key, str(10**7 + number), Secret(f"{number:064x}"))
                 store.ended(wanted.key, ending(number))
                 store.saved(wanted.key, 0, f"/data/clips/{number}_0.mp4", 1_200_000, f"{number:064x}")
                 store.settled(wanted.key, "done", None)

@@ -55,4 +55,6 @@ async def main(folder: Path, images: list[Path]) -> list[str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python examples/fan_out.py FOLDER IMAGE...")
     asyncio.run(main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]))

@@ -40,4 +40,6 @@ async def main(image: str, prompt: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: python examples/one_job.py IMAGE PROMPT FOLDER")
     asyncio.run(main(*sys.argv[1:4]))

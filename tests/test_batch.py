@@ -26,6 +26,7 @@ from wiro_async import (
     AuthenticationError,
     BatchProgress,
     BatchStopped,
+    Client,
     ClientUseError,
     ConfigurationError,
     Director,
@@ -52,6 +53,12 @@ def endless(prompt: str = "p") -> Iterator[Job]:
     while True:
         yield job(f"{prompt}{number}", f"{prompt}{number}")
         number += 1
+
+
+async def used(own: Client) -> None:
+    """Run a batch of one job without a journal, on a client that outlives it."""
+    async with own.batch(jobs("a"), model=MODEL) as batch:
+        await batch.wait()
 
 
 # -- jobs in, outcomes out -------------------------------------------------------------------------------
@@ -400,6 +407,27 @@ async def test_a_price_that_cannot_be_asked_is_learned(caplog: pytest.LogCapture
     assert not service.made
 
 
+async def test_a_limit_holds_where_no_costs_are_told(tmp_path: Path, databases: list[Database]) -> None:
+    """The catalogue's price counts in their place, at every resume; without one a single run is too many."""
+    owner, project = MODEL.split("/")
+    listed = {"slugowner": owner, "slugproject": project}
+    made = {}
+    for price in ("0.50", ""):
+        service = Service()
+        service.fates = {f"p{number}": Fate(cost=None) for number in range(9)}
+        priced = {"approximatelycost": price} if price else {}
+        service.handlers["Tool/Detail"] = ok(tool=[listed | priced])
+        for _ in range(3 if price else 1):
+            path = tmp_path / f"{price}.db"
+            async with batch_of(service, endless(), max_cost=1, journal=path) as batch:
+                report = await batch.wait()
+            assert report.stopped is not None
+            assert report.stopped.reason == "max_cost"
+        made[price] = len(service.made), report.progress.spent
+    assert made == {"0.50": (2, Decimal(1)), "": (1, Decimal(0))}
+    assert "does not tell what task" in str(report.stopped)
+
+
 async def test_the_journals_earlier_cost_counts(tmp_path: Path, databases: list[Database]) -> None:
     """The limit is on all of the journal's runs."""
     service = Service()
@@ -518,6 +546,55 @@ async def test_leaving_can_stop_what_runs(tmp_path: Path, databases: list[Databa
     assert {states[prompt] for prompt in service.runs} == {"cancelled"}
 
 
+async def test_tasks_that_were_stopped_can_be_made_again(tmp_path: Path, databases: list[Database]) -> None:
+    """Who asks for failed jobs gets them too; who does not is told that the batch is not complete."""
+    service, path = Service(), tmp_path / "a.db"
+    async with batch_of(service, jobs("a"), journal=path, stop_on_exit="stop"):
+        await anyio.sleep(20)
+    for given, retries, complete in (
+        (jobs("a"), 0, False),
+        ((), 0, False),
+        ((), 1, True),
+        (jobs("a"), 0, True),
+    ):
+        async with batch_of(service, given, journal=path, retry_failed=retries) as batch:
+            report = await batch.wait()
+        assert report.complete == complete
+        assert report.progress.failed_before == (not complete)
+        assert report.progress.finished == report.progress.read == 1
+    assert service.runs == {"a": 2}
+
+
+async def test_a_report_stays_as_it_is() -> None:
+    """The time after the batch is not its time."""
+    async with batch_of(Service(), jobs("a")) as batch:
+        await batch.wait()
+    report = batch.report
+    await anyio.sleep(100)
+    assert batch.report == report
+
+
+async def test_jobs_that_were_planned() -> None:
+    """Those of a list are there again; an iterator's are gone, and the batch says so."""
+    service = Service()
+
+    async def inputs() -> AsyncIterator[dict[str, str]]:
+        yield {"prompt": "b"}
+
+    async with client(service) as own:
+        batch = own.map(MODEL, [{"prompt": "a"}])
+        await batch.plan()
+        async with batch:
+            assert (await batch.wait()).progress.succeeded == 1
+        for given in (inputs(), iter([{"prompt": "b"}])):
+            batch = own.map(MODEL, given)
+            await batch.plan()
+            with pytest.raises(ClientUseError, match="make a new batch"):
+                async with batch:
+                    pass
+    assert service.runs == {"a": 1}
+
+
 @pytest.mark.parametrize("stop_on_exit", ["leave", "stop"])
 async def test_without_a_journal_the_client_keeps_what_is_left(stop_on_exit: Any) -> None:
     """Running tasks in ``unclaimed``, Runs in doubt in ``unresolved``."""
@@ -625,6 +702,20 @@ async def test_an_error_that_nobody_thought_of(monkeypatch: pytest.MonkeyPatch) 
             await batch.wait()
 
 
+async def test_an_error_that_nobody_thought_of_loses_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose Run was accepted is in ``unclaimed`` where no journal has it."""
+
+    async def keep(*_: object) -> None:
+        raise Oops("a bug")
+
+    monkeypatch.setattr("wiro_async._worker.Worker._keep", keep)
+    service = Service()
+    async with client(service) as own:
+        with pytest.raises(Oops, match="a bug"):
+            await used(own)
+        assert [handle.id for handle in own.unclaimed] == list(service.made)
+
+
 # -- cancellation ----------------------------------------------------------------------------------------
 
 
@@ -672,6 +763,104 @@ async def test_a_native_cancellation_leaves_nothing_behind(
     found = await outcomes(service, given, journal=path)
     assert all(outcome.succeeded for outcome in found.values())
     assert service.runs == dict.fromkeys("abcd", 1)
+
+
+@pytest.mark.parametrize(("after", "left"), [(1.0, (0, 1)), (3.0, (1, 0))])
+async def test_a_native_cancellation_of_all_tasks_loses_no_run(
+    after: float, left: tuple[int, int], anyio_backend_name: str
+) -> None:
+    """As at the end of ``asyncio.run``: without a journal the client keeps the task, or the doubt."""
+    if anyio_backend_name != "asyncio":
+        return
+    service = Service()
+    service.delays["Run"] = 2.0
+    before = asyncio.all_tasks()
+    async with client(service) as own:
+        task = asyncio.create_task(used(own))
+        await asyncio.sleep(after)
+        for each in asyncio.all_tasks() - before:
+            each.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (len(own.unclaimed), len(own.unresolved)) == left
+        assert len(service.made) == 1
+
+
+async def test_an_answer_that_comes_to_a_cancelled_worker_is_kept(anyio_backend_name: str) -> None:
+    """The worker alone is cancelled by asyncio, and its Run goes on to its answer."""
+    if anyio_backend_name != "asyncio":
+        return
+    service = Service()
+    service.delays["Run"] = 2.0
+    async with client(service) as own:
+        task = asyncio.create_task(used(own))
+        await asyncio.sleep(1)
+        for each in asyncio.all_tasks():
+            if "Batch._work" in repr(each):
+                each.cancel()
+        await asyncio.wait({task})
+        assert [handle.id for handle in own.unclaimed] == list(service.made)
+
+
+async def stray() -> BaseException:
+    """Return a cancellation that is over."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.lowlevel.checkpoint()
+        except anyio.get_cancelled_exc_class() as error:
+            caught = error
+            raise
+    return caught
+
+
+@pytest.mark.parametrize("whose", ["iterable", "key", "on_progress", "input"])
+async def test_a_cancellation_that_nobody_asked_for_is_an_error(
+    whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's code raised it: it stops the batch, is told, and cancels nothing of the user's."""
+    error = await stray()
+
+    def fail(*_: object) -> Any:
+        raise error
+
+    async def fail_later(*_: object) -> Any:
+        raise error
+
+    async def given() -> AsyncIterator[Job]:
+        yield job("a")
+        if whose == "iterable":
+            fail()
+
+    if whose == "input":
+        monkeypatch.setattr("wiro_async._desk.Desk.prepare", fail_later)
+    options = {whose: fail} if whose in ("key", "on_progress") else {}
+    async with batch_of(Service(), given(), **options) as batch:
+        await anyio.sleep(100)
+        with pytest.raises(
+            RuntimeError, match=r"raised Cancelled(Error)?, and nothing was cancelled"
+        ) as caught:
+            await batch.wait()
+        assert caught.value.__cause__ is error
+        assert not batch.report.complete
+
+
+async def test_a_cancellation_of_its_own_ends_a_stopped_iterable() -> None:
+    """The batch has cancelled it, so what it makes of that is no matter."""
+    error = await stray()
+
+    async def given() -> AsyncIterator[Job]:
+        yield job("a")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise error
+
+    async with batch_of(Service(), given()) as batch:
+        await anyio.sleep(10)
+        batch.stop()
+        report = await batch.wait()
+    assert report.progress.succeeded == 1
 
 
 # -- a journal that breaks -------------------------------------------------------------------------------
@@ -792,6 +981,8 @@ async def test_the_total_gives_an_estimate_of_the_end() -> None:
         ({"max_cost": True}, "max_cost"),
         ({"timeout": "1"}, "timeout"),
         ({"timeout": True}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": -1}, "timeout"),
         ({"on_unknown": "maybe"}, "'raise' or 'resubmit'"),
         ({"stop_on_exit": "kill"}, "'leave' or 'stop'"),
         ({"delete_remote": True}, "download="),
@@ -812,3 +1003,18 @@ def test_arguments_that_can_work() -> None:
         {"max_cost": Decimal(3), "download": Path("clips"), "delete_remote": True},
     ):
         assert isinstance(own.batch(**options), Batch)
+
+
+# -- files ----------------------------------------------------------------------------------------------
+
+
+async def test_outputs_that_a_template_gives_one_path_are_all_kept(tmp_path: Path) -> None:
+    """Of one task or of two, before the service's copies are deleted."""
+    service = Service()
+    service.fates["a"] = Fate(outputs=12)
+    options = {"download": f"{tmp_path}/{{key}}{{n}}{{ext}}", "delete_remote": True}
+    found = await outcomes(service, [job("a", "a"), job("b", "a1")], **options)
+    paths = [path for outcome in found.values() for path in outcome.paths]
+    assert len(paths) == len(set(paths)) == 13
+    assert await anyio.to_thread.run_sync(lambda: set(tmp_path.iterdir())) == set(paths)
+    assert len(service.deleted) == 2

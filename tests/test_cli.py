@@ -112,6 +112,16 @@ def test_run_of_a_failing_task_is_3(wiro: Wiro, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_hint_keeps_the_folder(wiro: Wiro, tmp_path: Path) -> None:
+    """What was to be saved is saved by the command that takes the task up."""
+    said = wiro(
+        *RUN, "prompt=[sandbox:queue]", "--timeout", "0.01", "--download", str(tmp_path / "c"), code=5
+    )
+    assert (
+        f"`wiro watch 2221 --download {tmp_path / 'c'}` follows it, `wiro stop 2221` ends it" in said.problem
+    )
+
+
 # -- tasks that exist ----------------------------------------------------------------------------------------
 
 
@@ -441,6 +451,44 @@ def test_the_module_is_the_program(
     assert capsys.readouterr().out == ""
 
 
+def test_a_list_that_was_cut_says_so(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the limit may not be all; programs count for themselves."""
+    assert wiro("models", "--limit", "3").out.endswith("\nmore: --limit 6\n")
+    assert len(wiro("models", "--limit", "3", "--json").records) == 1
+    assert "more:" not in wiro("models", "hailuo").out
+    submit(wiro, "[sandbox:queue]")
+    assert wiro("tasks", "--limit", "1").out.endswith("\nmore: --limit 2\n")
+    assert "more:" not in wiro("tasks").out
+
+
+def test_a_model_has_a_price_where_the_catalogue_tells(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
+    """About that, in USD; else there is none."""
+    assert "\nprice  about $0.28 a run\n" in wiro("model", DIRECTOR).out
+    assert wiro("model", DIRECTOR, "--json").records[0]["price"].startswith("0.28")
+    monkeypatch.setattr("wiro_async.cli._commands.listed_price", lambda *_: None)
+    assert "price" not in wiro("model", DIRECTOR).out
+    assert wiro("model", DIRECTOR, "--json").records[0]["price"] is None
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        (
+            ("batch", "x", "--concurrency", "lots"),
+            "--concurrency is 'lots'; it must be a whole number or 'auto'",
+        ),
+        (("run", "a/b", "--timeout", "x"), "--timeout is 'x'; it must be a number"),
+        (("batch", "x", "--on-unknown", "x"), "--on-unknown is 'x'; it must be 'raise' or 'resubmit'"),
+        (("batch", "x", "--breaker", "-1"), "Must be >= 0"),
+    ],
+)
+def test_a_value_that_is_none_is_told_in_words(
+    capsys: pytest.CaptureFixture[str], option: tuple[str, ...], wanted: str
+) -> None:
+    """And not in types of Python."""
+    assert wanted + "; `wiro --help`" in Wiro(capsys, list)(*option, code=2).problem
+
+
 @pytest.mark.parametrize("missing", ["cyclopts", "rich"])
 def test_without_its_extra_the_program_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
@@ -453,7 +501,8 @@ def test_without_its_extra_the_program_says_what_to_install(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        f"wiro: the command line needs {missing!r}, which is not installed: pip install 'wiro-async[cli]'\n"
+        f"wiro: the command line needs {missing!r}, which is not installed: "
+        "install it with its extra, from the clone: pip install '.[cli]'\n"
     )
 
 
@@ -477,7 +526,7 @@ def test_without_the_sandboxs_extra_its_commands_say_so(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "av", None)
     said = Wiro(capsys, list)(command, code=1)
-    assert "pip install 'wiro-async[sandbox]'" in said.problem
+    assert "from the clone: pip install '.[sandbox]'" in said.problem
 
 
 def test_sandbox_has_the_sandboxs_own_options(capsys: pytest.CaptureFixture[str]) -> None:

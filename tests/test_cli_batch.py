@@ -21,9 +21,12 @@ from rich.text import Text
 from tests.cli_tools import DIRECTOR, PATIENCE, Wiro, be_a_terminal, interrupt_when, secrets_of, wait_until
 from tests.journals import CANCELLED, FAILURE, SUCCESS, intent, opened
 from tests.journals import intend as intend_at
-from wiro_async import BatchStopped, JobOutcome
-from wiro_async._ledger import ErrorNote
+from wiro_async import BatchStopped, JobOutcome, TaskCancelled
+from wiro_async._journal import Journal
+from wiro_async._ledger import ErrorNote, recorded
+from wiro_async._plan import Invalid
 from wiro_async._store import Store
+from wiro_async._validate import FILE_RULE
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
@@ -190,6 +193,44 @@ def test_a_dry_run_does_nothing(wiro: Wiro, sandbox: Sandbox) -> None:
     assert not Path("clips").exists()
 
 
+def test_a_limit_below_the_estimate_is_told(wiro: Wiro) -> None:
+    """As the number of jobs that it is enough for, after what was spent."""
+    said = wiro("batch", table("a", "b", "c", "d"), *MODEL, "--dry-run", "--max-cost", "0.50")
+    assert said.out.endswith("\nmax-cost $0.50 covers about 1 of 4\n")
+    assert "covers" not in wiro("batch", "jobs.jsonl", *MODEL, "--dry-run", "--max-cost", "2").out
+    wiro("batch", table("a"), *MODEL)
+    said = wiro("batch", table("a", "b", "c"), *MODEL, "--dry-run", "--max-cost", "0.60")
+    assert said.out.endswith("\nmax-cost $0.60 covers about 1 of 2, $0.28 of it are spent\n")
+
+
+@pytest.mark.parametrize(("name", "text"), [("jobs.csv", "prompt\n"), ("jobs.jsonl", "\n")])
+def test_a_file_without_jobs_is_a_problem(wiro: Wiro, name: str, text: str) -> None:
+    """It is not what anybody meant."""
+    Path(name).write_text(text)
+    assert f"{name} holds no job; write one a line" in wiro("batch", name, *MODEL, code=2).problem
+
+
+def test_what_no_model_lists_is_noted_before_it_is_paid(
+    wiro: Wiro, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each name, with the line where it came first; it is sent all the same."""
+    rows = [{"prompt": word, "inputImageFirstUrl": URL, "caption": "c"} for word in "ab"]
+    Path("jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = wiro("batch", "jobs.jsonl", *MODEL, "--dry-run")
+    assert said.problem == (
+        f"note: line 1: 'caption' is not listed among the inputs of {DIRECTOR}, and is sent all the same"
+    )
+    monkeypatch.setattr(_batch, "NOTES_KEPT", 0)
+    assert wiro("batch", "jobs.jsonl", *MODEL, "--dry-run").err == ""
+
+
+def test_jobs_without_a_model_are_told_of_the_option(wiro: Wiro) -> None:
+    """And not of arguments."""
+    said = wiro("batch", table("a"), "--dry-run", code=2)
+    assert "line 1: it names no model; give --model" in said.err
+    assert "1 job cannot be sent, and nothing was; mend it, or give" in said.err
+
+
 def test_an_unknown_price_is_told(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
     """An estimate without it would be too low."""
     monkeypatch.setattr("wiro_async._money.Prices.expected", lambda *_, **__: None)
@@ -201,7 +242,9 @@ def test_an_unknown_price_is_told(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -
     ("arguments", "problem"),
     [
         (("none.jsonl",), "the jobs cannot be read"),
-        (("jobs.jsonl", "--max-cost", "much"), "max_cost is 'much'"),
+        (("jobs.jsonl", "--max-cost", "much"), "wiro: --max-cost is 'much'; it must be"),
+        (("jobs.jsonl", "--delete-remote"), "wiro: --delete-remote is for outputs that were saved"),
+        (("jobs.jsonl", "--breaker", "2", "--delete-remote"), "name a folder for them: --download ..."),
         (("jobs.jsonl", "--download", "{nothing}"), "has the field 'nothing'"),
         (("jobs.jsonl", "--download", "jobs.jsonl/x/{key}_{n}"), "the outputs cannot be saved"),
         (("jobs.jsonl", "--journal", "jobs.jsonl"), "journal"),
@@ -234,14 +277,16 @@ def test_a_job_that_fails_is_3_now_and_later(wiro: Wiro) -> None:
     assert "  1 × no face" in said.out
     again = wiro("resume", "jobs.journal.db", code=3)
     assert "1 job failed before; --retry-failed N" in again.out
+    assert "1 skipped, 1 failed before; $" in again.out
     assert "1 failed" in wiro("resume", "jobs.journal.db", "--retry-failed", "1", code=3).out
 
 
 def test_a_batch_that_stops_is_7(wiro: Wiro, sandbox: Sandbox) -> None:
     """The reason and the way on are told, and the library's own warning is not."""
     said = wiro("batch", table("a", "b", "c"), *MODEL, "--max-cost", "0.40", code=7)
-    assert "max_cost=0.40" in said.problem
-    assert said.problem.endswith("`wiro resume jobs.journal.db` goes on")
+    assert "--max-cost $0.40 is spent, or would be by one more run" in said.problem
+    assert said.problem.endswith("`wiro resume jobs.journal.db --max-cost MORE` goes on")
+    assert "1 succeeded, 1 not made" in said.out
     assert sandbox.ledger()["runs"] == 1
     assert "2 succeeded, 1 skipped" in wiro("resume", "jobs.journal.db", "--max-cost", "5").out
     assert sandbox.ledger()["runs"] == 3
@@ -254,7 +299,28 @@ def test_runs_that_nobody_knows_of_are_told(wiro: Wiro, monkeypatch: pytest.Monk
         intend_at(store, "lost")
         store.doubted("lost", "the power failed")
     said = wiro("resume", "jobs.journal.db", code=3)
-    assert "nobody knows what came of 1 runs; they may be billed" in said.err
+    assert "nobody knows what came of 1 run; it may be billed" in said.err
+    with _journal() as store:
+        intend_at(store, "lost, too")
+        store.doubted("lost, too", "the power failed")
+    said = wiro("resume", "jobs.journal.db", code=3)
+    assert "nobody knows what came of 2 runs; they may be billed" in said.err
+
+
+def test_a_stop_by_another_limit_has_its_own_words(wiro: Wiro) -> None:
+    """Only for max-cost is there something to raise."""
+    said = wiro("batch", table("[sandbox:fail no]", "b"), *MODEL, "--canary", "1", code=7)
+    assert said.problem.endswith("; `wiro resume jobs.journal.db` goes on")
+
+
+def test_a_task_that_runs_longer_than_one_waits_is_no_failure(wiro: Wiro, sandbox: Sandbox) -> None:
+    """It is told as still running, and so counted; the command that waits on is named."""
+    jobs = table("[sandbox:hang]", "[sandbox:fail no face]")
+    said = wiro("batch", jobs, *MODEL, "--timeout", "0.5", code=3)
+    assert "… [sandbox:hang]  still running after 0.5 s (task 222" in said.out
+    assert "1 failed, 1 still running; " in said.out
+    assert said.out.count("  1 × ") == 1
+    assert said.problem == "1 task goes on; `wiro resume jobs.journal.db` waits again"
 
 
 def _journal() -> Any:
@@ -321,7 +387,8 @@ def test_a_journal_that_no_command_made_can_be_resumed(wiro: Wiro) -> None:
 def test_there_must_be_a_journal(wiro: Wiro) -> None:
     """None is made for a resumption, or to be shown."""
     for command in ("resume", "journal"):
-        assert "none.db" in wiro(command, "none.db", code=1).problem
+        problem = wiro(command, "none.db", code=1).problem
+        assert "none.db' does not exist; check the path: `wiro batch` makes one" in problem
     assert not Path("none.db").exists()
 
 
@@ -382,7 +449,9 @@ def test_an_interruption_can_stop_the_tasks(wiro: Wiro, sandbox: Sandbox) -> Non
     """With --stop-on-exit none goes on."""
     with interrupt_when(running(sandbox)):
         said = wiro("batch", table("[sandbox:hang]"), *MODEL, "--stop-on-exit", code=130)
-    assert said.problem.startswith("interrupted; 0 tasks go on")
+    assert said.problem == (
+        "interrupted; no task goes on; `wiro resume jobs.journal.db` makes the jobs that had no run"
+    )
     assert sandbox.ledger()["active"] == 0
 
 
@@ -615,6 +684,8 @@ def test_a_job_that_was_not_begun_is_no_news(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == ""
     view.outcome(outcome_record(JobOutcome("b", error=OSError("disk full"), cost=Decimal(1))))
     assert capsys.readouterr().out == "✗ b  disk full\n"
+    view.outcome(outcome_record(JobOutcome("c", error=TaskCancelled("task 7 was cancelled"), task_id="7")))
+    assert capsys.readouterr().out == "✗ c  task 7 was cancelled\n"
 
 
 # -- the journal -------------------------------------------------------------------------------------------
@@ -654,7 +725,10 @@ def test_a_journal_is_shown(alone: Wiro, journal: str) -> None:
     assert "ended      " not in out
     assert "11 jobs; cost $0.35\n" in out
     assert "  1 × failed: no face found\n" in out
-    assert "  1 × refused: too �[2J many\n" in out
+    assert "  1 × waiting for its turn: too �[2J many\n" in out
+    assert "1  refused    waiting for its turn; no task exists yet" in out
+    assert "no task exists\n" not in out
+    assert "  1 × cancelled\n" in out
     assert [line.split(",")[0] for line in out.splitlines() if line.startswith("running: ")] == [
         f"running: r{number}" for number in range(1, 6)
     ]
@@ -680,11 +754,62 @@ def test_the_rows_of_a_state_are_listed(alone: Wiro, journal: str) -> None:
 
 
 def test_failed_jobs_are_a_job_file(alone: Wiro, journal: str) -> None:
-    """It can be run with a journal of its own; what may have been paid for is told."""
+    """It holds what a resumption leaves alone; what that takes up is counted, and not to be paid twice."""
     said = alone("journal", journal, "--failed")
-    assert [record["key"] for record in said.records] == ["failed", "unknown", "refused"]
+    assert [record["key"] for record in said.records] == ["failed", "cancelled"]
     assert said.records[0] == {"key": "failed", "model": DIRECTOR, "inputs": {"prompt": "waves"}}
-    assert "1 of these may have been paid" in said.problem
+    assert said.problem == f"not among these: 1 unknown, 1 refused; `wiro resume {journal}` takes them up"
+
+
+def test_failed_jobs_that_are_tried_again_are_left_to_that(wiro: Wiro) -> None:
+    """The journal remembers how often."""
+    wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
+    assert len(wiro("journal", "jobs.journal.db", "--failed").records) == 1
+    asyncio.run(_remember_retries())
+    said = wiro("journal", "jobs.journal.db", "--failed")
+    assert said.out == ""
+    assert said.problem.startswith("not among these: 1 failed; ")
+
+
+async def _remember_retries() -> None:
+    async with await Journal.open("jobs.journal.db") as journal:
+        await journal.learned("batch", Memory(options=Options(retry_failed=1)).record())
+
+
+def test_a_failed_job_is_paid_once_by_both_ways(wiro: Wiro, sandbox: Sandbox) -> None:
+    """The example of the help, followed by a resumption."""
+    wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
+    with _journal() as store:
+        waiting = intent("turn", prompt="t", inputImageFirstUrl=URL)
+        store.intend(waiting, recorded(waiting.inputs))
+        store.released("turn", ErrorNote("ConcurrencyLimited", "full"))
+    Path("retry.jsonl").write_text(wiro("journal", "jobs.journal.db", "--failed").out)
+    wiro("batch", "retry.jsonl", code=3)
+    wiro("resume", "jobs.journal.db", code=3)
+    assert [task["prompt"] for task in sandbox.ledger()["tasks"]].count("t") == 1
+    assert sandbox.ledger()["runs"] == 3
+
+
+def test_a_journal_in_which_nothing_waits_says_nothing_of_turns(alone: Wiro, tmp_path: Path) -> None:
+    """A refusal for good keeps its name."""
+    store = opened(tmp_path / "run.db")
+    intend_at(store, "a")
+    store.released("a", ErrorNote("InvalidInput", "no such model"))
+    store.close()
+    out = alone("journal", str(tmp_path / "run.db")).out
+    assert "1  refused  no task exists\n" in out
+    assert "  1 × refused: no such model\n" in out
+
+
+def test_the_rule_for_files_is_told_in_words_of_job_files() -> None:
+    """A row has no pathlib."""
+    told = _batch._in_words_of_files(Invalid("line 1", f"'image' is 'x.jpg'; {FILE_RULE}"))
+    assert told.reason == "'image' is 'x.jpg'; write @ before the path of a local file, or give a URL"
+
+
+def test_a_journal_takes_no_address(alone: Wiro, journal: str) -> None:
+    """It is read from the disk alone."""
+    assert "--base-url" in alone("journal", journal, "--base-url", "http://127.0.0.1:9", code=2).problem
 
 
 def test_failed_jobs_with_bytes_are_left_out(alone: Wiro, tmp_path: Path) -> None:

@@ -239,7 +239,9 @@ def test_a_stop_that_fails_leaves_the_way_on(call: Callable[..., Said]) -> None:
 
 def test_no_key_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It says which variable to set."""
-    assert "WIRO_API_KEY" in Wiro(capsys, list)("models", code=2).problem
+    problem = Wiro(capsys, list)("models", code=2).problem
+    assert "WIRO_API_KEY" in problem
+    assert "api_key=" not in problem
 
 
 def test_a_service_that_is_not_there_is_1(wiro: Wiro) -> None:
@@ -255,7 +257,7 @@ def test_a_service_that_is_not_there_is_1(wiro: Wiro) -> None:
     ("listed", "found"),
     [
         (no(1, "There is no task yet."), "it was looked for and not found"),
-        (no(99, "Project authorization is not founded."), "it could not be looked for"),
+        (no(99, "Project authorization is not founded."), "it was not proved absent"),
     ],
 )
 def test_a_run_without_an_answer_is_6(

@@ -76,7 +76,7 @@ def test_any_field_can_be_the_key(fields: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"{", "it is no JSON"),
+        (b'{"prompt": "x"\n', r"^it is no JSON: [^:]* \(character 16\)$"),
         (b'{"prompt": NaN}', "NaN is no number"),
         (b"[" * 100_000, "it is no JSON"),
         (b'{"prompt": "\xff"}', r"not UTF-8 \(byte 12\)"),
@@ -317,3 +317,37 @@ async def test_a_row_that_turned_bad_is_an_error(tmp_path: Path) -> None:
     file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": "@x.jpg"}')
     with pytest.raises(InvalidInput, match="line 1: the local file"):
         await anext(JobsReader(file, None, bytearray(1)))
+
+
+async def test_a_row_must_name_its_model_where_nobody_else_does(tmp_path: Path) -> None:
+    """The way out is the command line's own."""
+    file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": 1, "model": "o/m"}\n{"a": 2}\n')
+    reader = JobsReader(file, None, bytearray(), needs_model=True)
+    assert (await anext(reader)).model == "o/m"
+    with pytest.raises(InvalidInput, match="line 2: it names no model; give --model, or a field or column"):
+        await anext(reader)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_refused"),
+    [
+        ("inputImageFirstUrl", "img/photo.jpg", True),
+        ("maskImage", ["img/photo.jpg"], True),
+        ("inputImageFirstUrl", "img/other.jpg", False),
+        ("inputImageFirstUrl", "https://example.org/img/photo.jpg", False),
+        ("inputImageFirstUrl", f"{'x' * 5000}.jpg", False),
+        ("inputImageFirstUrl", "\0.jpg", False),
+        ("inputImageFirstUrl", "img", False),
+        ("inputImageFirstUrl", 7, False),
+        ("prompt", "img/photo.jpg", False),
+    ],
+)
+def test_a_file_without_its_sign_is_asked_about(
+    tmp_path: Path, name: str, value: object, is_refused: bool
+) -> None:
+    """Only where such a file is there, and a file is wanted: it would be sent as a text, and paid for."""
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "photo.jpg").write_bytes(b"x")
+    (row,) = read_rows(jobs_file(tmp_path, json.dumps({name: value})), None)
+    assert row.problem.endswith("did you mean @img/photo.jpg?") == is_refused
+    assert (row.job is None) == is_refused

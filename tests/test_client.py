@@ -453,6 +453,22 @@ async def test_without_the_extra_auto_polls_and_socket_says_so(monkeypatch: pyte
     assert not service.calls
 
 
+async def test_waiting_for_a_callback_takes_an_address() -> None:
+    """For one task it is asked for; the habit of a client gives way to polling. Inputs can have it, too."""
+    service, address = done(), "https://host/cb"
+    async with client(service, watch="callback") as caller:
+        with pytest.raises(wiro_async.InvalidInput, match="no callback_url"):
+            await caller.submit("owner/model", {"prompt": PROMPT}, watch="callback")
+        assert not service.calls
+        for extra, url, watch in (
+            ({}, None, "poll"),
+            ({}, address, "callback"),
+            ({"callbackUrl": address}, None, "callback"),
+        ):
+            run = await caller._prepare("owner/model", {"prompt": PROMPT, **extra}, callback_url=url)
+            assert run.watch == watch
+
+
 async def test_one_task_can_be_listened_to_by_name() -> None:
     """With the extra there is nothing to complain of; over a transport of the caller's it is polled."""
     async with client(done()) as caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -199,13 +200,23 @@ async def test_canaries_hold_the_others_back() -> None:
 async def test_a_canary_that_fails_ends_it() -> None:
     """Later failures are no canaries'."""
     at = desk(canary=1)
-    at.failed(entry(at), ServiceError("busy"))
+    one = entry(at)
+    await at.enter(one)
+    at.failed(one, ServiceError("busy"))
     with pytest.raises(BatchStopped, match="one of the first 1 jobs failed: busy"):
         at.check()
     at = desk(canary=1)
     at.succeeded(entry(at))
     at.failed(entry(at), ServiceError("busy"))
     assert at.stopped is None
+
+
+async def test_a_job_that_never_came_to_a_run_is_no_canary() -> None:
+    """An invalid one beside the first tells nothing of them, and takes no place among them."""
+    at = desk(canary=1)
+    at.failed(entry(at), InvalidInput("no such input"))
+    assert at.stopped is None
+    assert await begins(at, entry(at, "other"))
 
 
 async def test_a_canary_goes_through_again() -> None:
@@ -224,16 +235,33 @@ async def test_money_is_set_aside_and_settled() -> None:
     one, two, three = (entry(at, key) for key in "abc")
     assert await begins(at, one)
     assert not await begins(at, two)
-    at.over(one, ended())
+    assert at.settle(one, ended()) == Decimal("0.35")
+    at.over(ended())
     assert at.budget.spent == Decimal("0.35")
     assert await begins(at, two)
     assert at.budget.reserved == Decimal("0.35")
-    at.over(two, ended("failed", None))
+    assert at.settle(two, ended("failed", None)) is None
+    at.over(ended("failed", None))
     assert (at.budget.spent, at.budget.reserved) == (Decimal("0.35"), Decimal(0))
     assert await begins(at, three)
-    at.over(three, ended(cost=None))
+    assert at.settle(three, ended(cost=None)) == Decimal("0.35")
+    at.over(ended(cost=None))
     assert at.budget.spent == Decimal("0.70")
     assert at.door.active == 0
+
+
+async def test_what_nobody_can_count_stops_a_batch_with_a_limit() -> None:
+    """Neither a price nor a cost is known; without a limit that is no matter."""
+    at = desk(max_cost=Decimal("1.00"))
+    one = entry(at)
+    assert await begins(at, one)
+    assert at.settle(one, ended(cost=None)) is None
+    with pytest.raises(BatchStopped, match="the service does not tell what task 1 cost") as caught:
+        at.check()
+    assert caught.value.reason == "max_cost"
+    at = desk()
+    assert at.settle(entry(at), ended(cost=None)) is None
+    assert at.stopped is None
 
 
 async def test_money_comes_back_with_a_run_that_came_to_nothing() -> None:
@@ -249,7 +277,7 @@ async def test_money_comes_back_with_a_run_that_came_to_nothing() -> None:
     at.disowned(two)
     assert at.door.active == 0
     assert await begins(at, three)
-    at.over(three, None)
+    at.over(None)
     with pytest.raises(BatchStopped, match="max_cost=1"):
         await at.enter(entry(at, "d"))
     assert at.budget.reserved == Decimal("0.90")
@@ -273,6 +301,35 @@ async def test_where_nothing_runs_nobody_waits_for_money() -> None:
     with pytest.raises(BatchStopped) as caught:
         await at.enter(entry(at))
     assert caught.value.reason == "max_cost"
+
+
+@pytest.mark.parametrize(
+    ("estimates", "why"),
+    [
+        ([None], "max_cost=2 cannot be kept by one more run: a run of unknown price is still in flight"),
+        ([None, "1.75"], "max_cost=2 is spent, or would be by one more run"),
+        (["1.75"], "max_cost=2 is spent, or would be by one more run"),
+    ],
+)
+async def test_why_there_is_no_money(estimates: list[str | None], why: str) -> None:
+    """A run without a price in doubt is not the same as money that is spent."""
+    at = desk(max_cost=Decimal("2.000"))
+    for number, estimate in enumerate(estimates):
+        at.budget.adopt(number, None if estimate is None else Decimal(estimate))
+    at.prices.learn(MODEL, {}, Decimal("0.50"))
+    with pytest.raises(BatchStopped) as caught:
+        await at.enter(entry(at))
+    assert f"{why}." in str(caught.value)
+
+
+async def test_a_price_is_asked_once_and_only_for_a_limit() -> None:
+    """A catalogue that does not answer is no failure."""
+    service = Service()
+    for limit, asked in ((None, 0), (Decimal(1), 1)):
+        at = desk(client(service), max_cost=limit)
+        for _ in range(2):
+            await at.ask_the_price(MODEL)
+        assert service.counts["Tool/Detail"] == asked
 
 
 # -- what is left ----------------------------------------------------------------------------------------
@@ -305,6 +362,17 @@ async def test_doubts_that_are_left(tmp_path: Path, databases: list[Database]) -
             with anyio.move_on_after(5):
                 await desk(own, journal).look_for(doubt, "ReadTimeout")
         assert len(own.unresolved) == 1
+
+
+async def test_how_often_is_looked() -> None:
+    """As long as the list may lag; but once for what was looked for before, and has been there long since."""
+    service = Service()
+    async with client(service) as own:
+        at = desk(own)
+        for again, ago, looks in ((False, 1000.0, 5), (True, 50.0, 5), (True, 1000.0, 1)):
+            before = service.counts["Task/List"]
+            await at.look_for(Doubt(MODEL, (), "d" * 64, time.time() - ago), "ReadTimeout", again=again)
+            assert service.counts["Task/List"] - before == looks
 
 
 async def test_handles() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import runpy
 import socket
 import sys
 import threading
@@ -75,6 +76,22 @@ async def test_one_job_says_why_there_is_no_clip(sandbox: Sandbox, tmp_path: Pat
     """A failed task ends the script with the model's own words."""
     with pytest.raises(SystemExit, match="no clip: too dark"):
         await example("one_job").main(str(IMAGES[0]), "[sandbox:fail too dark]", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["one_job", "fan_out"])
+def test_without_arguments_a_script_says_what_it_wants(name: str) -> None:
+    """On one line, and not by a traceback."""
+    with pytest.raises(SystemExit, match=f"usage: python examples/{name}.py ") as ended:
+        _as_program(name)
+    assert isinstance(ended.value.code, str)
+
+
+def _as_program(name: str) -> None:
+    argv, sys.argv = sys.argv, [name]
+    try:
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    finally:
+        sys.argv = argv
 
 
 async def test_fan_out_makes_a_clip_of_each_image(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anyio.to_thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from wiro_async._inputs import Director
 from wiro_async._intake import Entry, Intake, _Seen, holds
 from wiro_async._jobs import Job
 from wiro_async._journal import Journal
-from wiro_async._ledger import Blob, ErrorNote, key_of
+from wiro_async._ledger import Blob, Ending, ErrorNote, OutputNote, key_of
 
 
 async def all_of(intake: Intake) -> list[Entry]:
@@ -183,10 +184,10 @@ async def test_the_unfinished_come_first(tmp_path: Path, databases: list[Databas
         given = jobs("new", "done", "failed", "running", "refused", "new")
         intake = Intake(given, journal, model="a/b")
         found = await all_of(intake)
-    names = ["intended", "running", "ended", "unknown", "refused", "new", "blob"]
+    names = ["running", "ended", "unknown", "intended", "refused", "new", "blob"]
     assert [entry.key for entry in found] == names
     assert [entry.index for entry in found] == list(range(7))
-    assert intake.skipped == 3
+    assert (intake.skipped, intake.failed_before) == (2, 1)
     assert all(entry.job is None and entry.model == MODEL for entry in found[:5])
 
 
@@ -203,6 +204,23 @@ async def test_failed_jobs_are_taken_up_if_there_are_tries_left(
         assert await keys_of(jobs("once", "twice"), journal, retries=1) == ["once"]
         assert await keys_of(jobs("once", "twice"), journal, retries=2) == ["once", "twice"]
         assert await keys_of(jobs("once", "twice"), journal) == []
+
+
+async def test_runs_that_were_turned_away_are_no_attempts(tmp_path: Path, databases: list[Database]) -> None:
+    """A job that waited long for a slot has its retries left, from the journal and from the caller."""
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        for kind in ("ConcurrencyLimited", "RateLimited", "ConnectionFailed"):
+            await journal.intend(intent("k"))
+            await journal.released("k", ErrorNote(kind, "later"))
+        assert [entry.attempts for entry in await all_of(Intake([], journal))] == [0]
+        await journal.intend(intent("k"))
+        await journal.accepted("k", "1")
+        await journal.ended("k", FAILURE)
+        found = await all_of(Intake([], journal, retries=1))
+        assert [(entry.key, entry.attempts) for entry in found] == [("k", 1)]
+        given = Intake(jobs("k"), journal, model="a/b", retries=1)
+        given._rows = None
+        assert [(entry.key, entry.attempts) for entry in await all_of(given)] == [("k", 1)]
 
 
 async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
@@ -259,3 +277,51 @@ def test_what_is_looked_for_is_found_anywhere() -> None:
     round_and_round += [round_and_round, round_and_round]
     with pytest.raises(InvalidInput, match="64 levels"):
         holds({"a": round_and_round}, is_seven)
+
+
+# -- files that are not there ----------------------------------------------------------------------------
+
+
+async def with_files(journal: Journal, folder: Path) -> None:
+    """Give a journal jobs that are done: their files are there, lost, never fetched, or none at all."""
+    there = folder / "x.mp4"
+    await anyio.to_thread.run_sync(there.write_bytes, b"clip")
+    for key, path in (("there", there), ("lost", folder / "y.mp4"), ("never", None), ("none", None)):
+        note = OutputNote(0, "0.mp4", "" if key == "none" else "https://host/0.mp4")
+        await journal.intend(intent(key))
+        await journal.accepted(key, f"task {key}")
+        await journal.ended(key, Ending("succeeded", 1.0, outputs=(note,)))
+        if path is not None:
+            await journal.saved(key, 0, path, 4, "0" * 64)
+        await journal.settled(key, "done")
+
+
+async def test_files_that_are_not_there_are_taken_up(
+    tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the caller's jobs, or of all of the journal where he gives none; and only where files are wanted."""
+    monkeypatch.setattr("wiro_async._intake.AT_ONCE", 2)
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        await with_files(journal, tmp_path)
+        assert await keys_of([], journal) == await keys_of(jobs("lost"), journal) == []
+        assert await keys_of([], journal, fetches=True) == ["lost", "never"]
+        intake = Intake(jobs("there", "none", "never"), journal, model="a/b", fetches=True)
+        assert [entry.key for entry in await all_of(intake)] == ["never"]
+        assert intake.skipped == 2
+
+
+async def test_what_failed_before_is_counted(tmp_path: Path, databases: list[Database]) -> None:
+    """Of the caller's jobs, or of all of the journal where he gives none; not if it is made again."""
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        for key, outcome in (("a", "failed"), ("b", "cancelled")):
+            await journal.intend(intent(key))
+            await journal.accepted(key, f"task {key}")
+            await journal.ended(key, Ending(outcome, 1.0))  # type: ignore[arg-type]  # both are outcomes
+        for given, retries, found, failed in (
+            ([], 0, [], 2),
+            (jobs("b", "b"), 0, [], 1),
+            ([], 1, ["a", "b"], 0),
+        ):
+            intake = Intake(given, journal, model="a/b", retries=retries)
+            assert [entry.key for entry in await all_of(intake)] == found
+            assert intake.failed_before == failed

@@ -83,11 +83,26 @@ def test_a_folder_becomes_a_template(template: str, checked: str) -> None:
         "{0}",
         "{key[0]}{n}",
         "{key:d}{n}",
+        "{n:x{n}}{key}",
+        "{key}{n:{name}}",
+        "{key}{n:.1}",
+        "{key}_{n}\0",
+        "\udcff{key}{n}",
     ],
 )
 def test_a_template_that_cannot_work_is_refused(template: str) -> None:
     """Before anything is paid."""
     with pytest.raises(ConfigurationError, match="download="):
+        check_template(template)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{key:.4}_{n}{ext}", "{key!r}_{n}", "{task_id:>9}{n}", "{key}_{name!a:.2}{ext}", "{key:{foo}}_{n}"],
+)
+def test_what_tells_outputs_apart_stands_in_a_path_whole(template: str) -> None:
+    """A key that is cut off is another job's key; the message says what can be formatted."""
+    with pytest.raises(ConfigurationError, match=r"only \{n\} can be formatted: \{n:03d\}"):
         check_template(template)
 
 

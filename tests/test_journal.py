@@ -246,6 +246,38 @@ async def test_a_write_that_is_refused_harms_no_other(path: Path) -> None:
     }
 
 
+async def test_a_journal_that_is_gone_takes_no_more(path: Path) -> None:
+    """Nothing that it took would be found: it is broken, and says why to all who ask."""
+    journal, _ = await open_quick(path)
+    async with journal:
+        await journal.intend(intent("k"))
+        await journal.accepted("k", "1")
+        await anyio.to_thread.run_sync(path.rename, path.with_name("moved"))
+        journal.post("k", "task_start", NOW)
+        with pytest.raises(JournalError) as caught:
+            await journal.intend(intent("other"))
+        assert caught.value.reason == "missing"
+        assert journal.broken is not None
+        with pytest.raises(JournalError, match="deleted, moved or replaced"):
+            await journal.ended("k", SUCCESS)
+    assert list(await left(path.with_name("moved"))) == ["k"]
+
+
+async def test_a_token_is_no_local_of_a_write_that_fails(path: Path) -> None:
+    """Neither in the caller's frames nor in the error."""
+    journal, database = await open_quick(path)
+    async with journal:
+        await journal.intend(intent("k"))
+        database.fail = lambda sql: ValueError("no") if sql.startswith("UPDATE runs") else None
+        with pytest.raises(ValueError, match="no") as caught:
+            await journal.accepted("k", "1", Secret("canary-token"))
+        shown = [repr(entry.frame.f_locals) for entry in caught.traceback[1:]]
+        assert len(shown) > 2
+        assert not [each for each in shown if "canary" in each]
+        database.fail = lambda _: None
+        await journal.accepted("k", "1", Secret("canary\ud800"))
+
+
 async def test_a_status_waits_for_company(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs no flush of its own if something else is written soon."""
     monkeypatch.setattr(_journal, "LAZY_SECONDS", 60.0)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import attrs
 import pytest
 
 from tests.batches import CLIP, MODEL, Fate, Service
@@ -20,7 +23,7 @@ from wiro_async import Client, DownloadError, InvalidInput, ServiceError, TaskHa
 from wiro_async._book import Book
 from wiro_async._intake import Entry
 from wiro_async._journal import Journal
-from wiro_async._keeper import Keeper, Uploads
+from wiro_async._keeper import Keeper, Uploads, _Paths
 from wiro_async._ledger import FileRow, LocalFile
 
 
@@ -228,6 +231,94 @@ async def test_an_error_page_is_no_clip(tmp_path: Path) -> None:
         with pytest.raises(DownloadError, match="says that it is video/mp4"):
             await kept(own, handle, tmp_path)
     assert await anyio.to_thread.run_sync(lambda: list(tmp_path.iterdir())) == []
+
+
+class Shelf:
+    """Saves outputs of jobs of any key, by one Keeper.
+
+    Args:
+        own: The client.
+        handle: Any task that has ended.
+        template: Where they go.
+    """
+
+    def __init__(self, own: Client, handle: TaskHandle, template: str) -> None:
+        self._output = handle.task.outputs[0] if handle.task else None
+        self._handle = handle
+        self.keeper = Keeper(template, Book(None))
+
+    async def keep(
+        self, key: str, n: int = 0, name: str = "out.mp4", task_id: str = "1", before: FileRow | None = None
+    ) -> Path:
+        assert self._output is not None
+        output = attrs.evolve(self._output, name=name, index=n, task_id=task_id)
+        return await self.keeper.keep(self._handle, Entry(key, MODEL, {}, told={}), output, before)
+
+
+@pytest.fixture
+async def shelf(tmp_path: Path) -> AsyncIterator[Callable[[str], Shelf]]:
+    """Return what makes a shelf of a template below the test's folder."""
+    async with client(service := Service()) as own:
+        handle = await ended(own, service)
+        yield lambda template: Shelf(own, handle, f"{tmp_path}/{template}")
+
+
+COLLISIONS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("{key}-{name}{ext}", {"key": "k"}, {"key": "k", "n": 1}),
+    ("{key}/{name}.bin", {"key": "k"}, {"key": "k", "n": 1, "name": "out.png"}),
+    ("{key}{n}{ext}", {"key": "a1", "n": 1}, {"key": "a", "n": 11}),
+    ("{key}_{name}{ext}", {"key": "a", "name": "b_0.mp4"}, {"key": "a_b", "name": "0.mp4"}),
+    ("{key}_{n}{ext}", {"key": "Sku"}, {"key": "sKU"}),
+    ("{key}_{n}{ext}", {"key": "1"}, {"key": "1", "task_id": "2"}),
+]
+
+
+@pytest.mark.parametrize(("template", "one", "other"), COLLISIONS)
+async def test_two_outputs_never_get_one_path(
+    template: str, one: dict[str, Any], other: dict[str, Any], shelf: Callable[[str], Shelf]
+) -> None:
+    """Which the template gives both: the later one has a digest in its name, the same each time."""
+    saves = shelf(template)
+    first, second = await saves.keep(**one), await saves.keep(**other)
+    assert str(first).lower() != str(second).lower()
+    assert re.fullmatch(rf"{re.escape(first.stem)}-[0-9a-f]{{16}}", second.stem, re.IGNORECASE)
+    assert (second.parent, second.suffix) == (first.parent, first.suffix)
+    assert await content_of(first) == await content_of(second) == CLIP
+    assert (await saves.keep(**one), await saves.keep(**other)) == (first, second)
+
+
+async def test_what_was_saved_before_keeps_its_path(shelf: Callable[[str], Shelf]) -> None:
+    """Nothing that is there is renamed or written over; what is gone is saved where it was."""
+    saves = shelf("{key}{n}{ext}")
+    first, second = await saves.keep("a1", 1), await saves.keep("a", 11)
+    digest = hashlib.sha256(CLIP).hexdigest()
+    before = row(first, sha256=digest), row(second, sha256=digest)
+
+    resumed = shelf("{key}{n}{ext}")
+    assert await resumed.keep("a", 11, before=before[1]) == second
+    assert await resumed.keep("a1", 1, before=before[0]) == first
+
+    resumed = shelf("{key}{n}{ext}")
+    assert await resumed.keep("a1", 1, before=before[0]) == first
+    assert await resumed.keep("a", 11) == second
+
+    await anyio.to_thread.run_sync(second.unlink)
+    resumed = shelf("{key}{n}{ext}")
+    assert await resumed.keep("a", 11, before=before[1]) == second
+    assert await resumed.keep("a1", 1) == first
+
+    resumed = shelf("{key}{n}{ext}")
+    assert await resumed.keeper.all_there(before) == [first, second]
+    assert await resumed.keep("a", 11, task_id="2") not in (first, second)
+
+
+def test_the_paths_of_a_million_files_take_little_memory() -> None:
+    """Sixteen bytes each, whatever their length."""
+    paths, owner = _Paths(), bytes(8)
+    for number in range(20_000):
+        assert paths.claim(f"/clips/{'long' * 20}/{number}", owner)
+    assert sum(map(len, paths._buckets)) == 20_000 * 16
+    assert not paths.claim(f"/clips/{'LONG' * 20}/77", b"somebody")
 
 
 def row(path: Path, size: int = len(CLIP), sha256: str = "") -> FileRow:

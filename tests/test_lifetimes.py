@@ -140,7 +140,7 @@ async def test_use_after_close_is_refused_at_once(service: Service, use: str) ->
 async def test_closing_tells_every_wait_at_once(service: Service) -> None:
     """However far off their next looks are, and however many wait for one task."""
     client = service.client()
-    handle = await client.submit(MODEL, INPUTS, watch="callback")
+    handle = await client.submit(MODEL, INPUTS, watch="callback", callback_url="https://host/cb")
     told: list[type[BaseException]] = []
 
     async def wait() -> None:

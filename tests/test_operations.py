@@ -118,6 +118,7 @@ def test_the_documents_acceptance_is_read() -> None:
         ({"taskid": 22210000.0}, Accepted("22210000", None)),
         ({"taskid": "2221", "socketaccesstoken": None}, Accepted("2221", None)),
         ({"taskid": "2221", "socketaccesstoken": ""}, Accepted("2221", None)),
+        ({"taskid": "2221", "socketaccesstoken": "t\ud800"}, Accepted("2221", None)),
     ],
 )
 def test_a_loose_acceptance_is_read(payload: dict[str, Any], accepted: Accepted) -> None:
@@ -127,7 +128,11 @@ def test_a_loose_acceptance_is_read(payload: dict[str, Any], accepted: Accepted)
 
 @pytest.mark.parametrize(
     "payload",
-    [{}, {"taskid": None}, {"taskid": ""}, {"taskid": []}, {"taskid": {}}, {"socketaccesstoken": "t"}],
+    [
+        *({}, {"taskid": None}, {"taskid": ""}, {"taskid": []}, {"taskid": {}}),
+        {"taskid": "1\udfff"},
+        {"socketaccesstoken": "t"},
+    ],
 )
 def test_an_acceptance_without_a_task_is_none(payload: dict[str, Any]) -> None:
     """It is not the protocol, and leaves open whether a task was made."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wiro_async._errors import JournalError
-from wiro_async._place import check_place, make_file, network_mount, resolved
+from wiro_async._place import check_place, identity, keep_private, make_file, network_mount, resolved
 
 MOUNTS = r"""
 /dev/vda / ext4 rw 0 0
@@ -127,8 +127,53 @@ def test_a_new_file_is_its_owners_only(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.db").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(0o666, 0o600), (0o704, 0o700), (0o600, 0o600), (0o440, 0o400)]
+)
+def test_a_file_that_was_there_becomes_private(tmp_path: Path, before: int, after: int) -> None:
+    """With its -wal file; what its owner may do stays as it is."""
+    files = [tmp_path / "a.db", tmp_path / "a.db-wal"]
+    for file in files:
+        file.touch()
+        file.chmod(before)
+        keep_private(str(tmp_path / "a.db"))
+        assert stat.S_IMODE(file.stat().st_mode) == after
+
+
+def test_a_file_that_stays_open_to_others_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rights are its owner's to change; one that is private already needs nobody's permission."""
+
+    def refuse(*_: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    file = tmp_path / "a.db"
+    file.touch(0o600)
+    file.chmod(0o640)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.chmod", refuse)
+        with pytest.raises(JournalError, match=r"640.*chmod 600") as caught:
+            keep_private(str(file))
+    assert (caught.value.reason, caught.value.path) == ("readonly", str(file))
+    file.chmod(0o600)
+    monkeypatch.setattr("os.chmod", refuse)
+    keep_private(str(file))
+    keep_private(str(tmp_path / "missing.db"))
+
+
+def test_a_file_is_known_by_its_number(tmp_path: Path) -> None:
+    """The journal's and its -wal file's: another file of either name is another journal."""
+    file, wal = tmp_path / "a.db", tmp_path / "a.db-wal"
+    known = [identity(str(file))]
+    for change in (file.touch, wal.touch, lambda: wal.rename(tmp_path / "old"), wal.touch, file.unlink):
+        change()
+        known.append(identity(str(file)))
+    assert known[0] == (None, None)
+    assert len(set(known)) == 5
+    assert known[1] == known[3]
+
+
 def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
-    """Empty or not, and whatever its mode."""
+    """Empty or not; its rights are another's concern."""
     for name, content in (("full.db", b"x"), ("empty.db", b"")):
         file = tmp_path / name
         file.write_bytes(content)

@@ -167,7 +167,7 @@ async def test_what_the_journal_has_is_not_sent_again(tmp_path: Path) -> None:
             given = [Job({"prompt": key}, key=key) for key in ("running", "done", "failed", "new")]
             plan = await planning.plan(given)
         assert (planning.taken_up, planning.ended, planning.failed) == (1, 2, 2)
-        assert (plan.jobs, plan.duplicates) == (2, 2)
+        assert (plan.jobs, plan.duplicates, plan.failed_before) == (2, 1, 1)
         again = await make_plan(api, [], chosen)
     assert again.jobs == 1
     assert plan.estimated_seconds is not None
@@ -179,8 +179,8 @@ async def test_failed_jobs_are_sent_again_where_that_is_wanted(tmp_path: Path) -
     await begun(path)
     async with client(service()) as api, await Journal.open(path) as journal:
         planning = Planning(api, settings(api, retry_failed=1), journal)
-        assert (await planning.plan([])).jobs == 2
-    assert planning.failed == 1
+        assert (await planning.plan([])).jobs == 3
+    assert planning.failed == 0
 
 
 async def test_jobs_of_the_journal_are_sent_whatever_the_catalogue_says(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ async def test_jobs_without_keys_are_known_by_their_inputs(tmp_path: Path) -> No
         async with await Journal.open(path) as journal:
             planning = Planning(api, attrs.evolve(chosen, journal=None), journal)
             plan = await planning.plan(jobs("a", "a", "b"))
-    assert (plan.jobs, plan.duplicates, planning.ended) == (1, 2, 2)
+    assert (plan.jobs, plan.duplicates, plan.failed_before, planning.ended) == (1, 0, 2, 2)
 
 
 async def _keys(given: list[Job], journal: Journal) -> AsyncIterator[str]:

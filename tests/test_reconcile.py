@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from wiro_async._models import Task, parse_task
 from wiro_async._reconcile import (
     CLOCK_SKEW,
+    DAY,
     Doubt,
     contradicts,
     digest,
     doubt_of,
+    lookalikes,
     marker_in,
     matches,
     oldest_wanted,
@@ -160,6 +162,43 @@ def test_without_callbacks_on_record_the_inputs_decide() -> None:
     """The service may not list callback URLs at all."""
     doubt = Doubt.of(MODEL, {**SENT, "callbackUrl": with_marker("https://e.org", "abc")}, NOW)
     assert found(doubt, recorded("1")) == ["1"]
+
+
+def test_the_marker_decides_whatever_the_time() -> None:
+    """A clock that is hours fast does not hide the task that carries it."""
+    callback = with_marker("https://e.org/done", "abc")
+    doubt = Doubt.of(MODEL, {**SENT, "callbackUrl": callback}, NOW)
+    assert found(doubt, recorded("1", NOW - 9999, callback=callback)) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("age", "like"),
+    [(CLOCK_SKEW, False), (CLOCK_SKEW + 1, True), (DAY, True), (CLOCK_SKEW + DAY, False), (-99.0, False)],
+)
+def test_a_task_that_is_only_too_old_is_like_the_one_in_doubt(age: float, like: bool) -> None:
+    """By less than a day, because our clock may be ahead."""
+    tasks = [recorded("1", NOW - age), recorded("2", NOW - age, prompt="other")]
+    assert [task.id for task in lookalikes(Doubt.of(MODEL, SENT, NOW), tasks)] == ["1"] * like
+
+
+def test_what_has_no_time_is_not_too_old() -> None:
+    """It matches already."""
+    timeless = parse_task({"id": "1", "parameters": SENT})
+    doubt = Doubt.of(MODEL, SENT, NOW)
+    assert found(doubt, timeless) == ["1"]
+    assert not list(lookalikes(doubt, [timeless]))
+
+
+def test_with_a_task_like_it_no_run_is_absent() -> None:
+    """The message tells the task and both times, so that the clocks can be compared."""
+    doubt = Doubt.of(MODEL, SENT, NOW)
+    error = unknown(doubt, "reset", absent=True, like=recorded("2221", NOW - 120))
+    assert not error.absent
+    assert error.cause == "reset"
+    for told in (
+        "may be billed", "task 2221", "120 s older", "22:11:20 UTC", "22:13:20 UTC", "compare",
+    ):  # fmt: skip
+        assert told in str(error)
 
 
 @pytest.mark.parametrize("absent", [True, False])

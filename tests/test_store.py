@@ -18,7 +18,7 @@ from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -44,7 +44,8 @@ from wiro_async import _ledger as ledger
 from wiro_async import _store
 from wiro_async._errors import JournalError
 from wiro_async._ledger import Ending, ErrorNote, Failure, FileRow, OutputNote, State
-from wiro_async._store import PAGE, Store, connect
+from wiro_async._place import identity
+from wiro_async._store import PAGE, RECENT, Store, connect
 from wiro_async._types import Secret
 
 REFUSED = ErrorNote("InsufficientBalance", "no money")
@@ -80,7 +81,7 @@ def at(store: Store, key: str, state: State) -> None:
     elif state == "refused":
         store.released(key, REFUSED)
     elif state != "intended":
-        store.accepted(key, f"task-{key}", f"token-of-{key}")
+        store.accepted(key, f"task-{key}", Secret(f"token-of-{key}"))
         if state != "running":
             store.ended(key, {"failed": FAILURE, "cancelled": CANCELLED}.get(state, SUCCESS))
         if state == "done":
@@ -95,7 +96,7 @@ def test_a_jobs_whole_life_is_recorded(path: Path) -> None:
     store = opened(path)
     with store.transaction():
         intend(store, "k")
-        store.accepted("k", "2221", "canary-token")
+        store.accepted("k", "2221", Secret("canary-token"))
         store.status("k", "task_start", NOW + 5)
         store.ended("k", SUCCESS)
         store.saved("k", 0, "/clips/0.mp4", 11, "ab" * 32)
@@ -166,7 +167,7 @@ def test_the_same_task_again_changes_nothing(path: Path) -> None:
     store = opened(path)
     at(store, "k", "intended")
     store.accepted("k", "7", None)
-    store.accepted("k", "7", "token")
+    store.accepted("k", "7", Secret("token"))
     store.accepted("k", "7", None)
     row = store.find("k")
     assert row is not None
@@ -308,9 +309,9 @@ def test_an_empty_journal_has_counts_too(path: Path) -> None:
 
 
 def test_costs_add_up_beyond_64_bits(path: Path) -> None:
-    """And negative ones do too."""
+    """In parts, because SQLite cannot."""
     store = opened(path)
-    costs = [Decimal(9_000_000), Decimal(9_000_000), Decimal("-0.000000000001"), Decimal("0.5")]
+    costs = [Decimal(9_000_000), Decimal(9_000_000), Decimal("0.000000000001"), Decimal("0.5")]
     for number, cost in enumerate(costs):
         at(store, f"{number}", "running")
         store.ended(f"{number}", Ending("failed", NOW, cost))
@@ -330,16 +331,106 @@ def test_uploads_and_lessons_are_kept_by_name(path: Path) -> None:
     assert (store.learnt("durations"), store.learnt("prices")) == ({"a": 2}, None)
 
 
-def test_the_tasks_that_are_taken_are_told_while_one_is_looked_for(path: Path) -> None:
-    """Those of all attempts; none where nothing is in doubt, however many there are."""
+def sent(store: Store, key: str, state: State, ago: float) -> None:
+    """Bring a new job into that state, by a Run that was sent so many seconds ago."""
+    at(store, key, state)
+    store._db.execute(
+        "UPDATE runs SET sent_at = ? WHERE job = (SELECT job FROM jobs WHERE key = ?)", (NOW - ago, key)
+    )
+
+
+def test_the_tasks_are_told_that_a_lost_answer_could_be_taken_for(path: Path) -> None:
+    """All attempts' of the last day, doubts or none, for the next doubt may come; and what still runs."""
     store = opened(path)
-    at(store, "a", "done")
-    at(store, "b", "failed")
-    intend(store, "b")
-    store.accepted("b", "task-b-2", None)
-    assert store.task_ids() == []
-    at(store, "c", "unknown")
-    assert sorted(store.task_ids()) == ["task-a", "task-b", "task-b-2"]
+    sent(store, "recent", "done", RECENT - 1)
+    sent(store, "old", "done", RECENT + 1)
+    sent(store, "old and running", "running", 2 * RECENT)
+    at(store, "again", "failed")
+    intend(store, "again")
+    store.accepted("again", "task-again-2", None)
+    told = ["task-old and running", "task-recent", "task-again", "task-again-2"]
+    assert sorted(store.task_ids()) == sorted(told)
+    assert store.task_ids()[:2] == told[:2]
+
+
+@pytest.mark.parametrize("state", ["unknown", "intended"])
+def test_an_old_doubt_needs_the_tasks_since_then(path: Path, state: State) -> None:
+    """Its own task is none of those that came after it, or shortly before."""
+    store = opened(path)
+    sent(store, "first", "done", 3 * RECENT + 1)
+    sent(store, "before", "done", 3 * RECENT - 1)
+    sent(store, "doubt", state, 2 * RECENT)
+    sent(store, "after", "failed", 1.5 * RECENT)
+    assert store.task_ids() == ["task-before", "task-after"]
+
+
+def test_of_too_many_tasks_the_newest_are_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a client remembers."""
+    monkeypatch.setattr(_store, "MOST_TASKS", 2)
+    store = opened(path)
+    for number, key in enumerate("abc"):
+        sent(store, key, "done", 30 - number)
+    assert store.task_ids() == ["task-b", "task-c"]
+
+
+@pytest.mark.parametrize("kind", sorted(ledger.TURNED_AWAY))
+def test_runs_that_were_turned_away_are_no_runs(path: Path, kind: str) -> None:
+    """They are recorded and not counted, as the page's question about repeated jobs does not count them."""
+    store = opened(path)
+    for _ in range(3):
+        intend(store, "k")
+        store.released("k", ErrorNote(kind, "later"))
+    assert [(row.attempt, row.runs) for _, row in store.page(None, 0)] == [(3, 0)]
+    at(store, "k", "failed")
+    assert [(row.attempt, row.runs) for _, row in store.page(None, 0)] == [(4, 1)]
+    page = PAGE_ABOUT_IT.read_text("utf-8")
+    question = next(sql for sql in re.findall(r"```sql\n(.*?)```", page, re.DOTALL) if "HAVING" in sql)
+    assert store._db.execute(question).fetchall() == []
+    intend(store, "k")
+    assert store._db.execute(question).fetchall() == [("k", 2, "failed")]
+    store.released("k", REFUSED)
+    assert [(row.attempt, row.runs) for _, row in store.page(None, 0)] == [(5, 2)]
+
+
+def test_costs_below_nothing_are_not_summed(path: Path) -> None:
+    """Neither what the service tells, nor what an earlier version kept."""
+    store = opened(path)
+    for key, cost in (("a", Decimal("0.35")), ("b", Decimal(-5)), ("c", None)):
+        intend(store, key)
+        store.accepted(key, key, None)
+        store.ended(key, Ending("succeeded", NOW, cost))
+    assert store.counts().cost == Decimal("0.35")
+    row = store.find("b")
+    assert row is not None
+    assert row.cost == 0
+    store._db.execute("UPDATE runs SET cost = -5000000000000 WHERE task_id = 'b'")
+    assert store.counts().cost == Decimal("0.35")
+
+
+def test_a_token_that_cannot_be_kept_is_left_out(path: Path) -> None:
+    """Half a surrogate pair is no text; the task is watched without it."""
+    store = opened(path)
+    intend(store, "k")
+    store.accepted("k", "7", Secret("canary\ud800"))
+    row = store.find("k")
+    assert row is not None
+    assert (row.task_id, row.token) == ("7", None)
+    intend(store, "other")
+    assert "as a task id" in conflict(lambda: store.accepted("other", "7\ud800", None))
+
+
+def test_a_token_is_in_no_frame_when_the_disk_fails(path: Path) -> None:
+    """Some tracebacks show locals."""
+    store = opened(path, "PRAGMA cache_spill = OFF")
+    intend(store, "k")
+    cast(Any, store._db).fail = lambda sql: (
+        error(sqlite3.OperationalError, 13, "full") if sql.startswith("UPDATE runs") else None
+    )
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        store.accepted("k", "7", Secret("canary-token"))
+    shown = [repr(entry.frame.f_locals) for entry in caught.traceback if "wiro_async" in str(entry.path)]
+    assert len(shown) == 2
+    assert not [each for each in shown if "canary" in each]
 
 
 # -- the documented schema -------------------------------------------------------------------------------
@@ -391,6 +482,65 @@ def test_the_files_are_the_owners_only_and_few(path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     store.close()
     assert [file.name for file in path.parent.iterdir()] == ["a.db"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are another matter there")
+def test_a_file_that_was_there_becomes_its_owners_only(path: Path) -> None:
+    """And its -wal file: it may have been copied, touched, or restored."""
+    path.touch()
+    path.chmod(0o644)
+    store = opened(path)
+    intend(store, "k")
+    files = [path, Path(f"{path}-wal")]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    store.close()
+
+
+@pytest.mark.parametrize("wal", [True, False])
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_run_is_not_intended_in_a_file_that_is_gone(path: Path, how: str, wal: bool) -> None:
+    """No later process would find it. What has happened can still be written, wherever the file is now."""
+    store = opened(path)
+    intend(store, "k")
+    file = Path(f"{path}-wal") if wal else path
+    kept = file.rename(path.with_name("moved"))
+    if how == "replaced":
+        shutil.copy(kept, file)
+    with pytest.raises(JournalError, match="deleted, moved or replaced") as caught:
+        intend(store, "other")
+    assert caught.value.reason == "missing"
+    store.accepted("k", "7", None)
+    file.unlink(missing_ok=True)
+    kept.rename(file)
+    intend(store, "other")
+    store.close()
+    assert [row.task_id for _, row in opened(path).page(None, 0)] == ["7", ""]
+
+
+def test_each_transaction_looks_for_its_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand Runs that are intended together need no thousand looks."""
+    store = opened(path)
+    looks: list[str] = []
+
+    def watched(name: str) -> tuple[object, ...]:
+        looks.append(name)
+        return identity(name)
+
+    monkeypatch.setattr(_store, "identity", watched)
+    for first in (0, 10):
+        with store.transaction():
+            for number in range(first, first + 10):
+                intend(store, f"{number}")
+    assert looks == [store.path] * 2
+
+
+def test_a_reopened_journal_is_watched_too(path: Path) -> None:
+    """Nothing is written before the first Run, so its -wal file is empty."""
+    opened(path).close()
+    store = opened(path)
+    Path(f"{path}-wal").unlink()
+    with pytest.raises(JournalError, match="-wal"):
+        intend(store, "k")
 
 
 def test_what_is_promised_is_set(path: Path) -> None:
@@ -605,6 +755,7 @@ def test_a_read_only_place_is_refused(path: Path) -> None:
         (OSError(122, "quota"), "full"),
         (OSError(5, "i/o"), "io"),
         (OSError("no number"), "failed"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "corrupt"),
         (MemoryError(), "failed"),
     ],
 )
@@ -620,6 +771,31 @@ def test_an_error_of_ours_is_told_as_it_is(path: Path) -> None:
     """It says everything already."""
     ours = JournalError("m", path="p", reason="conflict")
     assert opened(path).explained(ours) is ours
+
+
+def test_a_damaged_token_is_not_shown(path: Path) -> None:
+    """SQLite quotes a text that is no UTF-8."""
+    store = opened(path)
+    at(store, "k", "running")
+    store._db.execute("UPDATE runs SET token = CAST(x'63616e617279ff' AS TEXT)")
+    with pytest.raises(sqlite3.OperationalError, match="canary") as caught:
+        store.find("k")
+    told = store.explained(caught.value)
+    assert (told.reason, "canary" in told.message) == ("corrupt", False)
+
+
+def test_a_damage_that_sqlite_cannot_put_into_words_is_one(path: Path) -> None:
+    """A damaged schema is quoted in its message, which then is no UTF-8."""
+    connecting, databases = quick()
+
+    def failing(file: str) -> sqlite3.Connection:
+        db = connecting(file)
+        databases[0].fail = lambda _: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        return db
+
+    with pytest.raises(JournalError) as caught:
+        Store(path, connect=failing)
+    assert caught.value.reason == "corrupt"
 
 
 @pytest.mark.parametrize(
@@ -783,7 +959,7 @@ def steps(store: Store, service: Service) -> Iterator[Callable[[], object]]:
             if row is None or row.state == "refused":
                 marker = f"{key} {row.attempt if row else 0}"
                 yield partial(intend, store, key, marker)
-                yield partial(store.accepted, key, service.run(marker), "token")
+                yield partial(store.accepted, key, service.run(marker), Secret("token"))
             elif row.state == "intended" and row.doubt.marker in service.tasks:
                 yield partial(store.accepted, key, service.tasks[row.doubt.marker], None)
             elif row.state == "intended":

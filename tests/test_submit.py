@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import anyio
@@ -30,6 +31,7 @@ class Ledger(FakeService):
         lose: What to answer instead, Run by Run; None answers.
         lag: Seconds after which a task is listed.
         limit: How many tasks may run at a time.
+        most: How many tasks a page has at most.
     """
 
     def __init__(self) -> None:
@@ -40,13 +42,10 @@ class Ledger(FakeService):
         self.processed: list[bool] = []
         self.lag = 0.0
         self.limit = 1000
-        self.clock_offset = 0.0
-        self.start: float | None = None
+        self.most = 1000
 
     def add(self, **fields: Any) -> dict[str, Any]:
         """Accept a task."""
-        import time
-
         new = task(str(2221 + len(self.tasks)), createtime=str(int(time.time())), **fields)
         self.tasks.append(new)
         self.born.append(anyio.current_time())
@@ -69,7 +68,7 @@ class Ledger(FakeService):
         """Answer Task/List, newest first."""
         now = anyio.current_time()
         listed = [item for item, born in zip(self.tasks, self.born, strict=True) if born + self.lag <= now]
-        start, limit = int(payload["start"]), int(payload["limit"])
+        start, limit = int(payload["start"]), min(int(payload["limit"]), self.most)
         page = listed[::-1][start : start + limit]
         return ok(tasklist=page) if listed else no(1, "There is no task yet.")
 
@@ -166,17 +165,102 @@ async def test_without_a_list_nothing_is_resent(answer: Any) -> None:
     assert service.counts["Run"] == 1
 
 
-async def test_a_list_without_an_end_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After so many pages the search is given up."""
+def others(start: int) -> dict[str, Any]:
+    """Return a page of tasks of now and later."""
+    return ok(tasklist=[task(str(start + number), createtime="99999999999") for number in range(PAGE)])
+
+
+@pytest.mark.parametrize(
+    ("answer", "pages"),
+    [
+        (lambda payload: others(int(payload["start"])), 3),
+        (others(0), 2),
+        (ok(tasklist=[None]), 3),
+    ],
+    ids=["endless", "start is ignored", "unreadable"],
+)
+async def test_a_list_without_an_end_proves_nothing(
+    answer: Any, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many pages, or where one repeats what is known, the search is given up."""
     monkeypatch.setattr("wiro_async._submit.MAX_PAGES", 3)
     service = Ledger()
     service.lose = [LOST]
-    page = [task(str(number), createtime="99999999999") for number in range(PAGE)]
-    service.handlers["Task/List"] = ok(tasklist=page)
+    service.handlers["Task/List"] = answer
     with pytest.raises(SubmissionUnknown) as caught:
-        await submit(service)
+        await submit(service, on_unknown="resubmit")
     assert not caught.value.absent
-    assert service.counts["Task/List"] == 3 * 5
+    assert service.counts == {"Run": 1, "Task/List": pages * 5}
+
+
+async def test_a_page_that_is_not_full_is_not_the_end_of_the_list() -> None:
+    """The service may grant fewer than were asked for: the task is behind 60 others, and is found there."""
+    service = Ledger()
+    service.lose, service.most, service.lag = [LOST], 50, 1.0
+    usual = service.list
+
+    def listed(payload: dict[str, Any]) -> Any:
+        while len(service.tasks) < 61:
+            service.add(parameters={"prompt": "others"})
+        return usual(payload)
+
+    service.handlers["Task/List"] = listed
+    assert (await submit(service, on_unknown="resubmit")).id == "2221"
+    assert [payload["start"] for name, payload in service.calls if name == "Task/List"] == [
+        "0", "0", "50", "61",
+    ]  # fmt: skip
+    assert service.counts["Run"] == 1
+
+
+async def test_entries_that_cannot_be_read_count_as_entries() -> None:
+    """A full page with one of them in it is followed by another, which begins where that one ends."""
+    service = Ledger()
+    for number in range(PAGE + 1):
+        service.add(parameters=PROMPT if number == 0 else {"prompt": "others"})
+    usual = service.list
+
+    def listed(payload: dict[str, Any]) -> Any:
+        answer = usual(payload)
+        return {**answer, "tasklist": [None, *answer["tasklist"][1:]]} if payload["start"] == "0" else answer
+
+    service.handlers["Task/List"] = listed
+    service.lose, service.processed = [LOST], [False]
+    assert (await submit(service)).id == "2221"
+    assert [payload["start"] for name, payload in service.calls if name == "Task/List"][:2] == ["0", "100"]
+
+
+async def test_what_was_read_before_a_page_failed_can_be_the_task() -> None:
+    """It proves nothing absent, but what is there is there."""
+    service = Ledger()
+    service.lose = [LOST]
+    service.handlers["Task/List"] = lambda payload: (
+        service.list(payload) if payload["start"] == "0" else httpx.Response(500)
+    )
+    assert (await submit(service)).id == "2221"
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_task_like_it_that_is_too_old_leaves_a_doubt(held: bool) -> None:
+    """It is the Run's if our clock is fast, so the Run is not sent again; nor is the task taken for it.
+
+    A task that is somebody's already says nothing.
+    """
+    service = Ledger()
+    caller = client(service)
+    service.add(parameters=PROMPT)["createtime"] = str(int(time.time()) - 3600)
+    if held:
+        caller.attach("2221")
+    service.lose, service.processed = [LOST], [False]
+    with pytest.raises(
+        SubmissionUnknown, match="seems not to exist" if held else "task 2221 .*compare"
+    ) as caught:
+        await caller.submit("owner/model", PROMPT)
+    assert caught.value.absent is held
+    if not held:
+        service.lose, service.processed = [LOST], [False]
+        with pytest.raises(SubmissionUnknown):
+            await caller.submit("owner/model", PROMPT, on_unknown="resubmit")
+        assert service.counts["Run"] == 2
 
 
 async def test_older_pages_are_read_until_the_submit() -> None:
@@ -241,7 +325,8 @@ async def test_a_doubt_does_not_take_the_task_of_an_equal_run_on_its_way() -> No
     assert outcomes["second"].id == "2221"
     assert isinstance(outcomes["first"], SubmissionUnknown)
     assert len(service.tasks) == 1
-    assert service.counts["Task/List"] == 5
+    # At each look but the first the list has a task, and then an empty page.
+    assert service.counts["Task/List"] == 1 + 4 * 2
 
 
 async def test_a_task_that_is_held_is_not_adopted() -> None:
@@ -306,7 +391,7 @@ async def test_reconcile_looks_again_later() -> None:
         await caller.submit("owner/model", PROMPT)
     with pytest.raises(SubmissionUnknown):
         await caller.reconcile(caught.value)
-    caught.value.submitted_at -= 60
+    caught.value.submitted_at -= 7200
     looks = service.counts["Task/List"]
     with pytest.raises(SubmissionUnknown):
         await caller.reconcile(caught.value)
@@ -564,3 +649,13 @@ def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
     held.release("1", mine)
     assert "1" in held
     assert not held.confirm("1", mine)
+
+
+async def test_a_task_whose_id_is_no_text_is_not_adopted() -> None:
+    """An id with half a surrogate pair can neither be sent nor written down."""
+    service = FakeService(
+        Run=httpx.ReadTimeout("no answer"),
+        Task_List=ok(tasklist=[task("1\ud800", modelslugowner="owner", modelslugproject="model")]),
+    )
+    with pytest.raises(SubmissionUnknown):
+        await client(service).submit("owner/model", {"prompt": "waves"})

@@ -124,9 +124,9 @@ def test_one_price_that_cannot_be_told_makes_all_unknown() -> None:
     assert price_of([*listing("cpr"), *listing("cpt")], {}) is None
 
 
-@pytest.mark.parametrize("price", [None, "", "x", -1, "NaN", "1e9", True, [1]])
+@pytest.mark.parametrize("price", [None, "", "x", -1, "NaN", "1e9", True, [1], 0, "0", "0.000"])
 def test_an_entry_without_a_price_is_none(price: object) -> None:
-    """Nor is one beyond a million USD; the others still count."""
+    """Nor is one beyond a million USD, and 0 says that there is no price; the others still count."""
     assert price_of(listing("cpr", price), {}) is None
     assert price_of([*listing("cpr", price), *listing("cpr")], {}) == Decimal("0.5")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import wiro_async.sandbox
 from tests.strategies import loose
 from wiro_async._models import Model, ModelInput, number
-from wiro_async._validate import check_inputs
+from wiro_async._validate import FILE_RULE, check_inputs, names_file, undocumented
 
 
 def model(*inputs: ModelInput, slug: str = "owner/model") -> Model:
@@ -346,3 +346,20 @@ def test_nothing_breaks_it(inputs: list[ModelInput], given: dict[str, object]) -
     for sentence in check_inputs(model(*inputs), given):
         assert sentence
         assert "\n" not in sentence
+
+
+# -- for callers with words of their own -------------------------------------------------------------------
+
+
+def test_names_that_are_not_listed_are_found() -> None:
+    """Those that are nearly an input's are complained of instead; without inputs nothing is known."""
+    inputs = {"promt": "x", "caption": "y", "callbackUrl": "z", "inputImage": "w"}
+    assert undocumented(model(PROMPT, IMAGE), inputs) == ["caption"]
+    assert undocumented(model(), inputs) == []
+
+
+def test_names_of_files_are_known_by_their_ends() -> None:
+    """An address is none; the complaint has the rule that others may put in words of their own."""
+    assert [names_file(value) for value in ("a/b.jpg", "https://x/b.jpg", "waves", 7)] == [True] + [False] * 3
+    (complaint,) = complaints(IMAGE, "a/b.jpg")
+    assert complaint.endswith(FILE_RULE)

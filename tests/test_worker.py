@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -16,6 +17,7 @@ import pytest
 from tests.batches import (
     CLIP,
     MODEL,
+    RARELY,
     Fate,
     Made,
     Service,
@@ -37,6 +39,7 @@ from wiro_async import (
     DownloadError,
     InvalidInput,
     JobOutcome,
+    Limits,
     ServiceError,
     SubmissionUnknown,
     TaskCancelled,
@@ -44,6 +47,7 @@ from wiro_async import (
     TaskNotFound,
     TaskTimeout,
 )
+from wiro_async._book import Book
 from wiro_async._journal import Journal
 from wiro_async._keeper import _sha256
 from wiro_async._ledger import Ending, ErrorNote, Intent, OutputNote
@@ -307,14 +311,31 @@ async def test_a_wait_that_runs_out(tmp_path: Path, databases: list[Database]) -
     assert service.runs["a"] == 1
 
 
-async def test_a_cost_that_is_not_told() -> None:
-    """The budget counts what such runs cost."""
-    service = Service()
+async def test_a_cost_that_is_not_told(tmp_path: Path, databases: list[Database]) -> None:
+    """The budget, the outcome and the journal count what such runs cost."""
+    service, path = Service(), tmp_path / "a.db"
     service.fates["a"] = Fate(cost=None)
-    async with batch_of(service, jobs("b", "a"), max_cost=1, concurrency=1) as batch:
+    async with batch_of(service, jobs("b", "a"), max_cost=1, concurrency=1, journal=path) as batch:
         found = {outcome.key: outcome async for outcome in batch}
         assert batch.progress.spent == Decimal("0.70")
-    assert found["a"].cost is None
+    assert found["a"].cost == Decimal("0.35")
+    assert found["a"].result is not None
+    assert found["a"].result.cost is None
+    assert (await rows_of(path))["a"].cost == Decimal("0.35")
+    async with batch_of(service, jobs("c"), max_cost=1, journal=path) as batch:
+        assert isinstance((await anext(batch)).error, BatchStopped)
+    assert "c" not in service.runs
+
+
+async def test_a_task_that_is_stopped_after_all_counts(tmp_path: Path, databases: list[Database]) -> None:
+    """It succeeded before it could be cancelled: what it cost is in the journal, told or not."""
+    service, path = Service(), tmp_path / "a.db"
+    service.fates["a"] = Fate(cost=None)
+    await outcomes(service, jobs("b"), journal=path)
+    async with batch_of(service, jobs("a"), journal=path, stop_on_exit="stop") as batch:
+        await anyio.sleep(20)
+        next(made for made in service.made.values() if made.inputs["prompt"] == "a").born -= 60
+    assert (await rows_of(path))["a"].cost == batch.progress.spent - Decimal("0.35") == Decimal("0.35")
 
 
 # -- taking up what is left ------------------------------------------------------------------------------
@@ -356,6 +377,42 @@ async def test_intended_and_found(tmp_path: Path, databases: list[Database]) -> 
     assert outcome.job is None
     assert outcome.attempts == 1
     assert service.counts["Run"] == 0
+
+
+async def test_intended_long_ago_and_slow_to_appear(tmp_path: Path, databases: list[Database]) -> None:
+    """An intent may be older than its Run, so the list is given its time whatever the intent says."""
+    service, path = Service(), tmp_path / "a.db"
+    begun(service)
+    usual, start = service.handlers["Task/List"], anyio.current_time()
+    service.handlers["Task/List"] = lambda payload: (
+        usual(payload) if anyio.current_time() > start + 20 else ok(tasklist=[])
+    )
+    await written(path, lambda journal: journal.intend(meant()))
+    assert (await alone(service, journal=path)).succeeded
+    assert service.counts["Run"] == 0
+
+
+async def test_a_run_is_as_old_as_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its age counts from when it leaves, however long it waited for others that were under way."""
+    service = Service()
+    ages: list[float] = []
+    intend = Book.intend
+
+    async def intended(self: Book, key: str, inputs: Any, doubt: Doubt) -> None:
+        ages.append(anyio.current_time() - doubt.sent_at)
+        await intend(self, key, inputs, doubt)
+
+    monkeypatch.setattr(Book, "intend", intended)
+    monkeypatch.setattr("wiro_async._worker.time", SimpleNamespace(time=anyio.current_time))
+    async with (
+        client(service, polling=RARELY, limits=Limits(max_in_flight=1)) as own,
+        own.batch(jobs(*"abcdefgh"), model=MODEL, concurrency=4) as batch,
+    ):
+        # Four run, and end together: the next four are let through at once.
+        await anyio.sleep(30)
+        service.delays["Run"] = 20.0
+        await batch.wait()
+    assert ages == [0.0] * 8
 
 
 async def test_intended_and_absent(tmp_path: Path, databases: list[Database]) -> None:
@@ -550,6 +607,49 @@ async def test_ended_and_nothing_is_there(tmp_path: Path, databases: list[Databa
         assert outcome.succeeded
         assert outcome.result is not None
         assert len(outcome.paths) == len(service.fetched) == (0 if download is None else 2)
+
+
+@pytest.mark.parametrize("given", [(), jobs("a")])
+async def test_done_and_files_are_missing(given: Any, tmp_path: Path, databases: list[Database]) -> None:
+    """They were not wanted at first, or deleted since: they are fetched, and nothing is paid."""
+    service, path = Service(), tmp_path / "a.db"
+    await outcomes(service, jobs("a", "b"), journal=path)
+    first = await outcomes(service, given, journal=path, download=tmp_path / "clips")
+    assert sorted(first) == (["a"] if given else ["a", "b"])
+    [clip] = first["a"].paths
+    await anyio.to_thread.run_sync(clip.unlink)
+    [again] = (await outcomes(service, given, journal=path, download=tmp_path / "clips")).values()
+    assert (again.key, again.succeeded, again.paths) == ("a", True, (clip,))
+    assert not await outcomes(service, given, journal=path, download=tmp_path / "clips")
+    assert not await outcomes(service, given, journal=path)
+    assert service.runs == {"a": 1, "b": 1}
+    assert await states_of(path) == {"a": "done", "b": "done"}
+
+
+async def test_done_and_the_service_has_no_files(tmp_path: Path, databases: list[Database]) -> None:
+    """The outcome says so; the job stays done."""
+    service, path = Service(), tmp_path / "a.db"
+    await outcomes(service, jobs("a"), journal=path)
+    next(iter(service.made.values())).fate.outputs = 0
+    found = await outcomes(service, journal=path, download=tmp_path / "clips")
+    assert isinstance(found["a"].error, DownloadError)
+    assert await states_of(path) == {"a": "done"}
+
+
+async def test_prices_are_asked_before_tasks_are_adopted(tmp_path: Path, databases: list[Database]) -> None:
+    """Else the tasks of an earlier process would hold all the money, and nothing else could begin."""
+    service, path = Service(), tmp_path / "a.db"
+    async with batch_of(service, jobs("a"), journal=path):
+        await anyio.sleep(5)
+    wire = {"slugowner": "MiniMax", "slugproject": MODEL.split("/")[1], "approximatelycost": "0.35"}
+    service.handlers["Tool/Detail"] = ok(tool=[wire])
+    async with batch_of(service, jobs("a", "b"), journal=path, max_cost=1) as batch:
+        await anyio.sleep(5)
+        assert batch.progress.running == 2
+        assert batch.progress.reserved == Decimal("0.70")
+        report = await batch.wait()
+    assert report.complete
+    assert report.progress.spent == Decimal("0.70")
 
 
 async def test_ended_and_gone_at_the_service(tmp_path: Path, databases: list[Database]) -> None:

@@ -6,14 +6,16 @@ code in the block, and never wraps what that raises.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import os
 from collections import Counter, deque
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, final, get_args
+from typing import TYPE_CHECKING, Any, Self, cast, final, get_args
 
 import anyio
 import attrs
@@ -35,6 +37,7 @@ from wiro_async._intake import Entry, Intake, Jobs, KeyFunction
 from wiro_async._jobs import Inputs, Job, JobOutcome, check_template
 from wiro_async._journal import Journal
 from wiro_async._money import Budget, Prices
+from wiro_async._shield import on_asyncio
 from wiro_async._tally import BatchProgress, Stage, Tally
 from wiro_async._types import OnUnknown
 from wiro_async._window import Window
@@ -137,8 +140,9 @@ def _check_terms(
     **_: object,
 ) -> None:
     _check_count("retry_failed", retry_failed, 0)
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float)):
-        raise ConfigurationError(f"timeout is {timeout!r}; it must be seconds, or None")
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and cast(float, timeout) >= 0):
+        raise ConfigurationError(f"timeout is {timeout!r}; it must be seconds that are not negative, or None")
     for name, value, choices in (
         ("on_unknown", on_unknown, get_args(OnUnknown)),
         ("stop_on_exit", stop_on_exit, ("leave", "stop")),
@@ -163,6 +167,16 @@ def _amount(value: object) -> Decimal | None:
     return amount
 
 
+class _EachJob:
+    """A job for each of some inputs, as often as these can be iterated."""
+
+    def __init__(self, inputs: Iterable[Inputs]) -> None:
+        self._inputs = inputs
+
+    def __iter__(self) -> Iterator[Job]:
+        return map(Job, self._inputs)
+
+
 class _JobsOf:
     """A job for each of some inputs. A class, because a generator that is left would have to be closed."""
 
@@ -178,7 +192,9 @@ class _JobsOf:
 
 def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
     """Return a job for each of some inputs, as they come."""
-    return _JobsOf(inputs) if isinstance(inputs, AsyncIterable) else map(Job, inputs)
+    if isinstance(inputs, AsyncIterable):
+        return _JobsOf(inputs)
+    return map(Job, inputs) if isinstance(inputs, Iterator) else _EachJob(inputs)
 
 
 @attrs.frozen(kw_only=True)
@@ -199,7 +215,7 @@ class BatchReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every job that was read has succeeded, and none was left unread."""
+        """Whether every job that was read has succeeded, now or before, and none was left unread."""
         counts = self.progress
         return self.stopped is None and counts.read == counts.skipped + counts.succeeded
 
@@ -226,6 +242,7 @@ class Batch:
         self._settings = settings
         self._bell = Bell()
         self._entered: bool = False
+        self._used_up: bool = False
         self._left: bool = False
         self._group: TaskGroup
         self._reading: anyio.CancelScope
@@ -236,7 +253,7 @@ class Batch:
         self._held_back: list[tuple[int, JobOutcome]] = []
         self._next: int = 0
         self._working: int = 0
-        self._skipped: int = 0
+        self._ended_at: float | None = None
         self._all_read: bool = False
         self._problem: Exception | None = None
         self._reasons: Counter[str] = Counter()
@@ -245,7 +262,8 @@ class Batch:
     async def plan(self) -> Plan:
         """Find out what this batch would do. Nothing is submitted, and no journal is made or changed.
 
-        The jobs are read to their end: those of a generator are gone then, so plan on a batch of their own.
+        The jobs are read to their end. Those of a generator, or of another iterator, are gone then: plan such
+        jobs on a batch of their own.
 
         Returns:
             How many jobs there are, which of them cannot work, what they cost and how long they take, as far
@@ -257,6 +275,7 @@ class Batch:
         """
         from wiro_async._planning import make_plan  # noqa: PLC0415 - it is for those who plan
 
+        self._used_up = isinstance(self._jobs, Iterator | AsyncIterator)
         return await make_plan(self._client, self._jobs, self._settings)
 
     # -- entering and leaving ----------------------------------------------------------------------------
@@ -264,6 +283,11 @@ class Batch:
     async def __aenter__(self) -> Self:
         if self._entered:
             raise ClientUseError("a batch works once; make a new one, on the same journal if it has one")
+        if self._used_up:
+            raise ClientUseError(
+                "plan() has read this batch's jobs to their end, and an iterator gives them once; make a new "
+                "batch with new jobs, or give them as a list"
+            )
         self._entered = True
         group = anyio.create_task_group()
         self._reading = anyio.CancelScope()
@@ -293,6 +317,7 @@ class Batch:
         finally:
             self._left = True
             self._bell.ring()
+            self._ended_at = anyio.current_time()
             await self._put_away(self._desk)
         if error is None:
             self._raise_problem()
@@ -330,6 +355,7 @@ class Batch:
             key=settings.key,
             model=settings.model,
             retries=settings.terms.retry_failed,
+            fetches=settings.terms.download is not None,
         )
         return Desk(
             client,
@@ -349,12 +375,13 @@ class Batch:
 
     async def _read_all(self, desk: Desk) -> None:
         try:
-            try:
-                # Who stops the batch does not wait for the next job.
-                with self._reading:
-                    await self._read_on(desk)
-            finally:
-                await self._intake.aclose()
+            with _no_stray_cancellation("the jobs' iterable, or the key function"):
+                try:
+                    # Who stops the batch does not wait for the next job.
+                    with self._reading:
+                        await self._read_on(desk)
+                finally:
+                    await self._intake.aclose()
         except JournalError as error:
             desk.heed(error)
         except Exception as error:
@@ -368,7 +395,7 @@ class Batch:
         while desk.stopped is None:
             await self._make_room(desk)
             entry = await self._intake.next()
-            self._count_skipped(desk)
+            self._count_left_out(desk)
             if entry is None:
                 desk.tally.total = self.progress.read
                 return
@@ -384,7 +411,9 @@ class Batch:
 
     async def _work(self, desk: Desk, entry: Entry, started: anyio.Event) -> None:
         try:
-            self._take(desk, entry, await Worker(desk, entry, started.set).perform())
+            with _no_stray_cancellation(f"an input of the job {entry.key!r}"):
+                outcome = await Worker(desk, entry, started.set).perform()
+            self._take(desk, entry, outcome)
         except Exception as error:
             self._give_up(error, f"the job {entry.key!r} met an error that nobody thought of: {error!r}")
         finally:
@@ -399,10 +428,12 @@ class Batch:
         ):
             await self._bell.wait()
 
-    def _count_skipped(self, desk: Desk) -> None:
-        while self._skipped < self._intake.skipped:
-            self._skipped += 1
-            desk.tally.moved(None, "skipped", anyio.current_time())
+    def _count_left_out(self, desk: Desk) -> None:
+        intake, now = self._intake, anyio.current_time()
+        left_out: dict[Stage, int] = {"skipped": intake.skipped, "failed_before": intake.failed_before}
+        for stage, count in left_out.items():
+            for _ in range(count - desk.tally.count(stage)):
+                desk.tally.moved(None, stage, now)
 
     def _give_up(self, error: Exception, why: str) -> None:
         """Keep the first error that is no job's outcome, to raise it at the end."""
@@ -424,7 +455,8 @@ class Batch:
                 counts = attrs.evolve(now, rate=0.0, eta=None, elapsed=0.0)
                 if is_over or counts != told:
                     told = counts
-                    tell(now)
+                    with _no_stray_cancellation("on_progress"):
+                        tell(now)
                 if not is_over:
                     await anyio.sleep(TELL_EVERY)
         except Exception as error:
@@ -490,11 +522,12 @@ class Batch:
 
     @property
     def progress(self) -> BatchProgress:
-        """How it stands now."""
+        """How it stands now, or how it stood when its block was left."""
         if self._desk is None:
             raise ClientUseError("this batch has not begun: enter it with `async with client.batch(...)`")
         budget = self._desk.budget
-        return self._desk.tally.progress(anyio.current_time(), budget.spent, budget.reserved)
+        now = anyio.current_time() if self._ended_at is None else self._ended_at
+        return self._desk.tally.progress(now, budget.spent, budget.reserved)
 
     @property
     def report(self) -> BatchReport:
@@ -504,6 +537,28 @@ class Batch:
         failures = tuple((self._examples[key], count) for key, count in self._reasons.most_common())
         path = "" if self._journal is None else self._journal.path
         return BatchReport(progress=progress, stopped=self._desk.stopped, failures=failures, journal=path)
+
+
+@contextmanager
+def _no_stray_cancellation(whose: str) -> Iterator[None]:
+    """Make a cancellation that the caller's code raises by itself an error like any other.
+
+    A task group would take it for its own, and cancel the block that the batch is used in.
+    """
+    try:
+        yield
+    except anyio.get_cancelled_exc_class() as error:
+        if _is_being_cancelled():
+            raise
+        raise RuntimeError(f"{whose} raised {type(error).__name__}, and nothing was cancelled") from error
+
+
+def _is_being_cancelled() -> bool:
+    """Tell whether this task is being cancelled: by a scope around it, or by asyncio itself."""
+    if anyio.current_effective_deadline() == float("-inf"):
+        return True
+    task = asyncio.current_task() if on_asyncio() else None
+    return task is not None and task.cancelling() > 0
 
 
 def _stage_of(error: WiroError | OSError | None) -> Stage:

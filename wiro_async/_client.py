@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from os import PathLike
 from types import TracebackType
@@ -213,7 +213,8 @@ class Client:
             callback_url: Where the service shall POST the result when the task ends. A query item is added,
                 by which the task can be found if the Run's answer is lost.
             project_id: The project to book the task on, if not the key's own.
-            watch: How to learn of the task's end (None: as the client does).
+            watch: How to learn of the task's end (None: as the client does, which polls where a callback is
+                its way and there is no *callback_url*).
             expected_duration: Seconds that the task is likely to take, from submit to end, if you know better
                 than the client, which learns this for each model (None: you do not).
 
@@ -251,7 +252,7 @@ class Client:
     ) -> Run:
         """Check everything and upload what is local, before anything is paid for."""
         operation = run_of(slug)
-        watching = self._watching(watch)
+        watching = self._watching(watch, is_called=callback_url is not None or _names_callback(inputs))
         await self._shared.turnstile.enter()
         payload = await resolve(
             # A plain mapping first: asking for a protocol takes its time on Python 3.11.
@@ -267,8 +268,16 @@ class Client:
         encode(payload)
         return Run(operation, slug, payload, time.time(), watching, expected, _receiver_of(callback_url))
 
-    def _watching(self, watch: Watch | None) -> Watch:
+    def _watching(self, watch: Watch | None, *, is_called: bool) -> Watch:
         chosen = self._config.watch if watch is None else check_watch(watch)
+        if chosen == "callback" and not is_called:
+            if watch is None:
+                return "poll"
+            raise InvalidInput(
+                "watch='callback' waits for the service's callback, and there is no callback_url; give one "
+                "or leave watch out",
+                name="callback_url",
+            )
         if chosen == "socket" and watch is not None:
             from wiro_async._watch import websocket  # noqa: PLC0415 - for those who listen
 
@@ -435,15 +444,33 @@ class Client:
         Raises:
             SubmissionUnknown: It is not there; its ``absent`` tells whether the list could be read.
         """
-        outcome = await self._look_for(doubt_of(error), error.cause)
+        # It may have waited for a slot before it left.
+        outcome = await self._look_for(
+            doubt_of(error), error.cause, sent_within=self._config.limits.slot_timeout
+        )
         if isinstance(outcome, SubmissionUnknown):
             raise outcome
         return self._handle(TaskKey(outcome.id, outcome.token))
 
-    async def _look_for(self, doubt: Doubt, cause: str) -> Accepted | SubmissionUnknown:
-        """Look for the task of a lost answer: several times, unless the list has had its time already."""
-        fresh = time.time() - doubt.sent_at < self._config.limits.settle_timeout
-        return await self._submitter.reconcile(doubt, cause, self._looks if fresh else self._looks[:1])
+    async def _look_for(
+        self, doubt: Doubt, cause: str, *, sent_within: float | None
+    ) -> Accepted | SubmissionUnknown:
+        """Look for the task of a lost answer: several times, unless the list has had its time already.
+
+        Args:
+            doubt: What to look for.
+            cause: What was seen instead of an answer.
+            sent_within: Seconds after ``doubt.sent_at`` in which the Run may have left (None: do not rely on
+                it, and look several times).
+        """
+        limits = self._config.limits
+        looks = self._looks
+        # The service may have taken it as late as we gave up waiting for its answer.
+        if sent_within is not None and time.time() - doubt.sent_at >= (
+            sent_within + limits.request_timeout + limits.settle_timeout
+        ):
+            looks = looks[:1]
+        return await self._submitter.reconcile(doubt, cause, looks)
 
     @property
     def unresolved(self) -> tuple[SubmissionUnknown, ...]:
@@ -500,19 +527,21 @@ class Client:
                 which is learned from its refusals).
             max_cost: USD that the journal's runs may cost in all (None: no limit). It is passed by no more
                 than what runs in flight cost beyond the estimates made for them: by the catalogue, until
-                three such runs have ended, and then by what these cost.
+                three such runs have ended, and then by what these cost. A run whose cost the service does
+                not tell counts, and is recorded, as estimated; without any estimate the batch stops.
             download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
                 ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
             delete_remote: Delete the service's copies once they are saved.
             ordered: Hand out outcomes in the jobs' order, not as they come.
             fail_fast: Submit nothing more after the first failure.
-            retry_failed: How often a job whose task failed is run again; failed runs are not billed.
+            retry_failed: How often a job whose task failed, or was cancelled in an earlier run of the
+                journal, is run again; failed runs are not billed.
             breaker: Submit nothing more after so many equal failures in a row (None: go on).
             canary: How many jobs must succeed before the others are submitted.
             timeout: Seconds to wait for one task (None: ``Limits.wait_timeout``).
             on_unknown: As for ``submit()``.
             stop_on_exit: What becomes of running tasks when the block is left early: ``"leave"`` or
-                ``"stop"``.
+                ``"stop"``; those that are stopped are made again with ``retry_failed``.
             on_progress: Called with the counts as they change, at most ten times a second.
             total: How many jobs there are, if you know; without it there is no estimate of the end.
 
@@ -708,6 +737,11 @@ def _add(payload: JSON, name: str, value: str | None) -> None:
     if name in payload:
         raise InvalidInput(f"{name} is given twice: among the inputs, and by its own argument", name=name)
     payload[name] = value
+
+
+def _names_callback(inputs: Inputs) -> bool:
+    """Whether the callback address is among the inputs."""
+    return isinstance(inputs, Mapping) and "callbackUrl" in inputs
 
 
 def _receiver_of(callback_url: str | None) -> CallbackURL | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -46,6 +46,11 @@ logger = logging.getLogger("wiro_async")
 
 AHEAD = 8
 """How many jobs may upload their files, or be looked for, before it is their turn."""
+
+ZERO = Decimal(0)
+
+# The caller's own decimal context may round to six digits.
+_EXACT = Context(prec=60)
 
 
 @attrs.frozen(kw_only=True)
@@ -133,16 +138,17 @@ class Desk:
 
     async def prepare(self, model: str, inputs: Mapping[str, Any]) -> Run:
         """Check a job's inputs, and upload what is local, before anything is paid for."""
-        if self.budget.max_cost is not None:
-            await self._ask_the_price(model)
+        await self.ask_the_price(model)
         return await self._client._prepare(model, inputs, url_of=self._uploads.url_of)
 
-    async def _ask_the_price(self, slug: str) -> None:
-        """Look a model up in the catalogue, once: what is not known lets one Run begin at a time.
+    async def ask_the_price(self, slug: str) -> None:
+        """Look a model up in the catalogue, once, if there is a limit: without a price one runs at a time.
 
         Raises:
             AuthenticationError: The service lets us do nothing.
         """
+        if self.budget.max_cost is None:
+            return
         slug = clean_slug(slug)
         async with self._asking:
             if slug in self._asked:
@@ -162,15 +168,30 @@ class Desk:
             SubmissionUnknown: Nobody knows whether it was taken.
             WiroError: It was not.
         """
-        return await self._client._submitter.send(run)
 
-    async def look_for(self, doubt: Doubt, cause: str) -> Accepted | SubmissionUnknown:
-        """Look for the task of a Run whose answer is lost, for as long as the list may lag behind."""
+        def late(outcome: Accepted | SubmissionUnknown) -> None:
+            # The worker was cancelled by asyncio itself, which no shield holds off.
+            if isinstance(outcome, Accepted):
+                self.leave(self.handle(TaskKey(outcome.id, outcome.token), run))
+            else:
+                self._leave_open(outcome)
+
+        return await self._client._submitter.send(run, late)
+
+    async def look_for(
+        self, doubt: Doubt, cause: str, *, again: bool = False
+    ) -> Accepted | SubmissionUnknown:
+        """Look for the task of a Run whose answer is lost, for as long as the list may lag behind.
+
+        Args:
+            doubt: What to look for.
+            cause: What was seen instead of an answer.
+            again: Whether it was looked for before: then once will do, if the list has had its time since.
+        """
         try:
-            return await self._client._look_for(doubt, cause)
+            return await self._client._look_for(doubt, cause, sent_within=0.0 if again else None)
         except BaseException:
-            if not self.book.keeps:
-                self._client._submitter.unresolved.append(unknown(doubt, cause))
+            self._leave_open(unknown(doubt, cause))
             raise
 
     def handle(self, key: TaskKey, run: Run) -> TaskHandle:
@@ -187,6 +208,12 @@ class Desk:
         if not self.book.keeps and not came_to_nothing:
             self._client._unclaimed.append(handle)
             logger.warning("task %s was left by its batch; it is %s", handle.id, handle.status)
+
+    def _leave_open(self, error: SubmissionUnknown) -> None:
+        """Leave a doubt that no outcome will tell; where no journal keeps it, the client does."""
+        if not self.book.keeps:
+            self._client._submitter.unresolved.append(error)
+            logger.warning("a Run was left in doubt by its batch: %s", error)
 
     # -- through the door --------------------------------------------------------------------------------
 
@@ -211,9 +238,19 @@ class Desk:
             return True
         # What is set aside for Runs in doubt never comes back: where nothing runs, waiting has no use.
         if self.door.active == 0 or not self.budget.may_fit(estimate):
-            self.stop("max_cost", f"max_cost={self.budget.max_cost} is spent, or would be by one more run")
+            self.stop("max_cost", self._why_no_money(estimate))
             self.check()
         return False
+
+    def _why_no_money(self, estimate: Decimal | None) -> str:
+        """Tell why a Run that may cost so much cannot begin, now that waiting would not help."""
+        budget = self.budget
+        limit = f"max_cost={_plain(budget.max_cost or ZERO)}"
+        rest = _EXACT.subtract(budget.max_cost or ZERO, _EXACT.add(budget.spent, budget.reserved))
+        # Nothing is left although there is a rest: that is what a run without any estimate does.
+        if budget.left == 0 and 0 < rest >= (estimate or ZERO):
+            return f"{limit} cannot be kept by one more run: a run of unknown price is still in flight"
+        return f"{limit} is spent, or would be by one more run"
 
     def _estimate(self, entry: Entry) -> Decimal | None:
         return self.prices.highest(entry.model, entry.told)
@@ -250,15 +287,31 @@ class Desk:
         """Set money aside for a Run of an earlier process that stays in doubt: it may have been paid."""
         self.budget.adopt(entry, self._estimate(entry))
 
-    def over(self, entry: Entry, task: Task | None) -> None:
+    def settle(self, entry: Entry, task: Task) -> Decimal | None:
+        """Count what a task that has ended cost.
+
+        Returns:
+            USD: what the service tells, else what such a run is taken to cost (None: nobody knows).
+        """
+        cost = task.total_cost
+        if task.outcome != "succeeded":
+            self.budget.settle(entry, cost or Decimal(0))
+            return cost
+        counted = self.budget.settle(entry, cost)
+        self.prices.learn(entry.model, entry.told, cost)
+        if cost is not None or counted:
+            return counted if cost is None else cost
+        if self.budget.max_cost is not None:
+            self.stop(
+                "max_cost",
+                f"max_cost={_plain(self.budget.max_cost)} cannot be kept: the service does not tell what "
+                f"task {task.id} cost, and no price of {entry.model} is known; leave max_cost out to go on",
+            )
+        return None
+
+    def over(self, task: Task | None) -> None:
         """Count a task out: it has ended, or (None) nobody knows, and its money stays set aside."""
-        cost = task.total_cost if task is not None else None
-        if task is not None:
-            succeeded = task.outcome == "succeeded"
-            self.budget.settle(entry, cost if succeeded else cost or Decimal(0))
-            if succeeded:
-                self.prices.learn(entry.model, entry.told, cost)
-        self.door.ended(cost)
+        self.door.ended(None if task is None else task.total_cost)
 
     def disowned(self, entry: Entry) -> None:
         """Take back the slot and the money of a task that is not the job's, after all."""
@@ -303,7 +356,9 @@ class Desk:
             return
         if not isinstance(error, TaskFailed):
             self.run_failed(error)
-        self._canary.failed(reason_of(error))
+        # What never came to a Run, such as a job that is invalid, tells nothing of those that do.
+        if entry.through:
+            self._canary.failed(reason_of(error))
         if self._canary.state == "failed":
             self.stop("canary", f"one of the first {self._canary.size} jobs failed: {self._canary.reason}")
 
@@ -337,3 +392,8 @@ class Desk:
         """Raise if no more Runs are to be made."""
         if self.stopped is not None:
             raise BatchStopped(self.stopped.message, reason=self.stopped.reason)
+
+
+def _plain(amount: Decimal) -> str:
+    """Write an amount for a message, without zeros at its end."""
+    return f"{amount.normalize(_EXACT):f}"

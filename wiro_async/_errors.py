@@ -252,8 +252,8 @@ class SubmissionUnknown(WiroError):
         marker: What the callback URL carried to tell this Run from all others ("" without a callback).
         submitted_at: When the Run was sent, in unix seconds.
         cause: What was seen instead of an answer.
-        absent: True when the list was read to the end and does not have it: then it seems not to exist. False
-            when the list could not be read.
+        absent: True when the list was read back to the Run's time and does not have it: then it seems not to
+            exist. False when it could not be read so far, or has a task like it that is up to a day older.
     """
 
     def __init__(

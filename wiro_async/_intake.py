@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -13,6 +14,7 @@ from collections.abc import (
     Mapping,
 )
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import anyio.lowlevel
@@ -26,13 +28,19 @@ from wiro_async._journal import Journal, Rows
 from wiro_async._ledger import Blob, Row, State, described, key_of
 from wiro_async._tally import Stage
 
-__all__ = ["Entry", "Intake", "Jobs", "KeyFunction", "holds"]
+__all__ = ["FAILED", "Entry", "Intake", "Jobs", "KeyFunction", "holds"]
 
 Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
 KeyFunction: TypeAlias = Callable[[Job], object]
 
-UNFINISHED: tuple[State, ...] = ("intended", "running", "ended", "unknown", "refused")
-"""What a resumed batch takes up again."""
+UNFINISHED: tuple[State, ...] = ("running", "ended", "unknown", "intended", "refused")
+"""What a resumed batch takes up again: first what has its money set aside, last what needs some."""
+
+FAILED: tuple[State, ...] = ("failed", "cancelled")
+"""What came to nothing, and is run again only for those who ask for it."""
+
+AT_ONCE = 200
+"""Jobs whose files are looked at in one go, in a thread."""
 
 
 @attrs.define(eq=False)
@@ -109,9 +117,13 @@ class Intake:
         key: The caller's keys (None: the jobs' own, or digests).
         model: The model of jobs that name none.
         retries: How often a failed job is run again.
+        fetches: Whether jobs that are done are taken up again if their files are not all there: those that
+            the caller gives, and all of them if the caller gives none.
 
     Attributes:
         skipped: How many of the caller's jobs were left out, because they were done before or came before.
+        failed_before: How many were left out because they failed before; all of the journal's if the caller
+            gives no jobs.
     """
 
     def __init__(
@@ -123,6 +135,7 @@ class Intake:
         key: KeyFunction | None = None,
         model: str | None = None,
         retries: int = 0,
+        fetches: bool = False,
     ) -> None:
         self._jobs = jobs
         self._journal = journal
@@ -130,17 +143,21 @@ class Intake:
         self._key = key
         self._model = model
         self._retries = retries
-        self._failed: tuple[State, ...] = ("failed",) if retries else ()
-        self._rows: Rows | None = None
+        self._fetches = fetches
+        self._failed: tuple[State, ...] = FAILED if retries else ()
+        self._rows: Rows | _Lacking | None = None
         if self._known is not None:
             self._rows = self._known.rows(*UNFINISHED, *self._failed)
         self._deferred: bool = False
+        self._gave: bool = False
+        self._looked_back: bool = self._known is None
         self._source: Iterator[Job] | AsyncIterator[Job] | None = None
         self._count: int = 0
         self._resumed: _Seen = _Seen()
         self._given: _Seen = _Seen()
         self._twins: dict[str, int] = {}
         self.skipped: int = 0
+        self.failed_before: int = 0
 
     async def next(self) -> Entry | None:
         """Return the next job (None: there is none left).
@@ -154,6 +171,10 @@ class Intake:
             assert self._known is not None
             self._deferred = False
             self._rows = self._known.rows("refused", *self._failed)
+            entry = await self._next_row()
+        if entry is None and not self._looked_back:
+            self._looked_back = True
+            await self._look_back()
             entry = await self._next_row()
         if entry is not None:
             entry.index = self._count
@@ -178,16 +199,26 @@ class Intake:
 
     def _is_wanted(self, row: Row) -> bool:
         """Whether to take a row up now: not twice, and bytes first by the job that still has them."""
-        if row.state == "failed" and not self._is_retried(row):
+        if row.state in FAILED and not self._is_retried(row):
             return False
-        if self._source is None and row.state in ("refused", "failed") and holds(row.inputs, _is_blob):
+        if self._source is None and row.state in ("refused", *FAILED) and holds(row.inputs, _is_blob):
             self._deferred = True
             return False
         # A job that goes on to another state meanwhile is read again there.
         return row.key not in self._given and self._resumed.add(row.key)
 
     def _is_retried(self, row: Row) -> bool:
-        return row.state == "failed" and row.attempt <= self._retries
+        return row.state in FAILED and row.runs <= self._retries
+
+    async def _look_back(self) -> None:
+        """Turn to what has ended before, if the caller gave no jobs; else only those count that he gave."""
+        assert self._known is not None
+        if self._gave:
+            return
+        async for row in self._known.rows(*FAILED):
+            self.failed_before += row.key not in self._resumed
+        if self._fetches:
+            self._rows = _Lacking(self._known.rows("done"))
 
     # -- from the caller ---------------------------------------------------------------------------------
 
@@ -210,6 +241,7 @@ class Intake:
         else:
             self._source = self._source or iter(self._jobs)
             job = next(cast(Iterator[Job], self._source), None)
+        self._gave = self._gave or job is not None
         if job is not None and not isinstance(job, Job):
             raise InvalidInput(
                 f"a batch got a {type(job).__name__} for a job; give Job(inputs, ...), or use client.map()",
@@ -233,17 +265,25 @@ class Intake:
             return None
         row = None if self._known is None else await self._known.find(key)
         entry = Entry(key, model, inputs, job, told=told)
-        return entry if row is None else self._again(entry, row)
+        return entry if row is None else await self._again(entry, row)
 
-    def _again(self, entry: Entry, row: Row) -> Entry | None:
+    async def _again(self, entry: Entry, row: Row) -> Entry | None:
         """Return a job that the journal knows, if it was left for its caller to give again."""
         if row.key in self._resumed:
             return None
-        if row.state != "refused" and not self._is_retried(row):
+        if row.state in FAILED and not self._is_retried(row):
+            self.failed_before += 1
+            return None
+        if row.state not in ("refused", *FAILED) and not await self._lacks(row):
             self.skipped += 1
             return None
-        entry.row, entry.attempts, entry.spent = row, row.attempt, row.cost
+        entry.row, entry.attempts, entry.spent = row, row.runs, row.cost
         return entry
+
+    async def _lacks(self, row: Row) -> bool:
+        if not self._fetches or row.state != "done":
+            return False
+        return await anyio.to_thread.run_sync(_lacks_files, row)
 
     def _key_of(self, job: Job, model: str, told: Mapping[str, Any]) -> tuple[str, bool]:
         """Return a job's key, and whether another job of the same key would be the same job."""
@@ -265,10 +305,31 @@ class Intake:
         return inputs
 
 
+class _Lacking:
+    """Those of some jobs whose files are not all there; some hundreds at a time are looked at."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._found: deque[Row] = deque()
+
+    async def __anext__(self) -> Row:
+        while not self._found:
+            page: list[Row] = []
+            while len(page) < AT_ONCE and (row := await anext(self._rows, None)) is not None:
+                page.append(row)
+            if not page:
+                raise StopAsyncIteration
+            self._found.extend(await anyio.to_thread.run_sync(list, filter(_lacks_files, page)))
+        return self._found.popleft()
+
+
+def _lacks_files(row: Row) -> bool:
+    """Whether an output of a job is not on the disk; one without an address was never to be had."""
+    return any(file.url and not (file.path and Path(file.path).is_file()) for file in row.files)
+
+
 def _resumed(row: Row) -> Entry:
-    return Entry(
-        row.key, row.model, row.inputs, row=row, told=row.inputs, attempts=row.attempt, spent=row.cost
-    )
+    return Entry(row.key, row.model, row.inputs, row=row, told=row.inputs, attempts=row.runs, spent=row.cost)
 
 
 def holds(value: object, wanted: Callable[[object], bool], depth: int = 0) -> bool:

@@ -27,6 +27,9 @@ MAX_KEY = 500
 
 _FIELDS = frozenset({"key", "task_id", "n", "name", "ext", "model"})
 
+_TELLING = frozenset({"key", "task_id", "name"})
+"""Fields by which files are told apart, so that they must stand in a path whole."""
+
 _MAGIC: tuple[tuple[frozenset[str], int, tuple[bytes, ...]], ...] = (
     (frozenset({"video/mp4", "video/quicktime"}), 4, (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
     (frozenset({"video/webm", "video/x-matroska"}), 0, (b"\x1a\x45\xdf\xa3",)),
@@ -64,7 +67,7 @@ class JobOutcome:
         result: What it brought (None: it did not succeed, or nothing more than files was left to fetch).
         error: Why it brought nothing, or why its files were not saved.
         attempts: How many Runs were made for it.
-        cost: What these were charged, in USD (None: not known).
+        cost: What these were charged, in USD; estimated where the service does not tell (None: not known).
         paths: Where its outputs were saved.
         task_id: The id of the last task ("" if there was none).
     """
@@ -135,7 +138,7 @@ def _is_text(text: str) -> bool:
 
 
 def check_template(template: str) -> str:
-    """Return a template of paths that gives every output of every job a path of its own.
+    """Return a template of paths that tells the outputs of jobs apart.
 
     Args:
         template: A folder; or a path with ``{key}``, ``{task_id}``, ``{n}``, ``{name}``, ``{ext}`` and
@@ -144,10 +147,13 @@ def check_template(template: str) -> str:
     Raises:
         ConfigurationError: A field is unknown, or two outputs would get one path.
     """
+    if "\0" in template or not _is_text(template):
+        raise ConfigurationError(f"download={template!r} has a character in it that no path can have")
     try:
-        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ConfigurationError(f"download={template!r} cannot be read: {error}") from None
+    fields = {str(field) for _, field, _, _ in parts}
     if not fields:
         return template.rstrip("/") + "/{key}_{task_id}_{n}{ext}"
     if fields - _FIELDS:
@@ -160,6 +166,8 @@ def check_template(template: str) -> str:
             f"download={template!r} would put several outputs into one file; "
             f"it needs {{key}} or {{task_id}}, and {{n}} or {{name}}"
         )
+    for _, field, form, conversion in parts:
+        _check_form(template, str(field), f"!{conversion}:{form}" if conversion else f":{form}")
     try:
         template.format_map(dict.fromkeys(_FIELDS, "x") | {"n": 0})
     except ValueError as error:
@@ -167,8 +175,28 @@ def check_template(template: str) -> str:
     return template
 
 
+def _check_form(template: str, field: str, form: str) -> None:
+    """Refuse a form that could give two outputs one path, or one output none.
+
+    Raises:
+        ConfigurationError: It could.
+    """
+    if field in _TELLING and form != ":":
+        raise ConfigurationError(
+            f"download={template!r} changes {{{field}}} by {form.strip(':')!r}, so that two outputs could "
+            f"get one path; write {{{field}}}, only {{n}} can be formatted: {{n:03d}}"
+        )
+    if "{" in form:
+        raise ConfigurationError(
+            f"download={template!r} has a field in the format of {{{field}}}; write it out"
+        )
+
+
 def file_name(template: str, key: str, model: str, output: Output) -> Path:
-    """Return the path of one output. What is filled in cannot leave the folder that the template names."""
+    """Return the path of one output. What is filled in cannot leave the folder that the template names.
+
+    Two outputs may get one path: ``{key}{n}`` does not tell a1 and 1 from a and 11. The Keeper sees to that.
+    """
     suffix = PurePosixPath(output.name).suffix
     if not re.fullmatch(r"\.[A-Za-z0-9]{1,10}", suffix):
         suffix = mimetypes.guess_extension(output.content_type) or ".bin"

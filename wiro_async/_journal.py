@@ -99,6 +99,8 @@ class _Order(Generic[T]):
         try:
             self.result = self.work(store)
         except WiroError as refusal:
+            if isinstance(refusal, JournalError) and refusal.reason != "conflict":
+                raise
             self.error = refusal
         except _WRONG_ARGUMENT as error:
             self.error = error
@@ -279,7 +281,8 @@ class Journal:
 
         Args:
             path: The file. Beside it SQLite keeps another, which ends in ``-wal``, while the journal is open.
-            create: Whether to begin a new one where there is none, readable by its owner only.
+            create: Whether to begin a new one where there is none. New or not, only its owner can read it
+                from then on.
             connect: How to open the database.
             clock: The time, in unix seconds.
 
@@ -343,7 +346,8 @@ class Journal:
 
         Raises:
             InvalidInput: The key or an input cannot be recorded.
-            JournalError: ``conflict``: an earlier Run of the job may be paid for; or nothing can be written.
+            JournalError: ``conflict``: an earlier Run of the job may be paid for; ``missing``: the file was
+                deleted or replaced; or nothing can be written.
         """
         ledger.check_key(intent.key)
         inputs = ledger.recorded(intent.inputs)
@@ -355,8 +359,7 @@ class Journal:
         Raises:
             JournalError: ``conflict``: the Run has another task; call ``doubted`` where that was not its own.
         """
-        revealed = None if token is None else token.reveal()
-        await self._write(lambda store: store.accepted(key, task_id, revealed))
+        await self._write(lambda store: store.accepted(key, task_id, token))
 
     async def released(self, key: str, error: ErrorNote) -> None:
         """Record that no task came of a Run: it was refused, or not sent, or proved absent."""
@@ -443,7 +446,7 @@ class Journal:
         return await self._ask(lambda store: store.url_of(sha256, max_age))
 
     async def task_ids(self) -> list[str]:
-        """Return the ids of all tasks, if there are jobs in doubt: their tasks must be none of these."""
+        """Return the tasks that a lost answer might be taken to have been about: it was none of these."""
         return await self._ask(Store.task_ids)
 
     async def learnt(self, name: str) -> JSON | None:

@@ -104,8 +104,36 @@ def _sha256(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
+class _Paths:
+    """Which path is whose, remembered by 16 bytes of two digests: a million of them take 20 MB.
+
+    Among a million the odds that one is mistaken for another are one in 10**12, and then a file gets a
+    longer name.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: list[bytes] = [b""] * 65536
+
+    def claim(self, path: str | os.PathLike[str], owner: bytes) -> bool:
+        """Make a path its claimant's; False if it is somebody else's."""
+        # Some file systems cannot tell Clip.mp4 from clip.mp4.
+        name = str(Path(path).absolute()).casefold()
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=10).digest()
+        place, mark = int.from_bytes(digest[:2], "big"), digest[2:]
+        bucket = self._buckets[place]
+        entries = (bucket[at : at + 16] for at in range(0, len(bucket), 16))
+        former = next((entry[8:] for entry in entries if entry.startswith(mark)), None)
+        if former is None:
+            self._buckets[place] = bucket + mark + owner
+        return former in (None, owner)
+
+
+_NOBODY = bytes(8)
+"""Whose the files of a job are that needs no more saved."""
+
+
 class Keeper:
-    """Saves outputs.
+    """Saves outputs, each under a path of its own.
 
     Args:
         template: Where they go; see ``check_template``.
@@ -115,11 +143,15 @@ class Keeper:
     def __init__(self, template: str, book: Book) -> None:
         self._template = template
         self._book = book
+        self._paths: _Paths = _Paths()
 
     async def all_there(self, files: Collection[FileRow]) -> list[Path]:
         """Return the paths of files that were saved before (none: not all of them are there, and whole)."""
-        found = await anyio.to_thread.run_sync(lambda: all(map(_is_there, files)))
-        return [Path(file.path) for file in files] if found else []
+        if not await anyio.to_thread.run_sync(lambda: all(map(_is_there, files))):
+            return []
+        for file in files:
+            self._paths.claim(file.path, _NOBODY)
+        return [Path(file.path) for file in files]
 
     async def keep(self, handle: TaskHandle, entry: Entry, output: Output, before: FileRow | None) -> Path:
         """Save one output, unless it is there from before.
@@ -128,13 +160,24 @@ class Keeper:
             DownloadError: It could not be had, or is not what it says.
             OSError: The file system refused.
         """
+        owner = _owner_of(entry.key, output)
         if before is not None and await anyio.to_thread.run_sync(_is_there, before):
+            self._paths.claim(before.path, owner)
             return Path(before.path)
         path = file_name(self._template, entry.key, entry.model, output)
-        path = await self._fetched(handle, output, path)
+        path = await self._fetched(handle, output, self._own(path, owner, before))
         where, sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
         await self._book.saved(entry.key, output.index, where, size, sha256)
         return path
+
+    def _own(self, path: Path, owner: bytes, before: FileRow | None) -> Path:
+        """Return *path*, or one like it where that is another output's, now or when it was saved before."""
+        apart = path.with_stem(f"{path.stem}-{owner.hex()}")
+        was_apart = before is not None and Path(before.path) == apart.absolute()
+        if not was_apart and self._paths.claim(path, owner):
+            return path
+        self._paths.claim(apart, owner)
+        return apart
 
     async def _fetched(self, handle: TaskHandle, output: Output, path: Path) -> Path:
         for pause in PAUSES:
@@ -157,6 +200,12 @@ async def _looked_up(handle: TaskHandle, output: Output) -> Output:
             raise
         return output
     return next((known for known in task.outputs if known.index == output.index), output)
+
+
+def _owner_of(key: str, output: Output) -> bytes:
+    """Return what tells an output from all others; without a journal, two jobs may have one key."""
+    told = f"{key}\0{output.task_id}\0{output.index}"
+    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def _is_there(file: FileRow) -> bool:

@@ -23,6 +23,7 @@ from wiro_async._types import JSON, JSONMapping, Outcome, Secret
 
 __all__ = [
     "STATES",
+    "TURNED_AWAY",
     "Blob",
     "Counts",
     "Ending",
@@ -85,6 +86,9 @@ _TO: Mapping[Step, State] = {
 
 AFTER: Mapping[Outcome, State] = {"succeeded": "ended", "failed": "failed", "cancelled": "cancelled"}
 """The state of a job whose task has ended so."""
+
+TURNED_AWAY = frozenset({"ConcurrencyLimited", "RateLimited", "ConnectionFailed"})
+"""The errors of attempts that were no Runs: not sent, or turned away before anything was looked at."""
 
 MAX_KEY = 500
 MAX_REASON = 2000
@@ -223,6 +227,7 @@ class Row:
         inputs: Its inputs; a local file is a ``LocalFile``, which can be submitted, bytes are a ``Blob``.
         state: Where it stands.
         attempt: How many Runs were intended for it, this one included.
+        runs: How many of them were made: all but those that met one of ``TURNED_AWAY``.
         doubt: Model, digest, marker and time of this Run, to look for its task.
         task_id: Its task ("" while unknown).
         token: The task's socket token (None while unknown).
@@ -242,6 +247,7 @@ class Row:
     inputs: JSONMapping = attrs.field(repr=False)
     state: State
     attempt: int
+    runs: int = 1
     doubt: Doubt
     task_id: str = ""
     token: Secret | None = attrs.field(default=None, repr=False)
@@ -466,12 +472,15 @@ def seconds(value: float | None) -> float | None:
 def picos(cost: Decimal | None) -> int | None:
     """Return an amount in units of 1e-12 USD, which sum exactly.
 
-    64 bits hold USD 9.2 million; more than that becomes the largest, so that a budget errs on the safe side.
+    64 bits hold USD 9.2 million; more than that becomes the largest, and a negative amount becomes 0, so that
+    a budget errs on the safe side.
     """
     if cost is None or not cost.is_finite():
         return None
-    if abs(_EXACT.create_decimal(cost)) > Decimal(_LARGEST) / _PICOS:
-        return _LARGEST if cost > 0 else -_LARGEST
+    if cost <= 0:
+        return 0
+    if _EXACT.create_decimal(cost) > Decimal(_LARGEST) / _PICOS:
+        return _LARGEST
     return int(_EXACT.to_integral_value(_EXACT.multiply(cost, _PICOS)))
 
 

@@ -97,12 +97,18 @@ def read_accepted(payload: JSON) -> Accepted:
     """Read a Run's answer.
 
     Raises:
-        ReplyError: It names no task.
+        ReplyError: It names no task, or one that cannot be asked for.
     """
     task_id = text(payload.get("taskid"))
-    if not task_id:
+    if not task_id or not _is_utf8(task_id):
         raise ReplyError("Run: accepted, but the reply names no task id", http_status=200, operation="Run")
-    return Accepted(task_id, secret(payload.get("socketaccesstoken")))
+    token = secret(payload.get("socketaccesstoken"))
+    return Accepted(task_id, token if token is not None and _is_utf8(token.reveal()) else None)
+
+
+def _is_utf8(value: str) -> bool:
+    """Whether a text can be sent and stored: JSON can bring halves of surrogate pairs."""
+    return value.encode(errors="replace").decode() == value
 
 
 def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputStore | None = None) -> Task:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wiro_async._errors import JournalError
 
-__all__ = ["check_place", "make_file", "network_mount", "resolved", "unusable"]
+__all__ = ["check_place", "identity", "keep_private", "make_file", "network_mount", "resolved", "unusable"]
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {
@@ -126,6 +126,42 @@ def make_file(path: str, *, create: bool) -> None:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     _sync_folder(file.parent)
+
+
+def keep_private(path: str) -> None:
+    """Take away what rights others have to a journal that was there before; on Windows it changes nothing.
+
+    The files are named, not opened: to close one would drop the process's locks on it.
+
+    Raises:
+        JournalError: Others can read or write it, and this user cannot change that.
+    """
+    for file in (Path(path), Path(f"{path}-wal")):
+        rights = stat.S_IMODE(file.stat().st_mode) if file.exists() else 0
+        if not rights & 0o077:
+            continue
+        try:
+            file.chmod(rights & 0o700)
+        except OSError as error:
+            raise unusable(
+                path,
+                "readonly",
+                f"is open to other users ({rights:03o}), with tokens in it, and this user cannot change that "
+                f"({error.strerror}); let its owner run chmod 600 on it, or put it on another disk",
+            ) from error
+
+
+def identity(path: str) -> tuple[object, ...]:
+    """Return what tells a journal's two files from others of their names; None for one that is not there."""
+    return tuple(_file_number(name) for name in (path, f"{path}-wal"))
+
+
+def _file_number(name: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(name)  # noqa: PTH116 - often: a Path would cost as much again
+    except FileNotFoundError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _size(file: Path) -> int:

@@ -35,7 +35,9 @@ class Plan:
         jobs: How many jobs would be sent.
         invalid: Jobs that cannot be sent, in order; at most 1 000 of them.
         invalid_jobs: How many there are in all.
-        duplicates: How many are equal to an earlier one, or done already.
+        duplicates: How many need nothing: equal to an earlier one, or done before.
+        failed_before: How many of the given jobs failed or were cancelled in an earlier run, and are not run
+            again.
         estimated_cost: USD of the jobs whose price is known (None: of none it is).
         unpriced: How many jobs have no known price.
         estimated_seconds: How long it would take (None: nothing is known about durations).
@@ -45,6 +47,7 @@ class Plan:
     invalid: tuple[Invalid, ...]
     invalid_jobs: int
     duplicates: int
+    failed_before: int = 0
     estimated_cost: Decimal | None
     unpriced: int
     estimated_seconds: float | None
@@ -58,6 +61,7 @@ class Planner:
     _invalid: list[Invalid] = attrs.field(factory=list, init=False)
     _invalid_jobs: int = attrs.field(default=0, init=False)
     _duplicates: int = attrs.field(default=0, init=False)
+    _failed_before: int = attrs.field(default=0, init=False)
     _cost: Decimal = attrs.field(default=Decimal(0), init=False)
     _priced: int = attrs.field(default=0, init=False)
     _seconds: float = attrs.field(default=0.0, init=False)
@@ -90,6 +94,10 @@ class Planner:
         """Count a job that needs nothing."""
         self._duplicates += 1
 
+    def failed_before(self) -> None:
+        """Count a job that failed in an earlier run, and is not run again."""
+        self._failed_before += 1
+
     def plan(self, slots: float | None = None) -> Plan:
         """Return the sums.
 
@@ -106,6 +114,7 @@ class Planner:
             invalid=tuple(self._invalid),
             invalid_jobs=self._invalid_jobs,
             duplicates=self._duplicates,
+            failed_before=self._failed_before,
             estimated_cost=self._cost if self._priced or not self._jobs else None,
             unpriced=self._jobs - self._priced,
             estimated_seconds=seconds if self._jobs else 0.0,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from wiro_async._durations import Durations
 from wiro_async._errors import InvalidInput, JournalError, ModelNotFound
-from wiro_async._intake import Entry, Intake, Jobs
+from wiro_async._intake import FAILED, Entry, Intake, Jobs
 from wiro_async._jobs import Job
 from wiro_async._journal import Journal
 from wiro_async._ledger import State
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Planning", "make_plan", "open_known"]
 
-PAID: frozenset[State] = frozenset({"intended", "running", "ended", "unknown"})
+PAID: frozenset[State] = frozenset({"intended", "running", "ended", "done", "unknown"})
 """States of a job that has had a Run: it needs no other, unless that one is proved absent."""
 
 
@@ -114,6 +114,7 @@ class Planning:
         self._medians: dict[str, float] = {}
         self._models: dict[str, Model | str] = {}
         self._skipped: int = 0
+        self._failed_before: int = 0
         self.taken_up: int = 0
         self.ended: int = 0
         self.failed: int = 0
@@ -129,8 +130,9 @@ class Planning:
             key=settings.key,
             model=settings.model,
             retries=settings.terms.retry_failed,
+            fetches=settings.terms.download is not None,
         )
-        watched.left_out = lambda job: self._left_out(job, intake.skipped)
+        watched.left_out = lambda job: self._left_out(job, intake)
         while (entry := await intake.next()) is not None:
             watched.taken()
             await self._add(entry)
@@ -154,11 +156,16 @@ class Planning:
 
     # -- one job -----------------------------------------------------------------------------------------
 
-    async def _left_out(self, job: Job, skipped: int) -> None:
+    async def _left_out(self, job: Job, intake: Intake) -> None:
         """Count a job that the intake did not hand out."""
-        if skipped == self._skipped:
+        if intake.failed_before > self._failed_before:
+            self._failed_before = intake.failed_before
+            self.ended += 1
+            self._planner.failed_before()
+            return
+        if intake.skipped == self._skipped:
             return  # It was taken up from the journal, and is counted.
-        self._skipped = skipped
+        self._skipped = intake.skipped
         key = job.key if self._settings.key is None else self._settings.key(job)
         known = self._journal is not None and (key is None or await self._journal.find(str(key)) is not None)
         if known or not self._unique:
@@ -173,7 +180,7 @@ class Planning:
         elif entry.row is not None and entry.row.state in PAID:
             self.taken_up += 1
         else:
-            self.failed -= entry.row is not None and entry.row.state == "failed"
+            self.failed -= entry.row is not None and entry.row.state in FAILED
             complaint = await self._complaint(entry)
             if complaint and entry.job is not None:
                 self.reject(complaint)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -26,6 +27,7 @@ __all__ = [
     "contradicts",
     "digest",
     "doubt_of",
+    "lookalikes",
     "looks_within",
     "marker_in",
     "matches",
@@ -38,7 +40,10 @@ LOOKS = (0.0, 1 / 15, 1 / 6, 1 / 2, 1.0)
 """When Task/List is read, as shares of ``Limits.settle_timeout``: the list may lag behind."""
 
 CLOCK_SKEW = 90.0
-"""How far the service's clock may be off ours, in seconds."""
+"""Seconds that ours may be ahead of the service's clock: a task like a Run, so much older, is the Run's."""
+
+DAY = 86400.0
+"""Seconds by which a task like a Run may be older still without the Run being proved absent."""
 
 MARKER = "wiro_async"
 """The query item of a callback URL that carries the marker."""
@@ -101,13 +106,23 @@ def _number(text: str) -> str:
     return format(Decimal(text).normalize(), "f")
 
 
-def unknown(doubt: Doubt, cause: str, *, absent: bool = False) -> SubmissionUnknown:
-    """Return the error that says that nobody knows."""
+def unknown(doubt: Doubt, cause: str, *, absent: bool = False, like: Task | None = None) -> SubmissionUnknown:
+    """Return the error that says that nobody knows.
+
+    Args:
+        doubt: The Run.
+        cause: What was seen instead of an answer.
+        absent: Whether its task was looked for to the end of the list, and is not there.
+        like: A task that may be the Run's if the clocks are far apart (None: there is none).
+    """
+    absent = absent and like is None
     seen = (
         "It was not in Task/List half a minute later, so it seems not to exist"
         if absent
         else "It may have been accepted, and may be billed"
     )
+    if like is not None:
+        seen += f": {_told_apart(doubt, like)}"
     return SubmissionUnknown(
         f"Run of {doubt.model}: {cause}. {seen}. It was not sent again; look again with "
         f"client.reconcile(error), or pass on_unknown='resubmit' to send anew what was proved absent",
@@ -119,6 +134,20 @@ def unknown(doubt: Doubt, cause: str, *, absent: bool = False) -> SubmissionUnkn
         cause=cause,
         absent=absent,
     )
+
+
+def _told_apart(doubt: Doubt, like: Task) -> str:
+    """Say when the Run and a task like it were made, by the two clocks."""
+    sent, created = doubt.sent_at, like.timestamps[Status.QUEUE]
+    return (
+        f"task {like.id} has the same model and inputs, and is {sent - created:.0f} s older by its creation "
+        f"time ({_utc(created)}) than the Run by this computer's clock ({_utc(sent)}); it is the Run's if "
+        f"the clocks are that far apart, so compare them, and attach to the task if it is"
+    )
+
+
+def _utc(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def doubt_of(error: SubmissionUnknown) -> Doubt:
@@ -162,15 +191,26 @@ def matches(doubt: Doubt, tasks: Iterable[Task]) -> Iterator[Task]:
     """Yield the tasks that may be the one in doubt: oldest first, those with its marker before all others."""
     fitting = sorted(tasks, key=lambda task: (task.timestamps.get(Status.QUEUE, 0.0), task.id))
     marked = [task for task in fitting if doubt.marker and marker_in(task.callback_url) == doubt.marker]
-    yield from marked or (task for task in fitting if _alike(doubt, task))
+    oldest = oldest_wanted(doubt)
+    yield from marked or (
+        task
+        for task in fitting
+        if task.timestamps.get(Status.QUEUE, oldest) >= oldest and _alike(doubt, task)
+    )
+
+
+def lookalikes(doubt: Doubt, tasks: Iterable[Task]) -> Iterator[Task]:
+    """Yield the tasks that would match, were they not up to a day too old: our clock may be ahead."""
+    oldest = oldest_wanted(doubt)
+    for task in tasks:
+        if oldest - DAY < task.timestamps.get(Status.QUEUE, oldest) < oldest and _alike(doubt, task):
+            yield task
 
 
 def _alike(doubt: Doubt, task: Task) -> bool:
-    created = task.timestamps.get(Status.QUEUE)
     return (
-        (created is None or created >= oldest_wanted(doubt))
         # A callback that is on record and is not ours belongs to somebody else's Run.
-        and not task.callback_url
+        not task.callback_url
         and (not task.model or clean_slug(task.model) == clean_slug(doubt.model))
         and bool(task.parameters)
         and digest(task.parameters, doubt.names) == doubt.digest

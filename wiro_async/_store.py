@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from wiro_async import _ledger as ledger
 from wiro_async._errors import JournalError
 from wiro_async._ledger import Counts, Ending, ErrorNote, Failure, FileRow, Intent, Row, Settled, State, Step
-from wiro_async._place import check_place, make_file, resolved, unusable
+from wiro_async._place import check_place, identity, keep_private, make_file, resolved, unusable
 from wiro_async._reconcile import Doubt
 from wiro_async._types import JSON, Secret
 from wiro_async._version import __version__
@@ -106,14 +106,24 @@ _AS_SQLITE = {
     errno.EIO: sqlite3.SQLITE_IOERR,
 }
 
+_TURNED_AWAY = ", ".join(f"'{kind}'" for kind in sorted(ledger.TURNED_AWAY))
+
 _ROWS = (
-    "SELECT jobs.job, key, inputs, state, jobs.attempt, model, names, digest, marker, sent_at, task_id, "
+    "SELECT jobs.job, key, inputs, state, jobs.attempt, (SELECT count(*) FROM runs AS tried "  # noqa: S608
+    f"WHERE tried.job = jobs.job AND (tried.task_id != '' OR tried.error NOT IN ({_TURNED_AWAY}))), "
+    "model, names, digest, marker, sent_at, task_id, "
     "token, accepted_at, status, status_at, outcome, cost, elapsed, ended_at, error, reason "
     "FROM jobs JOIN runs ON runs.job = jobs.job AND runs.attempt = jobs.attempt"
 )
 
 _PART = 10**9
 """Costs are summed in two parts, because a sum beyond 64 bits is an error to SQLite."""
+
+RECENT = 25 * 3600.0
+"""Seconds around a Run in which a look for its lost answer minds tasks that are like it, and some more."""
+
+MOST_TASKS = 100_000
+"""Task ids that are told at most: as many as a client remembers."""
 
 # To close a file drops all of this process's locks on it, SQLite's too: nobody may open it in between.
 _making = threading.Lock()
@@ -132,6 +142,22 @@ class _Job(NamedTuple):
     state: State | None
     attempt: int
     task_id: str
+
+
+class _Hidden:
+    """A token on its way to its column. As a text it would be in the locals that some tracebacks show."""
+
+    def __init__(self, token: Secret) -> None:
+        self._token = token
+
+    def __conform__(self, _: object) -> str:
+        """Return the token to SQLite."""
+        return self._token.reveal()
+
+
+def _hidden(token: Secret | None) -> _Hidden | None:
+    """Return a token for its column, unless it is no text that can be stored."""
+    return None if token is None or ledger.clean(token.reveal()) != token.reveal() else _Hidden(token)
 
 
 class Store:
@@ -159,13 +185,16 @@ class Store:
     ) -> None:
         self.path: str = resolved(path)
         self._clock = clock
+        self._is_checked: bool = False
         try:
             check_place(self.path, mounts)
             with _making:
                 make_file(self.path, create=create)
+            keep_private(self.path)
             self._db: sqlite3.Connection = connect(self.path)
             self._open(create)
-        except (OSError, sqlite3.Error) as error:
+        # What SQLite says of a damaged file may be no UTF-8 itself.
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
             raise self.explained(error) from error
 
     def explained(self, error: Exception) -> JournalError:
@@ -175,8 +204,12 @@ class Store:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if isinstance(error, OSError):
             code = _AS_SQLITE.get(error.errno or 0, 0)
+        # What follows is the column's text, which may be a token.
+        said, quoted, _ = str(error).partition(" with text ")
+        if quoted or isinstance(error, UnicodeDecodeError):
+            code = sqlite3.SQLITE_CORRUPT
         reason, meaning = _MEANINGS.get(code, ("failed", "cannot be used any more; open it again to go on"))
-        return self._error(reason, f"{meaning} ({type(error).__name__}: {error})")
+        return self._error(reason, f"{meaning} ({type(error).__name__}: {said})")
 
     def _error(self, reason: str, message: str) -> JournalError:
         return unusable(self.path, reason, message)
@@ -194,6 +227,7 @@ class Store:
             with self.transaction():
                 if is_new:
                     self._create()
+            self._opened: tuple[object, ...] = identity(self.path)
             self._check()
         except BaseException:
             self._db.close()
@@ -266,6 +300,7 @@ class Store:
         """Make what is done within durable together, or not at all."""
         # IMMEDIATE: the lock is asked for before anything is read, not in the middle.
         self._db.execute("BEGIN IMMEDIATE")
+        self._is_checked = False
         try:
             yield
             self._db.execute("COMMIT")
@@ -279,6 +314,7 @@ class Store:
 
     def intend(self, intent: Intent, inputs: str) -> None:
         """Record a Run before it leaves; *inputs* is the recorded form of the intent's inputs."""
+        self._check_files()
         doubt = intent.doubt
         job, state = self._step(intent.key, "intend")
         values = (doubt.model, inputs, state, intent.key)
@@ -297,9 +333,11 @@ class Store:
             (_names_text(doubt.names), doubt.digest, doubt.marker, doubt.sent_at, intent.key),
         )
 
-    def accepted(self, key: str, task_id: str, token: str | None) -> None:
+    def accepted(self, key: str, task_id: str, token: Secret | None) -> None:
         """Record the task of a Run; the same one again changes nothing but a token that was not known."""
         job = self._find(key)
+        if ledger.clean(task_id) != task_id:
+            raise self._error("conflict", f"cannot keep {task_id[:60]!r} as a task id; it has to be UTF-8")
         if job.task_id and job.task_id != task_id:
             raise self._error(
                 "conflict",
@@ -313,7 +351,7 @@ class Store:
             job,
             "task_id = ?, token = coalesce(?, token), accepted_at = coalesce(accepted_at, ?), "
             "error = '', reason = ''",
-            (task_id, token, self._clock()),
+            (task_id, _hidden(token), self._clock()),
         )
 
     def released(self, key: str, error: ErrorNote) -> None:
@@ -392,6 +430,22 @@ class Store:
         """Record what was learned, as JSON text."""
         self._db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, data, self._clock()))
 
+    def _check_files(self) -> None:
+        """Refuse to begin what no later process would find; once in a transaction.
+
+        Raises:
+            JournalError: ``missing``: the file, or its -wal file, was deleted or replaced.
+        """
+        if self._is_checked:
+            return
+        if identity(self.path) != self._opened:
+            raise self._error(
+                "missing",
+                "was deleted, moved or replaced while it was open, with its -wal file or without; put both "
+                "back if they are left, and open it again",
+            )
+        self._is_checked = self._db.in_transaction
+
     def _find(self, key: str) -> _Job:
         found = self._db.execute(
             "SELECT job, state, attempt, task_id FROM jobs JOIN runs USING (job, attempt) WHERE key = ?",
@@ -440,13 +494,15 @@ class Store:
         return [self._row(*columns) for columns in found.fetchall()]
 
     def _row(self, job: int, *columns: Any) -> tuple[int, Row]:
-        (key, inputs, state, attempt, model, names, digest, marker, sent_at, task_id, token, accepted_at,
-         status, status_at, outcome, cost, elapsed, ended_at, error, reason) = columns  # fmt: skip
+        (key, inputs, state, attempt, runs, model, names, digest, marker, sent_at, task_id, token,
+         accepted_at, status, status_at, outcome, cost, elapsed, ended_at, error,
+         reason) = columns  # fmt: skip
         row = Row(
             key=key,
             inputs=ledger.recalled(inputs),
             state=state,
             attempt=attempt,
+            runs=runs,
             doubt=Doubt(model, tuple(json.loads(names)), digest, sent_at, marker),
             task_id=task_id,
             token=None if token is None else Secret(token),
@@ -477,7 +533,7 @@ class Store:
         jobs: dict[State, int] = dict.fromkeys(ledger.STATES, 0)
         jobs.update(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
         high, low = self._db.execute(
-            "SELECT coalesce(sum(cost / :part), 0), coalesce(sum(cost % :part), 0) FROM runs",
+            "SELECT coalesce(sum(cost / :part), 0), coalesce(sum(cost % :part), 0) FROM runs WHERE cost > 0",
             {"part": _PART},
         ).fetchone()
         failures = self._db.execute(
@@ -500,12 +556,20 @@ class Store:
         return None if found is None else cast(JSON, json.loads(found[0]))
 
     def task_ids(self) -> list[str]:
-        """Return the tasks of all attempts, if there are jobs whose own task may be looked for."""
+        """Return the tasks that a lost answer might be taken to have been about, oldest first.
+
+        These are the ones that run, and those of Runs sent in the last day, or since a day before the first
+        Run in doubt. It reads every run, as adding up their costs does.
+        """
         found = self._db.execute(
-            "SELECT task_id FROM runs WHERE task_id != '' AND EXISTS "
-            "(SELECT 1 FROM jobs WHERE state IN ('intended', 'unknown'))"
+            "SELECT task_id FROM runs WHERE task_id != '' AND (sent_at >= :recent "
+            "OR sent_at >= (SELECT min(sent_at) FROM jobs JOIN runs USING (job, attempt) "
+            "WHERE state IN ('intended', 'unknown')) - :span "
+            "OR job IN (SELECT job FROM jobs WHERE state = 'running')) "
+            "ORDER BY sent_at DESC LIMIT :most",
+            {"recent": self._clock() - RECENT, "span": RECENT, "most": MOST_TASKS},
         )
-        return [str(task_id) for (task_id,) in found]
+        return [str(task_id) for (task_id,) in found][::-1]
 
     def _value(self, sql: str) -> int:
         return int(self._db.execute(sql).fetchone()[0])

@@ -25,7 +25,7 @@ from wiro_async._errors import (
     WiroError,
 )
 from wiro_async._gate import Gate
-from wiro_async._models import Task
+from wiro_async._models import Task, decoded
 from wiro_async._operations import (
     LIST,
     Accepted,
@@ -35,7 +35,7 @@ from wiro_async._operations import (
     read_accepted,
     read_tasks,
 )
-from wiro_async._reconcile import Doubt, doubt_of, matches, oldest_wanted, unknown
+from wiro_async._reconcile import Doubt, doubt_of, lookalikes, matches, oldest_wanted, unknown
 from wiro_async._retry import run_knowledge
 from wiro_async._transport import Transport
 from wiro_async._types import JSON, OnUnknown, Status, Watch
@@ -49,7 +49,7 @@ logger = logging.getLogger("wiro_async")
 
 PAGE = 100
 MAX_PAGES = 50
-"""Bounds of one look through Task/List: 5 000 tasks since the submit."""
+"""Bounds of one look through Task/List: 5 000 tasks since the submit, if the service grants such pages."""
 
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 20.0
@@ -325,54 +325,75 @@ class Submitter:
             The task, now held; or the doubt that is left.
         """
         start = anyio.current_time()
-        absent = False
+        absent, like = False, None
         for moment in looks:
             await anyio.sleep(max(start + moment - anyio.current_time(), 0.0))
+            tasks: list[Task] = []
             try:
-                tasks = await self._tasks_since(oldest_wanted(doubt))
+                await self._read_back(oldest_wanted(doubt), tasks)
+                absent = True
             except ClientUseError:
                 raise
             except WiroError as error:
                 logger.debug("looking for a Run of %s: %s", doubt.model, error)
                 absent = False
-                continue
             await self._land_rivals(doubt)
-            for task in matches(doubt, tasks):
-                if task.id and self.held.is_free(task):
-                    self.held.add(task.id, doubt)
-                    logger.info("a Run of %s whose answer was lost is task %s", doubt.model, task.id)
-                    return Accepted(task.id, task.token)
-            absent = True
-        return unknown(doubt, cause, absent=absent)
+            if (found := self._first_free(matches(doubt, tasks))) is not None:
+                self.held.add(found.id, doubt)
+                logger.info("a Run of %s whose answer was lost is task %s", doubt.model, found.id)
+                return Accepted(found.id, found.token)
+            like = self._first_free(lookalikes(doubt, tasks))
+        return unknown(doubt, cause, absent=absent, like=like)
 
-    async def _tasks_since(self, oldest: float) -> list[Task]:
-        """Read Task/List, newest first, back to *oldest*.
+    def _first_free(self, tasks: Iterator[Task]) -> Task | None:
+        return next((task for task in tasks if task.id and self.held.is_free(task)), None)
+
+    async def _read_back(self, oldest: float, tasks: list[Task]) -> None:
+        """Read Task/List, newest first, into *tasks*: back to *oldest*, or to a page that has nothing.
+
+        A page that is not full ends nothing: the service may grant less than what was asked for.
 
         Raises:
-            WiroError: It could not be read that far.
+            WiroError: It could not be read that far, so what *tasks* lacks may exist.
         """
-        tasks: list[Task] = []
-        for page in range(MAX_PAGES):
-            found = await self._page(page)
-            tasks += found
-            created = [task.timestamps[Status.QUEUE] for task in found if Status.QUEUE in task.timestamps]
-            if len(found) < PAGE or (created and min(created) < oldest):
-                return tasks
-        raise ReplyError(
-            f"Task/List: more than {PAGE * MAX_PAGES} tasks since the submit", operation=LIST.name
-        )
+        start, known = 0, set[str]()
+        for _ in range(MAX_PAGES):
+            page, size = await self._page(start)
+            tasks += page
+            created = [task.timestamps[Status.QUEUE] for task in page if Status.QUEUE in task.timestamps]
+            if not size or (created and min(created) < oldest):
+                return
+            ids = {task.id for task in page}
+            if ids and ids <= known:
+                raise ReplyError("Task/List: it tells the same tasks again and again", operation=LIST.name)
+            known |= ids
+            start += size
+        raise ReplyError(f"Task/List: more than {start} tasks since the submit", operation=LIST.name)
 
-    async def _page(self, page: int) -> list[Task]:
+    async def _page(self, start: int) -> tuple[list[Task], int]:
+        """Return the tasks from *start* on, and how many entries the service told for them."""
         try:
-            return read_tasks(await self._transport.call(LIST, list_payload(None, page * PAGE, PAGE)))
+            answer = await self._transport.call(LIST, list_payload(None, start, PAGE))
         except TaskNotFound:
             # The service has no empty list: it says that there is no task yet.
-            return []
+            return [], 0
+        entries = decoded(answer.get("tasklist"))
+        tasks = [task for task in read_tasks(answer) if _is_text(task.id)]
+        return tasks, len(entries) if isinstance(entries, list) else 0
 
     async def _land_rivals(self, doubt: Doubt) -> None:
         """Wait for equal Runs that were on their way when the list was read: their tasks may be in it."""
         for flight in tuple(self._flights.get((doubt.model, doubt.digest), ())):
             await flight.landed.wait()
+
+
+def _is_text(task_id: str) -> bool:
+    """Tell whether an id can be sent and written down: JSON can name half a surrogate pair."""
+    try:
+        task_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_room(refusal: ConcurrencyLimited, patience: float) -> ConcurrencyLimited:

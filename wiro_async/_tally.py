@@ -20,12 +20,14 @@ Stage: TypeAlias = Literal[
     "cancelled",
     "unknown",
     "skipped",
+    "failed_before",
 ]
-"""Where a job stands; the last five are its end."""
+"""Where a job stands; the last six are its end."""
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _FINISHED = frozenset({"succeeded", "failed", "cancelled", "unknown"})
+_AT_THEIR_END = _FINISHED | {"skipped", "failed_before"}
 
 SHORTEST_MEMORY = 60.0
 """Seconds that the pace looks back at least."""
@@ -39,19 +41,21 @@ look."""
 class BatchProgress:
     """How a batch stands at one moment.
 
-    ``waiting`` to ``skipped`` add up to ``read``: every job is at one place.
+    ``skipped`` to ``unknown`` add up to ``read``: every job is at one place.
 
     Attributes:
         total: How many jobs there are (None: not known until the last one is read).
         read: How many have been read.
         skipped: How many needed nothing: done in an earlier run, or duplicates.
+        failed_before: How many failed or were cancelled in an earlier run, and are not run again; of a batch
+            without jobs, all of the journal's.
         waiting: Read, and not sent.
         submitting: Being sent.
         running: Tasks at the service.
         downloading: Ended well, their outputs on the way.
         succeeded: Finished, with every output that was wanted.
         failed: Finished without.
-        cancelled: Cancelled by anybody.
+        cancelled: Cancelled by anybody, or not made because the batch had stopped.
         unknown: Sent, and nobody knows whether they were accepted.
         spent: USD.
         reserved: USD set aside for what is in flight.
@@ -63,6 +67,7 @@ class BatchProgress:
     total: int | None
     read: int
     skipped: int
+    failed_before: int = 0
     waiting: int
     submitting: int
     running: int
@@ -79,8 +84,9 @@ class BatchProgress:
 
     @property
     def finished(self) -> int:
-        """How many are at their end, those that were skipped included."""
-        return self.skipped + self.succeeded + self.failed + self.cancelled + self.unknown
+        """How many are at their end, those that were left out included."""
+        left_out = self.skipped + self.failed_before
+        return left_out + self.succeeded + self.failed + self.cancelled + self.unknown
 
 
 class Tally:
@@ -144,8 +150,7 @@ class Tally:
     def _eta(self, total: int | None, rate: float) -> float | None:
         if total is None:
             return None
-        counts = self._counts
-        left = total - counts["skipped"] - sum(counts[stage] for stage in STAGES if stage in _FINISHED)
+        left = total - sum(self._counts[stage] for stage in STAGES if stage in _AT_THEIR_END)
         if left == 0:
             return 0.0
         return left / rate if rate > 0 else None

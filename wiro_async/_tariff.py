@@ -56,7 +56,7 @@ def listed_price(
     rate, run = _amount(listing.get("cps")), _Run(inputs, seconds)
     if rate and (processing := _processing(run)) is not None:
         return _times(rate, processing)
-    # No price, or a price of 0, says that there is none, not that the run is free.
+    # Nor does an average of 0 say that it is free.
     return _amount(listing.get("approximatelycost")) or None
 
 
@@ -73,7 +73,8 @@ def price_of(tariff: object, inputs: Mapping[str, object], *, seconds: float | N
         told: there is no list, or a price depends on what only the run shows (tokens, audio, what the model
         reports).
     """
-    entries = [entry for entry in records(tariff) if _amount(entry.get("price")) is not None]
+    # A price of 0 says that there is none, not that the run is free.
+    entries = [entry for entry in records(tariff) if _amount(entry.get("price"))]
     fitting = [entry for entry in entries if _fits(entry, inputs)] or entries
     run = _Run(inputs, seconds)
     prices = [price for entry in fitting if (price := _price(entry, run)) is not None]

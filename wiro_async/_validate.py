@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from wiro_async._models import Model, ModelInput, number, text
 from wiro_async._slugs import clean_slug
 
-__all__ = ["check_inputs"]
+__all__ = ["FILE_RULE", "check_inputs", "names_file", "undocumented"]
 
 _NUMBERS = frozenset({"range", "number", "float"})
 _CHOICES = frozenset({"select", "selectwithcover", "multiselect"})
@@ -30,6 +30,9 @@ _FILE_NAME = re.compile(
     r"[^\n]+\.(?:jpe?g|png|webp|gif|bmp|heic|mp4|mov|webm|mkv|mp3|wav|m4a|flac|ogg|pdf|docx?|txt)",
     re.IGNORECASE,
 )
+
+FILE_RULE = "give pathlib.Path(...) for a local file, or a URL"
+"""The way out for callers in Python; others have a spelling of their own."""
 
 LONGEST_SHOWN = 60
 
@@ -56,6 +59,21 @@ def check_inputs(model: Model, inputs: Mapping[str, object]) -> list[str]:
     return complaints
 
 
+def undocumented(model: Model, inputs: Mapping[str, object]) -> list[str]:
+    """Return the names that the catalogue does not list, and that are not nearly those of an input.
+
+    Args:
+        model: As for ``check_inputs``; without any inputs, nothing is known.
+        inputs: As there.
+    """
+    return [name for name, meant in _strangers(model, inputs) if meant is None] if model.inputs else []
+
+
+def names_file(value: object) -> bool:
+    """Whether a text looks like the name of a file on the disk."""
+    return isinstance(value, str) and "://" not in value and _FILE_NAME.fullmatch(value) is not None
+
+
 # -- names -----------------------------------------------------------------------------------------------
 
 
@@ -71,6 +89,13 @@ def _names(model: Model, item: ModelInput) -> tuple[str, ...]:
 
 def _unknown(model: Model, inputs: Mapping[str, object]) -> Iterator[str]:
     """Complain of names that are nearly those of an input; others may be undocumented ones."""
+    for name, meant in _strangers(model, inputs):
+        if meant is not None:
+            yield f"{name!r} is no input of {model.slug}; did you mean {meant!r}?"
+
+
+def _strangers(model: Model, inputs: Mapping[str, object]) -> Iterator[tuple[str, str | None]]:
+    """Yield each name that is not listed, with the input that it nearly is."""
     known = {name for item in model.inputs for name in _names(model, item)} | _ALWAYS
     free = {
         _squashed(item.name): item.name
@@ -78,8 +103,8 @@ def _unknown(model: Model, inputs: Mapping[str, object]) -> Iterator[str]:
         if not inputs.keys() & set(_names(model, item))
     }
     for name in inputs:
-        if name not in known and (meant := _meant(_squashed(name), free)):
-            yield f"{name!r} is no input of {model.slug}; did you mean {meant!r}?"
+        if name not in known:
+            yield name, _meant(_squashed(name), free)
 
 
 def _meant(name: str, free: Mapping[str, str]) -> str | None:
@@ -193,9 +218,7 @@ def _plain(value: object) -> str:
 
 def _file_problem(value: object) -> str:
     """Complain of a file's name given as text; other texts may be addresses, or ids of stored files."""
-    if isinstance(value, str) and "://" not in value and _FILE_NAME.fullmatch(value):
-        return "a text is sent as it is; give pathlib.Path(...) for a local file, or a URL"
-    return ""
+    return f"a text is sent as it is; {FILE_RULE}" if names_file(value) else ""
 
 
 def _shown(value: object) -> str:

@@ -19,6 +19,7 @@ from wiro_async._errors import (
     BatchStopped,
     ConcurrencyLimited,
     ConnectionFailed,
+    DownloadError,
     InvalidInput,
     RateLimited,
     SubmissionUnknown,
@@ -26,7 +27,7 @@ from wiro_async._errors import (
     WiroError,
 )
 from wiro_async._inputs import is_local_file
-from wiro_async._intake import Entry, holds
+from wiro_async._intake import FAILED, Entry, holds
 from wiro_async._jobs import JobOutcome
 from wiro_async._ledger import Blob, FileRow
 from wiro_async._models import Task, TaskResult
@@ -81,7 +82,7 @@ class Worker:
             # That there was to be another Run is less than why the last one failed.
             problem = self._failure if isinstance(error, BatchStopped) and self._failure else error
             self._desk.failed(self._entry, problem)
-        except anyio.get_cancelled_exc_class():
+        except BaseException:
             if self._handle is not None:
                 self._desk.leave(self._handle)
             raise
@@ -103,7 +104,7 @@ class Worker:
 
     async def _do(self) -> None:
         row = self._entry.row
-        if row is not None and row.state == "ended":
+        if row is not None and row.state in ("ended", "done"):
             await self._fetch(row.files)
             return
         self._handle = await self._taken_up()
@@ -119,8 +120,10 @@ class Worker:
     async def _taken_up(self) -> TaskHandle | None:
         """Return the task that the job has already (None: it has none, and needs a Run)."""
         row = self._entry.row
-        if row is None or row.state in ("refused", "failed"):
+        if row is None or row.state in ("refused", *FAILED):
             return None
+        # Before anything is set aside for it: a task of unknown price holds back all others.
+        await self._desk.ask_the_price(row.model)
         if row.state != "running":
             return await self._found_again()
         handle = self._adopted(Accepted(row.task_id, row.token))
@@ -131,17 +134,21 @@ class Worker:
         """Look for the task of a Run that may have left before the program ended."""
         desk, row = self._desk, self._entry.row
         assert row is not None
+        # Before the next job may come: it may have been paid.
+        desk.reserve(self._entry)
         async with desk.ahead:
             self._through()
-            outcome = await desk.look_for(row.doubt, "the program ended before its answer was recorded")
+            cause = "the program ended before its answer was recorded"
+            # A doubt was looked into when it was new. Of an intended Run nobody knows when it really left.
+            outcome = await desk.look_for(row.doubt, cause, again=row.state == "unknown")
         if isinstance(outcome, Accepted):
             await desk.book.accepted(row.key, outcome)
             return self._adopted(outcome)
         # Whoever sent an intended Run is gone, and the service has had half a minute: it did not arrive.
         if outcome.absent and (row.state == "intended" or desk.terms.on_unknown == "resubmit"):
             await desk.book.released(row.key, outcome)
+            desk.budget.release(self._entry)
             return None
-        desk.reserve(self._entry)
         raise outcome
 
     def _adopted(self, accepted: Accepted) -> TaskHandle:
@@ -164,11 +171,11 @@ class Worker:
         async with desk.ahead if is_slow else nullcontext():
             if is_slow:
                 self._through()
-            run = self._run = self._run or await self._prepared()
+            self._run = self._run or await self._prepared()
             await desk.enter(entry)
         self._through()
         while True:
-            handle = await self._tried(attrs.evolve(run, sent_at=time.time()))
+            handle = await self._tried(self._run)
             if handle is not None:
                 return handle
             await desk.enter(entry)
@@ -203,7 +210,7 @@ class Worker:
         """
         desk, entry = self._desk, self._entry
         try:
-            accepted = await self._sent(run)
+            accepted, run = await self._sent(run)
         except ConcurrencyLimited as error:
             desk.turned_away(entry, error)
             return None
@@ -228,20 +235,26 @@ class Worker:
         desk.accepted(entry)
         return desk.handle(TaskKey(accepted.id, accepted.token), run)
 
-    async def _sent(self, run: Run) -> Accepted | None:
-        """Send a Run, and make sure that the journal knows what became of it; None: it is to be sent anew."""
+    async def _sent(self, run: Run) -> tuple[Accepted | None, Run]:
+        """Send a Run, and make sure that the journal knows what became of it.
+
+        Returns:
+            Its task (None: it is to be sent anew), and the Run with the time at which it left.
+        """
         desk = self._desk
         # In turn, so that leaving the batch waits for what is being sent, and not for all that would like to.
         await desk.sending.enter(Priority.RUN)
         answer: Accepted | SubmissionUnknown | None = None
         try:
             desk.check()
+            # Not before its turn, which may have taken minutes: by this time it is judged how old it is.
+            run = attrs.evolve(run, sent_at=time.time())
             with anyio.CancelScope(shield=True):
                 answer = await self._answered(run)
         finally:
             desk.sending.leave()
         assert answer is not None
-        return answer if isinstance(answer, Accepted) else await self._looked_for(answer)
+        return answer if isinstance(answer, Accepted) else await self._looked_for(answer), run
 
     async def _answered(self, run: Run) -> Accepted | SubmissionUnknown:
         entry, desk = self._entry, self._desk
@@ -313,20 +326,26 @@ class Worker:
 
     async def _ended(self, handle: TaskHandle) -> Task:
         """Wait for a task's end, and write it down."""
-        entry, desk = self._entry, self._desk
+        desk = self._desk
         try:
             task = await self._waited(handle)
         except SubmissionUnknown:
             raise
         except BaseException:
-            desk.over(entry, None)
+            desk.over(None)
             raise
-        await desk.book.ended(entry.key, task)
-        cost = task.total_cost
+        await self._record(task)
+        desk.over(task)
+        return task
+
+    async def _record(self, task: Task) -> None:
+        """Write down a task's end and its cost, which is an estimate where the service does not tell it."""
+        entry, desk = self._entry, self._desk
+        cost = desk.settle(entry, task)
+        # Else the next process would begin with money that is spent.
+        await desk.book.ended(entry.key, attrs.evolve(task, total_cost=cost))
         if cost is not None:
             entry.spent = cost if entry.spent is None else entry.spent + cost
-        desk.over(entry, task)
-        return task
 
     async def _waited(self, handle: TaskHandle) -> Task:
         desk = self._desk
@@ -344,7 +363,7 @@ class Worker:
                 task = await handle.stop(STOPPING_SECONDS)
             except WiroError:
                 return
-            await self._desk.book.ended(self._entry.key, task)
+            await self._record(task)
 
     async def _exchanged(self, error: SubmissionUnknown) -> TaskHandle | None:
         """Find the task of a Run whose answer was about another job's, as the first look has shown."""
@@ -355,7 +374,7 @@ class Worker:
         try:
             accepted = await self._looked_for(error)
         except BaseException:
-            desk.over(entry, None)
+            desk.over(None)
             raise
         if accepted is None:
             desk.disowned(entry)
@@ -378,6 +397,8 @@ class Worker:
             await self._close(handle)
             return
         self._task = await handle.refresh()
+        if desk.keeper is not None:
+            _check_known(self._task, files)
         await self._keep(handle, self._task, {file.n: file for file in files if file.path})
 
     async def _keep(self, handle: TaskHandle, task: Task, known: Mapping[int, FileRow] | None = None) -> None:
@@ -397,3 +418,20 @@ class Worker:
         if self._desk.terms.delete_remote and self._paths:
             await handle.delete_files()
         await self._desk.book.done(self._entry.key)
+
+
+def _check_known(task: Task, files: tuple[FileRow, ...]) -> None:
+    """Refuse a task that the service tells fewer outputs of than the journal.
+
+    Raises:
+        DownloadError: An output cannot be had any more.
+    """
+    known = {output.index for output in task.outputs if output.url}
+    for file in files:
+        if file.url and file.n not in known:
+            raise DownloadError(
+                f"output {file.name[:60]!r} of task {task.id} is not at the service any more, and not on the "
+                f"disk as it was saved",
+                url=file.url,
+                path=file.path,
+            )

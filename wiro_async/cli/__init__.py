@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(
             f"wiro: the command line needs {missing!r}, which is not installed: "
-            "pip install 'wiro-async[cli]'\n"
+            "install it with its extra, from the clone: pip install '.[cli]'\n"
         )
         return 1
     return execute(sys.argv[1:] if arguments is None else arguments)

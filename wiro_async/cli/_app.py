@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 import attrs
 import cyclopts
@@ -95,21 +95,26 @@ Token = Annotated[
 ]
 
 
+Json = Annotated[
+    bool, Parameter(help="Write JSON, and nothing else: one document, or a line for each event.")
+]
+
+
 @Parameter(name="*")
 @attrs.frozen
 class Common:
     """The options that every command has."""
 
-    json: Annotated[
-        bool, Parameter(help="Write JSON, and nothing else: one document, or a line for each event.")
-    ] = False
+    json: Json = False
     base_url: Annotated[
         str | None, Parameter(help="The API's address (default: WIRO_BASE_URL, or the service's own).")
     ] = None
 
-    def session(self, timeout: float = 3600.0, interval: float | None = None) -> Session:
+    def session(
+        self, timeout: float = 3600.0, interval: float | None = None, folder: Path | None = None
+    ) -> Session:
         """Begin a command."""
-        return Session(Report(as_json=self.json), self.base_url, timeout, interval)
+        return Session(Report(as_json=self.json), self.base_url, timeout, interval, folder)
 
 
 _COMMON = Common()
@@ -120,12 +125,30 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
-        Report().problem(f"{error}; `wiro --help` and `wiro COMMAND --help` show what can be said")
+        Report().problem(f"{_told(error)}; `wiro --help` and `wiro COMMAND --help` show what can be said")
         return Code.USAGE
     except SystemExit as end:
         # The sandbox's own parser ends like this.
         return end.code if isinstance(end.code, int) else Code.OK
     return code if isinstance(code, int) else Code.OK
+
+
+def _told(error: cyclopts.CycloptsError) -> str:
+    """Say what is wrong with a command line; the parser's own words name types of Python."""
+    wanted = _wanted(error.target_type) if isinstance(error, cyclopts.CoercionError) else []
+    token = error.token if isinstance(error, cyclopts.CoercionError) else None
+    if token is None or token.keyword is None or not wanted:
+        return str(error).removesuffix(".")
+    return f"{token.keyword} is {token.value!r}; it must be {' or '.join(wanted)}"
+
+
+def _wanted(kind: object) -> list[str]:
+    """Return what an option takes, in words."""
+    if kind in (int, float):
+        return ["a whole number" if kind is int else "a number"]
+    if get_origin(kind) is Literal:
+        return [repr(value) for value in get_args(kind)]
+    return [word for part in get_args(kind) for word in _wanted(part)]
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------
@@ -156,7 +179,7 @@ def run(
             -i inputImageFirstUrl=@photo.jpg -i prompt="[Pan left] a ship sails"
         wiro run owner/model -i prompt="she walks" -i seed:=7 --json
     """
-    session = common.session(timeout, interval)
+    session = common.session(timeout, interval, download)
     return session.perform(_commands.Run(model, inputs, _commands.Watch(session, download, on_cancel)))
 
 
@@ -180,7 +203,7 @@ def watch(
         wiro watch 2221
         wiro watch 2221 --download clips --json
     """
-    session = common.session(timeout, interval)
+    session = common.session(timeout, interval, download)
     return _on_task(session, task, token, _commands.Watch(session, download).follow)
 
 
@@ -342,7 +365,7 @@ def resume(
     """Go on with a batch from its journal, whatever ended it. This costs money.
 
     Running tasks are waited for, lost answers looked for, missing files fetched,
-    and jobs that had no run are made. The options are those of the first time,
+    and jobs that had no run are made. The options are those of the last time,
     but for those that are given now.
 
     For example:
@@ -360,22 +383,24 @@ def journal(
     *,
     rows: Annotated[State | None, Parameter(help="List the jobs in this state.")] = None,
     failed: Annotated[
-        bool, Parameter(help="Write the jobs that failed, were refused or are unknown as a job file.")
+        bool, Parameter(help="Write the jobs that failed or were cancelled as a job file.")
     ] = False,
-    common: Common = _COMMON,
+    json: Json = False,
 ) -> int:
     """Show what a journal says: jobs by state, the cost, and why jobs failed.
 
-    The rows of --failed keep their keys, which this journal does not run again
-    (but see --retry-failed): give them a journal of their own.
+    --failed writes the jobs that `wiro resume` does not run again, and no others:
+    both can be done, and nothing is paid for twice, as long as that is not given
+    more of --retry-failed. The rows keep their keys, so give them a journal of
+    their own, as in the example.
 
     For example:
         wiro journal run.db
         wiro journal run.db --failed > retry.jsonl && wiro batch retry.jsonl
     """
-    session = common.session()
+    session = Common(json=json).session()
     if failed:
-        work = _journal_view.show_failed(file, session.report)
+        work = _journal_view.show_failed(file, session)
     elif rows is not None:
         work = _journal_view.show_rows(file, rows, session.report)
     else:

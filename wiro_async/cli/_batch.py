@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, closing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, closing, contextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,14 +17,18 @@ from typing import Any
 import anyio
 import attrs
 
-from wiro_async._batch import Batch, BatchReport
+from wiro_async._batch import Batch, BatchReport, Settings
+from wiro_async._breaker import reason_key, reason_of
 from wiro_async._client import Client
-from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput
+from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput, TaskTimeout
+from wiro_async._jobs import Job
 from wiro_async._journal import Journal
-from wiro_async._plan import Plan
+from wiro_async._models import Model
+from wiro_async._plan import Invalid, Plan
 from wiro_async._planning import Planning, open_known
 from wiro_async._types import JSON
-from wiro_async.cli._batch_options import Memory, Options
+from wiro_async._validate import FILE_RULE, undocumented
+from wiro_async.cli._batch_options import MEMORY, Memory, Options, in_options
 from wiro_async.cli._batch_view import (
     REFRESHES_PER_SECOND,
     BatchView,
@@ -33,6 +38,7 @@ from wiro_async.cli._batch_view import (
 )
 from wiro_async.cli._commands import check_folder
 from wiro_async.cli._jobs_reader import JobsFile, JobsReader, find_jobs, given_jobs
+from wiro_async.cli._journal_view import open_existing
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, Session
 from wiro_async.cli._text import clean, clock, usd
@@ -41,9 +47,7 @@ __all__ = ["batch", "resume"]
 
 PROBLEMS_SHOWN = 20
 REASONS_SHOWN = 5
-
-MEMORY = "batch"
-"""Under which name the journal remembers the command."""
+NOTES_KEPT = 100
 
 
 # -- the two commands ----------------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ def resume(journal: Path, jobs: str | None, options: Options, session: Session) 
 
 
 async def _remembered(path: Path) -> Memory:
-    async with await Journal.open(path, create=False) as journal:
+    async with await open_existing(path) as journal:
         return Memory.read(await journal.learnt(MEMORY))
 
 
@@ -122,6 +126,9 @@ class _Survey:
         ended: Jobs of the file that have ended before.
         failed: Jobs of the journal that came to nothing, and are not run again.
         bad: A byte for each row; 1 where it cannot be sent.
+        max_cost: USD that the journal's runs may cost in all (None: no limit).
+        spent: USD that they have cost.
+        notes: What looks like a mistake, and is none for certain.
     """
 
     plan: Plan
@@ -129,11 +136,24 @@ class _Survey:
     ended: int
     failed: int
     bad: bytearray
+    max_cost: Decimal | None
+    spent: Decimal
+    notes: tuple[str, ...]
 
     @property
     def total(self) -> int:
         """How many jobs the batch is going to read."""
-        return self.plan.jobs + self.plan.duplicates + self.taken_up
+        return self.plan.jobs + self.plan.duplicates + self.plan.failed_before + self.taken_up
+
+    @property
+    def affordable(self) -> int | None:
+        """About how many jobs max-cost still covers (None: all of them, or it cannot be told)."""
+        plan = self.plan
+        if self.max_cost is None or not plan.estimated_cost:
+            return None
+        left = max(self.max_cost - self.spent, Decimal(0))
+        count = int(left * (plan.jobs - plan.unpriced) / plan.estimated_cost)
+        return count if count < plan.jobs else None
 
     def record(self, journal: Path) -> JSON:
         """Return it for programs."""
@@ -172,8 +192,11 @@ class BatchCommand:
         _say_plan(report, survey)
         report.record(survey.record(self.journal))
         if plan.invalid_jobs and not self.options.skip_invalid:
-            invalid = _jobs(plan.invalid_jobs)
-            report.problem(f"{invalid} cannot be sent, and nothing was; mend them, or give --skip-invalid")
+            invalid, them = _jobs(plan.invalid_jobs), "it" if plan.invalid_jobs == 1 else "them"
+            report.problem(f"{invalid} cannot be sent, and nothing was; mend {them}, or give --skip-invalid")
+            return Code.USAGE
+        if self.jobs is not None and not survey.bad and not survey.taken_up:
+            report.problem(f"{self.jobs.name} holds no job; write one a line, in a CSV file below its header")
             return Code.USAGE
         if self.dry_run:
             return Code.OK
@@ -202,13 +225,15 @@ class BatchCommand:
 
     async def _survey(self, client: Client, arguments: dict[str, Any]) -> _Survey:
         """Read and check everything, before anything is paid for."""
-        bad = bytearray()
-        settings = client.batch(**arguments)._settings
+        bad, spent = bytearray(), Decimal(0)
+        notes: dict[tuple[str, str], str] = {}
+        settings = self._settings(client, arguments)
         async with AsyncExitStack() as stack:
             journal = await open_known(self.journal)
             if journal is not None:
                 stack.push_async_callback(journal.aclose)
-            reader = stack.enter_context(closing(JobsReader(self.jobs, self.options.key, bad)))
+                spent = (await journal.counts()).cost
+            reader = stack.enter_context(closing(self._reader(bad)))
             planning = Planning(
                 client,
                 settings,
@@ -218,8 +243,24 @@ class BatchCommand:
                 unique=True,
             )
             reader.on_problem = planning.reject
-            plan = await planning.plan(reader)
-        return _Survey(plan, planning.taken_up, planning.ended, planning.failed, bad)
+            jobs = _noted(reader, planning, self.options.model or "", notes)
+            plan = await planning.plan(await stack.enter_async_context(aclosing(jobs)))
+        plan = attrs.evolve(plan, invalid=tuple(map(_in_words_of_files, plan.invalid)))
+        told = tuple(
+            f"{where}: {name!r} is not listed among the inputs of {slug}, and is sent all the same"
+            for (slug, name), where in notes.items()
+        )
+        counts = (planning.taken_up, planning.ended, planning.failed)
+        return _Survey(plan, *counts, bad, settings.max_cost, spent, told)
+
+    def _reader(self, bad: bytearray) -> JobsReader:
+        return JobsReader(self.jobs, self.options.key, bad, needs_model=self.options.model is None)
+
+    def _settings(self, client: Client, arguments: dict[str, Any]) -> Settings:
+        try:
+            return client.batch(**arguments)._settings
+        except ConfigurationError as error:
+            raise ConfigurationError(in_options(error.message)) from None
 
     # -- the second reading ------------------------------------------------------------------------------
 
@@ -227,19 +268,22 @@ class BatchCommand:
         view = BatchView(self.session.report, self.options.max_cost)
         last_words = f"\nwiro: left at once; nothing is lost: {self._way_on()}\n"
         with (
-            closing(JobsReader(self.jobs, self.options.key, survey.bad)) as jobs,
+            closing(self._reader(survey.bad)) as jobs,
             _quiet_about_stops(),
             _signals(last_words, self.session.report) as signals,
         ):
             batch = client.batch(jobs, journal=self.journal, total=survey.total, **arguments)
             async with batch:
-                await _follow(batch, view, signals)
+                late, unmade = await _follow(batch, view, signals)
             if signals.came:
                 return await self._interrupted()
-        return self._concluded(batch.report, survey.failed)
+        return self._concluded(batch.report, survey.failed, late, unmade)
 
-    def _way_on(self) -> str:
-        return f"{self.session.command('resume', str(self.journal))} goes on"
+    def _resume(self, *options: str) -> str:
+        return self.session.command("resume", str(self.journal), *options)
+
+    def _way_on(self, *options: str) -> str:
+        return f"{self._resume(*options)} goes on"
 
     async def _interrupted(self) -> int:
         async with await Journal.open(self.journal, create=False) as journal:
@@ -247,11 +291,11 @@ class BatchCommand:
         left = counts["running"] + counts["intended"]
         report = self.session.report
         report.record({"type": "interrupted", "journal": str(self.journal), "running": left, "task_ids": []})
-        way_on = self.session.command("resume", str(self.journal))
-        report.problem(f"interrupted; {left} tasks go on; {way_on} takes them up")
+        way_on = f"takes {'it' if left == 1 else 'them'} up" if left else "makes the jobs that had no run"
+        report.problem(f"interrupted; {_go_on(left)}; {self._resume()} {way_on}")
         return Code.INTERRUPTED
 
-    def _concluded(self, ended: BatchReport, failed_before: int) -> int:
+    def _concluded(self, ended: BatchReport, failed_before: int, late: Sequence[str], unmade: int) -> int:
         report, progress = self.session.report, ended.progress
         standing = progress_record(progress)
         report.record(
@@ -264,16 +308,27 @@ class BatchCommand:
                 "journal": ended.journal,
             }
         )
-        _say_end(report, ended)
+        _say_end(report, ended, late, unmade)
+        if late:
+            report.problem(f"{_go_on(len(late))}; {self._resume()} waits again")
         if ended.stopped is not None:
-            report.problem(f"{ended.stopped.message}; {self._way_on()}")
+            report.problem(self._why_stopped(ended.stopped))
             return Code.STOPPED
         if progress.unknown:
+            runs = "1 run; it" if progress.unknown == 1 else f"{progress.unknown} runs; they"
             report.problem(
-                f"nobody knows what came of {progress.unknown} runs; they may be billed: {self._way_on()}, "
-                f"and looks for them again"
+                f"nobody knows what came of {runs} may be billed: {self._way_on()}, and looks again"
             )
         return Code.OK if ended.complete and not failed_before else Code.TASK_FAILED
+
+    def _why_stopped(self, stopped: BatchStopped) -> str:
+        if stopped.reason != "max_cost" or self.options.max_cost is None:
+            return f"{stopped.message}; {self._way_on()}"
+        limit = usd(Decimal(self.options.max_cost))
+        return (
+            f"the batch makes no more runs: --max-cost {limit} is spent, or would be by one more run; "
+            f"{self._way_on('--max-cost', 'MORE')}"
+        )
 
 
 def _folder_of(template: str) -> Path:
@@ -284,8 +339,35 @@ def _folder_of(template: str) -> Path:
     return Path(fixed.replace("\0", "{").replace("\1", "}"))
 
 
-async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> None:
-    """Tell of the batch until it ends, or until a signal comes."""
+async def _noted(
+    reader: JobsReader, planning: Planning, model: str, notes: dict[tuple[str, str], str]
+) -> AsyncGenerator[Job, None]:
+    """Pass jobs on, and take note of inputs that their models do not list, and where they came first."""
+    async for job in reader:
+        place = reader.place
+        yield job
+        # By now it was checked, and its model is known if there is one.
+        known = planning._models.get(job.model or model)
+        if not isinstance(known, Model) or not isinstance(job.inputs, Mapping):
+            continue
+        for name in undocumented(known, job.inputs):
+            if len(notes) < NOTES_KEPT:
+                notes.setdefault((known.slug, name), place)
+
+
+def _in_words_of_files(invalid: Invalid) -> Invalid:
+    rule = "write @ before the path of a local file, or give a URL"
+    return attrs.evolve(invalid, reason=invalid.reason.replace(FILE_RULE, rule))
+
+
+async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> tuple[list[str], int]:
+    """Tell of the batch until it ends, or until a signal comes.
+
+    Returns:
+        The reasons of jobs whose tasks go on, one for each, and how many jobs were not made.
+    """
+    late: list[str] = []
+    unmade = 0
 
     async def tick() -> None:
         while True:
@@ -298,9 +380,13 @@ async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> None:
         try:
             async for outcome in batch:
                 view.outcome(outcome_record(outcome))
+                if isinstance(outcome.error, TaskTimeout):
+                    late.append(reason_key(reason_of(outcome.error)))
+                unmade += isinstance(outcome.error, BatchStopped)
         finally:
             ticker.cancel()
         view.progress(progress_record(batch.progress))
+    return late, unmade
 
 
 # -- signals -------------------------------------------------------------------------------------------------
@@ -384,6 +470,8 @@ def _say_plan(report: Report, survey: _Survey) -> None:
         report.problem(f"{invalid.where}: {invalid.reason}")
     if plan.invalid_jobs > PROBLEMS_SHOWN:
         report.problem(f"… and {plan.invalid_jobs - PROBLEMS_SHOWN} more")
+    for note in survey.notes[:PROBLEMS_SHOWN]:
+        report.problem(f"note: {note}")
     parts = [f"{_jobs(plan.jobs)} to make"]
     for count, words in (
         (survey.taken_up, "to see to their ends"),
@@ -395,10 +483,17 @@ def _say_plan(report: Report, survey: _Survey) -> None:
     report.say(", ".join(parts), "bold")
     if plan.jobs:
         report.say(f"about {_estimate(plan)}")
+    if survey.affordable is not None:
+        spent = f", {usd(survey.spent)} of it are spent" if survey.spent else ""
+        report.say(f"max-cost {usd(survey.max_cost)} covers about {survey.affordable} of {plan.jobs}{spent}")
     if survey.failed:
         report.say(
             f"{_jobs(survey.failed)} failed before; --retry-failed N runs such jobs again, N times each"
         )
+
+
+def _go_on(count: int) -> str:
+    return f"{count} tasks go on" if count > 1 else f"{'1' if count else 'no'} task goes on"
 
 
 def _jobs(count: int) -> str:
@@ -413,12 +508,22 @@ def _estimate(plan: Plan) -> str:
     return f"{cost}{unpriced}, " + ("an unknown time" if seconds is None else f"{clock(seconds)} or more")
 
 
-def _say_end(report: Report, ended: BatchReport) -> None:
+def _say_end(report: Report, ended: BatchReport, late: Sequence[str], unmade: int) -> None:
+    """Say what came of all jobs.
+
+    Those in *late* run on, which the library counts as failed; those not made it counts as cancelled.
+    """
     progress = ended.progress
-    names = ("succeeded", "failed", "cancelled", "unknown", "skipped")
-    counts = [f"{getattr(progress, name)} {name}" for name in names if getattr(progress, name)]
+    names = ("succeeded", "failed", "cancelled", "unknown", "skipped", "failed_before")
+    figures = {name.replace("_", " "): getattr(progress, name) for name in names}
+    figures["failed"] -= len(late)
+    figures["still running"] = len(late)
+    figures["cancelled"] -= unmade
+    figures["not made"] = unmade
+    counts = [f"{count} {name}" for name, count in figures.items() if count]
     report.say(
         f"{', '.join(counts) or 'no jobs'}; {usd(progress.spent)} in all; {clock(progress.elapsed)}", "bold"
     )
-    for reason, jobs in ended.failures[:REASONS_SHOWN]:
+    failures = [failure for failure in ended.failures if reason_key(failure[0]) not in late]
+    for reason, jobs in failures[:REASONS_SHOWN]:
         report.say(f"  {jobs} × {clean(reason)}", "red")

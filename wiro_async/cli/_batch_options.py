@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,9 +14,22 @@ from cyclopts import Parameter, validators
 from wiro_async._types import JSON
 from wiro_async.cli._jobs_reader import Format, JobsFile
 
-__all__ = ["Memory", "Options"]
+__all__ = ["MEMORY", "Memory", "Options", "in_options"]
 
 _COUNT = validators.Number(gte=0)
+
+MEMORY = "batch"
+"""Under which name the journal remembers the command."""
+
+
+def in_options(message: str) -> str:
+    """Write the library's complaint of an argument as one of an option: ``--max-cost is 'much'; …``."""
+    names = "|".join(field.name for field in attrs.fields(Options))
+    return re.sub(
+        rf"^(?:{names})(?= )|\b(?:{names})=",
+        lambda match: f"--{match[0].replace('_', '-').replace('=', ' ')}",
+        message,
+    )
 
 
 @Parameter(name="*")

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from wiro_async._breaker import reason_of
-from wiro_async._errors import BatchStopped, WiroError
+from wiro_async._errors import BatchStopped, TaskTimeout, WiroError
 from wiro_async._jobs import JobOutcome
 from wiro_async._plan import Plan
 from wiro_async._tally import BatchProgress
@@ -33,6 +33,7 @@ WIDEST = 100
 
 STAGES: tuple[tuple[str, str, str], ...] = (
     ("skipped", "━", "dim green"),
+    ("failed_before", "━", "dim red"),
     ("succeeded", "━", "green"),
     ("failed", "━", "red"),
     ("cancelled", "━", "magenta"),
@@ -57,7 +58,7 @@ def plan_record(plan: Plan, *, taken_up: int, ended: int, failed: int, journal: 
         "taken_up": taken_up,
         "ended_before": ended,
         "failed_before": failed,
-        "duplicates": plan.duplicates - ended,
+        "duplicates": plan.duplicates + plan.failed_before - ended,
         "invalid_jobs": plan.invalid_jobs,
         "invalid": [{"where": invalid.where, "reason": invalid.reason} for invalid in plan.invalid],
         "estimated_cost": None if cost is None else f"{cost:f}",
@@ -94,8 +95,14 @@ def outcome_record(outcome: JobOutcome) -> JSON:
         "cost": None if outcome.cost is None else f"{outcome.cost:f}",
         "saved": [str(path) for path in outcome.paths],
         "error": None if error is None else type(error).__name__,
-        "reason": None if error is None else reason_of(error) if isinstance(error, WiroError) else str(error),
+        "reason": None if error is None else _reason(error),
     }
+
+
+def _reason(error: WiroError | OSError) -> str:
+    if isinstance(error, TaskTimeout):
+        return f"still running after {clock(error.waited)}"
+    return reason_of(error) if isinstance(error, WiroError) else str(error)
 
 
 # -- the view ------------------------------------------------------------------------------------------------
@@ -184,8 +191,10 @@ def _outcome_line(record: Mapping[str, Any]) -> str:
     if record["succeeded"]:
         saved = ", ".join(record["saved"]) or f"task {record['task_id']}"
         return f"✓ {record['key']}  {saved}"
-    task = f" (task {record['task_id']})" if record["task_id"] else ""
-    return f"✗ {record['key']}  {record['reason'] or record['error']}{task}"
+    reason, name = record["reason"] or record["error"], f"task {record['task_id']}"
+    task = f" ({name})" if record["task_id"] and name not in reason else ""
+    mark = "…" if record["error"] == TaskTimeout.__name__ else "✗"
+    return f"{mark} {record['key']}  {reason}{task}"
 
 
 def stacked(standing: Mapping[str, Any], width: int) -> Text:
@@ -205,9 +214,9 @@ def stacked(standing: Mapping[str, Any], width: int) -> Text:
 
 def _counts(standing: Mapping[str, Any]) -> str:
     """Say how many jobs are where: ``12 of 40: 7 succeeded, 1 failed, 4 running``."""
-    at = [f"{standing[name]} {name}" for name, _, _ in STAGES if standing[name]]
+    at = [f"{standing[name]} {name.replace('_', ' ')}" for name, _, _ in STAGES if standing[name]]
     total = standing["read"] if standing["total"] is None else standing["total"]
-    ended = sum(standing[name] for name, _, _ in STAGES[:5])
+    ended = sum(standing[name] for name, _, _ in STAGES[:6])
     return f"{ended} of {total}" + (": " if at else "") + ", ".join(at)
 
 

@@ -20,6 +20,7 @@ from rich.text import Text
 from wiro_async._client import Client
 from wiro_async._errors import InvalidInput, TaskNotFound, TaskTimeout, WiroError, WrongState
 from wiro_async._models import Model, ModelInput, Output, Task, TaskResult
+from wiro_async._tariff import listed_price
 from wiro_async._task import TaskHandle
 from wiro_async._types import OnCancel
 from wiro_async.cli._live import StatusLine, status_line
@@ -283,6 +284,7 @@ async def list_tasks(client: Client, model: str | None, limit: int, report: Repo
             Text(clean(task.model)),
         )
     report.show(table)
+    _say_more(len(tasks), limit, report)
     return Code.OK
 
 
@@ -316,17 +318,27 @@ async def list_models(client: Client, word: str, category: str | None, limit: in
             Text(clean(", ".join(model.categories))),
         )
     report.show(table)
+    _say_more(len(models), limit, report)
     return Code.OK
+
+
+def _say_more(count: int, limit: int, report: Report) -> None:
+    """Say that a list may have been cut."""
+    if count >= limit:
+        report.say(f"more: --limit {2 * limit}", "dim")
 
 
 async def show_model(client: Client, slug: str, report: Report) -> int:
     """Show a model's inputs, and a command that runs it."""
     model = await client.model(slug)
-    report.record(model_record(model))
+    price = listed_price(model.raw, {})
+    report.record(model_record(model, price))
     report.say(model.slug, "bold")
     about = dict.fromkeys((model.title, model.description, ", ".join(model.categories)))
     for line in filter(None, about):
         report.say(line)
+    if price is not None:
+        report.say(f"price  about {usd(price)} a run")
     report.say()
     if model.inputs:
         table = _table("input", "type", "required", "default", "options")

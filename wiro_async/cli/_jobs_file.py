@@ -53,6 +53,9 @@ def job_of_json(line: bytes, reading: Reading) -> Job:
         fields = json.loads(line.decode().removeprefix("\ufeff"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"it is not UTF-8 (byte {error.start}); write the file anew as UTF-8") from None
+    except json.JSONDecodeError as error:
+        # Its own words count lines, too, from the beginning of this one.
+        raise InvalidInput(f"it is no JSON: {error.msg} (character {error.pos + 1})") from None
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"it is no JSON: {error}") from None
     if not isinstance(fields, dict):

@@ -6,11 +6,12 @@ import csv
 import hashlib
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -22,6 +23,7 @@ import attrs
 
 from wiro_async._errors import InvalidInput
 from wiro_async._jobs import Job
+from wiro_async._validate import names_file
 from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json
 
 __all__ = ["Format", "JobsFile", "JobsReader", "find_jobs", "given_jobs", "read_rows"]
@@ -30,6 +32,9 @@ Format: TypeAlias = Literal["jsonl", "csv"]
 
 ROWS_AT_ONCE = 200
 """Rows that the thread reads ahead."""
+
+_OF_FILE = re.compile("^input|url$|image|video|audio|mask|photo|file", re.IGNORECASE)
+"""Names of inputs that take files; the catalogue calls many of them mere texts."""
 
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes of a line of JSON: as many as the service is believed to reply with."""
@@ -148,7 +153,7 @@ def _json_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
             while line and not line.endswith(b"\n"):
                 line = stream.readline(LONGEST_LINE)
         elif line.strip():
-            yield _row(number, partial(job_of_json, line, reading))
+            yield _row(number, partial(job_of_json, line, reading), reading.folder)
 
 
 def _csv_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
@@ -172,17 +177,38 @@ def _csv_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
             if columns is None:
                 columns = Columns(cells, reading)
             else:
-                yield _row(number, partial(columns.job_of, cells))
+                yield _row(number, partial(columns.job_of, cells), reading.folder)
 
 
-def _row(number: int, read: Callable[[], Job]) -> JobRow:
+def _row(number: int, read: Callable[[], Job], folder: Path) -> JobRow:
     try:
         job = read()
+        for name, value in job.inputs.items() if isinstance(job.inputs, Mapping) else ():
+            _check_text(name, value, folder)
         for path in files_in(job.inputs):
             _check_file(path)
     except InvalidInput as error:
         return JobRow(number, None, error.message)
     return JobRow(number, job)
+
+
+def _check_text(name: str, value: object, folder: Path) -> None:
+    """Refuse the name of a file that is there, where a file is wanted and the @ is missing."""
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, str) or not _OF_FILE.search(name) or not names_file(item):
+            continue
+        if _is_there(folder / item):
+            raise InvalidInput(
+                f"its input {name[:60]!r} is the text {item[:200]!r}, and there is such a file; "
+                f"did you mean @{item[:200]}?"
+            )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False  # too long for a name, or of half characters
 
 
 def _check_file(path: Path) -> None:
@@ -204,15 +230,19 @@ class JobsReader:
         file: The file (None: there are no jobs).
         key: The field that holds the key.
         bad: A byte for each row that was found bad before; filled while reading if it is empty.
+        needs_model: Whether every row must name its model.
 
     Attributes:
         place: The row that was read last, such as ``line 7``.
         on_problem: Called with what is wrong with a row (None: it is raised).
     """
 
-    def __init__(self, file: JobsFile | None, key: str | None, bad: bytearray) -> None:
+    def __init__(
+        self, file: JobsFile | None, key: str | None, bad: bytearray, *, needs_model: bool = False
+    ) -> None:
         self._rows: Generator[JobRow, None, None] = read_rows(file, key)
         self._bad: bytearray = bad
+        self._needs_model: bool = needs_model
         self._ahead: deque[JobRow] = deque()
         self._count: int = 0
         self.place: str = "line 1"
@@ -238,11 +268,14 @@ class JobsReader:
                 self._bad.append(0)
             if self._bad[self._count - 1]:
                 continue
+            problem = row.problem
             if row.job is not None:
-                return row.job
+                if row.job.model is not None or not self._needs_model:
+                    return row.job
+                problem = "it names no model; give --model, or a field or column that is called model"
             if self.on_problem is None:
-                raise InvalidInput(f"{self.place}: {row.problem}")
-            self.on_problem(row.problem)
+                raise InvalidInput(f"{self.place}: {problem}")
+            self.on_problem(problem)
 
     async def _next(self) -> JobRow:
         if not self._ahead:

@@ -132,14 +132,15 @@ def models_record(models: list[Model]) -> JSON:
     }
 
 
-def model_record(model: Model) -> JSON:
-    """One model and its inputs."""
+def model_record(model: Model, price: Decimal | None) -> JSON:
+    """One model and its inputs; *price* is about what a run costs, in USD."""
     return {
         "type": "model",
         "slug": model.slug,
         "title": model.title,
         "description": model.description,
         "categories": list(model.categories),
+        "price": _money(price),
         "inputs": [_model_input(item) for item in model.inputs],
     }
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shlex
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from types import FrameType
 
 import attrs
@@ -70,12 +72,14 @@ class Session:
         base_url: The API's address (None: from the environment).
         timeout: Seconds to wait for a task's end.
         interval: Shortest time between two looks at a task, in seconds (None: the client's default).
+        folder: Where a task's outputs are to be saved, for the hint at how to go on (None: nowhere).
     """
 
     report: Report
     base_url: str | None = None
     timeout: float = 3600.0
     interval: float | None = None
+    folder: Path | None = None
     _handles: list[TaskHandle] = attrs.field(init=False, factory=list)
     _client: Client | None = attrs.field(init=False, default=None)
 
@@ -103,6 +107,11 @@ class Session:
             return self._failed(error)
 
     async def _with_client(self, work: Work) -> int:
+        if not os.environ.get("WIRO_API_KEY"):
+            raise ConfigurationError(
+                "no API key: set the environment variable WIRO_API_KEY to your project's key and, "
+                "for a signed project, WIRO_API_SECRET to its secret"
+            )
         polling = Polling() if self.interval is None else Polling(min_interval=self.interval)
         limits = Limits(wait_timeout=self.timeout)
         async with Client(base_url=self.base_url, polling=polling, limits=limits) as client:
@@ -131,9 +140,13 @@ class Session:
         if task.done:
             return f"task {task.id} has ended ({task.status})"
         if task.id is None:
-            return f"the task goes on: {self.command('watch')} follows it, {self.command('stop')} ends it"
-        watch, stop = self.command("watch", task.id), self.command("stop", task.id)
-        return f"task {task.id} goes on: {watch} follows it, {stop} ends it"
+            return f"the task goes on: {self._watch()} follows it, {self.command('stop')} ends it"
+        stop = self.command("stop", task.id)
+        return f"task {task.id} goes on: {self._watch(task.id)} follows it, {stop} ends it"
+
+    def _watch(self, *task_id: str) -> str:
+        saving = () if self.folder is None else ("--download", str(self.folder))
+        return self.command("watch", *task_id, *saving)
 
     def command(self, *words: str) -> str:
         """Quote a command that goes to the same service, for a message."""
@@ -157,7 +170,7 @@ class Session:
         if isinstance(error, TaskTimeout) and error.handle is not None:
             return f"no end after {error.waited:g} s; {self._way_on(error.handle)}"
         if isinstance(error, SubmissionUnknown):
-            found = "it was looked for and not found" if error.absent else "it could not be looked for"
+            found = "it was looked for and not found" if error.absent else "it was not proved absent"
             return (
                 f"the answer to the run of {error.model} was lost: {error.cause}. The task may exist and be "
                 f"billed; {found}, so look at {self.command('tasks')} before you run it again"

@@ -9,6 +9,7 @@ __all__: list[str] = []
 for _name in ("av", "PIL", "python_multipart", "starlette", "uvicorn", "websockets"):
     if find_spec(_name) is None:
         raise ImportError(
-            f"The sandbox needs {_name!r}, which is not installed: pip install 'wiro-async[sandbox]'",
+            f"The sandbox needs {_name!r}, which is not installed: "
+            "install it with its extra, from the clone: pip install '.[sandbox]'",
             name=_name,
         )
