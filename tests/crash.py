@@ -145,7 +145,7 @@ def _lay(fuse: _Fuse) -> None:
     _around(book.Book, "accepted", lambda: fuse.at("answer read"), lambda: fuse.at("answer recorded"))
     _around(book.Book, "ended", lambda: fuse.at("end seen"), _nothing)
     _around(book.Book, "saved", lambda: fuse.at("file in place"), _nothing)
-    _around(task.TaskHandle, "refresh", lambda: fuse.at("before the first look"), _nothing)
+    _around(task.TaskHandle, "_look", lambda: fuse.at("before the first look"), _nothing)
     _around(outputs._PartFile, "write", _nothing, lambda: fuse.at("download begun"))
     close = store.Store.close
 

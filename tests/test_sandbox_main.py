@@ -129,6 +129,6 @@ def test_the_public_names_are_what_is_documented() -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(ImportError, match=r"needs 'uvicorn'.*pip install 'wiro-async\[sandbox\]'") as caught:
+    with pytest.raises(ImportError, match=r"needs 'uvicorn'.*pip install '\.\[sandbox\]'") as caught:
         importlib.reload(_extra)
     assert caught.value.name == "uvicorn"

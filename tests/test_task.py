@@ -694,7 +694,8 @@ async def test_whoever_stays_keeps_the_socket(pushed: FakeSockets) -> None:
 @pytest.mark.parametrize("watch", ["poll", "callback"])
 async def test_who_does_not_want_a_socket_gets_none(pushed: FakeSockets, watch: Any) -> None:
     """``watch=`` decides for one task."""
-    handle = await listening(timed_service(), pushed, watch=watch)
+    url = "https://example.org/wiro" if watch == "callback" else None
+    handle = await listening(timed_service(), pushed, watch=watch, callback_url=url)
     await handle.wait()
     assert pushed.channels == []
 

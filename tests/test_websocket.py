@@ -896,7 +896,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     websocket.require()
     monkeypatch.setitem(sys.modules, "websockets", None)
     assert not websocket.available()
-    with pytest.raises(ImportError, match=r"pip install 'wiro-async\[ws\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[ws\]'"):
         websocket.require()
 
 
