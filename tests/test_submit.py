@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from typing import Any
@@ -653,9 +654,11 @@ def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
 
 async def test_a_task_whose_id_is_no_text_is_not_adopted() -> None:
     """An id with half a surrogate pair can neither be sent nor written down."""
+    odd = task("1\ud800", modelslugowner="owner", modelslugproject="model", createtime=str(int(time.time())))
+    odd["parameters"] = {"prompt": "waves"}
+    listed = json.dumps(ok(tasklist=[odd])).encode()
     service = FakeService(
-        Run=httpx.ReadTimeout("no answer"),
-        Task_List=ok(tasklist=[task("1\ud800", modelslugowner="owner", modelslugproject="model")]),
+        Run=httpx.ReadTimeout("no answer"), Task_List=lambda _: httpx.Response(200, content=listed)
     )
     with pytest.raises(SubmissionUnknown):
         await client(service).submit("owner/model", {"prompt": "waves"})
