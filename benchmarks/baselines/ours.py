@@ -62,10 +62,9 @@ def _known(made: Callable[..., object], given: dict[str, Any]) -> dict[str, Any]
 
 @asynccontextmanager
 async def calls(order: Order) -> AsyncIterator[Call]:
-    """Yield one Detail call, to the built record."""
+    """Yield one Detail call, to the built record; of a new handle, which has no last reply to compare."""
     async with client(order) as wiro:
-        handle = wiro.attach("2221")
-        yield handle.refresh
+        yield lambda: wiro.attach("2221").refresh()
 
 
 async def jobs(order: Order, known: Known) -> None:
