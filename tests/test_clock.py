@@ -139,7 +139,8 @@ async def test_a_sleeper_may_be_cancelled_as_it_is_woken() -> None:
         wake()
         with pytest.raises(asyncio.CancelledError):
             await sleeper
-    assert alarm._sleepers == []
+    assert alarm._sleeper is None
+    assert alarm._others is None
 
 
 @only_asyncio

@@ -71,16 +71,16 @@ class Handle:
     def __init__(self) -> None:
         self.heard: list[tuple[str, float]] = []
         self.looks: list[float] = []
-        self.poll = Poll(self.look, Schedule(Polling()))
+        self.poll = Poll(Schedule(Polling()))
         self.sockets = FakeSockets()
         anything: Any = self.sockets
-        self.feed = Feed(anything, KEY, self.hear, self.poll, CALM)
+        self.feed = Feed(anything, KEY, self, self.poll, CALM)
         self.poll.begin(fresh=True)
 
     async def look(self, _until: float) -> None:
         self.looks.append(anyio.current_time())
 
-    def hear(self, message: Message, at: float) -> None:
+    def _hear(self, message: Message, at: float) -> None:
         self.heard.append((message.type, at))
 
 
@@ -113,7 +113,7 @@ async def test_after_the_registration_a_look_is_due() -> None:
     handle = Handle()
     await handle.feed.ensure()
     start = anyio.current_time()
-    await handle.poll.step()
+    await handle.poll.step(handle.look)
     assert handle.looks == [start]
     assert handle.poll.calm is None, "until a look has shown what came before, nothing is certain"
 
@@ -121,9 +121,9 @@ async def test_after_the_registration_a_look_is_due() -> None:
 async def test_after_that_look_the_poll_is_calm() -> None:
     """The socket tells; the looks are a safety net."""
     handle = await opened()
-    await handle.poll.step()
+    await handle.poll.step(handle.look)
     start = anyio.current_time()
-    await handle.poll.step()
+    await handle.poll.step(handle.look)
     assert handle.looks[-1] == pytest.approx(start + CALM)
 
 
@@ -168,7 +168,7 @@ async def test_an_early_end_makes_the_look_due_at_once() -> None:
     handle.poll.looked_at = anyio.current_time()
     handle.feed.heard(say(Status.POSTPROCESS_END))
     start = anyio.current_time()
-    await handle.poll.step()
+    await handle.poll.step(handle.look)
     assert handle.looks == [start]
 
 
@@ -179,7 +179,7 @@ async def test_an_early_end_that_is_told_again_makes_no_further_look_due() -> No
     for _ in range(3):
         handle.poll.looked_at = anyio.current_time()
         handle.feed.heard(say(Status.POSTPROCESS_END))
-        await handle.poll.step(anyio.current_time() + 1.0)
+        await handle.poll.step(handle.look, anyio.current_time() + 1.0)
     assert len(handle.looks) == 1
 
 
@@ -190,7 +190,7 @@ async def test_a_lost_socket_makes_a_look_due_and_is_opened_again() -> None:
     handle.feed.lost()
     assert handle.poll.calm is None
     start = anyio.current_time()
-    await handle.poll.step()
+    await handle.poll.step(handle.look)
     assert handle.looks == [start]
     await handle.feed.ensure()
     assert handle.sockets.begun == 2
@@ -224,7 +224,7 @@ async def test_a_message_to_an_abandoned_handle_is_dropped() -> None:
     await handle.feed.ensure()
     feed, channel = handle.feed, handle.sockets.channels[0]
     feed.looked(KEY, channel.registered_at)
-    feed._hear = lambda: None  # type: ignore[assignment]
+    feed._hearer = lambda: None  # type: ignore[assignment]
     feed.heard(say(Status.END))
 
 

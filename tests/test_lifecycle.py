@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime
 
 import attrs
@@ -58,6 +59,22 @@ def test_nothing_is_known_before_the_first_look() -> None:
     """An empty history has no task, and has not ended."""
     assert History() == History(None, (), float("-inf"))
     assert not History().is_terminal
+
+
+def test_what_is_kept_of_a_task_is_nothing_to_the_garbage_collector() -> None:
+    """With thousands of tasks that wait, it stops the event loop for every object that it must visit."""
+    history = watch(look(Status.START, createtime=0, accepttime=1, starttime=2), look("task_invented"))
+    history = hear(history, Status.OUTPUT, at=9, now=T0)
+    gc.collect()
+    gc.collect()
+    assert [step.status for step in history.transitions] == [
+        Status.QUEUE, Status.ACCEPT, Status.START, "task_invented", Status.OUTPUT,
+    ]  # fmt: skip
+    assert isinstance(history.transitions[0].status, Status)
+    assert history.task is not None
+    assert not gc.is_tracked(history.steps)
+    assert not any(gc.is_tracked(step) for step in history.steps)
+    assert not gc.is_tracked(history.task.timestamps)
 
 
 def test_one_look_after_the_end_tells_the_whole_story() -> None:
@@ -172,7 +189,7 @@ def test_of_two_equal_snapshots_the_older_is_kept() -> None:
     history = watch(look(Status.START))
     later = fold(history, look(Status.START), asked=5, now=T0)
     assert later.task is history.task
-    assert later.transitions is history.transitions
+    assert later.steps is history.steps
     assert later.asked == 5
 
 

@@ -171,6 +171,13 @@ def test_the_task_that_was_asked_for_is_read(payload: dict[str, Any], key: TaskK
     assert read_task(DETAIL, payload, key).id == "2221"
 
 
+def test_a_token_that_is_known_is_not_kept_twice() -> None:
+    """Each look tells it again; another one is kept as it is told."""
+    known, another = Secret("t2221"), Secret("another")
+    assert read_task(DETAIL, about("2221"), TaskKey("2221", known)).token is known
+    assert read_task(DETAIL, about("2221"), TaskKey("2221", another)).token == known
+
+
 @pytest.mark.parametrize(
     ("payload", "key"),
     [

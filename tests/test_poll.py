@@ -35,37 +35,37 @@ class Looks:
             raise self.errors.pop(0)
 
 
-def poll(looks: Looks, polling: Polling = EVEN, chance: Callable[[], float] = lambda: 0.5) -> Poll:
-    return Poll(looks, Schedule(polling), chance)
+def poll(polling: Polling = EVEN, chance: Callable[[], float] = lambda: 0.5) -> Poll:
+    return Poll(Schedule(polling), chance)
 
 
 async def test_the_first_look_at_an_unknown_task_is_at_once() -> None:
     """An attached task is looked at now, then at a growing share of its age."""
     looks = Looks()
     start = anyio.current_time()
-    watch = poll(looks)
+    watch = poll()
     for _ in range(5):
-        await watch.step()
+        await watch.step(looks)
     assert [round(at - start, 3) for at in looks.at] == [0.0, 2.0, 4.0, 6.0, 9.0]
 
 
 async def test_a_fresh_task_has_time_before_its_first_look() -> None:
     """A task that was submitted just now is not done yet."""
     looks = Looks()
-    watch = poll(looks)
+    watch = poll()
     watch.begin(fresh=True)
     start = anyio.current_time()
-    await watch.step()
+    await watch.step(looks)
     assert looks.at == [start + 2.0]
 
 
 async def test_fifty_awaiters_share_one_look() -> None:
     """However many wait, each look is made once."""
     looks = Looks()
-    watch = poll(looks)
+    watch = poll()
     async with anyio.create_task_group() as group:
         for _ in range(50):
-            group.start_soon(watch.step)
+            group.start_soon(watch.step, looks)
     assert len(looks.at) == 1
 
 
@@ -73,18 +73,18 @@ async def test_when_the_leader_is_cancelled_a_follower_takes_over() -> None:
     """Neither sleeping nor in mid-look does a cancelled leader take the others down with it."""
     looks = Looks()
     looks.lasts = 1.0
-    watch = poll(looks)
+    watch = poll()
     start = anyio.current_time()
-    await watch.step()
+    await watch.step(looks)
     ends: list[float] = []
 
     async def lead(patience: float) -> None:
         with anyio.move_on_after(patience):
-            await watch.step()
+            await watch.step(looks)
 
     async def follow() -> None:
         while len(looks.at) < 3:
-            await watch.step()
+            await watch.step(looks)
         ends.append(anyio.current_time() - start)
 
     async with anyio.create_task_group() as group:
@@ -102,12 +102,12 @@ async def test_when_the_leader_is_cancelled_a_follower_takes_over() -> None:
 async def test_news_wake_everyone_without_a_look() -> None:
     """What is learned in another way ends the step of leader and followers alike."""
     looks = Looks()
-    watch = poll(looks)
+    watch = poll()
     watch.begin(fresh=True)
     woken: list[float] = []
 
     async def wait() -> None:
-        await watch.step()
+        await watch.step(looks)
         woken.append(anyio.current_time())
 
     async with anyio.create_task_group() as group:
@@ -125,10 +125,10 @@ async def test_passing_failures_are_counted_and_slow_the_looks() -> None:
     looks = Looks()
     error = wiro_async.ConnectionFailed("cut", sent=True)
     looks.errors = [error] * 6
-    watch = poll(looks, Polling(min_interval=2.0, max_interval=30.0, growth=0.01, jitter=0.0))
+    watch = poll(Polling(min_interval=2.0, max_interval=30.0, growth=0.01, jitter=0.0))
     start = anyio.current_time()
     for _ in range(7):
-        await watch.step()
+        await watch.step(looks)
     assert watch.failures == 0
     gaps = [later - earlier for earlier, later in zip([start, *looks.at], looks.at, strict=False)]
     assert gaps == pytest.approx([0.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0])
@@ -138,9 +138,9 @@ async def test_a_failure_for_good_ends_the_step() -> None:
     """Wrong credentials do not get better by waiting."""
     looks = Looks()
     looks.errors = [wiro_async.AuthenticationError("no")]
-    watch = poll(looks)
+    watch = poll()
     with pytest.raises(wiro_async.AuthenticationError):
-        await watch.step()
+        await watch.step(looks)
     assert watch.failures == 0
 
 
@@ -151,7 +151,7 @@ async def test_tasks_share_the_budget_of_looks() -> None:
     start = anyio.current_time()
     async with anyio.create_task_group() as group:
         for look in looks:
-            group.start_soon(Poll(look, schedule).step)
+            group.start_soon(Poll(schedule).step, look)
     times = sorted(look.at[0] - start for look in looks)
     assert [len(look.at) for look in looks] == [1] * 1000
     assert times[-1] == pytest.approx(10.0, abs=0.3)
@@ -162,14 +162,14 @@ async def test_an_event_makes_the_next_look_due_at_once() -> None:
     """Before its interval and before the budget, and once."""
     looks = Looks()
     schedule = Schedule(Polling(requests_per_second=0.001))
-    watch = Poll(looks, schedule)
+    watch = Poll(schedule)
     schedule.reserve(anyio.current_time())
     watch.begin(fresh=True)
     start = anyio.current_time()
 
     async def wait() -> None:
         while not looks.at:
-            await watch.step()
+            await watch.step(looks)
 
     async with anyio.create_task_group() as group:
         for _ in range(3):
@@ -178,7 +178,7 @@ async def test_an_event_makes_the_next_look_due_at_once() -> None:
         watch.hurry()
     assert looks.at == [start]
     with anyio.move_on_after(2.0):
-        await watch.step()
+        await watch.step(looks)
     assert len(looks.at) == 1
 
 
@@ -188,28 +188,28 @@ async def test_a_place_in_the_budget_outlasts_news() -> None:
     schedule = Schedule(Polling(requests_per_second=0.1))
     for _ in range(3):
         schedule.reserve(anyio.current_time())
-    watch = Poll(looks, schedule)
+    watch = Poll(schedule)
     start = anyio.current_time()
     for _ in range(20):
         async with anyio.create_task_group() as group:
-            group.start_soon(watch.step)
+            group.start_soon(watch.step, looks)
             await anyio.sleep(0.1)
             watch.notify()
-    await watch.step()
+    await watch.step(looks)
     assert looks.at == [pytest.approx(start + 30.0, abs=0.5)]
 
 
 async def test_while_something_else_tells_the_end_looks_are_rare() -> None:
     """As long as they work: after a failure it is the schedule that decides."""
     looks = Looks()
-    watch = poll(looks)
+    watch = poll()
     watch.begin(fresh=True)
     watch.calm = 60.0
     start = anyio.current_time()
-    await watch.step()
+    await watch.step(looks)
     looks.errors = [wiro_async.ConnectionFailed("cut", sent=True)]
-    await watch.step()
-    await watch.step()
+    await watch.step(looks)
+    await watch.step(looks)
     assert [round(at - start, 3) for at in looks.at[:2]] == [60.0, 120.0]
     assert looks.at[2] < start + 140.0
 
@@ -217,13 +217,13 @@ async def test_while_something_else_tells_the_end_looks_are_rare() -> None:
 async def test_when_the_end_was_told_looks_are_frequent() -> None:
     """Until the service's own record knows it too."""
     looks = Looks()
-    watch = poll(looks)
+    watch = poll()
     watch.begin(fresh=True)
     watch.calm = 60.0
     watch.soon = 1.0
     start = anyio.current_time()
     for _ in range(3):
-        await watch.step()
+        await watch.step(looks)
     assert [round(at - start, 3) for at in looks.at] == [1.0, 2.0, 3.0]
 
 
@@ -237,11 +237,11 @@ async def test_looks_rest_while_the_service_is_unwell() -> None:
         schedule.reserve(start)
 
     async def wait() -> None:
-        watch = Poll(good, schedule)
+        watch = Poll(schedule)
         async with anyio.create_task_group() as news:
             news.start_soon(tell, watch)
             while not good.at:
-                await watch.step()
+                await watch.step(good)
 
     async def tell(watch: Poll) -> None:
         await anyio.sleep(10.0)
@@ -250,9 +250,9 @@ async def test_looks_rest_while_the_service_is_unwell() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
-        failing = Poll(bad, schedule)
+        failing = Poll(schedule)
         failing.hurry()
-        await failing.step()
+        await failing.step(bad)
     assert bad.at[0] <= start + 0.2
     assert start + 30.0 <= good.at[0] <= start + 45.0
 
@@ -262,8 +262,8 @@ async def test_one_task_s_bad_record_lets_nobody_rest() -> None:
     schedule = Schedule(Polling())
     looks = Looks()
     looks.errors = [wiro_async.ReplyError("no task list", http_status=200)]
-    watch = Poll(looks, schedule)
-    await watch.step()
+    watch = Poll(schedule)
+    await watch.step(looks)
     assert watch.failures == 1
     assert schedule.rest(0.5) <= anyio.current_time()
 
@@ -274,10 +274,10 @@ async def test_chance_spreads_the_looks() -> None:
     gaps = []
     for chance in (0.0, 0.5, 1.0):
         looks = Looks()
-        watch = poll(looks, polling, lambda chance=chance: chance)  # type: ignore[misc]
+        watch = poll(polling, lambda chance=chance: chance)  # type: ignore[misc]
         watch.begin(fresh=True)
         start = anyio.current_time()
-        await watch.step()
+        await watch.step(looks)
         gaps.append(looks.at[0] - start)
     assert gaps == pytest.approx([8.0, 10.0, 12.0])
 
@@ -285,13 +285,13 @@ async def test_chance_spreads_the_looks() -> None:
 async def test_a_step_has_an_end() -> None:
     """Whoever leads and whoever follows returns in time, without a look that is not due yet."""
     looks = Looks()
-    watch = poll(looks, Polling(min_interval=10.0, max_interval=10.0, jitter=0.0))
+    watch = poll(Polling(min_interval=10.0, max_interval=10.0, jitter=0.0))
     watch.begin(fresh=True)
     start = anyio.current_time()
     ends: list[float] = []
 
     async def wait(seconds: float) -> None:
-        await watch.step(start + seconds)
+        await watch.step(looks, start + seconds)
         ends.append(anyio.current_time() - start)
 
     async with anyio.create_task_group() as group:
@@ -306,9 +306,9 @@ async def test_a_look_is_broken_off_at_the_step_s_end() -> None:
     """A service that does not answer holds nobody for longer than he wants to wait."""
     looks = Looks()
     looks.lasts = 60.0
-    watch = poll(looks)
+    watch = poll()
     start = anyio.current_time()
-    await watch.step(start + 5.0)
+    await watch.step(looks, start + 5.0)
     assert (looks.at, watch.looked_at) == ([start], start + 5.0)
     assert watch.failures == 0
 
@@ -317,5 +317,5 @@ async def test_what_was_broken_off_makes_nobody_rest() -> None:
     """It was the caller who had no more time: that tells nothing of the service."""
     looks, schedule = Looks(), Schedule(EVEN)
     looks.lasts = 60.0
-    await Poll(looks, schedule).step(anyio.current_time() + 5.0)
+    await Poll(schedule).step(looks, anyio.current_time() + 5.0)
     assert schedule.rest(1.0) < anyio.current_time()

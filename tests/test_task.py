@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+import weakref
 from itertools import pairwise
 from typing import Any
 
@@ -218,6 +219,19 @@ async def test_a_wait_ends_when_the_service_disowns_the_task() -> None:
     service = FakeService(Task_Detail=no(1, "There is no task yet."))
     with pytest.raises(wiro_async.TaskNotFound):
         await client(service).attach("77").wait()
+
+
+async def test_a_handle_that_nobody_holds_goes_at_once() -> None:
+    """Thousands of them are not left to the garbage collector, which stops everything to find them."""
+    handle = await submitted(timed_service())
+    await handle.wait()
+    gone = weakref.ref(handle)
+    gc.disable()
+    try:
+        del handle
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_many_awaiters_share_one_poll() -> None:

@@ -251,9 +251,9 @@ class Client:
         url_of: Callable[[FileSource], Awaitable[str]] | None = None,
     ) -> Run:
         """Check everything and upload what is local, before anything is paid for."""
+        await self._shared.turnstile.enter()
         operation = run_of(slug)
         watching = self._watching(watch, is_called=callback_url is not None or _names_callback(inputs))
-        await self._shared.turnstile.enter()
         payload = await resolve(
             # A plain mapping first: asking for a protocol takes its time on Python 3.11.
             inputs.to_inputs()

@@ -7,7 +7,9 @@ long and holds a kilobyte, and there are as many as there are tasks that are wai
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
+import threading
 from collections import deque
 
 import anyio
@@ -37,18 +39,21 @@ def now() -> float:
 class Alarm:
     """Wakes whoever sleeps: all at once when it rings, and each at a time of its own."""
 
-    __slots__ = ("_event", "_sleepers")
+    __slots__ = ("_event", "_others", "_sleeper")
 
     def __init__(self) -> None:
-        self._sleepers: list[asyncio.Future[bool]] | None = None
+        # Mostly there is one, and a list for each of thousands is something to be collected.
+        self._sleeper: asyncio.Future[bool] | None = None
+        self._others: list[asyncio.Future[bool]] | None = None
         self._event: anyio.Event | None = None
 
     def ring(self) -> None:
         """Wake everybody who sleeps now."""
-        if self._sleepers is not None:
-            sleepers, self._sleepers = self._sleepers, None
-            for sleeper in sleepers:
-                _wake(sleeper, in_time=False)
+        sleeper, self._sleeper = self._sleeper, None
+        others, self._others = self._others, None
+        for sleeping in (sleeper, *(others or ())):
+            if sleeping is not None:
+                _wake(sleeping, in_time=False)
         if self._event is not None:
             self._event.set()
             self._event = None
@@ -63,11 +68,8 @@ class Alarm:
         if loop is None:
             return await self._sleep_on_trio(time)
         sleeper: asyncio.Future[bool] = loop.create_future()
-        timer = None if time == math.inf else loop.call_at(time, _wake, sleeper)
-        if self._sleepers is None:
-            self._sleepers = [sleeper]
-        else:
-            self._sleepers.append(sleeper)
+        timer = None if time == math.inf else loop.call_at(time, _wake, sleeper, context=_thread.context)
+        self._remember(sleeper)
         try:
             return await sleeper
         finally:
@@ -75,9 +77,19 @@ class Alarm:
                 timer.cancel()
             self._forget(sleeper)
 
+    def _remember(self, sleeper: asyncio.Future[bool]) -> None:
+        if self._sleeper is None:
+            self._sleeper = sleeper
+        elif self._others is None:
+            self._others = [sleeper]
+        else:
+            self._others.append(sleeper)
+
     def _forget(self, sleeper: asyncio.Future[bool]) -> None:
-        if self._sleepers is not None and sleeper in self._sleepers:
-            self._sleepers.remove(sleeper)
+        if self._sleeper is sleeper:
+            self._sleeper = None
+        elif self._others is not None and sleeper in self._others:
+            self._others.remove(sleeper)
 
     async def _sleep_on_trio(self, time: float) -> bool:
         if self._event is None:
@@ -86,6 +98,19 @@ class Alarm:
             await self._event.wait()
             return False
         return True
+
+
+class _Thread(threading.local):
+    """What timers share: each would else keep a copy of its maker's context.
+
+    One for each thread, because a context is entered by one at a time.
+    """
+
+    def __init__(self) -> None:
+        self.context: contextvars.Context = contextvars.Context()
+
+
+_thread = _Thread()
 
 
 def _wake(sleeper: asyncio.Future[bool], in_time: bool = True) -> None:

@@ -42,7 +42,7 @@ class Transitions:
         return self._handle.transitions[self._seen - 1]
 
     def _is_there(self) -> bool:
-        return self._seen < len(self._handle.transitions)
+        return self._seen < len(self._handle._history.steps)
 
 
 @final
@@ -72,7 +72,7 @@ class Events:
         return self._take()
 
     def _is_there(self) -> bool:
-        return self._seen < len(self._handle.transitions) or self._place < self._handle._sidelines.end
+        return self._seen < len(self._handle._history.steps) or self._place < self._handle._sidelines.end
 
     def _take(self) -> Event:
         """Return the next event: one that came after the statuses given out, or else the next status."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from wiro_async._models import TERMINAL, Task, Transition
+from wiro_async._models import TERMINAL, Task, Transition, status_of
 from wiro_async._types import Status
 
 __all__ = ["History", "fold", "hear"]
@@ -34,22 +34,31 @@ _STAGES: dict[str, int] = {
 _RANKS: dict[str, int] = {status: rank for rank, status in enumerate(_STAGES)}
 
 
+Step: TypeAlias = tuple[str, datetime, bool]
+"""A transition as it is kept: of plain values only, which the garbage collector need not visit."""
+
+
 class History(NamedTuple):
     """What is known of one task.
 
     Attributes:
         task: The newest snapshot (None before the first look).
-        transitions: Every status once, in order.
+        steps: Every status once, in order: its wire name, when it began, whether it was observed.
         asked: When the look that brought ``task`` was begun, on any clock that never goes back.
         heard: A status that was announced since then ("" for none).
         heard_at: When that was, on the same clock.
     """
 
     task: Task | None = None
-    transitions: tuple[Transition, ...] = ()
+    steps: tuple[Step, ...] = ()
     asked: float = float("-inf")
     heard: str = ""
     heard_at: float = float("-inf")
+
+    @property
+    def transitions(self) -> tuple[Transition, ...]:
+        """Every status once, in order."""
+        return tuple(Transition(status_of(status), at, observed) for status, at, observed in self.steps)
 
     @property
     def status(self) -> str | None:
@@ -80,16 +89,16 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
     if asked < history.asked and not task.is_terminal:
         # What a late look saw came before what is known already, and cannot go there.
         return history
-    transitions = history.transitions
+    steps = history.steps
     if history.task is not None and (task is history.task or task == history.task):
         # Most looks find what the last one found. Of equal snapshots the old one costs no memory.
         task = history.task
     else:
-        transitions += tuple(_news(transitions, _passed(task), task.status, task, now))
+        steps += tuple(_news(steps, _passed(task), task.status, task, now))
     latest = max(asked, history.asked)
     # Looks and announcements come by different ways: an old look does not take back a newer announcement.
     heard = history.heard if asked < history.heard_at and not task.is_terminal else ""
-    seen = History(task, transitions, latest, heard, history.heard_at)
+    seen = History(task, steps, latest, heard, history.heard_at)
     return seen if latest > history.asked or seen != history else history
 
 
@@ -108,10 +117,10 @@ def hear(history: History, status: str, *, at: float, now: float) -> History:
     """
     if history.is_terminal or status in TERMINAL or status not in _STAGES:
         return history
-    news = tuple(_news(history.transitions, (), status, None, now))
+    news = tuple(_news(history.steps, (), status, None, now))
     if not news:
         return history
-    return history._replace(transitions=(*history.transitions, *news), heard=status, heard_at=at)
+    return history._replace(steps=(*history.steps, *news), heard=status, heard_at=at)
 
 
 def _settle(history: History, task: Task, asked: float) -> History:
@@ -123,12 +132,13 @@ def _settle(history: History, task: Task, asked: float) -> History:
 
 
 def _news(
-    known: tuple[Transition, ...], passed: Iterable[str], present: str, task: Task | None, now: float
-) -> Iterator[Transition]:
-    """Yield the transitions to *present*, by way of those that have passed, in order."""
-    seen = {transition.status for transition in known}
+    known: tuple[Step, ...], passed: Iterable[str], present: str, task: Task | None, now: float
+) -> Iterator[Step]:
+    """Yield the steps to *present*, by way of those that have passed, in order."""
+    seen = {status for status, _, _ in known}
+    present = present.value if isinstance(present, Status) else present
     stage = max((_STAGES.get(status, 0) for status in seen), default=0)
-    last = known[-1].at if known else None
+    last = known[-1][1] if known else None
     for status in (*passed, present):
         if not status or status in seen or _STAGES.get(status, stage) < stage:
             continue
@@ -137,7 +147,7 @@ def _news(
         seen.add(status)
         stage = _STAGES.get(status, stage)
         last = _beginning(status, task, now, last)
-        yield Transition(status, last, observed=status == present)
+        yield status, last, status == present
 
 
 def _passed(task: Task) -> list[str]:

@@ -27,18 +27,21 @@ if TYPE_CHECKING:
 __all__ = ["Model", "ModelInput", "Output", "Task", "TaskResult", "Transition", "Upload"]
 
 TIMESTAMPS: dict[str, str] = {
-    "createtime": Status.QUEUE,
-    "accepttime": Status.ACCEPT,
-    "preprocessstarttime": Status.PREPROCESS_START,
-    "preprocessendtime": Status.PREPROCESS_END,
-    "assigntime": Status.ASSIGN,
-    "starttime": Status.START,
-    "endtime": Status.END,
-    "postprocessstarttime": Status.POSTPROCESS_START,
-    "postprocessendtime": Status.POSTPROCESS_END,
-    "canceltime": Status.CANCEL,
+    "createtime": Status.QUEUE.value,
+    "accepttime": Status.ACCEPT.value,
+    "preprocessstarttime": Status.PREPROCESS_START.value,
+    "preprocessendtime": Status.PREPROCESS_END.value,
+    "assigntime": Status.ASSIGN.value,
+    "starttime": Status.START.value,
+    "endtime": Status.END.value,
+    "postprocessstarttime": Status.POSTPROCESS_START.value,
+    "postprocessendtime": Status.POSTPROCESS_END.value,
+    "canceltime": Status.CANCEL.value,
 }
-"""Which status each of the wire's time fields records the beginning of."""
+"""Which status each of the wire's time fields records the beginning of.
+
+By its plain name: a record of plain values is not visited by the garbage collector.
+"""
 
 TERMINAL: frozenset[str] = frozenset({Status.POSTPROCESS_END, Status.CANCEL})
 
@@ -379,13 +382,19 @@ _INPUT_KEYS = frozenset(
 )
 
 
-def parse_task(wire: JSON, store: OutputStore | None = None) -> Task:
-    """Make a snapshot of one element of a reply's ``tasklist``."""
+def parse_task(wire: JSON, store: OutputStore | None = None, token: Secret | None = None) -> Task:
+    """Make a snapshot of one element of a reply's ``tasklist``.
+
+    Args:
+        wire: The element.
+        store: Reads the task's outputs.
+        token: The task's token where it is known already: an equal one takes no memory of its own.
+    """
     task_id = text(wire.get("id"))
     return Task(
         id=task_id,
         status=status_of(wire.get("status")),
-        token=secret(wire.get("socketaccesstoken")),
+        token=_same_secret(secret(wire.get("socketaccesstoken")), token),
         pexit=text(wire.get("pexit")).strip() or None,
         parameters={_same(name): value for name, value in mapping(wire.get("parameters")).items()},
         outputs=_outputs(wire.get("outputs"), task_id, store),
@@ -526,6 +535,10 @@ def secret(value: object) -> Secret | None:
     """Read a token; "" is none."""
     token = text(value)
     return Secret(token) if token else None
+
+
+def _same_secret(told: Secret | None, known: Secret | None) -> Secret | None:
+    return known if told == known else told
 
 
 def status_of(value: object) -> str:

@@ -124,7 +124,7 @@ def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputSt
             http_status=200,
             operation=operation.name,
         )
-    tasks = read_tasks(payload, store)
+    tasks = read_tasks(payload, store, key.token)
     if not tasks:
         raise TaskNotFound(
             f"{operation.name}: there is no task {key} under this project",
@@ -141,15 +141,20 @@ def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputSt
     )
 
 
-def read_tasks(payload: JSON, store: OutputStore | None = None) -> list[Task]:
+def read_tasks(payload: JSON, store: OutputStore | None = None, token: Secret | None = None) -> list[Task]:
     """Read every task of a reply.
+
+    Args:
+        payload: The reply.
+        store: Reads the tasks' outputs.
+        token: The token of one of the tasks, where it is known already.
 
     Raises:
         ReplyError: It is not about tasks: taken for an empty list, it would prove a Run's task absent.
     """
     if "tasklist" not in payload:
         raise ReplyError("Task/List: the reply has no tasklist", http_status=200, operation="Task/List")
-    return [parse_task(item, store) for item in records(payload.get("tasklist"))]
+    return [parse_task(item, store, token) for item in records(payload.get("tasklist"))]
 
 
 def list_payload(model: str | None, start: int, limit: int) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class TaskHandle:
         self._sidelines: Sidelines = NOTHING
         self._awaiters: int = 0
         self._listeners: int = 0
-        self._poll: Poll = Poll(self._look, shared.schedule)
+        self._poll: Poll = Poll(shared.schedule)
         self._poll.model = self._model
         self._poll.expected = expected
         self._unbind: Callable[[], object] | None = None
@@ -145,7 +145,7 @@ class TaskHandle:
         if shared.sockets is not None and watch in ("auto", "socket"):
             from wiro_async._watch.feed import Feed  # noqa: PLC0415 - for those who listen
 
-            self._feed = Feed(shared.sockets, key, self._hear, self._poll, shared.calm)
+            self._feed = Feed(shared.sockets, key, self, self._poll, shared.calm)
         if watch == "callback":
             self._poll.calm = shared.calm
         if run is not None:
@@ -301,7 +301,7 @@ class TaskHandle:
         if message.events and self._sidelines is NOTHING:
             self._sidelines = Sidelines()
         for event in message.events:
-            self._sidelines.add(len(self.transitions), event)
+            self._sidelines.add(len(self._history.steps), event)
         if message.is_terminal and self._poll.soon is None:
             # Once: a peer that goes on saying so must not have the service flooded with looks.
             self._poll.soon = self._shared.soon
@@ -393,7 +393,7 @@ class TaskHandle:
                 self._shared.transport.check_use()
                 if self._feed is not None:
                     await self._feed.ensure(until)
-                await self._poll.step(until)
+                await self._poll.step(self._look, until)
                 if now() >= until:
                     break
         except BaseException:
@@ -508,7 +508,7 @@ class TaskHandle:
             while not self.done:
                 await self._try_stop()
                 if not self.done:
-                    await self._poll.step()
+                    await self._poll.step(self._look)
         if not self.done:
             raise self._timeout(seconds)
         assert self.task is not None

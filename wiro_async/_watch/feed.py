@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -33,19 +32,28 @@ LEAST_PATIENCE = 2.0
 """Seconds that the opening of a socket may take although a look is due."""
 
 
+class Hearer(Protocol):
+    """Who learns from the messages."""
+
+    def _hear(self, message: Message, at: float) -> None:
+        """Take a message that came *at* that time, on the event loop's clock."""
+        ...
+
+
 class Feed:
     """Keeps one task's socket open while somebody waits for the task.
 
     Args:
         sockets: The client's sockets.
         key: What the task is known by; its token may become known later.
-        hear: Gets each message about the task, and when it came. Held weakly: an abandoned handle closes its
-        socket. poll: The task's poll, which calms down while the socket is open.
+        hearer: Gets each message about the task, and when it came. Held weakly: an abandoned one closes its
+            socket.
+        poll: The task's poll, which calms down while the socket is open.
         calm: Seconds between two looks meanwhile.
     """
 
     __slots__ = (
-        "__weakref__", "_calm", "_channel", "_confirmed", "_early", "_hear", "_key", "_opening", "_poll",
+        "__weakref__", "_calm", "_channel", "_confirmed", "_early", "_hearer", "_key", "_opening", "_poll",
         "_sockets",
     )  # fmt: skip
 
@@ -53,13 +61,13 @@ class Feed:
         self,
         sockets: Sockets,
         key: TaskKey,
-        hear: Callable[[Message, float], None],
+        hearer: Hearer,
         poll: Poll,
         calm: float,
     ) -> None:
         self._sockets = sockets
         self._key = key
-        self._hear = weakref.WeakMethod(hear, lambda _: self.close())
+        self._hearer = weakref.ref(hearer, self.close)
         self._poll = weakref.ref(poll)
         self._calm = calm
         self._channel: Channel | None = None
@@ -128,17 +136,17 @@ class Feed:
         self._early = [*self._early[-EARLY_KEPT:], (message, at)]
 
     def _tell(self, message: Message, at: float) -> None:
-        hear = self._hear()
-        if hear is not None:
-            hear(message, at)
+        hearer = self._hearer()
+        if hearer is not None:
+            hearer._hear(message, at)
 
     def lost(self) -> None:
         """Take the news that the socket is gone: whatever it would have said, a look tells."""
         self._forget()
         self._look_soon()
 
-    def close(self) -> None:
-        """Give the socket up."""
+    def close(self, _: object = None) -> None:
+        """Give the socket up; safe to repeat."""
         channel = self._channel
         self._forget()
         if channel is not None:

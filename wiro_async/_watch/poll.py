@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from wiro_async._clock import Alarm, now
 from wiro_async._errors import WiroError
@@ -17,12 +18,16 @@ from wiro_async._schedule import Schedule, Sight
 
 __all__ = ["Poll"]
 
+Look: TypeAlias = Callable[[float], Awaitable[object]]
+"""Makes one look, and gives up at the time that it gets, on the event loop's clock."""
+
 
 class Poll:
     """Paces the looks at one task.
 
+    It does not know who looks: whoever waits says so, or else each task and its poll would hold each other.
+
     Args:
-        look: Makes one look, and gives up at the time that it gets, on the event loop's clock.
         schedule: The client's schedule.
         chance: A source of random numbers between 0 and 1: the task's place among equals.
 
@@ -38,17 +43,15 @@ class Poll:
     """
 
     __slots__ = (
-        "__weakref__", "_alarm", "_hurry", "_leading", "_look", "_place", "_reserved", "_schedule", "calm",
+        "__weakref__", "_alarm", "_hurry", "_leading", "_place", "_reserved", "_schedule", "calm",
         "expected", "failures", "looked_at", "model", "since", "soon", "started",
     )  # fmt: skip
 
     def __init__(
         self,
-        look: Callable[[float], Awaitable[object]],
         schedule: Schedule,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._look = look
         self._schedule = schedule
         self._place = chance()
         self._leading: bool = False
@@ -71,10 +74,11 @@ class Poll:
         # The schedule learns from tasks in the order in which it first met them.
         self._schedule.next_look(self.sight(time), time)
 
-    async def step(self, until: float = math.inf) -> None:
+    async def step(self, look: Look, until: float = math.inf) -> None:
         """Return once one more look was made, by this awaiter or another, or there were other news.
 
         Args:
+            look: Makes one look at the task.
             until: When to return without any, on the event loop's clock; a look under way is broken off.
 
         Raises:
@@ -92,7 +96,7 @@ class Poll:
                 if not await self._alarm.sleep_until(min(ready, until)) or ready > until:
                     return
                 time = now()
-            await self._look_once(until)
+            await self._look_once(look, until)
         finally:
             # Synchronous: a leader that is cancelled here still hands over.
             self._leading = False
@@ -138,12 +142,12 @@ class Poll:
         # Meanwhile another's look may have shown that the service is unwell.
         return max(self._reserved, self._schedule.rest(self._place))
 
-    async def _look_once(self, until: float) -> None:
+    async def _look_once(self, look: Look, until: float) -> None:
         self._hurry = False
         self._reserved = None
         self._schedule.looked()
         try:
-            await self._look(until)
+            await look(until)
         except WiroError as error:
             if not is_transient(error):
                 raise
