@@ -18,18 +18,22 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
+import attrs
 import httpx
 
 from benchmarks.contender import resident
+from benchmarks.harness import environment
 from benchmarks.journal import fsync_once
+from benchmarks.lines import Line, show
 from benchmarks.load import MODEL
+from benchmarks.stalls import COLLECTORS, Beat, set_collector
 from wiro_async import Client, Job, Limits, Polling
 from wiro_async._store import Store
 
 MIB = 2**20
-BEAT = 0.01
+MOST_GROWTH = 100.0
+MOST_STALL = 50.0
 SPEED = 60.0
 """How much faster the sandbox's tasks live: a minute becomes a second."""
 
@@ -66,11 +70,11 @@ class Stub(httpx.AsyncBaseTransport):
 
 
 @contextmanager
-def sandbox(limit: int) -> Iterator[dict[str, str]]:
+def sandbox(limit: int, speed: float) -> Iterator[dict[str, str]]:
     """Run a sandbox that renders nothing, in a process of its own."""
     words = [
         "--json", "--no-render", "--balance", "1000000", "--concurrency-limit", str(limit),
-        "--speed", str(SPEED), "--price", "0.35",
+        "--speed", str(speed), "--price", "0.35",
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "wiro_async.sandbox", *words], stdout=subprocess.PIPE, text=True
@@ -97,36 +101,6 @@ def client(address: dict[str, str] | None) -> Client:
 
 
 # -- what is measured ------------------------------------------------------------------------------------
-
-
-class Beat:
-    """Looks every few milliseconds whether the event loop still turns.
-
-    Attributes:
-        stall: The longest time that it did not, in seconds.
-        busy: How long the loop's own thread computed in the worst of these times: on a busy machine the rest
-            was another program's.
-    """
-
-    def __init__(self) -> None:
-        self.stall: float = 0.0
-        self.busy: float = 0.0
-        self._due: float = 0.0
-        self._cpu: float = 0.0
-        self._next()
-
-    def _next(self) -> None:
-        self._due, self._cpu = time.perf_counter() + BEAT, time.thread_time()
-        self._timer = asyncio.get_running_loop().call_later(BEAT, self._look)
-
-    def _look(self) -> None:
-        self.stall = max(self.stall, time.perf_counter() - self._due)
-        self.busy = max(self.busy, time.thread_time() - self._cpu - BEAT)
-        self._next()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._timer.cancel()
 
 
 class Commits:
@@ -156,9 +130,19 @@ class Commits:
             Store.transaction = usual  # type: ignore[method-assign]
 
 
-async def measure(
-    count: int, concurrency: int, journal: Path | None, address: dict[str, str] | None
-) -> dict[str, Any]:
+@attrs.frozen
+class Seen:
+    """What was seen of one batch."""
+
+    ends: Counter[str]
+    memory: list[int]
+    stopped: str | None
+    wall: float
+    cpu: float
+    beat: Beat
+
+
+async def measure(count: int, concurrency: int, journal: Path | None, address: dict[str, str] | None) -> Seen:
     """Run the batch, and return what was seen."""
     ends: Counter[str] = Counter()
     memory: list[int] = []
@@ -176,45 +160,51 @@ async def measure(
         beat.stop()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         stopped = batch.report.stopped
-        return {"ends": ends, "memory": memory, "stopped": stopped, "wall": wall, "cpu": cpu, "beat": beat}
+        return Seen(ends, memory, None if stopped is None else stopped.message, wall, cpu, beat)
 
 
-def report(count: int, seen: dict[str, Any], commits: Commits, folder: Path) -> None:
-    """Print the figures."""
-    wall = seen["wall"]
-    each = seen["cpu"] / count * 1e3
-    print(f"{count:,} jobs in {wall:.1f} s, {each:.2f} ms of CPU each: {dict(seen['ends'])}")
-    grown = ", ".join(f"{size / MIB:.0f}" for size in seen["memory"])
-    print(f"RSS growth at each tenth, MiB: {grown}")
-    stall, busy = seen["beat"].stall * 1e3, seen["beat"].busy * 1e3
-    print(f"longest stall of the event loop: {stall:.0f} ms, of its own work {busy:.0f} ms")
-    if seen["stopped"] is not None:
-        print(f"stopped: {seen['stopped']}")
+def lines(count: int, seen: Seen, commits: Commits, bare: float) -> Iterator[Line]:
+    """Yield the table; *bare* is what one fsync takes on this disk, in seconds."""
+    missed = count - seen.ends["succeeded"]
+    yield Line("jobs that did not succeed", missed, 0, seen.stopped or str(dict(seen.ends)))
+    grown = [size / MIB for size in seen.memory]
+    tenths = ", ".join(f"{size:.0f}" for size in grown)
+    yield Line("RSS growth, MiB", max(grown), MOST_GROWTH, f"at each tenth: {tenths}")
+    yield Line("longest stall of the event loop, ms", seen.beat.stall * 1e3, MOST_STALL, seen.beat.told)
+    yield Line("CPU a job, ms", seen.cpu / count * 1e3, None, f"{seen.wall:.1f} s in all")
     if commits.count:
-        share = commits.seconds / wall
-        print(f"{commits.count / wall:,.0f} commits/s; they take {share:.0%} of the journal's thread")
-        with (folder / "bare").open("wb") as file:
-            bare = sorted(fsync_once(file.fileno()) for _ in range(100))[50]
-        print(f"a bare fsync here takes {bare * 1e3:.2f} ms at the median")
+        rate = f"{commits.count / seen.wall:,.0f} commits/s; a bare fsync here takes {bare * 1e3:.2f} ms"
+        yield Line("share of the journal's thread in commits", commits.seconds / seen.wall, 1.0, rate)
 
 
-def main() -> None:
-    """Measure, and print."""
+def fsync_here(folder: Path) -> float:
+    """Return the median seconds of an fsync after a small write."""
+    with (folder / "bare").open("wb") as file:
+        return sorted(fsync_once(file.fileno()) for _ in range(100))[50]
+
+
+def main() -> int:
+    """Measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--concurrency", type=int, default=500)
     parser.add_argument("--stub", action="store_true", help="answer within this process, at once")
     parser.add_argument("--journal", action="store_true", help="with --stub: keep a journal all the same")
     parser.add_argument("--folder", default=None, help="where the journal is, which decides what disk it has")
+    parser.add_argument("--collector", choices=COLLECTORS, default="usual", help="the garbage collector")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     commits = Commits()
     with tempfile.TemporaryDirectory(dir=options.folder) as name, commits.counted():
         folder = Path(name)
         journal = folder / "journal.db" if options.journal or not options.stub else None
-        with nullcontext() if options.stub else sandbox(options.concurrency) as address:
+        with nullcontext() if options.stub else sandbox(options.concurrency, SPEED) as address:
+            set_collector(options.collector)
             seen = asyncio.run(measure(options.jobs, options.concurrency, journal, address))
-        report(options.jobs, seen, commits, folder)
+        table = lines(options.jobs, seen, commits, fsync_here(folder))
+        settings = {name: value for name, value in vars(options).items() if name not in ("json", "folder")}
+        return 0 if show(table, options.json, **settings, environment=environment()) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

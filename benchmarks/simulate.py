@@ -5,7 +5,7 @@ whole seconds, cut off; lateness is measured against the true end. The service's
 documents show, looks every 2 s for 15 s, every 5 s until 60 s, then every 10 s. A fixed interval's
 looks × lateness is the best of eight. The client has a budget only where the table says so.
 
-Run: ``python benchmarks/simulate.py [--jobs N] [--seed S] [--json FILE]``; exits with 1 if a target is not
+Run: ``python -m benchmarks.simulate [--jobs N] [--seed S] [--json FILE]``; exits with 1 if a target is not
 reached. Times of single calls, at the end, are this machine's.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import math
 import random
 import resource
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import attrs
 
+from benchmarks.lines import Line, show
 from wiro_async import Polling
 from wiro_async._schedule import Schedule, Sight
 
@@ -200,21 +200,6 @@ def learn(schedule: Schedule, job: Job, sight: Sight | None = None) -> None:
 # -- the parts -------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Line:
-    """One figure and what it should be."""
-
-    name: str
-    value: float
-    target: float
-    note: str = ""
-
-    @property
-    def reached(self) -> bool:
-        """Whether it is at most its target."""
-        return self.value <= self.target
-
-
 def steady(count: int, seed: int, sigma: float) -> Iterator[Line]:
     """Yield looks × lateness of a warm schedule against the others', over the same jobs."""
     ours, theirs = Figures(), Figures()
@@ -339,17 +324,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = []
-    print("| what | figure | at most | reached | |\n|---|---|---|---|---|")
-    for line in lines(options.jobs, options.seed):
-        found.append({**attrs.asdict(line), "reached": line.reached})
-        reached = "yes" if line.reached else "**no**"
-        print(f"| {line.name} | {line.value:.3f} | {line.target:.3f} | {reached} | {line.note} |", flush=True)
-    if options.json is not None:
-        options.json.write_text(
-            json.dumps({"jobs": options.jobs, "seed": options.seed, "lines": found}, indent=1)
-        )
-    return 0 if all(line["reached"] for line in found) else 1
+    found = lines(options.jobs, options.seed)
+    return 0 if show(found, options.json, jobs=options.jobs, seed=options.seed) else 1
 
 
 if __name__ == "__main__":

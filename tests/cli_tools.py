@@ -68,6 +68,19 @@ def secrets_of(sandbox: Sandbox) -> list[str]:
     return ["sandbox-key", "sandbox-secret", *sandbox.engine._tokens]
 
 
+@pytest.fixture
+def wiro(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Wiro:
+    """The command line, with the test's sandbox for a service."""
+    return Wiro(capsys, lambda: secrets_of(sandbox))
+
+
+def name_in_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment name a sandbox, and its credentials."""
+    monkeypatch.setenv("WIRO_BASE_URL", sandbox.base_url)
+    monkeypatch.setenv("WIRO_API_KEY", "sandbox-key")
+    monkeypatch.setenv("WIRO_API_SECRET", "sandbox-secret")
+
+
 class Terminal(io.StringIO):
     """A stdout that says it is a terminal."""
 

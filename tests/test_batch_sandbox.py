@@ -170,10 +170,10 @@ def test_the_benchmark_runs(options: list[str]) -> None:
         cwd=root,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
     assert f"{{'succeeded': {options[options.index('--jobs') + 1]}}}" in run.stdout
-    for figure in ("RSS growth", "longest stall", "commits/s", "fsync"):
+    for figure in ("RSS growth", "longest stall", "garbage collection", "commits/s", "fsync"):
         assert figure in run.stdout
     if "--stub" not in options:
         assert "21 runs, 21 paid, refused {}" in run.stdout

@@ -19,6 +19,7 @@ from benchmarks.harness import Contender, ContenderFailed, Server, certificate, 
 from benchmarks.load import INPUTS, MODEL, Job, Load, detail, frames, outputs, run_reply
 from benchmarks.results import Figures, Row, document, markdown, rows_of, summary
 from benchmarks.sections import OURS, RAW_BYTES, SCRIPT_HTTPX, SECTIONS, Bench, Fan, Plan
+from benchmarks.stalls import COLLECTORS
 from benchmarks.targets import TARGETS, Target
 
 CONTENDERS = [
@@ -284,6 +285,28 @@ def test_a_run_writes_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     data = json.loads((tmp_path / "latest.json").read_text("utf-8"))
     assert data["mode"] == "test"
     assert (tmp_path / "latest.md").read_text("utf-8") == markdown(data)
+
+
+@pytest.mark.parametrize("collector", COLLECTORS)
+def test_a_fan_out_is_watched(tmp_path: Path, collector: str) -> None:
+    """With each setting of the garbage collector; the figures go to a file, too."""
+    path = tmp_path / "watch.json"
+    options = ["--jobs", "10", "--speed", "60", "--collector", collector, "--json", str(path)]
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.watch", *options],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    assert "11 runs, 11 paid" in told
+    lines = json.loads(path.read_text("utf-8"))["lines"]
+    assert [line["name"].partition(",")[0] for line in lines] == [
+        "jobs that did not succeed", "longest stall of the event loop", "most RSS", "CPU a job",
+        "looks a job", "mean lateness",
+    ]  # fmt: skip
+    assert (lines[0]["value"], lines[0]["reached"]) == (0, True)
+    assert all(line["value"] > 0 and line["name"] in told for line in lines[1:])
 
 
 # -- comparing ---------------------------------------------------------------------------------------------

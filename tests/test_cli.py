@@ -22,8 +22,11 @@ from tests.cli_tools import (
     Wiro,
     about,
     be_a_terminal,
+    name_in_environment,
     ok,
-    secrets_of,
+)
+from tests.cli_tools import (
+    wiro as wiro,
 )
 from wiro_async.cli import main
 from wiro_async.cli._app import app
@@ -43,16 +46,8 @@ COMMANDS = (
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A quick sandbox that the environment names."""
     with Sandbox(render=False, speed=1000, run_sigma=0) as sandbox:
-        monkeypatch.setenv("WIRO_BASE_URL", sandbox.base_url)
-        monkeypatch.setenv("WIRO_API_KEY", "sandbox-key")
-        monkeypatch.setenv("WIRO_API_SECRET", "sandbox-secret")
+        name_in_environment(sandbox, monkeypatch)
         yield sandbox
-
-
-@pytest.fixture
-def wiro(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Wiro:
-    """The command line, with the sandbox for a service."""
-    return Wiro(capsys, lambda: secrets_of(sandbox))
 
 
 def submit(wiro: Wiro, prompt: str) -> str:

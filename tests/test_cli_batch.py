@@ -18,7 +18,18 @@ from typing import Any
 import pytest
 from rich.text import Text
 
-from tests.cli_tools import DIRECTOR, PATIENCE, Wiro, be_a_terminal, interrupt_when, secrets_of, wait_until
+from tests.cli_tools import (
+    DIRECTOR,
+    PATIENCE,
+    Wiro,
+    be_a_terminal,
+    interrupt_when,
+    name_in_environment,
+    wait_until,
+)
+from tests.cli_tools import (
+    wiro as wiro,
+)
 from tests.journals import CANCELLED, FAILURE, SUCCESS, intent, opened
 from tests.journals import intend as intend_at
 from wiro_async import BatchStopped, JobOutcome, TaskCancelled
@@ -42,17 +53,9 @@ def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox
     """A quick sandbox that the environment names; the command runs in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     with Sandbox(render=False, speed=1000, run_sigma=0, balance=1000) as sandbox:
-        monkeypatch.setenv("WIRO_BASE_URL", sandbox.base_url)
+        name_in_environment(sandbox, monkeypatch)
         monkeypatch.setenv("WIRO_SOCKET_URL", sandbox.socket_url)
-        monkeypatch.setenv("WIRO_API_KEY", "sandbox-key")
-        monkeypatch.setenv("WIRO_API_SECRET", "sandbox-secret")
         yield sandbox
-
-
-@pytest.fixture
-def wiro(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Wiro:
-    """The command line, with the sandbox for a service."""
-    return Wiro(capsys, lambda: secrets_of(sandbox))
 
 
 def table(*prompts: str, name: str = "jobs.jsonl", **fields: Any) -> str:

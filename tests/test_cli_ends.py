@@ -22,9 +22,12 @@ from tests.cli_tools import (
     about,
     accepted,
     interrupt_when,
+    name_in_environment,
     no,
-    secrets_of,
     wait_until,
+)
+from tests.cli_tools import (
+    wiro as wiro,
 )
 from wiro_async.cli._session import interruptible
 from wiro_async.sandbox import Sandbox
@@ -38,16 +41,8 @@ WAY_ON = "task 2221 goes on: `wiro watch 2221` follows it, `wiro stop 2221` ends
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A quick sandbox that the environment names."""
     with Sandbox(render=False, speed=1000, run_sigma=0) as sandbox:
-        monkeypatch.setenv("WIRO_BASE_URL", sandbox.base_url)
-        monkeypatch.setenv("WIRO_API_KEY", "sandbox-key")
-        monkeypatch.setenv("WIRO_API_SECRET", "sandbox-secret")
+        name_in_environment(sandbox, monkeypatch)
         yield sandbox
-
-
-@pytest.fixture
-def wiro(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Wiro:
-    """The command line, with the sandbox for a service."""
-    return Wiro(capsys, lambda: secrets_of(sandbox))
 
 
 @pytest.fixture

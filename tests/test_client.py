@@ -371,6 +371,11 @@ async def test_tasks_are_listed_newest_first() -> None:
     }  # fmt: skip
 
 
+async def test_a_list_without_tasks_is_empty() -> None:
+    """The service answers as if the list itself were missing."""
+    assert await client(FakeService(Task_List=no(1, "There is no task yet."))).tasks() == []
+
+
 async def test_the_catalogue_is_searched_and_shown() -> None:
     """A listing, and one model with its inputs."""
     tool = {"slugowner": "o", "slugproject": "m", "title": "M"}

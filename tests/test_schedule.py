@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.simulate import SIGMAS, Line, cold, crowd, draw, learn, play, shift, steady
+from benchmarks.lines import Line
+from benchmarks.simulate import SIGMAS, cold, crowd, draw, learn, play, shift, steady
 from wiro_async._config import Polling
 from wiro_async._schedule import (
     ADVANCE_SECONDS,
@@ -587,6 +588,7 @@ def test_lateness_may_be_beyond_all_bounds() -> None:
 def check(lines: Iterable[Line], slack: float = 1.0) -> None:
     """Compare a simulation's figures with their targets."""
     for line in lines:
+        assert line.target is not None
         assert line.value <= line.target * slack, f"{line.name}: {line.note}"
 
 

@@ -243,7 +243,6 @@ class Batch:
         self._bell = Bell()
         self._entered: bool = False
         self._used_up: bool = False
-        self._left: bool = False
         self._group: TaskGroup
         self._reading: anyio.CancelScope
         self._journal: Journal | None = None
@@ -315,9 +314,8 @@ class Batch:
             # The group hears of no error: it would wrap it.
             await self._group.__aexit__(None, None, None)
         finally:
-            self._left = True
-            self._bell.ring()
             self._ended_at = anyio.current_time()
+            self._bell.ring()
             await self._put_away(self._desk)
         if error is None:
             self._raise_problem()
@@ -500,7 +498,7 @@ class Batch:
         return outcome
 
     def _is_over(self) -> bool:
-        return self._left or (self._all_read and self._working == 0)
+        return self._ended_at is not None or (self._all_read and self._working == 0)
 
     async def wait(self) -> BatchReport:
         """Let the batch run to its end, and leave out the outcomes.

@@ -19,8 +19,15 @@ from wiro_async import _catalogue
 from wiro_async._config import Config, Limits, Polling, check_watch, configure
 from wiro_async._connections import make_tls, sender
 from wiro_async._envelope import encode
-from wiro_async._errors import ConfigurationError, InvalidInput, ReplyError, SubmissionUnknown, TaskError
-from wiro_async._inputs import FileSource, TypedInputs, resolve
+from wiro_async._errors import (
+    ConfigurationError,
+    InvalidInput,
+    ReplyError,
+    SubmissionUnknown,
+    TaskError,
+    TaskNotFound,
+)
+from wiro_async._inputs import FileSource, TypedInputs, by_name, resolve
 from wiro_async._models import Model, Task, TaskResult, Upload, parse_upload, records
 from wiro_async._operations import (
     LIST,
@@ -255,10 +262,7 @@ class Client:
         operation = run_of(slug)
         watching = self._watching(watch, is_called=callback_url is not None or _names_callback(inputs))
         payload = await resolve(
-            # A plain mapping first: asking for a protocol takes its time on Python 3.11.
-            inputs.to_inputs()
-            if not isinstance(inputs, dict) and isinstance(inputs, TypedInputs)
-            else inputs,
+            by_name(inputs),
             url_of or self._url_of,
         )
         _add(payload, "callbackUrl", callback_url)
@@ -633,7 +637,11 @@ class Client:
         Raises:
             WiroError: The call failed.
         """
-        answer = await self._transport.call(LIST, list_payload(model, start, limit))
+        try:
+            answer = await self._transport.call(LIST, list_payload(model, start, limit))
+        except TaskNotFound:
+            # The service has no empty list: it says that there is no task yet.
+            return []
         return read_tasks(answer, self._downloader)
 
     async def models(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -28,7 +28,7 @@ from wiro_async._gate import Gate
 from wiro_async._intake import Entry
 from wiro_async._keeper import Keeper, Uploads
 from wiro_async._models import Task
-from wiro_async._money import Budget, Prices
+from wiro_async._money import ZERO, Budget, Prices, plain
 from wiro_async._operations import Accepted, TaskKey
 from wiro_async._reconcile import Doubt, unknown
 from wiro_async._slugs import clean_slug
@@ -46,11 +46,6 @@ logger = logging.getLogger("wiro_async")
 
 AHEAD = 8
 """How many jobs may upload their files, or be looked for, before it is their turn."""
-
-ZERO = Decimal(0)
-
-# The caller's own decimal context may round to six digits.
-_EXACT = Context(prec=60)
 
 
 @attrs.frozen(kw_only=True)
@@ -147,9 +142,9 @@ class Desk:
         Raises:
             AuthenticationError: The service lets us do nothing.
         """
-        if self.budget.max_cost is None:
-            return
         slug = clean_slug(slug)
+        if self.budget.max_cost is None or slug in self._asked:
+            return
         async with self._asking:
             if slug in self._asked:
                 return
@@ -245,10 +240,9 @@ class Desk:
     def _why_no_money(self, estimate: Decimal | None) -> str:
         """Tell why a Run that may cost so much cannot begin, now that waiting would not help."""
         budget = self.budget
-        limit = f"max_cost={_plain(budget.max_cost or ZERO)}"
-        rest = _EXACT.subtract(budget.max_cost or ZERO, _EXACT.add(budget.spent, budget.reserved))
+        limit = f"max_cost={plain(budget.max_cost or ZERO)}"
         # Nothing is left although there is a rest: that is what a run without any estimate does.
-        if budget.left == 0 and 0 < rest >= (estimate or ZERO):
+        if budget.left == 0 and 0 < budget.rest >= (estimate or ZERO):
             return f"{limit} cannot be kept by one more run: a run of unknown price is still in flight"
         return f"{limit} is spent, or would be by one more run"
 
@@ -295,7 +289,7 @@ class Desk:
         """
         cost = task.total_cost
         if task.outcome != "succeeded":
-            self.budget.settle(entry, cost or Decimal(0))
+            self.budget.settle(entry, cost or ZERO)
             return cost
         counted = self.budget.settle(entry, cost)
         self.prices.learn(entry.model, entry.told, cost)
@@ -304,7 +298,7 @@ class Desk:
         if self.budget.max_cost is not None:
             self.stop(
                 "max_cost",
-                f"max_cost={_plain(self.budget.max_cost)} cannot be kept: the service does not tell what "
+                f"max_cost={plain(self.budget.max_cost)} cannot be kept: the service does not tell what "
                 f"task {task.id} cost, and no price of {entry.model} is known; leave max_cost out to go on",
             )
         return None
@@ -392,8 +386,3 @@ class Desk:
         """Raise if no more Runs are to be made."""
         if self.stopped is not None:
             raise BatchStopped(self.stopped.message, reason=self.stopped.reason)
-
-
-def _plain(amount: Decimal) -> str:
-    """Write an amount for a message, without zeros at its end."""
-    return f"{amount.normalize(_EXACT):f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, BinaryIO, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
@@ -13,7 +13,7 @@ from wiro_async._envelope import MAX_DEPTH
 from wiro_async._errors import InvalidInput
 from wiro_async._types import JSON
 
-__all__ = ["Director", "FileSource", "HailuoSubject", "TypedInputs", "is_local_file", "resolve"]
+__all__ = ["Director", "FileSource", "HailuoSubject", "TypedInputs", "by_name", "is_local_file", "resolve"]
 
 FileSource: TypeAlias = str | PathLike[str] | bytes | BinaryIO
 """A local file: its path, its content, or an open binary file. For ``image``, a str may also be a URL."""
@@ -31,6 +31,14 @@ class TypedInputs(Protocol):
     def to_inputs(self) -> Mapping[str, object]:
         """Return the inputs by their names on the wire; local files as ``Path``, bytes or open files."""
         ...
+
+
+def by_name(inputs: Mapping[str, Any] | TypedInputs) -> Mapping[str, Any]:
+    """Return inputs by their names on the wire."""
+    # A plain mapping first: asking for a protocol takes its time on Python 3.11.
+    if not isinstance(inputs, dict) and isinstance(inputs, TypedInputs):
+        return inputs.to_inputs()
+    return inputs
 
 
 def _shown(image: FileSource) -> str:

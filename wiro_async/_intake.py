@@ -23,6 +23,7 @@ import attrs
 
 from wiro_async._envelope import MAX_DEPTH
 from wiro_async._errors import InvalidInput
+from wiro_async._inputs import by_name
 from wiro_async._jobs import Job, check_key, named
 from wiro_async._journal import Journal, Rows
 from wiro_async._ledger import Blob, Row, State, described, key_of
@@ -254,7 +255,7 @@ class Intake:
         try:
             model, given = named(job, self._model)
             # A copy, because some generators yield the same dict again and again.
-            inputs = dict(given if isinstance(given, Mapping) else given.to_inputs())
+            inputs = dict(by_name(given))
             told = await self._told(inputs)
             key, is_own = self._key_of(job, model, told)
         except InvalidInput as error:

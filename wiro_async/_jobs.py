@@ -16,6 +16,7 @@ import attrs
 from wiro_async._errors import ConfigurationError, InvalidInput, WiroError
 from wiro_async._inputs import TypedInputs
 from wiro_async._models import Output, TaskResult
+from wiro_async._types import is_utf8
 
 __all__ = ["Inputs", "Job", "JobOutcome", "check_key", "check_template", "file_name", "has_magic", "named"]
 
@@ -118,20 +119,12 @@ def check_key(key: object) -> str:
             f"the key {str(key)[:60]!r} is a {type(key).__name__}; it must be a str or an int", name="key"
         )
     text = str(key)
-    if not text or len(text) > MAX_KEY or "\0" in text or not _is_text(text):
+    if not text or len(text) > MAX_KEY or "\0" in text or not is_utf8(text):
         raise InvalidInput(
             f"the key {text[:60]!r} cannot be used; it must be a text of 1 to {MAX_KEY} characters",
             name="key",
         )
     return text
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # -- where files go --------------------------------------------------------------------------------------
@@ -147,7 +140,7 @@ def check_template(template: str) -> str:
     Raises:
         ConfigurationError: A field is unknown, or two outputs would get one path.
     """
-    if "\0" in template or not _is_text(template):
+    if "\0" in template or not is_utf8(template):
         raise ConfigurationError(f"download={template!r} has a character in it that no path can have")
     try:
         parts = [part for part in string.Formatter().parse(template) if part[1] is not None]

@@ -16,10 +16,10 @@ from typing import Literal, TypeAlias, get_args
 import attrs
 
 from wiro_async._envelope import MAX_DEPTH, encode
-from wiro_async._errors import InvalidInput, WiroError
+from wiro_async._errors import ConcurrencyLimited, ConnectionFailed, InvalidInput, RateLimited, WiroError
 from wiro_async._reconcile import Doubt, digest
 from wiro_async._slugs import clean_slug
-from wiro_async._types import JSON, JSONMapping, Outcome, Secret
+from wiro_async._types import JSON, JSONMapping, Outcome, Secret, is_utf8
 
 __all__ = [
     "STATES",
@@ -87,7 +87,7 @@ _TO: Mapping[Step, State] = {
 AFTER: Mapping[Outcome, State] = {"succeeded": "ended", "failed": "failed", "cancelled": "cancelled"}
 """The state of a job whose task has ended so."""
 
-TURNED_AWAY = frozenset({"ConcurrencyLimited", "RateLimited", "ConnectionFailed"})
+TURNED_AWAY = (ConcurrencyLimited, RateLimited, ConnectionFailed)
 """The errors of attempts that were no Runs: not sent, or turned away before anything was looked at."""
 
 MAX_KEY = 500
@@ -353,7 +353,7 @@ def check_key(key: object) -> None:
     """
     if not isinstance(key, str):
         raise InvalidInput(f"the key is a {type(key).__name__}; it must be a str", name="key")
-    if not 0 < len(key) <= MAX_KEY or "\0" in key or clean(key) != key:
+    if not 0 < len(key) <= MAX_KEY or "\0" in key or not is_utf8(key):
         raise InvalidInput(
             f"the key {key[:60]!r} ({len(key)} characters) cannot be recorded; give 1 to {MAX_KEY} of them, "
             f"without NUL or halves of surrogate pairs",
@@ -451,7 +451,7 @@ def path_value(path: str | bytes) -> str | bytes:
     """Return a path as a column takes it: text, or bytes where a name on the disk is no UTF-8."""
     text = path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
     raw = text.encode("utf-8", "surrogatepass")
-    return text if clean(text) == text else raw
+    return text if is_utf8(text) else raw
 
 
 def path_of(value: str | bytes) -> str:

@@ -16,7 +16,7 @@ from wiro_async._slugs import MAX_SLUG, clean_slug
 from wiro_async._tariff import listed_price
 from wiro_async._types import JSON, JSONMapping
 
-__all__ = ["Budget", "Prices"]
+__all__ = ["ZERO", "Budget", "Prices", "plain"]
 
 ZERO = Decimal(0)
 _MOST = Decimal(10) ** 12
@@ -30,6 +30,11 @@ def _usd(amount: Decimal) -> Decimal:
     if not amount.is_finite() or amount <= 0:
         return ZERO
     return _EXACT.quantize(min(amount, _MOST), _QUANTUM)
+
+
+def plain(amount: Decimal) -> str:
+    """Write an amount for a message, without zeros at its end."""
+    return f"{amount.normalize(_EXACT):f}"
 
 
 # -- the budget ------------------------------------------------------------------------------------------
@@ -65,7 +70,13 @@ class Budget:
         """USD that can still be reserved (None: no limit); 0 while a run without an estimate is in flight."""
         if self.max_cost is None:
             return None
-        return ZERO if self._blind else max(self._unreserved(self.max_cost), ZERO)
+        return ZERO if self._blind else max(self.rest, ZERO)
+
+    @property
+    def rest(self) -> Decimal:
+        """USD of the limit that are neither spent nor reserved; below 0 if there is no limit."""
+        limit = ZERO if self.max_cost is None else self.max_cost
+        return _EXACT.subtract(_EXACT.subtract(limit, self.spent), self.reserved)
 
     def reserve(self, key: Hashable, estimate: Decimal | None) -> bool:
         """Set *estimate* aside for a run, if that much is left.
@@ -128,9 +139,6 @@ class Budget:
         estimate = self._held.pop(key)
         self._blind -= estimate is None
         self.reserved = _EXACT.subtract(self.reserved, estimate or ZERO)
-
-    def _unreserved(self, max_cost: Decimal) -> Decimal:
-        return _EXACT.subtract(_EXACT.subtract(max_cost, self.spent), self.reserved)
 
     def _fits(self, estimate: Decimal | None) -> bool:
         left = self.left

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from wiro_async._errors import ReplyError, TaskNotFound
 from wiro_async._models import OutputStore, Task, parse_task, records, secret, text
 from wiro_async._slugs import model_path
-from wiro_async._types import JSON, Payload, Secret
+from wiro_async._types import JSON, Payload, Secret, is_utf8
 
 __all__ = ["Accepted", "Operation", "Priority", "TaskKey", "read_accepted", "read_task", "read_tasks", "run"]
 
@@ -100,15 +100,10 @@ def read_accepted(payload: JSON) -> Accepted:
         ReplyError: It names no task, or one that cannot be asked for.
     """
     task_id = text(payload.get("taskid"))
-    if not task_id or not _is_utf8(task_id):
+    if not task_id or not is_utf8(task_id):
         raise ReplyError("Run: accepted, but the reply names no task id", http_status=200, operation="Run")
     token = secret(payload.get("socketaccesstoken"))
-    return Accepted(task_id, token if token is not None and _is_utf8(token.reveal()) else None)
-
-
-def _is_utf8(value: str) -> bool:
-    """Whether a text can be sent and stored: JSON can bring halves of surrogate pairs."""
-    return value.encode(errors="replace").decode() == value
+    return Accepted(task_id, token if token is not None and is_utf8(token.reveal()) else None)
 
 
 def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputStore | None = None) -> Task:

@@ -187,6 +187,11 @@ class Planning:
             else:
                 self._count(entry)
 
+    def model(self, slug: str) -> Model | None:
+        """Return what the catalogue told of a model (None: it was not asked for, or there is none)."""
+        known = self._models.get(slug)
+        return known if isinstance(known, Model) else None
+
     async def _complaint(self, entry: Entry) -> str:
         model = await self._model(entry.model)
         return model if isinstance(model, str) else "; ".join(check_inputs(model, entry.inputs))

@@ -23,7 +23,7 @@ from wiro_async._errors import JournalError
 from wiro_async._ledger import Counts, Ending, ErrorNote, Failure, FileRow, Intent, Row, Settled, State, Step
 from wiro_async._place import check_place, identity, keep_private, make_file, resolved, unusable
 from wiro_async._reconcile import Doubt
-from wiro_async._types import JSON, Secret
+from wiro_async._types import JSON, Secret, is_utf8
 from wiro_async._version import __version__
 
 __all__ = ["Connect", "Store", "connect"]
@@ -106,7 +106,7 @@ _AS_SQLITE = {
     errno.EIO: sqlite3.SQLITE_IOERR,
 }
 
-_TURNED_AWAY = ", ".join(f"'{kind}'" for kind in sorted(ledger.TURNED_AWAY))
+_TURNED_AWAY = ", ".join(f"'{kind.__name__}'" for kind in ledger.TURNED_AWAY)
 
 _ROWS = (
     "SELECT jobs.job, key, inputs, state, jobs.attempt, (SELECT count(*) FROM runs AS tried "  # noqa: S608
@@ -157,7 +157,7 @@ class _Hidden:
 
 def _hidden(token: Secret | None) -> _Hidden | None:
     """Return a token for its column, unless it is no text that can be stored."""
-    return None if token is None or ledger.clean(token.reveal()) != token.reveal() else _Hidden(token)
+    return None if token is None or not is_utf8(token.reveal()) else _Hidden(token)
 
 
 class Store:
@@ -336,7 +336,7 @@ class Store:
     def accepted(self, key: str, task_id: str, token: Secret | None) -> None:
         """Record the task of a Run; the same one again changes nothing but a token that was not known."""
         job = self._find(key)
-        if ledger.clean(task_id) != task_id:
+        if not is_utf8(task_id):
             raise self._error("conflict", f"cannot keep {task_id[:60]!r} as a task id; it has to be UTF-8")
         if job.task_id and job.task_id != task_id:
             raise self._error(

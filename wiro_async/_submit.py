@@ -38,7 +38,7 @@ from wiro_async._operations import (
 from wiro_async._reconcile import Doubt, doubt_of, lookalikes, matches, oldest_wanted, unknown
 from wiro_async._retry import run_knowledge
 from wiro_async._transport import Transport
-from wiro_async._types import JSON, OnUnknown, Status, Watch
+from wiro_async._types import JSON, OnUnknown, Status, Watch, is_utf8
 
 if TYPE_CHECKING:
     from wiro_async._watch.webhook import CallbackURL
@@ -378,22 +378,13 @@ class Submitter:
             # The service has no empty list: it says that there is no task yet.
             return [], 0
         entries = decoded(answer.get("tasklist"))
-        tasks = [task for task in read_tasks(answer) if _is_text(task.id)]
+        tasks = [task for task in read_tasks(answer) if is_utf8(task.id)]
         return tasks, len(entries) if isinstance(entries, list) else 0
 
     async def _land_rivals(self, doubt: Doubt) -> None:
         """Wait for equal Runs that were on their way when the list was read: their tasks may be in it."""
         for flight in tuple(self._flights.get((doubt.model, doubt.digest), ())):
             await flight.landed.wait()
-
-
-def _is_text(task_id: str) -> bool:
-    """Tell whether an id can be sent and written down: JSON can name half a surrogate pair."""
-    try:
-        task_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _no_room(refusal: ConcurrencyLimited, patience: float) -> ConcurrencyLimited:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias, final
 
-__all__ = ["JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Secret", "Status", "Watch"]
+__all__ = [
+    "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Secret", "Status", "Watch",
+    "is_utf8",
+]  # fmt: skip
 
 JSON: TypeAlias = dict[str, Any]
 """A decoded JSON object, as it came off the wire: the only place where ``Any`` is at home."""
@@ -58,6 +61,15 @@ class Status(StrEnum):
     STREAM_READY = "task_stream_ready"
     STREAM_END = "task_stream_end"
     COST = "task_cost"
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be sent and stored: JSON can bring halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Payload(dict[str, Any]):

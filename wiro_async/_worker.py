@@ -29,7 +29,7 @@ from wiro_async._errors import (
 from wiro_async._inputs import is_local_file
 from wiro_async._intake import FAILED, Entry, holds
 from wiro_async._jobs import JobOutcome
-from wiro_async._ledger import Blob, FileRow
+from wiro_async._ledger import TURNED_AWAY, Blob, FileRow
 from wiro_async._models import Task, TaskResult
 from wiro_async._operations import Accepted, Priority, TaskKey
 from wiro_async._reconcile import doubt_of
@@ -267,7 +267,7 @@ class Worker:
         except WiroError as error:
             # Before the record, which takes its time: others are about to send.
             desk.heed(error)
-            if isinstance(error, ConcurrencyLimited | RateLimited | ConnectionFailed):
+            if isinstance(error, TURNED_AWAY):
                 entry.attempts -= 1
             await desk.book.released(entry.key, error)
             raise

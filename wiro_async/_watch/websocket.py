@@ -545,12 +545,15 @@ class _Socket:
         if not all(channel.ended for channels in self._tasks.values() for channel in channels):
             self._owner.failed(lasted=self.loop.time() - self._opened_at >= LASTED)
         self._end()
+        self.connection = None
 
     def abandon(self) -> None:
         """Close it: nobody needs it any more."""
         self._end()
-        if self.connection is not None:
-            self.connection.close()
+        # They hold each other, which only the garbage collector would find out.
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
 
     def _end(self) -> None:
         self._state = _GONE

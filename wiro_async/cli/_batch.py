@@ -23,7 +23,6 @@ from wiro_async._client import Client
 from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput, TaskTimeout
 from wiro_async._jobs import Job
 from wiro_async._journal import Journal
-from wiro_async._models import Model
 from wiro_async._plan import Invalid, Plan
 from wiro_async._planning import Planning, open_known
 from wiro_async._types import JSON
@@ -322,7 +321,7 @@ class BatchCommand:
         return Code.OK if ended.complete and not failed_before else Code.TASK_FAILED
 
     def _why_stopped(self, stopped: BatchStopped) -> str:
-        if stopped.reason != "max_cost" or self.options.max_cost is None:
+        if stopped.reason != "max_cost" or self.options.max_cost is None or "is spent" not in stopped.message:
             return f"{stopped.message}; {self._way_on()}"
         limit = usd(Decimal(self.options.max_cost))
         return (
@@ -347,8 +346,8 @@ async def _noted(
         place = reader.place
         yield job
         # By now it was checked, and its model is known if there is one.
-        known = planning._models.get(job.model or model)
-        if not isinstance(known, Model) or not isinstance(job.inputs, Mapping):
+        known = planning.model(job.model or model)
+        if known is None or not isinstance(job.inputs, Mapping):
             continue
         for name in undocumented(known, job.inputs):
             if len(notes) < NOTES_KEPT:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wiro_async._client import Client
-from wiro_async._errors import InvalidInput, TaskNotFound, TaskTimeout, WiroError, WrongState
+from wiro_async._errors import InvalidInput, TaskTimeout, WiroError, WrongState
 from wiro_async._models import Model, ModelInput, Output, Task, TaskResult
 from wiro_async._tariff import listed_price
 from wiro_async._task import TaskHandle
@@ -264,11 +264,7 @@ async def download(handle: TaskHandle, folder: Path, report: Report) -> int:
 
 async def list_tasks(client: Client, model: str | None, limit: int, report: Report) -> int:
     """Show the project's newest tasks."""
-    try:
-        tasks = await client.tasks(model=model, limit=limit)
-    except TaskNotFound:
-        # So the service says that a list is empty.
-        tasks = []
+    tasks = await client.tasks(model=model, limit=limit)
     report.record(tasks_record(tasks))
     if not tasks:
         report.say("there is no such task")

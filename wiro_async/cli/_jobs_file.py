@@ -19,7 +19,7 @@ from wiro_async._envelope import MAX_DEPTH
 from wiro_async._errors import InvalidInput
 from wiro_async._jobs import Job, check_key
 from wiro_async._ledger import Blob, LocalFile, Row
-from wiro_async._types import JSON
+from wiro_async._types import JSON, is_utf8
 
 __all__ = ["Columns", "Reading", "delimiter_of", "files_in", "job_of_json", "line_of"]
 
@@ -152,18 +152,10 @@ class Columns:
         if len(cells) != len(self._names):
             raise InvalidInput(f"it has {len(cells)} cells, and the header {len(self._names)}")
         for name, cell in zip(self._names, cells, strict=True):
-            if not _is_text(cell):
+            if not is_utf8(cell):
                 raise InvalidInput(f"its {name[:60]!r} is not UTF-8; save the file as UTF-8")
         fields = {name: cell for name, cell in zip(self._names, cells, strict=True) if cell}
         return _job(*_split(fields, self._reading), self._reading)
-
-
-def _is_text(cell: str) -> bool:
-    try:
-        cell.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # -- local files ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from wiro_async._errors import InvalidInput, JournalError
 from wiro_async._journal import Journal
-from wiro_async._ledger import STATES, Counts, Failure, Row, State
+from wiro_async._ledger import STATES, TURNED_AWAY, Counts, Failure, Row, State
 from wiro_async._types import JSON
 from wiro_async.cli._batch_options import MEMORY, Memory
 from wiro_async.cli._jobs_file import line_of
@@ -33,7 +33,7 @@ RESUMED: tuple[State, ...] = ("unknown", "refused")
 """States of jobs that may look lost, and that ``wiro resume`` takes up: in a second batch they would be paid
 twice."""
 
-WAITING = frozenset({"ConcurrencyLimited", "RateLimited", "ConnectionFailed"})
+WAITING = frozenset(kind.__name__ for kind in TURNED_AWAY)
 """Why a job was refused that does nothing but wait."""
 
 TURN = "waiting for its turn"
