@@ -394,6 +394,18 @@ async def test_the_catalogues_price_lets_several_begin_at_once() -> None:
     assert service.counts["Tool/Detail"] == 0
 
 
+async def test_known_keys_with_other_inputs_are_warned_of(
+    tmp_path: Path, databases: list[Database], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once a batch, with their number."""
+    service, path = Service(), tmp_path / "a.db"
+    await outcomes(service, [job("a", "a"), job("b", "b")], journal=path)
+    assert "other inputs" not in caplog.text
+    await outcomes(service, [job("better", "a"), job("b", "b")], journal=path)
+    assert "1 of the jobs come with other inputs than the journal has" in caplog.text
+    assert service.counts["Run"] == 2
+
+
 async def test_a_price_that_cannot_be_asked_is_learned(caplog: pytest.LogCaptureFixture) -> None:
     """A model that the catalogue does not show may be run all the same; without access nothing is."""
     service = Service()

@@ -227,6 +227,22 @@ def test_what_no_model_lists_is_noted_before_it_is_paid(
     assert wiro("batch", "jobs.jsonl", *MODEL, "--dry-run").err == ""
 
 
+def test_known_keys_with_other_inputs_are_noted(wiro: Wiro) -> None:
+    """Who has mended a prompt expects a new clip; it is said why there is none, once."""
+    wiro("batch", table("a", "b"), *MODEL)
+    file = Path("jobs.jsonl")
+    file.write_text(file.read_text("utf-8").replace('"prompt": "b"', '"prompt": "better"'), "utf-8")
+    note = (
+        "1 of the jobs come with other inputs than the journal has under their keys; no new runs are made "
+        "for them: give such jobs other keys"
+    )
+    said = wiro("batch", "jobs.jsonl", *MODEL)
+    assert said.problem == f"note: {note}"
+    assert "2 skipped" in said.out
+    (plan,) = wiro("batch", "jobs.jsonl", *MODEL, "--dry-run", "--json").records
+    assert plan["notes"] == [note]
+
+
 def test_jobs_without_a_model_are_told_of_the_option(wiro: Wiro) -> None:
     """And not of arguments."""
     said = wiro("batch", table("a"), "--dry-run", code=2)

@@ -257,6 +257,16 @@ async def test_run_times_out_with_the_handle() -> None:
     assert caught.value.handle.id == "2221"
 
 
+async def test_a_timeout_that_is_no_number_is_refused_before_anything_is_paid() -> None:
+    """A task whose wait can never begin is not wanted."""
+    service = done()
+    with pytest.raises(wiro_async.ConfigurationError, match=r"^timeout is nan; it must be"):
+        await client(service).run("owner/model", {}, timeout=float("nan"))
+    with pytest.raises(wiro_async.ConfigurationError, match=r"^slot_timeout is nan; it must be"):
+        await client(service).submit("owner/model", {}, slot_timeout=float("nan"))
+    assert not service.calls
+
+
 @pytest.mark.parametrize("on_cancel", ["keep", "stop"])
 async def test_a_run_cancelled_while_it_is_submitted_is_not_lost(
     on_cancel: wiro_async.OnCancel, caplog: pytest.LogCaptureFixture

@@ -22,6 +22,7 @@ from wiro_async._config import (
     configure,
     is_loopback,
     origin_of,
+    seconds_of,
 )
 from wiro_async._errors import ConfigurationError
 from wiro_async._types import Secret
@@ -501,3 +502,17 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "stop_timeout": 30.0,
     }
     assert MAX_UPLOAD_BYTES == 100_000_000
+
+
+@pytest.mark.parametrize("given", [0, 1.5, -1.0, float("inf")])
+def test_a_number_of_seconds_is_taken(given: float) -> None:
+    """What is left of a deadline may be less than nothing, and a wait may have no end."""
+    assert seconds_of("timeout", given, 7.0) == given
+    assert seconds_of("timeout", None, 7.0) == 7.0
+
+
+@pytest.mark.parametrize("given", [float("nan"), "5", True, 1j])
+def test_other_seconds_are_refused(given: Any) -> None:
+    """Nothing is ever later than "nan"."""
+    with pytest.raises(ConfigurationError, match=r"^patience is .*; it must be a number of seconds"):
+        seconds_of("patience", given, 7.0)

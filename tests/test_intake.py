@@ -325,3 +325,23 @@ async def test_what_failed_before_is_counted(tmp_path: Path, databases: list[Dat
             intake = Intake(given, journal, model="a/b", retries=retries)
             assert [entry.key for entry in await all_of(intake)] == found
             assert intake.failed_before == failed
+
+
+async def test_other_inputs_under_a_known_key_are_counted(tmp_path: Path, databases: list[Database]) -> None:
+    """They are not run, whether they were changed by mistake or on purpose; numbers as text are no change."""
+    known: dict[str, Any] = {"prompt": "waves", "seconds": 6, "image": b"jpeg"}
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        await journal.intend(intent("a", **known))
+        await journal.accepted("a", "task a")
+        await journal.ended("a", SUCCESS)
+        await journal.settled("a", "done")
+        for model, inputs, changed in (
+            (MODEL, known, 0),
+            (MODEL, {**known, "seconds": "6.0"}, 0),
+            (MODEL, {**known, "prompt": "rain"}, 1),
+            (MODEL, {**known, "image": b"png"}, 1),
+            ("a/b", known, 1),
+        ):
+            intake = Intake([Job(inputs, key="a"), Job(inputs, key="new")], journal, model=model)
+            assert [entry.key for entry in await all_of(intake)] == ["new"]
+            assert (intake.skipped, intake.changed) == (1, changed)

@@ -23,7 +23,7 @@ from tests.servers import Peer, Server, answer
 from wiro_async import _outputs
 from wiro_async._config import Limits, configure
 from wiro_async._connections import ConnectionStack
-from wiro_async._errors import DownloadError
+from wiro_async._errors import ConfigurationError, DownloadError
 from wiro_async._models import Output
 from wiro_async._outputs import Downloader, safe_name
 
@@ -1003,6 +1003,15 @@ async def test_the_time_runs_out(tmp_path: Path, timeout: float | None) -> None:
     assert parts(tmp_path)[0].read_bytes() == DATA[:1000]
     with pytest.raises(DownloadError, match=r"\(0 of \? bytes\)"):
         await downloader(Cdn(hang)).read(output(size=None), 0.01, 1)
+
+
+async def test_a_timeout_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    """Before a file is made."""
+    nan, loader = float("nan"), downloader(Cdn(hang))
+    for call in (loader.save(output(), tmp_path / "clip.mp4", nan), loader.read(output(), nan, 1)):
+        with pytest.raises(ConfigurationError, match="timeout is nan"):
+            await call
+    assert not parts(tmp_path)
 
 
 async def test_waiting_for_a_slot_counts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 import weakref
 from itertools import pairwise
@@ -165,6 +166,17 @@ async def test_a_timeout_leaves_the_task_alone() -> None:
     assert caught.value.waited == 10
     assert set(service.counts) == {"Run", "Task/Detail"}
     assert (await caught.value.handle.result()).task.outcome == "succeeded"
+
+
+@pytest.mark.parametrize("timeout", [math.nan, "5", True])
+async def test_a_timeout_that_is_no_number_is_refused(timeout: Any) -> None:
+    """Before anything is waited for; "nan" would be waited for for ever."""
+    service = timed_service()
+    handle = await submitted(service)
+    for call in (handle.wait, handle.result, handle.stop):
+        with pytest.raises(wiro_async.ConfigurationError, match=r"^timeout is .*; it must be a number of"):
+            await call(timeout)
+    assert service.counts == {"Run": 1}
 
 
 async def test_the_default_timeout_is_the_clients() -> None:

@@ -25,7 +25,7 @@ from wiro_async._progress import Message
 from wiro_async._types import Secret, Status
 from wiro_async._watch import websocket
 from wiro_async._watch.websocket import Channel, Sockets, SocketUnavailable
-from wiro_async._watch.ws_connection import make_kit
+from wiro_async._watch.ws_connection import Connection, make_kit
 
 LOOPS = [
     pytest.param("asyncio", id="asyncio"),
@@ -817,6 +817,31 @@ async def test_a_listener_that_closes_another_when_it_is_lost() -> None:
         sockets.abort_all()
         await anyio.sleep(0.1)
         assert (one.losses, two.losses) == (1, 0)
+
+
+@pytest.mark.parametrize("by", ["us", "the peer"])
+async def test_a_closed_socket_is_not_left_to_the_garbage_collector(by: str) -> None:
+    """Thousands of them would make it stop everything for long."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = _connections()
+        handler = register_all if by == "us" else after_registration(then=Peer.close)
+        async with watching(handler) as (sockets, _):
+            one = Task()
+            channel = await sockets.attach(one)
+            assert _connections() == before + 1
+            if by == "us":
+                channel.close()
+            await until(lambda: sockets.open_sockets == 0)
+            assert one.losses == (by != "us")
+            await until(lambda: _connections() == before)
+    finally:
+        gc.enable()
+
+
+def _connections() -> int:
+    return sum(isinstance(each, Connection) for each in gc.get_objects())
 
 
 async def test_a_channel_may_be_closed_from_any_thread() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import os
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
@@ -33,7 +34,7 @@ from wiro_async._errors import (
     TaskCancelled,
     WiroError,
 )
-from wiro_async._intake import Entry, Intake, Jobs, KeyFunction
+from wiro_async._intake import CHANGED, Entry, Intake, Jobs, KeyFunction
 from wiro_async._jobs import Inputs, Job, JobOutcome, check_template
 from wiro_async._journal import Journal
 from wiro_async._money import Budget, Prices
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from wiro_async._plan import Plan
 
 __all__ = ["Batch", "BatchReport", "as_jobs", "batch_settings"]
+
+logger = logging.getLogger("wiro_async")
 
 MOST_PENDING = 1000
 """Outcomes that may wait to be taken before no more jobs are read."""
@@ -387,6 +390,8 @@ class Batch:
         finally:
             self._all_read = True
             self._bell.ring()
+            if self._intake.changed:
+                logger.warning(CHANGED, self._intake.changed)
 
     async def _read_on(self, desk: Desk) -> None:
         """Read jobs as long as there is room for what they bring, and set a worker on each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, final, overload
 import anyio
 
 from wiro_async import _catalogue
-from wiro_async._config import Config, Limits, Polling, check_watch, configure
+from wiro_async._config import Config, Limits, Polling, check_watch, configure, seconds_of
 from wiro_async._connections import make_tls, sender
 from wiro_async._envelope import encode
 from wiro_async._errors import (
@@ -234,6 +235,7 @@ class Client:
             ConcurrencyLimited: No slot came free in time.
             WiroError: The service refused, or was not reached; no task exists.
         """
+        patience = seconds_of("slot_timeout", slot_timeout, self._config.limits.slot_timeout)
         slug, given = _named(model, inputs)
         run = await self._prepare(
             slug,
@@ -243,7 +245,6 @@ class Client:
             watch=watch,
             expected=expected_duration,
         )
-        patience = self._config.limits.slot_timeout if slot_timeout is None else slot_timeout
         return await self._submit(run, patience, on_unknown, [])
 
     async def _prepare(
@@ -382,6 +383,7 @@ class Client:
             TaskTimeout: The wait ran out; its ``handle`` goes on.
             WiroError: As for ``submit()``.
         """
+        seconds = seconds_of("timeout", timeout, math.inf)
         slug, given = _named(model, inputs)
         run = await self._prepare(
             slug,
@@ -391,14 +393,11 @@ class Client:
             watch=watch,
             expected=expected_duration,
         )
-        limits = self._config.limits
         start = anyio.current_time()
-        patience = limits.slot_timeout if timeout is None else min(limits.slot_timeout, timeout)
+        patience = min(self._config.limits.slot_timeout, seconds)
         late: list[TaskHandle] = []
         try:
-            handle = await self._submit(
-                run, patience, on_unknown, late, float("inf") if timeout is None else start + timeout
-            )
+            handle = await self._submit(run, patience, on_unknown, late, start + seconds)
         except BaseException:
             if late and on_cancel == "stop":
                 await late[0]._stop_shielded()

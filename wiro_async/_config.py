@@ -6,6 +6,7 @@ Pure: the environment comes in as a mapping.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeGuard, get_args
@@ -192,6 +193,19 @@ def configure(
 def _first(*choices: str | None) -> str:
     # Set to nothing is not unset: a typo in a shell must not turn a test on the sandbox into a bill.
     return next(choice for choice in choices if choice is not None)
+
+
+def seconds_of(name: str, given: float | None, usual: float) -> float:
+    """Return the seconds that a caller has given, or the *usual* ones; below zero they are over at once.
+
+    Raises:
+        ConfigurationError: They are no number.
+    """
+    if given is None:
+        return usual
+    if not _is_number(given) or math.isnan(given):
+        raise ConfigurationError(f"{name} is {given!r}; it must be a number of seconds, or None")
+    return given
 
 
 def check_watch(watch: Watch) -> Watch:

@@ -37,6 +37,12 @@ KeyFunction: TypeAlias = Callable[[Job], object]
 UNFINISHED: tuple[State, ...] = ("running", "ended", "unknown", "intended", "refused")
 """What a resumed batch takes up again: first what has its money set aside, last what needs some."""
 
+CHANGED = (
+    "%d of the jobs come with other inputs than the journal has under their keys; no new runs are made for "
+    "them: give such jobs other keys"
+)
+"""What is said of keys that a journal knows with other inputs."""
+
 FAILED: tuple[State, ...] = ("failed", "cancelled")
 """What came to nothing, and is run again only for those who ask for it."""
 
@@ -125,6 +131,8 @@ class Intake:
         skipped: How many of the caller's jobs were left out, because they were done before or came before.
         failed_before: How many were left out because they failed before; all of the journal's if the caller
             gives no jobs.
+        changed: How many of those that were left out have another model, or other inputs, than the journal
+            has for their key.
     """
 
     def __init__(
@@ -159,6 +167,7 @@ class Intake:
         self._twins: dict[str, int] = {}
         self.skipped: int = 0
         self.failed_before: int = 0
+        self.changed: int = 0
 
     async def next(self) -> Entry | None:
         """Return the next job (None: there is none left).
@@ -266,7 +275,11 @@ class Intake:
             return None
         row = None if self._known is None else await self._known.find(key)
         entry = Entry(key, model, inputs, job, told=told)
-        return entry if row is None else await self._again(entry, row)
+        if row is None:
+            return entry
+        again = await self._again(entry, row)
+        self.changed += again is None and key_of(model, told) != key_of(row.model, row.inputs)
+        return again
 
     async def _again(self, entry: Entry, row: Row) -> Entry | None:
         """Return a job that the journal knows, if it was left for its caller to give again."""

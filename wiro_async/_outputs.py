@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from wiro_async._config import Config, is_loopback
+from wiro_async._config import Config, is_loopback, seconds_of
 from wiro_async._connections import Content
 from wiro_async._errors import DownloadError
 from wiro_async._gate import Gate
@@ -115,6 +115,7 @@ class Downloader:
 
     async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
         """Store *output* under *target*; see ``Output.save``."""
+        seconds = seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, os.fspath(target))
         self._check_url(output.url, progress)
         path = await anyio.to_thread.run_sync(_target, output, target, progress)
@@ -122,7 +123,7 @@ class Downloader:
         file = _PartFile(path, progress)
         try:
             await _in_thread(file.open)
-            await self._fetch(progress, file, timeout)
+            await self._fetch(progress, file, seconds)
             await _in_thread(file.finish)
         finally:
             await _in_thread(file.close)
@@ -130,10 +131,11 @@ class Downloader:
 
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
         """Return the bytes of *output*; see ``Output.read``."""
+        seconds = seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, None)
         self._check_url(output.url, progress)
         memory = _Memory(max_bytes, progress)
-        await self._fetch(progress, memory, timeout)
+        await self._fetch(progress, memory, seconds)
         return bytes(memory.data)
 
     async def aclose(self) -> None:
@@ -141,9 +143,8 @@ class Downloader:
         with anyio.CancelScope(shield=True):
             await self._http.aclose()
 
-    async def _fetch(self, progress: _Progress, sink: _Sink, timeout: float | None) -> None:
-        """Hold a slot, and fetch within the timeout."""
-        seconds = self._timeout if timeout is None else timeout
+    async def _fetch(self, progress: _Progress, sink: _Sink, seconds: float) -> None:
+        """Hold a slot, and fetch within so many seconds."""
         with anyio.move_on_after(seconds):
             await self._gate.enter(Priority.READ)
             try:

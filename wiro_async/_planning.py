@@ -90,6 +90,7 @@ class Planning:
         taken_up: How many jobs of the journal have had a Run, and are seen to their ends.
         ended: How many of the given jobs have ended before, well or badly, and are left out.
         failed: How many jobs of the journal have failed or were cancelled, and are not run again.
+        changed: How many given jobs are left out although the journal has other inputs under their keys.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Planning:
         self.taken_up: int = 0
         self.ended: int = 0
         self.failed: int = 0
+        self.changed: int = 0
 
     async def plan(self, jobs: Jobs) -> Plan:
         """Read all jobs, and return the sums."""
@@ -136,6 +138,7 @@ class Planning:
         while (entry := await intake.next()) is not None:
             watched.taken()
             await self._add(entry)
+        self.changed = intake.changed
         return self._planner.plan(settings.concurrency)
 
     def reject(self, reason: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 import anyio
 
 from wiro_async._clock import Turnstile, now
+from wiro_async._config import seconds_of
 from wiro_async._envelope import UNCHANGED
 from wiro_async._errors import TaskCancelled, TaskFailed, TaskNotFound, TaskTimeout, WiroError, WrongState
 from wiro_async._follow import NOTHING, Events, Sidelines, Transitions
@@ -367,7 +368,7 @@ class TaskHandle:
             TaskTimeout: The wait ran out; the task goes on.
             WiroError: Looking at the task failed for good: wrong credentials, or no such task.
         """
-        seconds = self._shared.limits.wait_timeout if timeout is None else timeout
+        seconds = seconds_of("timeout", timeout, self._shared.limits.wait_timeout)
         try:
             await self._reach(None, seconds)
         except (TaskTimeout, anyio.get_cancelled_exc_class()):
@@ -501,7 +502,7 @@ class TaskHandle:
             TaskTimeout: The end was not seen in time.
             WiroError: The service refused for good: wrong credentials, or no such task.
         """
-        seconds = self._shared.limits.stop_timeout if timeout is None else timeout
+        seconds = seconds_of("timeout", timeout, self._shared.limits.stop_timeout)
         deadline = now() + seconds
         self._poll.soon = self._shared.soon
         with anyio.CancelScope(deadline=deadline):

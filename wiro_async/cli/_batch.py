@@ -21,6 +21,7 @@ from wiro_async._batch import Batch, BatchReport, Settings
 from wiro_async._breaker import reason_key, reason_of
 from wiro_async._client import Client
 from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput, TaskTimeout
+from wiro_async._intake import CHANGED
 from wiro_async._jobs import Job
 from wiro_async._journal import Journal
 from wiro_async._plan import Invalid, Plan
@@ -157,7 +158,12 @@ class _Survey:
     def record(self, journal: Path) -> JSON:
         """Return it for programs."""
         return plan_record(
-            self.plan, taken_up=self.taken_up, ended=self.ended, failed=self.failed, journal=str(journal)
+            self.plan,
+            taken_up=self.taken_up,
+            ended=self.ended,
+            failed=self.failed,
+            notes=self.notes,
+            journal=str(journal),
         )
 
 
@@ -249,6 +255,8 @@ class BatchCommand:
             f"{where}: {name!r} is not listed among the inputs of {slug}, and is sent all the same"
             for (slug, name), where in notes.items()
         )
+        if planning.changed:
+            told = (CHANGED % planning.changed, *told)
         counts = (planning.taken_up, planning.ended, planning.failed)
         return _Survey(plan, *counts, bad, settings.max_cost, spent, told)
 
@@ -443,10 +451,11 @@ def _leave(last_words: str, report: Report) -> None:
 
 
 class _NoStops(logging.Filter):
-    """Leaves out the library's warning that a batch stops: the command says it at the end, and better."""
+    """Leaves out those of the library's warnings that the command words itself."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not any(isinstance(value, BatchStopped) for value in record.args or ())
+        stops = any(isinstance(value, BatchStopped) for value in record.args or ())
+        return not stops and record.msg != CHANGED
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -49,7 +49,9 @@ STAGES: tuple[tuple[str, str, str], ...] = (
 # -- records -------------------------------------------------------------------------------------------------
 
 
-def plan_record(plan: Plan, *, taken_up: int, ended: int, failed: int, journal: str) -> JSON:
+def plan_record(
+    plan: Plan, *, taken_up: int, ended: int, failed: int, notes: Sequence[str], journal: str
+) -> JSON:
     """What a batch is going to do; the counts beside the plan are those of ``Planning``."""
     cost = plan.estimated_cost
     return {
@@ -64,6 +66,7 @@ def plan_record(plan: Plan, *, taken_up: int, ended: int, failed: int, journal: 
         "estimated_cost": None if cost is None else f"{cost:f}",
         "unpriced": plan.unpriced,
         "estimated_seconds": plan.estimated_seconds,
+        "notes": list(notes),
         "journal": journal,
     }
 
