@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,11 @@ from blockbuster import blockbuster_ctx
 
 KEY = "canary-key-5f3a"
 SECRET = "canary-secret-9b1c"
+
+# A shell's background jobs ignore Ctrl-C, and nohup's the terminal's end: so would the commands under test.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
