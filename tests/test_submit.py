@@ -174,17 +174,18 @@ def others(start: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("answer", "pages"),
     [
-        (lambda payload: others(int(payload["start"])), 3),
-        (others(0), 2),
-        (ok(tasklist=[None]), 3),
+        (lambda payload: others(int(payload["start"])), 4),
+        (others(0), 3),
+        (ok(tasklist=[None]), 4),
     ],
     ids=["endless", "start is ignored", "unreadable"],
 )
 async def test_a_list_without_an_end_proves_nothing(
     answer: Any, pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After so many pages, or where one repeats what is known, the search is given up."""
-    monkeypatch.setattr("wiro_async._submit.MAX_PAGES", 3)
+    """After so many pages, or where they repeat what is known, the search is given up."""
+    monkeypatch.setattr("wiro_async._submit.MAX_PAGES", 4)
+    monkeypatch.setattr("wiro_async._submit.MAX_REPEATS", 1)
     service = Ledger()
     service.lose = [LOST]
     service.handlers["Task/List"] = answer
@@ -192,6 +193,26 @@ async def test_a_list_without_an_end_proves_nothing(
         await submit(service, on_unknown="resubmit")
     assert not caught.value.absent
     assert service.counts == {"Run": 1, "Task/List": pages * 5}
+
+
+async def test_a_list_that_grows_while_it_is_read_has_an_end() -> None:
+    """What others submit meanwhile moves known tasks to the next page; absence is proved all the same."""
+    service = Ledger()
+    service.add(parameters={"prompt": "others"})
+    usual = service.list
+
+    def listed(payload: dict[str, Any]) -> Any:
+        answer = usual(payload)
+        if int(payload["start"]) < 3:
+            service.add(parameters={"prompt": "others"})
+        return answer
+
+    service.handlers["Task/List"] = listed
+    service.lose, service.processed = [LOST], [False]
+    with pytest.raises(SubmissionUnknown, match="was not in Task/List") as caught:
+        await submit(service)
+    assert caught.value.absent
+    assert [payload["start"] for name, payload in service.calls if name == "Task/List"][:5] == list("01234")
 
 
 async def test_a_page_that_is_not_full_is_not_the_end_of_the_list() -> None:

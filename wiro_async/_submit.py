@@ -51,6 +51,9 @@ PAGE = 100
 MAX_PAGES = 50
 """Bounds of one look through Task/List: 5 000 tasks since the submit, if the service grants such pages."""
 
+MAX_REPEATS = 4
+"""Pages in a row that may tell nothing new, until the list is taken for one that knows no pages."""
+
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 20.0
 """Seconds between two tries of a Run that meets code 96, when no end of a task of ours is noticed."""
@@ -351,12 +354,13 @@ class Submitter:
     async def _read_back(self, oldest: float, tasks: list[Task]) -> None:
         """Read Task/List, newest first, into *tasks*: back to *oldest*, or to a page that has nothing.
 
-        A page that is not full ends nothing: the service may grant less than what was asked for.
+        A page that is not full ends nothing: the service may grant less than what was asked for. Nor does one
+        of known tasks only: what others have submitted meanwhile has moved them there.
 
         Raises:
             WiroError: It could not be read that far, so what *tasks* lacks may exist.
         """
-        start, known = 0, set[str]()
+        start, repeats, known = 0, 0, set[str]()
         for _ in range(MAX_PAGES):
             page, size = await self._page(start)
             tasks += page
@@ -364,7 +368,8 @@ class Submitter:
             if not size or (created and min(created) < oldest):
                 return
             ids = {task.id for task in page}
-            if ids and ids <= known:
+            repeats = repeats + 1 if ids and ids <= known else 0
+            if repeats > MAX_REPEATS:
                 raise ReplyError("Task/List: it tells the same tasks again and again", operation=LIST.name)
             known |= ids
             start += size
