@@ -332,6 +332,16 @@ async def test_a_price_is_asked_once_and_only_for_a_limit() -> None:
         assert service.counts["Tool/Detail"] == asked
 
 
+async def test_jobs_that_ask_for_a_price_together_ask_once() -> None:
+    """Those that come while it is being asked wait for the answer."""
+    service = Service()
+    at = desk(client(service), max_cost=Decimal(1))
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(at.ask_the_price, MODEL)
+    assert service.counts["Tool/Detail"] == 1
+
+
 # -- what is left ----------------------------------------------------------------------------------------
 
 
