@@ -7,9 +7,12 @@ import gc
 import time
 from typing import Any, Literal, TypeAlias, get_args
 
+from benchmarks.lines import Line
+
 __all__ = ["COLLECTORS", "Beat", "Collector", "set_collector"]
 
 BEAT = 0.01
+MOST_STALL = 50.0
 
 Collector: TypeAlias = Literal["usual", "frozen", "off"]
 COLLECTORS: tuple[Collector, ...] = get_args(Collector)
@@ -72,9 +75,10 @@ class Beat:
         gc.callbacks.remove(self._collects)
 
     @property
-    def told(self) -> str:
-        """All of it, for people."""
-        return (
+    def line(self) -> Line:
+        """All of it, as a row of a table."""
+        note = (
             f"of its own work {self.busy * 1e3:.0f} ms; longest garbage collection "
             f"{self.collection * 1e3:.0f} ms, {self.full} of them full"
         )
+        return Line("longest stall of the event loop, ms", self.stall * 1e3, MOST_STALL, note)

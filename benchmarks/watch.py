@@ -22,10 +22,9 @@ from benchmarks.harness import environment
 from benchmarks.lines import Line, show
 from benchmarks.load import MODEL
 from benchmarks.stalls import COLLECTORS, Beat, set_collector
-from wiro_async import Client, Limits, Polling, Statistics
+from wiro_async import Client, Limits, Polling, Statistics, TaskResult
 from wiro_async._types import Watch
 
-MOST_STALL = 50.0
 MOST_MEMORY = 150.0
 
 
@@ -57,13 +56,14 @@ async def measure(count: int, watch: Watch, sockets: int, looks: float, address:
         given = [job.inputs for job in jobs(count)]
         before, beat = resident(), Beat()
         wall, cpu = time.perf_counter(), time.process_time()
-        found = await asyncio.gather(*(client.run(MODEL, inputs) for inputs in given))
+        ends = (client.run(MODEL, inputs) for inputs in given)
+        found = await asyncio.gather(*ends, return_exceptions=True)
         beat.stop()
         return Seen(
             beat,
             time.process_time() - cpu,
             time.perf_counter() - wall,
-            len(found),
+            sum(isinstance(end, TaskResult) for end in found),
             client.statistics(),
             (before, peak()),
         )
@@ -76,7 +76,7 @@ def lines(count: int, seen: Seen) -> Iterator[Line]:
     known = seen.statistics
     late = f"p99 {known.p99_lateness or 0.0:.2f} s"
     yield Line("jobs that did not succeed", count - seen.succeeded, 0)
-    yield Line("longest stall of the event loop, ms", seen.beat.stall * 1e3, MOST_STALL, seen.beat.told)
+    yield seen.beat.line
     yield Line("most RSS, MiB", most, MOST_MEMORY, f"{before:.0f} before, {each:.1f} KiB more a job")
     yield Line("CPU a job, ms", seen.cpu / count * 1e3, None, f"{seen.wall:.0f} s in all")
     yield Line("looks a job", known.looks_per_task or 0.0)

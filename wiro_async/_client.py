@@ -26,18 +26,15 @@ from wiro_async._errors import (
     ReplyError,
     SubmissionUnknown,
     TaskError,
-    TaskNotFound,
 )
 from wiro_async._inputs import FileSource, TypedInputs, by_name, resolve
 from wiro_async._models import Model, Task, TaskResult, Upload, parse_upload, records
 from wiro_async._operations import (
-    LIST,
     TOOL_DETAIL,
     TOOL_LIST,
     UPLOAD,
     Accepted,
     TaskKey,
-    list_payload,
     read_tasks,
 )
 from wiro_async._operations import run as run_of
@@ -636,12 +633,7 @@ class Client:
         Raises:
             WiroError: The call failed.
         """
-        try:
-            answer = await self._transport.call(LIST, list_payload(model, start, limit))
-        except TaskNotFound:
-            # The service has no empty list: it says that there is no task yet.
-            return []
-        return read_tasks(answer, self._downloader)
+        return read_tasks(await self._transport.tasks(model, start, limit), self._downloader)
 
     async def models(
         self, search: str = "", *, category: str | None = None, start: int = 0, limit: int = 20

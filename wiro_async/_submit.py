@@ -21,7 +21,6 @@ from wiro_async._errors import (
     ConcurrencyLimited,
     ReplyError,
     SubmissionUnknown,
-    TaskNotFound,
     WiroError,
 )
 from wiro_async._gate import Gate
@@ -31,7 +30,6 @@ from wiro_async._operations import (
     Accepted,
     Operation,
     Priority,
-    list_payload,
     read_accepted,
     read_tasks,
 )
@@ -377,11 +375,7 @@ class Submitter:
 
     async def _page(self, start: int) -> tuple[list[Task], int]:
         """Return the tasks from *start* on, and how many entries the service told for them."""
-        try:
-            answer = await self._transport.call(LIST, list_payload(None, start, PAGE))
-        except TaskNotFound:
-            # The service has no empty list: it says that there is no task yet.
-            return [], 0
+        answer = await self._transport.tasks(None, start, PAGE)
         entries = decoded(answer.get("tasklist"))
         tasks = [task for task in read_tasks(answer) if is_utf8(task.id)]
         return tasks, len(entries) if isinstance(entries, list) else 0

@@ -22,9 +22,9 @@ from wiro_async._clock import now, running_loop
 from wiro_async._config import Config
 from wiro_async._connections import Address, Content, Progress, Request, Sender
 from wiro_async._envelope import MAX_REPLY_BYTES, Reply, encode, judge, judge_anew
-from wiro_async._errors import ClientUseError, ConnectionFailed, ReplyError, WiroError
+from wiro_async._errors import ClientUseError, ConnectionFailed, ReplyError, TaskNotFound, WiroError
 from wiro_async._gate import Gate
-from wiro_async._operations import Operation
+from wiro_async._operations import LIST, Operation, list_payload
 from wiro_async._retry import MAX_ATTEMPTS, RetryBudget, backoff, is_transient, run_may_repeat
 from wiro_async._shield import finish
 from wiro_async._signing import strip_traceback
@@ -124,6 +124,17 @@ class Transport:
                 return answer
             await anyio.sleep(delay)
             attempt += 1
+
+    async def tasks(self, model: str | None, start: int, limit: int) -> Payload:
+        """Read a page of Task/List, which may be empty: the service then says that there is no task yet.
+
+        Raises:
+            WiroError: As for ``call()``.
+        """
+        try:
+            return await self.call(LIST, list_payload(model, start, limit))
+        except TaskNotFound:
+            return Payload(tasklist=[])
 
     async def upload(
         self, operation: Operation, headers: list[tuple[bytes, bytes]], body: httpx.AsyncByteStream
