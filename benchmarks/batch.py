@@ -29,7 +29,7 @@ from benchmarks.lines import Line, show
 from benchmarks.load import MODEL
 from benchmarks.stalls import COLLECTORS, Beat, set_collector
 from wiro_async import Client, Job, Limits, Polling
-from wiro_async._store import Store
+from wiro_async._journal.store import Store
 
 MIB = 2**20
 MOST_GROWTH = 100.0

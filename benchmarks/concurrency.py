@@ -22,7 +22,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import attrs
 
-from wiro_async._window import Window, limit_of
+from wiro_async._jobs.window import Window, limit_of
 
 REFUSED_TARGET = 0.02
 BUSY_TARGET = 0.95

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import anyio
 
-from wiro_async._journal import Journal
-from wiro_async._ledger import Ending, Intent, OutputNote, recorded
-from wiro_async._reconcile import Doubt
-from wiro_async._store import Store
+from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.steps import Ending, Intent, OutputNote, recorded
+from wiro_async._journal.store import Store
+from wiro_async._protocol.matching import RunFingerprint
 from wiro_async._types import Secret
 
 MODEL = "MiniMax/image-to-video-01-director"
@@ -33,8 +33,8 @@ def intent(number: int) -> Intent:
         "prompt": "[Zoom in] a woman underwater, her hair flowing in the current " * 4,
         "inputImageFirstUrl": f"https://images.example.org/{number:032d}.jpg",
     }
-    doubt = Doubt(MODEL, tuple(sorted(inputs)), f"{number:064x}", 1.7e9, f"{number:032x}")
-    return Intent(f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}-0", inputs, doubt)
+    fingerprint = RunFingerprint(MODEL, tuple(sorted(inputs)), f"{number:064x}", 1.7e9, f"{number:032x}")
+    return Intent(f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}-0", inputs, fingerprint)
 
 
 def ending(number: int) -> Ending:

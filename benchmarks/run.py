@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.contender import LOOK_SECONDS
 from benchmarks.harness import Server, certificate, environment, raise_file_limit
 from benchmarks.results import document, markdown
-from benchmarks.sections import EARLIER, SECTIONS, Bench, Fan, Plan
+from benchmarks.sections import EARLIER, SECTIONS, BatchPlan, Bench, Fan
 from benchmarks.targets import AIOHTTP, POLL, SOCKETS
 
 BUSY = 0.5
@@ -24,7 +24,7 @@ BUSY = 0.5
 
 RESULTS = Path(__file__).parent / "results"
 
-FULL = Plan(
+FULL = BatchPlan(
     mode="full",
     rounds=5,
     waiting=(1, 10, 100, 1000, 5000),
@@ -37,7 +37,7 @@ FULL = Plan(
     rows=100_000,
     download=64,
 )
-QUICK = Plan(
+QUICK = BatchPlan(
     mode="quick",
     rounds=3,
     waiting=(100,),
@@ -50,7 +50,7 @@ QUICK = Plan(
     rows=10_000,
     download=32,
 )
-THOROUGH = Plan(
+THOROUGH = BatchPlan(
     mode="thorough",
     rounds=5,
     waiting=(1, 10, 100, 1000, 5000),
@@ -83,7 +83,7 @@ def main() -> None:
     print(text)
 
 
-def measure(plan: Plan, names: list[str]) -> dict[str, Any]:
+def measure(plan: BatchPlan, names: list[str]) -> dict[str, Any]:
     """Measure the sections of these names, and return the document."""
     begin = time.monotonic()
     facts = environment()
@@ -105,7 +105,7 @@ def measure(plan: Plan, names: list[str]) -> dict[str, Any]:
         return document(plan.mode, facts, settings, bench.notices, bench.figures.rows())
 
 
-def _settings(plan: Plan) -> dict[str, Any]:
+def _settings(plan: BatchPlan) -> dict[str, Any]:
     factors = ", ".join(f"{fan.factor:g} at {count} jobs" for count, fan in plan.jobs.items())
     return {
         "jobs": f"in the queue for {plan.run_seconds / 10:g} s in the mean (exponential), then running for "

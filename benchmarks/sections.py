@@ -33,7 +33,7 @@ from benchmarks.targets import (
     WIRO,
 )
 
-__all__ = ["EARLIER", "SECTIONS", "Bench", "Fan", "Plan"]
+__all__ = ["EARLIER", "SECTIONS", "BatchPlan", "Bench", "Fan"]
 
 MEGABYTE = 1e6
 
@@ -78,7 +78,7 @@ class Fan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """How much is measured.
 
     Attributes:
@@ -122,7 +122,7 @@ class Plan:
 class Bench:
     """One run of the benchmarks."""
 
-    plan: Plan
+    plan: BatchPlan
     server: Server
     figures: Figures = field(default_factory=Figures)
     notices: list[str] = field(default_factory=list)
@@ -363,7 +363,7 @@ def batch(bench: Bench) -> None:
 
 def journal(bench: Bench) -> None:
     """Durable writes, and the opening of a large journal."""
-    if importlib.util.find_spec("wiro_async._journal") is None:
+    if importlib.util.find_spec("wiro_async._journal.sqlite") is None:
         bench.notice("this version of wiro_async has no journal; left out")
         return
     for number, contender in enumerate(bench.turns("journal", (OURS,))):

@@ -27,7 +27,7 @@ import attrs
 
 from benchmarks.lines import Line, show
 from wiro_async import Polling
-from wiro_async._schedule import Schedule, Sight
+from wiro_async._watch.schedule import Schedule, Sight
 
 QUEUE = 6.0
 RUN = 60.0
@@ -61,21 +61,21 @@ class Figures:
     """Looks and lateness, counted in bins of 1 %, so that a million jobs need no more memory than one."""
 
     jobs: int = 0
-    looks: int = 0
+    polls: int = 0
     late: float = 0.0
     bins: Counter[int] = attrs.field(factory=Counter)
 
-    def add(self, looks: int, late: float) -> None:
+    def add(self, polls: int, late: float) -> None:
         """Count one finished job."""
         self.jobs += 1
-        self.looks += looks
+        self.polls += polls
         self.late += late
         self.bins[math.ceil(math.log(max(late, 1e-3)) / 0.01)] += 1
 
     @property
     def mean_looks(self) -> float:
         """Looks a job."""
-        return self.looks / self.jobs
+        return self.polls / self.jobs
 
     @property
     def mean_late(self) -> float:
@@ -114,17 +114,17 @@ def draw(count: int, seed: str, sigma: float, gap: float = 1.0, run: float = RUN
 def official(job: Job) -> tuple[int, float]:
     """Return the looks and the lateness of the service's own schedule."""
     end = job.queued + job.ran
-    age, looks = 0.0, 0
+    age, polls = 0.0, 0
     while age < end:
         age += 2.0 if age < 15 else 5.0 if age < 60 else 10.0
-        looks += 1
-    return looks, age - end
+        polls += 1
+    return polls, age - end
 
 
 def fixed(job: Job, interval: float) -> tuple[int, float]:
     """Return those of a fixed interval."""
-    looks = math.ceil((job.queued + job.ran) / interval)
-    return looks, looks * interval - job.queued - job.ran
+    polls = math.ceil((job.queued + job.ran) / interval)
+    return polls, polls * interval - job.queued - job.ran
 
 
 # -- the client's ----------------------------------------------------------------------------------------
@@ -136,19 +136,19 @@ class Waiting:
 
     job: Job
     place: float
-    looks: int = 0
+    polls: int = 0
     reserved: bool = False
     started: float | None = None
-    looked_at: float = 0.0
+    polled_at: float = 0.0
 
     def sight(self) -> Sight:
         """Return what the schedule is told."""
-        return Sight(MODEL, self.job.created, self.started, self.looked_at, 0, self.place)
+        return Sight(MODEL, self.job.created, self.started, self.polled_at, 0, self.place)
 
     def look(self, now: float) -> None:
         """Read the reply: stamps count from the creation's, whose time on our clock we know."""
-        self.looks += 1
-        self.looked_at = now
+        self.polls += 1
+        self.polled_at = now
         start = self.job.created + self.job.queued
         if now >= start:
             self.started = self.job.created + math.floor(start) - math.floor(self.job.created)
@@ -159,7 +159,7 @@ class Ended:
     """A job whose end was seen."""
 
     job: Job
-    looks: int
+    polls: int
     late: float
 
 
@@ -173,7 +173,7 @@ def play(
     turns: list[tuple[float, int, Waiting]] = []
     while upcoming is not None or turns:
         if upcoming is not None and (not turns or upcoming.created <= turns[0][0]):
-            now, waiting = upcoming.created, Waiting(upcoming, chance.random(), looked_at=upcoming.created)
+            now, waiting = upcoming.created, Waiting(upcoming, chance.random(), polled_at=upcoming.created)
             upcoming = next(arrivals, None)
         else:
             now, _, waiting = heapq.heappop(turns)
@@ -185,9 +185,9 @@ def play(
             looked(now)
             if now >= waiting.job.end:
                 learn(schedule, waiting.job, waiting.sight())
-                yield Ended(waiting.job, waiting.looks, now - waiting.job.end)
+                yield Ended(waiting.job, waiting.polls, now - waiting.job.end)
                 continue
-        heapq.heappush(turns, (schedule.next_look(waiting.sight(), now), waiting.job.number, waiting))
+        heapq.heappush(turns, (schedule.next_poll(waiting.sight(), now), waiting.job.number, waiting))
 
 
 def learn(schedule: Schedule, job: Job, sight: Sight | None = None) -> None:
@@ -206,7 +206,7 @@ def steady(count: int, seed: int, sigma: float) -> Iterator[Line]:
     others = {interval: Figures() for interval in INTERVALS}
     for ended in play(draw(count + WARM_UP, f"steady {seed}", sigma), Schedule(UNLIMITED)):
         if ended.job.number >= WARM_UP:
-            ours.add(ended.looks, ended.late)
+            ours.add(ended.polls, ended.late)
             theirs.add(*official(ended.job))
             for interval, figures in others.items():
                 figures.add(*fixed(ended.job, interval))
@@ -231,7 +231,7 @@ def cold(repeats: int, seed: int, sigma: float, gap: float) -> Iterator[Line]:
     ours, theirs = Figures(), Figures()
     for repeat in range(repeats):
         for ended in play(draw(COLD, f"cold {seed} {repeat}", sigma, gap), Schedule(UNLIMITED)):
-            ours.add(ended.looks, ended.late)
+            ours.add(ended.polls, ended.late)
             theirs.add(*official(ended.job))
     how = "one by one" if gap else "together"
     note = f"{_told(ours)}; official {_told(theirs)}"
@@ -256,7 +256,7 @@ def shift(repeats: int, seed: int, sigma: float, factor: float) -> Iterator[Line
                 learn(schedule, job)
             for ended in play(draw(150, f"shift {seed} {repeat}", sigma, 25.0, RUN * factor), schedule):
                 if ended.job.number >= 50:
-                    figures.add(ended.looks, ended.late)
+                    figures.add(ended.polls, ended.late)
     note = f"{_told(after)}; unchanged {_told(alike)}"
     name = f"σ {sigma}: 50 jobs after runs × {factor}, looks × lateness / steady"
     yield Line(name, after.product / alike.product, 1.2, note)
@@ -270,7 +270,7 @@ def crowd(seed: int, sigma: float, polling: Polling, name: str, most: float) -> 
     moments: list[float] = []
     figures = Figures()
     for ended in play(draw(1000, f"crowd {seed}", sigma, 0.0), schedule, moments.append):
-        figures.add(ended.looks, ended.late)
+        figures.add(ended.polls, ended.late)
     first, busiest = 0, 0
     for index, moment in enumerate(moments):
         while moments[first] < moment - 1.0:
@@ -289,12 +289,12 @@ def cost(seed: int) -> Iterator[Line]:
     for _ in range(9):
         schedule = Schedule(UNLIMITED)
         begin = time.process_time()
-        looks = sum(ended.looks for ended in play(jobs, schedule))
-        together.append((time.process_time() - begin) / looks * 1e6)
+        polls = sum(ended.polls for ended in play(jobs, schedule))
+        together.append((time.process_time() - begin) / polls * 1e6)
         sights = [Sight(MODEL, 0.0, start, age, 0, 0.5) for age, start in ages] * 20
         begin = time.process_time()
         for sight in sights:
-            schedule.reserve(schedule.next_look(sight, 100.0))
+            schedule.reserve(schedule.next_poll(sight, 100.0))
         alone.append((time.process_time() - begin) / len(sights) * 1e6)
     yield Line("µs of next_look and reserve (median of 9)", statistics.median(alone), 20.0)
     yield Line("µs a look of the whole simulation, learning included", statistics.median(together), 100.0)

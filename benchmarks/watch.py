@@ -40,7 +40,7 @@ class Seen:
     memory: tuple[int, int]
 
 
-async def measure(count: int, watch: Watch, sockets: int, looks: float, address: dict[str, str]) -> Seen:
+async def measure(count: int, watch: Watch, sockets: int, polls: float, address: dict[str, str]) -> Seen:
     """Run *count* jobs together, and return what was seen."""
     async with Client(
         address["api_key"],
@@ -48,7 +48,7 @@ async def measure(count: int, watch: Watch, sockets: int, looks: float, address:
         base_url=address["base_url"],
         socket_url=address["socket_url"],
         watch=watch,
-        polling=Polling(requests_per_second=looks),
+        polling=Polling(requests_per_second=polls),
         limits=Limits(max_sockets=sockets),
     ) as client:
         # What is imported at the first use is no stall of a large fan-out.
@@ -79,7 +79,7 @@ def lines(count: int, seen: Seen) -> Iterator[Line]:
     yield seen.beat.line
     yield Line("most RSS, MiB", most, MOST_MEMORY, f"{before:.0f} before, {each:.1f} KiB more a job")
     yield Line("CPU a job, ms", seen.cpu / count * 1e3, None, f"{seen.wall:.0f} s in all")
-    yield Line("looks a job", known.looks_per_task or 0.0)
+    yield Line("looks a job", known.polls_per_task or 0.0)
     yield Line("mean lateness, s", known.mean_lateness or 0.0, None, late)
 
 
@@ -96,7 +96,7 @@ def main() -> int:
     options = parser.parse_args()
     with sandbox(100_000, options.speed) as address:
         set_collector(options.collector)
-        seen = asyncio.run(measure(options.jobs, options.watch, options.sockets, options.looks, address))
+        seen = asyncio.run(measure(options.jobs, options.watch, options.sockets, options.polls, address))
     settings = {name: value for name, value in vars(options).items() if name != "json"}
     reached = show(lines(options.jobs, seen), options.json, **settings, environment=environment())
     return 0 if reached else 1

@@ -19,14 +19,14 @@ import pytest
 import trio
 import trio.testing
 
-import wiro_async
 from tests.fakes import BASE, FakeService, client, no, ok
 from tests.journals import Database, opened, quick
 from tests.virtual import VirtualLoop
 from wiro_async import Job, JobOutcome, Polling
-from wiro_async._batch import Batch
-from wiro_async._journal import Journal
-from wiro_async._ledger import Row
+from wiro_async._batch.batch import Batch
+from wiro_async._journal import sqlite
+from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.steps import Row
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def _counted(work: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Import this into a test module for virtual time that threads do not upset, on both event loops."""
-    monkeypatch.setattr("wiro_async._journal._Order.wait", _counted(wiro_async._journal._Order.wait))
+    monkeypatch.setattr("wiro_async._journal.sqlite._Order.wait", _counted(sqlite._Order.wait))
     monkeypatch.setattr(anyio.to_thread, "run_sync", _counted(anyio.to_thread.run_sync))
     if request.param == "asyncio":
         return "asyncio", {"loop_factory": _WaitingLoop}

@@ -92,12 +92,12 @@ SLACK = 2.0
 """Seconds beyond its deadline after which an await counts as stuck: the machine may be busy."""
 
 SCALED = {
-    "wiro_async._reconcile.LOOKS": tuple(look / Limits().settle_timeout for look in LOOKS),
-    "wiro_async._submit.FIRST_PAUSE": 0.05,
-    "wiro_async._submit.LONGEST_PAUSE": 0.2,
-    "wiro_async._retry.BASE_DELAY": 0.01,
-    "wiro_async._retry.MAX_DELAY": 0.1,
-    "wiro_async._outputs.STALL_SECONDS": 0.4,
+    "wiro_async._protocol.matching.LOOKS": tuple(look / Limits().settle_timeout for look in LOOKS),
+    "wiro_async._jobs.submit.FIRST_PAUSE": 0.05,
+    "wiro_async._jobs.submit.LONGEST_PAUSE": 0.2,
+    "wiro_async._http.retry.BASE_DELAY": 0.01,
+    "wiro_async._http.retry.MAX_DELAY": 0.1,
+    "wiro_async._files.download.STALL_SECONDS": 0.4,
 }
 
 # -- what the wire does ----------------------------------------------------------------------------------
@@ -630,7 +630,7 @@ def stuck(client: Client) -> list[str]:
         "slots in flight": client._transport.gate.in_flight,
         "callers in the queue": client._transport.gate.waiting,
         "connections in use": len(stack._busy) + len(files._busy),
-        "Runs on their way": len(client._submitter._flights),
+        "Runs on their way": len(client._submitter._in_flight_runs),
         "places in the line": client._submitter._line.in_flight + client._submitter._line.waiting,
         "downloads": client._downloader._gate.in_flight + client._downloader._gate.waiting,
         "paid calls": client._transport._paid_calls,

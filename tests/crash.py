@@ -29,11 +29,11 @@ from typing import Any
 import attrs
 
 from wiro_async import Client, InvalidInput, Job, Limits, Polling
-from wiro_async import _book as book
-from wiro_async import _outputs as outputs
-from wiro_async import _store as store
-from wiro_async import _task as task
-from wiro_async import _worker as worker
+from wiro_async._batch import runner
+from wiro_async._files import download
+from wiro_async._jobs import book
+from wiro_async._journal import store
+from wiro_async._tasks import handle
 from wiro_async.sandbox import Sandbox
 
 MODEL = "MiniMax/image-to-video-01-director"
@@ -145,8 +145,8 @@ def _lay(fuse: _Fuse) -> None:
     _around(book.Book, "accepted", lambda: fuse.at("answer read"), lambda: fuse.at("answer recorded"))
     _around(book.Book, "ended", lambda: fuse.at("end seen"), _nothing)
     _around(book.Book, "saved", lambda: fuse.at("file in place"), _nothing)
-    _around(task.TaskHandle, "_look", lambda: fuse.at("before the first look"), _nothing)
-    _around(outputs._PartFile, "write", _nothing, lambda: fuse.at("download begun"))
+    _around(handle.TaskHandle, "_look", lambda: fuse.at("before the first look"), _nothing)
+    _around(download._PartFile, "write", _nothing, lambda: fuse.at("download begun"))
     close = store.Store.close
 
     def closing(self: Any) -> None:
@@ -194,11 +194,11 @@ def run_batch(order: dict[str, Any]) -> None:
         signal.setitimer(signal.ITIMER_REAL, max(cut.after, 1e-4))
     _lay(_Fuse(cut))
     if order.get("careless"):
-        worker.Worker._found_again = _forget_and_resend  # type: ignore[method-assign]
+        runner.JobRunner._found_again = _forget_and_resend  # type: ignore[method-assign]
     asyncio.run(_batch(order))
 
 
-async def _forget_and_resend(self: worker.Worker) -> None:
+async def _forget_and_resend(self: runner.JobRunner) -> None:
     """Do what a careless client would: take a lost answer for a lost request."""
     row = self._entry.row
     assert row is not None

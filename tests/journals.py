@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from wiro_async._ledger import Ending, Intent, OutputNote, recorded
-from wiro_async._reconcile import Doubt
-from wiro_async._store import Connect, Store
+from wiro_async._journal.steps import Ending, Intent, OutputNote, recorded
+from wiro_async._journal.store import Connect, Store
+from wiro_async._protocol.matching import RunFingerprint
 
 MODEL = "MiniMax/image-to-video-01-director"
 NOW = 1_700_000_000.0
@@ -24,8 +24,8 @@ CANCELLED = Ending("cancelled", NOW + 60)
 
 
 def intent(key: str, marker: str = "mark", **inputs: Any) -> Intent:
-    doubt = Doubt(MODEL, ("image", "prompt"), "d" * 64, NOW, marker)
-    return Intent(key, inputs or {"prompt": "waves"}, doubt)
+    fingerprint = RunFingerprint(MODEL, ("image", "prompt"), "d" * 64, NOW, marker)
+    return Intent(key, inputs or {"prompt": "waves"}, fingerprint)
 
 
 def intend(store: Store, key: str, marker: str = "mark") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from wiro_async._models import TIMESTAMPS
+from wiro_async._protocol.records import TIMESTAMPS
 from wiro_async._types import Status
 
 TOKEN = "canaryToken4f9aZpYote30on42O4j"

@@ -22,7 +22,7 @@ PURE = {
     "_http11", "_operations", "_catalogue", "_reconcile", "_version", "_durations", "_timing", "_progress",
     "_window", "_money", "_tariff", "_breaker", "_tally", "_plan", "_ledger", "_validate", "sandbox._engine",
     "sandbox._camera",
-    "sandbox._directives", "sandbox._refusal", "sandbox._catalogue", "sandbox._story", "sandbox._replies",
+    "sandbox._directives", "sandbox._refusal", "sandbox._catalogue", "sandbox._messages", "sandbox._replies",
     "sandbox._config",
 }  # fmt: skip
 """Modules that take data and the time as arguments and return decisions."""
@@ -185,7 +185,7 @@ def _length(node: ast.AST) -> int:
 
 def test_every_test_states_its_claim() -> None:
     """A test's docstring says what would be false if it failed."""
-    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                 assert ast.get_docstring(node), f"{path.name}: {node.name}"
@@ -277,5 +277,5 @@ def test_importing_the_package_imports_nothing_optional() -> None:
 def test_importing_the_package_costs_next_to_nothing() -> None:
     """Each name is imported when it is asked for, and a client neither has batches nor callbacks."""
     assert not imported_by("wiro_async.__version__") & {"httpx", "anyio", "attrs", "asyncio"}
-    late = {"sqlite3", "wiro_async._batch", "wiro_async._watch.webhook", "wiro_async._watch.websocket"}
+    late = {"sqlite3", "wiro_async._batch.batch", "wiro_async._watch.callbacks", "wiro_async._watch.pool"}
     assert not imported_by("wiro_async.Client, wiro_async.Task, wiro_async.TaskHandle") & late

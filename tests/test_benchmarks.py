@@ -18,7 +18,7 @@ from benchmarks.contender import Order
 from benchmarks.harness import Contender, ContenderFailed, Server, certificate, environment
 from benchmarks.load import INPUTS, MODEL, Job, Load, detail, frames, outputs, run_reply
 from benchmarks.results import Figures, Row, document, markdown, rows_of, summary
-from benchmarks.sections import OURS, RAW_BYTES, SCRIPT_HTTPX, SECTIONS, Bench, Fan, Plan
+from benchmarks.sections import OURS, RAW_BYTES, SCRIPT_HTTPX, SECTIONS, BatchPlan, Bench, Fan
 from benchmarks.stalls import COLLECTORS
 from benchmarks.targets import TARGETS, Target
 
@@ -34,7 +34,7 @@ CONTENDERS = [
     Contender("node", "official.mjs"),
 ]
 
-SMALL = Plan(
+SMALL = BatchPlan(
     mode="test",
     rounds=1,
     waiting=(2,),

@@ -9,7 +9,7 @@ import pytest
 
 from tests import chaos
 from tests.chaos import Backend, Job, Record, Report, Story
-from wiro_async._retry import is_transient
+from wiro_async._http.retry import is_transient
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +50,14 @@ def test_a_seed_is_a_schedule(backend: Backend) -> None:
     ("sabotage", "finding"),
     [
         # A Run whose answer was lost is sent again blindly.
-        (("wiro_async._transport.run_may_repeat", is_transient), "times"),
+        (("wiro_async._http.transport.run_may_repeat", is_transient), "times"),
         # The doubts of cancelled callers are dropped.
         (
-            ("wiro_async._submit.Submitter._look_until_settled", mock.AsyncMock(side_effect=KeyError)),
+            ("wiro_async._jobs.submit.Submitter._look_until_settled", mock.AsyncMock(side_effect=KeyError)),
             "KeyError",
         ),
         # A connection is never given back.
-        (("wiro_async._connections.ConnectionStack.release", mock.AsyncMock()), "connections"),
+        (("wiro_async._http.connections.ConnectionStack.release", mock.AsyncMock()), "connections"),
     ],
 )
 def test_the_suite_finds_what_it_is_for(sabotage: tuple[str, Any], finding: str) -> None:

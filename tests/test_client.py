@@ -20,8 +20,8 @@ import wiro_async
 from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, client, no, ok, task, timed_service
 from wiro_async import Client, Director, HailuoSubject
-from wiro_async._connections import ConnectionStack
-from wiro_async._reconcile import marker_in
+from wiro_async._http.connections import ConnectionStack
+from wiro_async._protocol.matching import marker_in
 
 PROMPT = "[Zoom in] waves"
 URL = "https://example.org/photo.jpg"
@@ -31,7 +31,7 @@ FAST = wiro_async.Polling(min_interval=0.001, max_interval=0.001)
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconcile without the half minute; test_submit.py has the real one, on virtual time."""
-    monkeypatch.setattr("wiro_async._reconcile.LOOKS", (0.0, 0.00003))
+    monkeypatch.setattr("wiro_async._protocol.matching.LOOKS", (0.0, 0.00003))
 
 
 def done(**fields: Any) -> FakeService:
@@ -203,7 +203,7 @@ async def test_what_cannot_be_sent_is_refused_before_anything_is(
     [
         (no(96, "up to 5 tasks at the same time"), wiro_async.ConcurrencyLimited),
         (no(97, "Insufficient balance"), wiro_async.InsufficientBalance),
-        (no(98, "sign in to run this model"), wiro_async.SignInRequired),
+        (no(98, "sign in to run this model"), wiro_async.TermsNotAccepted),
         (no(1, "tool-not-accessible"), wiro_async.ModelNotFound),
         (no(0, "Request parameter [prompt] required"), wiro_async.InvalidInput),
         (
@@ -366,7 +366,7 @@ async def test_upload_returns_the_services_record() -> None:
 async def test_an_upload_without_an_address_is_no_upload() -> None:
     """A reply that names no file is an error."""
     service = FakeService(File_Upload=ok(list=[{"name": "x"}]))
-    with pytest.raises(wiro_async.ReplyError, match="names no file"):
+    with pytest.raises(wiro_async.InvalidResponse, match="names no file"):
         await client(service).upload(b"abc")
 
 
@@ -455,8 +455,8 @@ async def test_without_the_extra_auto_polls_and_socket_says_so(monkeypatch: pyte
     def require() -> None:
         raise ImportError("pip install 'wiro-async[ws]'")
 
-    monkeypatch.setattr("wiro_async._watch.websocket.available", lambda: False)
-    monkeypatch.setattr("wiro_async._watch.websocket.require", require)
+    monkeypatch.setattr("wiro_async._watch.pool.available", lambda: False)
+    monkeypatch.setattr("wiro_async._watch.pool.require", require)
     async with wiro_async.Client(KEY, SECRET) as polling:
         assert polling._sockets is None
     with pytest.raises(ImportError, match="wiro-async"):

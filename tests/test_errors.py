@@ -26,22 +26,22 @@ from wiro_async._errors import (
     DownloadError,
     InsufficientBalance,
     InvalidInput,
+    InvalidResponse,
+    InvalidTaskState,
     JournalError,
     ModelNotFound,
     RateLimited,
-    ReplyError,
     ServiceError,
-    SignInRequired,
     SubmissionUnknown,
     TaskCancelled,
     TaskError,
     TaskFailed,
     TaskNotFound,
     TaskTimeout,
+    TermsNotAccepted,
     WiroError,
-    WrongState,
 )
-from wiro_async._models import Task, parse_task
+from wiro_async._protocol.records import Task, parse_task
 
 
 class Handle:
@@ -72,14 +72,14 @@ def samples() -> dict[type[WiroError], WiroError]:
         AuthenticationError("m", **FACTS),
         ModelNotFound("m", **FACTS),
         TaskNotFound("m", **FACTS),
-        WrongState("m", **FACTS),
+        InvalidTaskState("m", **FACTS),
         ConcurrencyLimited("m", limit=5, **FACTS),
         InsufficientBalance("m", **FACTS),
-        SignInRequired("m", **FACTS),
+        TermsNotAccepted("m", **FACTS),
         RateLimited("m", retry_after=1.5, **FACTS),
         ServiceError("m", retry_after=2.5, **FACTS),
         ConnectionFailed("m", sent=True, operation="Run"),
-        ReplyError("m", http_status=502, operation="Run", excerpt="<html>"),
+        InvalidResponse("m", http_status=502, operation="Run", excerpt="<html>"),
         SubmissionUnknown(
             "m",
             model="a/b",

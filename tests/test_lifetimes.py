@@ -19,8 +19,8 @@ import pytest
 
 import wiro_async
 from tests.conftest import KEY, SECRET
+from tests.http.test_hostile import DATA, good
 from tests.servers import Peer, Server
-from tests.test_hostile import DATA, good
 from wiro_async import Client, ClientUseError, SubmissionUnknown, TaskHandle
 
 MODEL = "MiniMax/image-to-video-01-director"

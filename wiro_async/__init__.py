@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, get_type_hints
 from wiro_async._version import __version__
 
 if TYPE_CHECKING:
-    from wiro_async._batch import Batch, BatchReport
+    from wiro_async._batch.batch import Batch, BatchReport
+    from wiro_async._batch.plan import BatchPlan, InvalidJob
+    from wiro_async._batch.progress import BatchProgress
     from wiro_async._client import Client
     from wiro_async._config import Limits, Polling
     from wiro_async._errors import (
@@ -29,37 +31,36 @@ if TYPE_CHECKING:
         DownloadError,
         InsufficientBalance,
         InvalidInput,
+        InvalidResponse,
+        InvalidTaskState,
         JournalError,
         ModelNotFound,
         RateLimited,
-        ReplyError,
         ServiceError,
-        SignInRequired,
         SubmissionUnknown,
         TaskCancelled,
         TaskError,
         TaskFailed,
         TaskNotFound,
         TaskTimeout,
+        TermsNotAccepted,
         WiroError,
-        WrongState,
     )
-    from wiro_async._follow import Events, Transitions
-    from wiro_async._inputs import Director, FileSource, HailuoSubject, TypedInputs
-    from wiro_async._jobs import Job, JobOutcome
-    from wiro_async._models import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
-    from wiro_async._plan import Invalid, Plan
-    from wiro_async._progress import Event, Line, Progress
-    from wiro_async._schedule import Statistics
-    from wiro_async._tally import BatchProgress
-    from wiro_async._task import TaskHandle
+    from wiro_async._files.inputs import Director, FileSource, HailuoSubject, TypedInputs
+    from wiro_async._jobs.job import Job, JobOutcome
+    from wiro_async._protocol.events import LogLine, TaskEvent, TaskProgress
+    from wiro_async._protocol.records import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
+    from wiro_async._tasks.handle import TaskHandle
+    from wiro_async._tasks.iterators import Events, Transitions
     from wiro_async._types import OnCancel, OnUnknown, Outcome, Secret, Status, Watch
-    from wiro_async._watch.webhook import CallbackCounts, CallbackReceiver, CallbackURL
+    from wiro_async._watch.callbacks import CallbackCounts, CallbackReceiver, CallbackURL
+    from wiro_async._watch.schedule import Statistics
 
 __all__ = [
     "APIError",
     "AuthenticationError",
     "Batch",
+    "BatchPlan",
     "BatchProgress",
     "BatchReport",
     "BatchStopped",
@@ -73,18 +74,19 @@ __all__ = [
     "ConnectionFailed",
     "Director",
     "DownloadError",
-    "Event",
     "Events",
     "FileSource",
     "HailuoSubject",
     "InsufficientBalance",
-    "Invalid",
     "InvalidInput",
+    "InvalidJob",
+    "InvalidResponse",
+    "InvalidTaskState",
     "Job",
     "JobOutcome",
     "JournalError",
     "Limits",
-    "Line",
+    "LogLine",
     "Model",
     "ModelInput",
     "ModelNotFound",
@@ -92,37 +94,35 @@ __all__ = [
     "OnUnknown",
     "Outcome",
     "Output",
-    "Plan",
     "Polling",
-    "Progress",
     "RateLimited",
-    "ReplyError",
     "Secret",
     "ServiceError",
-    "SignInRequired",
     "Statistics",
     "Status",
     "SubmissionUnknown",
     "Task",
     "TaskCancelled",
     "TaskError",
+    "TaskEvent",
     "TaskFailed",
     "TaskHandle",
     "TaskNotFound",
+    "TaskProgress",
     "TaskResult",
     "TaskTimeout",
+    "TermsNotAccepted",
     "Transition",
     "Transitions",
     "TypedInputs",
     "Upload",
     "Watch",
     "WiroError",
-    "WrongState",
     "__version__",
 ]
 
 _HOMES: dict[str, tuple[str, ...]] = {
-    "wiro_async._batch": ("Batch", "BatchReport"),
+    "wiro_async._batch.batch": ("Batch", "BatchReport"),
     "wiro_async._client": ("Client",),
     "wiro_async._config": ("Limits", "Polling"),
     "wiro_async._errors": (
@@ -139,9 +139,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "JournalError",
         "ModelNotFound",
         "RateLimited",
-        "ReplyError",
+        "InvalidResponse",
         "ServiceError",
-        "SignInRequired",
+        "TermsNotAccepted",
         "SubmissionUnknown",
         "TaskCancelled",
         "TaskError",
@@ -149,19 +149,27 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "TaskNotFound",
         "TaskTimeout",
         "WiroError",
-        "WrongState",
+        "InvalidTaskState",
     ),
-    "wiro_async._follow": ("Events", "Transitions"),
-    "wiro_async._inputs": ("Director", "FileSource", "HailuoSubject", "TypedInputs"),
-    "wiro_async._jobs": ("Job", "JobOutcome"),
-    "wiro_async._models": ("Model", "ModelInput", "Output", "Task", "TaskResult", "Transition", "Upload"),
-    "wiro_async._plan": ("Invalid", "Plan"),
-    "wiro_async._progress": ("Event", "Line", "Progress"),
-    "wiro_async._schedule": ("Statistics",),
-    "wiro_async._tally": ("BatchProgress",),
-    "wiro_async._task": ("TaskHandle",),
+    "wiro_async._tasks.iterators": ("Events", "Transitions"),
+    "wiro_async._files.inputs": ("Director", "FileSource", "HailuoSubject", "TypedInputs"),
+    "wiro_async._jobs.job": ("Job", "JobOutcome"),
+    "wiro_async._protocol.records": (
+        "Model",
+        "ModelInput",
+        "Output",
+        "Task",
+        "TaskResult",
+        "Transition",
+        "Upload",
+    ),
+    "wiro_async._batch.plan": ("InvalidJob", "BatchPlan"),
+    "wiro_async._protocol.events": ("TaskEvent", "LogLine", "TaskProgress"),
+    "wiro_async._watch.schedule": ("Statistics",),
+    "wiro_async._batch.progress": ("BatchProgress",),
+    "wiro_async._tasks.handle": ("TaskHandle",),
     "wiro_async._types": ("OnCancel", "OnUnknown", "Outcome", "Secret", "Status", "Watch"),
-    "wiro_async._watch.webhook": ("CallbackCounts", "CallbackReceiver", "CallbackURL"),
+    "wiro_async._watch.callbacks": ("CallbackCounts", "CallbackReceiver", "CallbackURL"),
 }
 """Which module each public name comes from: it is imported when the name is first asked for."""
 

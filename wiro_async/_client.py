@@ -16,20 +16,25 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, final, overload
 
 import anyio
 
-from wiro_async import _catalogue
 from wiro_async._config import Config, Limits, Polling, check_watch, configure, seconds_of
-from wiro_async._connections import make_tls, sender
-from wiro_async._envelope import encode
 from wiro_async._errors import (
     ConfigurationError,
     InvalidInput,
-    ReplyError,
+    InvalidResponse,
     SubmissionUnknown,
     TaskError,
 )
-from wiro_async._inputs import FileSource, TypedInputs, by_name, resolve
-from wiro_async._models import Model, Task, TaskResult, Upload, parse_upload, records
-from wiro_async._operations import (
+from wiro_async._files.download import Downloader
+from wiro_async._files.inputs import FileSource, TypedInputs, by_name, resolve
+from wiro_async._files.upload import MultipartFile, open_source
+from wiro_async._http.connections import make_tls, sender
+from wiro_async._http.signing import Signer, SigningTransport
+from wiro_async._http.transport import USER_AGENT, Transport
+from wiro_async._jobs.submit import Run, Submitter
+from wiro_async._protocol import catalogue
+from wiro_async._protocol.envelope import encode
+from wiro_async._protocol.matching import RunFingerprint, fingerprint_of, looks_within, with_marker
+from wiro_async._protocol.operations import (
     TOOL_DETAIL,
     TOOL_LIST,
     UPLOAD,
@@ -37,27 +42,22 @@ from wiro_async._operations import (
     TaskKey,
     read_tasks,
 )
-from wiro_async._operations import run as run_of
-from wiro_async._outputs import Downloader
-from wiro_async._reconcile import Doubt, doubt_of, looks_within, with_marker
-from wiro_async._schedule import Schedule, Statistics
-from wiro_async._signing import Signer, SigningTransport
-from wiro_async._submit import Run, Submitter
-from wiro_async._task import Shared, TaskHandle
-from wiro_async._transport import USER_AGENT, Transport
+from wiro_async._protocol.operations import run as run_of
+from wiro_async._protocol.records import Model, Task, TaskResult, Upload, parse_upload, records
+from wiro_async._tasks.handle import Shared, TaskHandle
 from wiro_async._types import JSON, OnCancel, OnUnknown, Secret, Watch
-from wiro_async._upload import MultipartFile, open_source
+from wiro_async._watch.schedule import Schedule, Statistics
 
 if TYPE_CHECKING:
     import httpx
 
-    from wiro_async._batch import Batch
-    from wiro_async._intake import Jobs, KeyFunction
-    from wiro_async._jobs import Inputs
-    from wiro_async._journal import Journal
-    from wiro_async._tally import BatchProgress
-    from wiro_async._watch.webhook import CallbackURL
-    from wiro_async._watch.websocket import Sockets
+    from wiro_async._batch.batch import Batch
+    from wiro_async._batch.progress import BatchProgress
+    from wiro_async._batch.source import Jobs, KeyFunction
+    from wiro_async._jobs.job import Inputs
+    from wiro_async._journal.sqlite import Journal
+    from wiro_async._watch.callbacks import CallbackURL
+    from wiro_async._watch.pool import Sockets
 
 __all__ = ["Client"]
 
@@ -151,8 +151,8 @@ class Client:
             store=self._downloader,
             owner=self._submitter,
             sockets=self._sockets,
-            calm=self._config.polling.safety_interval,
-            soon=self._config.polling.min_interval,
+            safety_interval=self._config.polling.safety_interval,
+            urgent_interval=self._config.polling.min_interval,
         )
         self._unclaimed: deque[TaskHandle] = deque(maxlen=UNCLAIMED_KEPT)
 
@@ -281,9 +281,9 @@ class Client:
                 name="callback_url",
             )
         if chosen == "socket" and watch is not None:
-            from wiro_async._watch import websocket  # noqa: PLC0415 - for those who listen
+            from wiro_async._watch import pool  # noqa: PLC0415 - for those who listen
 
-            websocket.require()
+            pool.require()
         return chosen
 
     async def _submit(
@@ -446,31 +446,31 @@ class Client:
         """
         # It may have waited for a slot before it left.
         outcome = await self._look_for(
-            doubt_of(error), error.cause, sent_within=self._config.limits.slot_timeout
+            fingerprint_of(error), error.cause, sent_within=self._config.limits.slot_timeout
         )
         if isinstance(outcome, SubmissionUnknown):
             raise outcome
         return self._handle(TaskKey(outcome.id, outcome.token))
 
     async def _look_for(
-        self, doubt: Doubt, cause: str, *, sent_within: float | None
+        self, fingerprint: RunFingerprint, cause: str, *, sent_within: float | None
     ) -> Accepted | SubmissionUnknown:
         """Look for the task of a lost answer: several times, unless the list has had its time already.
 
         Args:
-            doubt: What to look for.
+            fingerprint: What to look for.
             cause: What was seen instead of an answer.
             sent_within: Seconds after ``doubt.sent_at`` in which the Run may have left (None: do not rely on
                 it, and look several times).
         """
         limits = self._config.limits
-        looks = self._looks
+        polls = self._looks
         # The service may have taken it as late as we gave up waiting for its answer.
-        if sent_within is not None and time.time() - doubt.sent_at >= (
+        if sent_within is not None and time.time() - fingerprint.sent_at >= (
             sent_within + limits.request_timeout + limits.settle_timeout
         ):
-            looks = looks[:1]
-        return await self._submitter.reconcile(doubt, cause, looks)
+            polls = polls[:1]
+        return await self._submitter.reconcile(fingerprint, cause, polls)
 
     @property
     def unresolved(self) -> tuple[SubmissionUnknown, ...]:
@@ -548,7 +548,7 @@ class Client:
         Raises:
             ConfigurationError: An argument cannot work.
         """
-        from wiro_async._batch import Batch, batch_settings  # noqa: PLC0415 - SQLite, for batches only
+        from wiro_async._batch.batch import Batch, batch_settings  # noqa: PLC0415 - SQLite, for batches only
 
         settings = batch_settings(
             journal=journal,
@@ -579,7 +579,7 @@ class Client:
             inputs: Inputs as for ``submit()``, from any iterable or async iterable.
             **options: As for ``batch()``.
         """
-        from wiro_async._batch import as_jobs  # noqa: PLC0415 - as in batch()
+        from wiro_async._batch.batch import as_jobs  # noqa: PLC0415 - as in batch()
 
         return self.batch(as_jobs(inputs), model=model, **options)
 
@@ -615,7 +615,9 @@ class Client:
             upload = parse_upload(item)
             if upload.url:
                 return upload
-        raise ReplyError("File/Upload: the reply names no file", http_status=200, operation="File/Upload")
+        raise InvalidResponse(
+            "File/Upload: the reply names no file", http_status=200, operation="File/Upload"
+        )
 
     async def _url_of(self, file: FileSource) -> str:
         return (await self.upload(file)).url
@@ -649,10 +651,8 @@ class Client:
         Raises:
             WiroError: The call failed.
         """
-        answer = await self._transport.call(
-            TOOL_LIST, _catalogue.list_payload(search, category, start, limit)
-        )
-        return _catalogue.read_models(answer)
+        answer = await self._transport.call(TOOL_LIST, catalogue.list_payload(search, category, start, limit))
+        return catalogue.read_models(answer)
 
     async def model(self, slug: str) -> Model:
         """Return one model with its inputs.
@@ -661,8 +661,8 @@ class Client:
             ModelNotFound: There is none.
             WiroError: The call failed.
         """
-        answer = await self._transport.call(TOOL_DETAIL, _catalogue.detail_payload(slug))
-        return _catalogue.read_model(answer, slug)
+        answer = await self._transport.call(TOOL_DETAIL, catalogue.detail_payload(slug))
+        return catalogue.read_model(answer, slug)
 
     # -- the client itself -------------------------------------------------------------------------------
 
@@ -699,13 +699,13 @@ class Client:
 
 def _sockets(config: Config) -> Sockets | None:
     """Return the client's WebSockets (None: it is to poll)."""
-    from wiro_async._watch import websocket  # noqa: PLC0415 - clients that go through a proxy need none
+    from wiro_async._watch import pool  # noqa: PLC0415 - clients that go through a proxy need none
 
     if config.watch == "socket":
-        websocket.require()
-    if not config.socket_known or not websocket.available():
+        pool.require()
+    if not config.socket_known or not pool.available():
         return None
-    return websocket.Sockets(
+    return pool.Sockets(
         config.socket_url,
         limit=config.limits.max_sockets,
         tasks_per_socket=config.tasks_per_socket,
@@ -747,7 +747,7 @@ def _receiver_of(callback_url: str | None) -> CallbackURL | None:
     """Return the address if one of our own receivers answers there."""
     if callback_url is None:
         return None
-    from wiro_async._watch.webhook import CallbackURL  # noqa: PLC0415 - for those who have callbacks
+    from wiro_async._watch.callbacks import CallbackURL  # noqa: PLC0415 - for those who have callbacks
 
     return callback_url if isinstance(callback_url, CallbackURL) else None
 

@@ -10,14 +10,14 @@
     │   ├── AuthenticationError             wrong key, signature or address: fix the credentials
     │   ├── ModelNotFound                   no such model, or not yours to run
     │   ├── TaskNotFound                    no such task under this project
-    │   ├── WrongState                      too late, or too early, for cancel or kill
+    │   ├── InvalidTaskState                      too late, or too early, for cancel or kill
     │   ├── ConcurrencyLimited              code 96: as many tasks run as the balance allows
     │   ├── InsufficientBalance             code 97: add funds
-    │   ├── SignInRequired                  code 98: accept the model's terms on the site
+    │   ├── TermsNotAccepted                  code 98: accept the model's terms on the site
     │   ├── RateLimited                     HTTP 429: slow down
     │   └── ServiceError                    the service failed, or refused without a known reason
     ├── ConnectionFailed                    no usable answer: not reached, cut off, or too slow
-    ├── ReplyError                          an answer that is not the service's protocol
+    ├── InvalidResponse                          an answer that is not the service's protocol
     ├── SubmissionUnknown                   a Run left, its answer did not arrive: paid or not, nobody knows
     ├── TaskError                           how a task ended, or did not
     │   ├── TaskFailed                      it ran and failed (not billed)
@@ -36,8 +36,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from wiro_async._models import Task
-    from wiro_async._task import TaskHandle
+    from wiro_async._protocol.records import Task
+    from wiro_async._tasks.handle import TaskHandle
 
 __all__ = [
     "APIError",
@@ -50,20 +50,20 @@ __all__ = [
     "DownloadError",
     "InsufficientBalance",
     "InvalidInput",
+    "InvalidResponse",
+    "InvalidTaskState",
     "JournalError",
     "ModelNotFound",
     "RateLimited",
-    "ReplyError",
     "ServiceError",
-    "SignInRequired",
     "SubmissionUnknown",
     "TaskCancelled",
     "TaskError",
     "TaskFailed",
     "TaskNotFound",
     "TaskTimeout",
+    "TermsNotAccepted",
     "WiroError",
-    "WrongState",
 ]
 
 
@@ -155,7 +155,7 @@ class TaskNotFound(APIError):
     """The service knows no task with this id or token under this project."""
 
 
-class WrongState(APIError):
+class InvalidTaskState(APIError):
     """The task is past (or not yet in) the state that this call needs.
 
     ``cancel()`` is for queued tasks, ``kill()`` for running ones; ``stop()`` picks by itself.
@@ -178,7 +178,7 @@ class InsufficientBalance(APIError):
     """Code 97: the balance is too low to start a task (the service's minimum is USD 0.50)."""
 
 
-class SignInRequired(APIError):
+class TermsNotAccepted(APIError):
     """Code 98: this model wants its terms accepted on the service's site first."""
 
 
@@ -220,7 +220,7 @@ class ConnectionFailed(WiroError):
         self.operation: str = operation
 
 
-class ReplyError(WiroError):
+class InvalidResponse(WiroError):
     """An answer that is not the service's protocol: HTML, broken JSON, too large, or another call's.
 
     Attributes:

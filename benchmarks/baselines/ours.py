@@ -134,9 +134,9 @@ async def growth(order: Order) -> dict[str, Any]:
 async def pieces(_order: Order) -> dict[str, float]:
     """Measure the parts of a call that need no network, in seconds each."""
     from wiro_async._config import configure  # noqa: PLC0415 - parts may move
-    from wiro_async._envelope import Reply, judge  # noqa: PLC0415
-    from wiro_async._operations import DETAIL, TaskKey, read_task  # noqa: PLC0415
-    from wiro_async._signing import Signer  # noqa: PLC0415
+    from wiro_async._http.signing import Signer  # noqa: PLC0415
+    from wiro_async._protocol.envelope import Reply, judge  # noqa: PLC0415
+    from wiro_async._protocol.operations import DETAIL, TaskKey, read_task  # noqa: PLC0415
 
     config = configure(
         "key",
@@ -209,13 +209,13 @@ def load_modules() -> None:
     modules = [
         "wiro_async._client",
         "wiro_async._watch.feed",
-        "wiro_async._watch.websocket",
+        "wiro_async._watch.pool",
         "websockets.client",
     ]
     watch = json.loads(sys.argv[1])["watch"]
     if watch == "callback":
         modules += [
-            "wiro_async._watch.webhook",
+            "wiro_async._watch.callbacks",
             "uvicorn",
             "uvicorn.protocols.http.auto",
             "uvicorn.loops.auto",

@@ -1,1 +1,1 @@
-"""Ways to learn how a task is getting on: one module each, one interface."""
+"""How the client learns that a task has ended: polling, WebSockets, callbacks."""

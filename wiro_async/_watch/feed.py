@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from wiro_async._shield import on_asyncio
-from wiro_async._watch.websocket import SocketUnavailable
+from wiro_async._aio.shield import on_asyncio
+from wiro_async._watch.pool import SocketUnavailable
 
 if TYPE_CHECKING:
-    from wiro_async._operations import TaskKey
-    from wiro_async._progress import Message
+    from wiro_async._protocol.events import Message
+    from wiro_async._protocol.operations import TaskKey
     from wiro_async._types import Secret
     from wiro_async._watch.poll import Poll
-    from wiro_async._watch.websocket import Channel, Sockets
+    from wiro_async._watch.pool import Channel, Sockets
 
 __all__ = ["Feed"]
 
@@ -53,7 +53,15 @@ class Feed:
     """
 
     __slots__ = (
-        "__weakref__", "_calm", "_channel", "_confirmed", "_early", "_hearer", "_key", "_opening", "_poll",
+        "__weakref__",
+        "_channel",
+        "_confirmed",
+        "_early",
+        "_hearer",
+        "_key",
+        "_opening",
+        "_poll",
+        "_safety_interval",
         "_sockets",
     )  # fmt: skip
 
@@ -63,13 +71,13 @@ class Feed:
         key: TaskKey,
         hearer: Hearer,
         poll: Poll,
-        calm: float,
+        safety_interval: float,
     ) -> None:
         self._sockets = sockets
         self._key = key
         self._hearer = weakref.ref(hearer, self.close)
         self._poll = weakref.ref(poll)
-        self._calm = calm
+        self._safety_interval = safety_interval
         self._channel: Channel | None = None
         self._opening: bool = False
         self._confirmed: bool = False
@@ -104,7 +112,7 @@ class Feed:
             self._opening = False
         if self._channel is not None:
             # What happened before the registration is not told again.
-            self._look_soon()
+            self._poll_soon()
 
     def _is_possible(self) -> bool:
         return self._key.token is not None and self._sockets.room() and on_asyncio()
@@ -115,7 +123,7 @@ class Feed:
         if self._confirmed or self._channel is None or asked < self._channel.registered_at:
             return
         self._confirmed = True
-        self._set_calm(self._calm)
+        self._set_safety_interval(self._safety_interval)
         early, self._early = self._early, []
         for message, at in early:
             self._tell(message, at)
@@ -143,7 +151,7 @@ class Feed:
     def lost(self) -> None:
         """Take the news that the socket is gone: whatever it would have said, a look tells."""
         self._forget()
-        self._look_soon()
+        self._poll_soon()
 
     def close(self, _: object = None) -> None:
         """Give the socket up; safe to repeat."""
@@ -156,22 +164,22 @@ class Feed:
         self._channel = None
         self._confirmed = False
         self._early = []
-        self._set_calm(None)
+        self._set_safety_interval(None)
 
     def _patience(self, now: float) -> float:
         poll = self._poll()
         return LEAST_PATIENCE if poll is None else max(poll.due(now) - now, LEAST_PATIENCE)
 
-    def _set_calm(self, calm: float | None) -> None:
+    def _set_safety_interval(self, safety_interval: float | None) -> None:
         poll = self._poll()
         if poll is not None:
-            poll.calm = calm
+            poll.safety_interval = safety_interval
 
-    def _look_soon(self) -> None:
+    def _poll_soon(self) -> None:
         """Make a look due now, within the budget."""
         poll = self._poll()
         if poll is not None:
-            poll.looked_at = None
+            poll.polled_at = None
             poll.notify()
 
 

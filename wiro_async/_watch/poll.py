@@ -11,10 +11,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from wiro_async._clock import Alarm, now
+from wiro_async._aio.clock import Alarm, now
 from wiro_async._errors import WiroError
-from wiro_async._retry import is_transient, is_unwell
-from wiro_async._schedule import Schedule, Sight
+from wiro_async._http.retry import is_transient, is_unwell
+from wiro_async._watch.schedule import Schedule, Sight
 
 __all__ = ["Poll"]
 
@@ -43,8 +43,21 @@ class Poll:
     """
 
     __slots__ = (
-        "__weakref__", "_alarm", "_hurry", "_leading", "_place", "_reserved", "_schedule", "calm",
-        "expected", "failures", "looked_at", "model", "since", "soon", "started",
+        "__weakref__",
+        "_alarm",
+        "_hurry",
+        "_leading",
+        "_place",
+        "_reserved",
+        "_schedule",
+        "expected",
+        "failures",
+        "model",
+        "polled_at",
+        "safety_interval",
+        "since",
+        "started",
+        "urgent_interval",
     )  # fmt: skip
 
     def __init__(
@@ -62,17 +75,17 @@ class Poll:
         self.since: float | None = None
         self.started: float | None = None
         self.expected: float | None = None
-        self.looked_at: float | None = None
-        self.calm: float | None = None
-        self.soon: float | None = None
+        self.polled_at: float | None = None
+        self.safety_interval: float | None = None
+        self.urgent_interval: float | None = None
         self.failures: int = 0
 
     def begin(self, *, fresh: bool) -> None:
         """Tell when the task was first known: a *fresh* one needs no look before its first interval."""
         time = self.since = now()
-        self.looked_at = time if fresh else None
+        self.polled_at = time if fresh else None
         # The schedule learns from tasks in the order in which it first met them.
-        self._schedule.next_look(self.sight(time), time)
+        self._schedule.next_poll(self.sight(time), time)
 
     async def step(self, look: Look, until: float = math.inf) -> None:
         """Return once one more look was made, by this awaiter or another, or there were other news.
@@ -96,7 +109,7 @@ class Poll:
                 if not await self._alarm.sleep_until(min(ready, until)) or ready > until:
                     return
                 time = now()
-            await self._look_once(look, until)
+            await self._poll_once(look, until)
         finally:
             # Synchronous: a leader that is cancelled here still hands over.
             self._leading = False
@@ -113,18 +126,22 @@ class Poll:
 
     def due(self, time: float) -> float:
         """Return when the next look is due, before the budget, as things are at *time*."""
-        if self.looked_at is None:
+        if self.polled_at is None:
             return time
-        if self.calm is not None and self.soon is None and not self.failures:
-            return self.looked_at + self.calm
-        due = self._schedule.next_look(self.sight(time), time)
-        return due if self.soon is None or self.failures else min(due, self.looked_at + self.soon)
+        if self.safety_interval is not None and self.urgent_interval is None and not self.failures:
+            return self.polled_at + self.safety_interval
+        due = self._schedule.next_poll(self.sight(time), time)
+        return (
+            due
+            if self.urgent_interval is None or self.failures
+            else min(due, self.polled_at + self.urgent_interval)
+        )
 
     def sight(self, time: float) -> Sight:
         """Return what the schedule is told of the task at *time*."""
         since = time if self.since is None else self.since
         return Sight(
-            self.model, since, self.started, self.looked_at, self.failures, self._place, self.expected
+            self.model, since, self.started, self.polled_at, self.failures, self._place, self.expected
         )
 
     def _first_due(self, time: float) -> float:
@@ -142,10 +159,10 @@ class Poll:
         # Meanwhile another's look may have shown that the service is unwell.
         return max(self._reserved, self._schedule.rest(self._place))
 
-    async def _look_once(self, look: Look, until: float) -> None:
+    async def _poll_once(self, look: Look, until: float) -> None:
         self._hurry = False
         self._reserved = None
-        self._schedule.looked()
+        self._schedule.polled()
         try:
             await look(until)
         except WiroError as error:
@@ -160,4 +177,4 @@ class Poll:
             self.failures = 0
             self._schedule.well()
         finally:
-            self.looked_at = now()
+            self.polled_at = now()

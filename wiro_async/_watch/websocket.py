@@ -1,566 +1,501 @@
-"""The service's WebSockets: which task is on which, and what is told to whom.
+"""One WebSocket connection on asyncio, without a task of its own: messages are handed on as they come.
 
-Neither tasks nor threads stand behind it. Messages are handed on in the event loop's turn that brings them.
+websockets' protocol layer, which does no I/O, sits on an ``asyncio.Protocol``. TLS is done in memory, because
+asyncio's own keeps 256 KiB for each connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
-import random
+import contextvars
+import logging
 import ssl
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol, final
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
-
-from wiro_async._gate import Gate
-from wiro_async._operations import Priority
-from wiro_async._progress import Message, read_message, register
-from wiro_async._shield import on_asyncio
-from wiro_async._watch.ws_connection import Connection, Kit, Turns, make_kit
+from wiro_async._http import network
+from wiro_async._protocol.events import MAX_READ
 
 if TYPE_CHECKING:
-    from wiro_async._types import Secret
+    from websockets.client import ClientProtocol
+    from websockets.frames import Frame
+    from websockets.protocol import State
+    from websockets.uri import WebSocketURI
 
-__all__ = ["Channel", "Listener", "SocketUnavailable", "Sockets", "available", "require"]
+__all__ = ["Connection", "Kit", "Owner", "Turns", "make_kit"]
 
-OPENINGS = 32
-"""Sockets that are being opened at a time."""
+MAX_HEAD = 16 * 1024
+"""Bytes of the answer to the handshake."""
 
-FIRST_PAUSE = 1.0
-"""Seconds that no socket is opened after the first failure; they double with each further one."""
+MAX_MESSAGE = 8 * 1024 * 1024
+"""Bytes of a message; the service's own clients use the same bound. Longer ones end the connection (1009)."""
 
-LONGEST_PAUSE = 60.0
-"""Seconds of the longest such pause."""
+SILENCE = 45.0
+"""Seconds without a byte until the peer is asked whether it is there; the service pings about every 30 s."""
 
-SLOW = 1.0
-"""Seconds of an opening after which its cancellation is counted as a failure of the peer, too."""
+PATIENCE = 20.0
+"""Seconds that it has for its answer."""
 
-LASTED = 10.0
-"""Seconds that a socket must have been open to count as a success."""
+SLICE = 1024
+"""Bytes that are parsed at a time: of the smallest frames, that takes some 5 ms."""
 
-REFUSED_KEPT = 256
-"""Refused tokens remembered: none of them is tried again."""
+TURN = 64
+"""Slices, frames and pieces of messages that are parsed in one turn of the event loop, of all connections."""
 
+MESSAGE_PIECE = 4096
+"""So many bytes of a message that is decoded count as much as a slice."""
 
-class SocketUnavailable(Exception):
-    """There is no socket for a task now: it is to be polled."""
+MAX_UNREAD = 64 * 1024
+"""Bytes that may wait to be parsed until no more are taken."""
 
+MAX_UNSENT = 64 * 1024
+"""Bytes that may wait for a peer that does not read, pongs mostly."""
 
-class Listener(Protocol):
-    """Who wants to hear of a task."""
+FAREWELL = 1.0
+"""Seconds that the closing frame has to leave."""
 
-    @property
-    def token(self) -> Secret | None:
-        """The task's token (None: not known yet)."""
-        ...
+_CONTINUATION, _TEXT = 0, 1
+_NORMAL_CLOSURE = 1000
 
-    @property
-    def id(self) -> str | None:
-        """The task's id (None: not known yet)."""
-        ...
-
-    def heard(self, message: Message) -> None:
-        """Take a message about the task."""
-        ...
-
-    def lost(self) -> None:
-        """Take the news, once, that nothing more will come."""
-        ...
+# websockets writes every frame to its log, and so every token. This logger cannot be found, nor enabled.
+_SILENT = logging.Logger("wiro_async.websocket")  # noqa: LOG001
+_SILENT.disabled = True
 
 
-def available() -> bool:
-    """Tell whether the extra ``ws`` is installed."""
-    return importlib.util.find_spec("websockets") is not None
-
-
-def require() -> None:
-    """Refuse to go on without the extra ``ws``.
-
-    Raises:
-        ImportError: It is not installed.
-    """
-    if not available():
-        raise ImportError(
-            "watch='socket' needs the websockets package: "
-            "install it with its extra, from the clone: pip install '.[ws]'"
-        )
-
-
-# -- all sockets -----------------------------------------------------------------------------------------
-
-
-class Sockets:
-    """The WebSockets of one client.
-
-    Args:
-        url: The service's address.
-        limit: Sockets open at a time.
-        tasks_per_socket: Tasks on one socket.
-        connect_timeout: Seconds to open one.
-        user_agent: How the client introduces itself.
-        tls: Makes the TLS settings, once, in a worker thread.
-        chance: A source of random numbers between 0 and 1.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        limit: int,
-        tasks_per_socket: int,
-        connect_timeout: float,
-        user_agent: str,
-        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._url = url
-        self._limit = limit
-        self._tasks_per_socket = tasks_per_socket
-        self._connect_timeout = connect_timeout
-        self._user_agent = user_agent
-        self._tls = tls
-        self._pause = _Pause(chance)
-        self._opening = Gate(OPENINGS)
-        self._preparing = Gate(1)
-        self._kit: Kit | None = None
-        self._turns = Turns()
-        self._closed: bool = False
-        # Sets that keep their order.
-        self._sockets: dict[_Socket, None] = {}
-        self._with_room: dict[_Socket, None] = {}
-        self._refused: dict[Secret, None] = {}
-
-    @property
-    def open_sockets(self) -> int:
-        """How many sockets are open, or being opened."""
-        return len(self._sockets)
-
-    def room(self) -> bool:
-        """Tell whether another task could be watched now."""
-        if self._with_room:
-            return True
-        return not self._closed and len(self._sockets) < self._limit and not self._pause.lasts()
-
-    async def attach(self, listener: Listener) -> Channel:
-        """Listen for a task: on a socket that has room, or on one of its own.
-
-        Returns:
-            The channel, with the registration sent. It is to be closed, unless it is lost first.
-
-        Raises:
-            SocketUnavailable: There is no room, the socket could not be opened, or the service refused the
-                task.
-        """
-        while True:
-            channel = self._reserve(listener)
-            try:
-                await channel.open()
-            except _GivenUp:
-                continue
-            except BaseException:
-                channel.close()
-                raise
-            return channel
-
-    def _reserve(self, listener: Listener) -> Channel:
-        token = listener.token
-        if token is None or token in self._refused:
-            raise SocketUnavailable("the task has no token that the service would take")
-        if not self.room() or not on_asyncio():
-            raise SocketUnavailable("no socket can be opened now")
-        socket = next(iter(self._with_room), None)
-        if socket is None:
-            socket = _Socket(self)
-            self._sockets[socket] = None
-        channel = Channel(listener, token, socket)
-        socket.add(channel)
-        self.count(socket)
-        return channel
-
-    async def connect(self, socket: _Socket) -> None:
-        """Open a connection for *socket*, up to the end of the handshake.
-
-        Raises:
-            SocketUnavailable: It could not be opened.
-        """
-        await self._opening.enter(Priority.READ)
-        began = socket.loop.time()
-        try:
-            with anyio.fail_after(self._connect_timeout):
-                kit = await self._prepare()
-                if self._closed:
-                    raise ConnectionError("the client was closed")
-                socket.connection = Connection(kit, socket, self._turns)
-                await socket.connection.open()
-                return
-        except TimeoutError:
-            problem = f"no socket within {self._connect_timeout:g} s"
-        except (OSError, ImportError, UnicodeError) as error:
-            # A host that no name server could be asked for is a UnicodeError.
-            problem = str(error) or type(error).__name__
-        except BaseException:
-            # Whoever waits for a silent peer may lose patience before the timeout does.
-            if socket.loop.time() - began >= SLOW:
-                self._pause.failed()
-            raise
-        finally:
-            self._opening.leave()
-        self._pause.failed()
-        raise SocketUnavailable(problem)
-
-    async def _prepare(self) -> Kit:
-        if self._kit is not None:
-            return self._kit
-        await self._preparing.enter(Priority.READ)
-        try:
-            if self._kit is None:
-                # Imports and certificates take tens of milliseconds, which the event loop does not have.
-                self._kit = await anyio.to_thread.run_sync(make_kit, self._url, self._tls, self._user_agent)
-        finally:
-            self._preparing.leave()
-        return self._kit
-
-    def count(self, socket: _Socket) -> None:
-        """Note whether a socket has room for another task."""
-        if socket.takes_more and socket.tasks < self._tasks_per_socket:
-            self._with_room[socket] = None
-        else:
-            self._with_room.pop(socket, None)
-
-    def forget(self, socket: _Socket) -> None:
-        """Note that a socket is gone."""
-        self._sockets.pop(socket, None)
-        self._with_room.pop(socket, None)
-
-    def refuse(self, token: Secret) -> None:
-        """Note that the service does not want to hear of a token."""
-        self._refused[token] = None
-        if len(self._refused) > REFUSED_KEPT:
-            del self._refused[next(iter(self._refused))]
-
-    def failed(self, *, lasted: bool) -> None:
-        """Note that the peer has given a socket up; whether it *lasted* decides how long the pause is."""
-        if lasted:
-            self._pause.succeeded()
-        self._pause.failed()
-
-    def succeeded(self) -> None:
-        """Note that a socket has been of use."""
-        self._pause.succeeded()
-
-    def abort_all(self) -> None:
-        """Close every socket, for good."""
-        self._closed = True
-        for socket in tuple(self._sockets):
-            socket.abandon()
-
-    async def aclose(self) -> None:
-        """Close every socket, for good, and let the event loop take notice."""
-        self.abort_all()
-        await anyio.lowlevel.checkpoint()
-
-
-class _Pause:
-    """The time in which no socket is opened: doubled with each failure, and drawn by lot.
-
-    It reads asyncio's own clock, because anyio's is not to be had in an event loop's callbacks.
-    """
-
-    def __init__(self, chance: Callable[[], float]) -> None:
-        self._chance = chance
-        self._failures: int = 0
-        self._until: float | None = None
-
-    def lasts(self) -> bool:
-        return self._until is not None and asyncio.get_running_loop().time() < self._until
-
-    def failed(self) -> None:
-        if self.lasts():
-            # Sockets that fail together fail for one reason.
-            return
-        seconds = min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE)
-        self._until = asyncio.get_running_loop().time() + seconds * (0.5 + 0.5 * self._chance())
-        self._failures += 1
-
-    def succeeded(self) -> None:
-        self._failures = 0
-
-
-# -- one task --------------------------------------------------------------------------------------------
-
-
-class _GivenUp(Exception):
-    """Who was opening the socket that this task was to share does not want it any more."""
-
-
-@final
-class Channel:
-    """A task's place on a socket.
+class Kit(NamedTuple):
+    """What every connection to one address is made of.
 
     Attributes:
-        token: The task's token.
-        listener: Who wants to hear of it.
-        quiet: Whether nothing was heard of it yet.
-        ended: Whether its end was heard.
-        registered_at: When it was registered, on the event loop's clock (infinity: not yet).
+        protocol, state: Classes of websockets, which is an extra and so is imported late.
+        uri: The address.
+        tls: The TLS settings (None: plain).
+        user_agent: How the client introduces itself.
     """
 
-    __slots__ = ("_closed", "_given_out", "_socket", "ended", "listener", "quiet", "registered_at", "token")
-
-    def __init__(self, listener: Listener, token: Secret, socket: _Socket) -> None:
-        self.listener: Listener = listener
-        self.token: Secret = token
-        self.quiet: bool = True
-        self.ended: bool = False
-        self.registered_at: float = float("inf")
-        self._socket: _Socket | None = socket
-        self._given_out: bool = False
-        self._closed: bool = False
-
-    @property
-    def live(self) -> bool:
-        """Whether the socket is open and the task is registered."""
-        return self._socket is not None and not self._closed and self.registered_at < float("inf")
-
-    async def open(self) -> None:
-        """Return once the task is registered.
-
-        Raises:
-            SocketUnavailable: The socket could not be opened.
-            _GivenUp: Another task was opening it, and was given up.
-        """
-        socket = self._socket
-        assert socket is not None
-        await socket.open()
-        if socket.given_up:
-            raise _GivenUp
-        if not self.live:
-            raise SocketUnavailable("the socket was lost at once")
-        self._given_out = True
-
-    def close(self) -> None:
-        """Leave the socket, which the last one closes. Safe to repeat, and from any thread."""
-        self._closed = True
-        socket = self._socket
-        if socket is None:
-            return
-        if socket.is_at_rest():
-            self._socket = None
-            socket.remove(self)
-            return
-        # A handle that nobody holds is closed by the garbage collector: at any time, in any thread.
-        with contextlib.suppress(RuntimeError):
-            socket.loop.call_soon_threadsafe(self.close)
-
-    def hear(self, message: Message) -> None:
-        """Hand a message on."""
-        self.quiet = False
-        self.ended = self.ended or message.is_terminal
-        if not self._closed:
-            self.listener.heard(message)
-
-    def lose(self) -> None:
-        """Hand the news on that the socket is gone."""
-        self._socket = None
-        if self._given_out and not self._closed:
-            self.listener.lost()
+    protocol: type[ClientProtocol]
+    state: type[State]
+    uri: WebSocketURI
+    tls: ssl.SSLContext | None
+    user_agent: str
 
 
-# -- one socket ------------------------------------------------------------------------------------------
+def make_kit(url: str, tls: Callable[[], ssl.SSLContext], user_agent: str) -> Kit:
+    """Import websockets and make the TLS settings. It takes tens of milliseconds, so do it in a thread.
 
-_NEW, _OPENING, _OPEN, _GONE = range(4)
+    Raises:
+        ImportError: websockets is not installed.
+        OSError: The certificates could not be read.
+    """
+    from websockets.client import ClientProtocol  # noqa: PLC0415
+    from websockets.protocol import State  # noqa: PLC0415
+    from websockets.uri import parse_uri  # noqa: PLC0415
+
+    uri = parse_uri(url)
+    return Kit(ClientProtocol, State, uri, tls() if uri.secure else None, user_agent)
 
 
-class _Socket:
-    """One WebSocket, and the tasks that it tells of.
+class Owner(Protocol):
+    """Who a connection belongs to."""
+
+    def opened(self) -> None:
+        """Take the news that messages can be sent."""
+        ...
+
+    def received(self, message: bytes | bytearray) -> None:
+        """Take a text message, as UTF-8 or what the peer takes for it."""
+        ...
+
+    def lost(self, problem: str) -> None:
+        """Take the news, once, that the peer has ended an open connection."""
+        ...
+
+
+class Turns:
+    """Deals the event loop's turns out to all connections of one client that have something to parse.
+
+    Thousands of them may have something at once, and one of them may have more than its share.
+
+    Attributes:
+        context: An empty one, for timers: they would keep the context of whoever opened the connection.
+    """
+
+    def __init__(self) -> None:
+        self.context: contextvars.Context = contextvars.Context()
+        self._waiting: deque[Connection] = deque()
+        self._scheduled: bool = False
+
+    def want(self, connection: Connection) -> None:
+        """Stand in line for one slice."""
+        self._waiting.append(connection)
+        self._schedule(connection.loop)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._take, loop)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        left = TURN
+        try:
+            while self._waiting and left > 0:
+                left -= self._waiting.popleft().parse()
+        finally:
+            self._scheduled = False
+            if self._waiting:
+                self._schedule(loop)
+
+
+# -- TLS -------------------------------------------------------------------------------------------------
+
+
+class _Tls:
+    """TLS between two buffers in memory.
 
     Args:
-        owner: The client's sockets.
+        context: The settings.
+        host: Whom the certificate must name.
+
+    Attributes:
+        is_ready: Whether the handshake is done.
+        is_over: Whether the peer has said goodbye.
+    """
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "is_over", "is_ready")
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self.is_ready: bool = False
+        self.is_over: bool = False
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what came, and return what it holds.
+
+        Raises:
+            ssl.SSLError: The peer is not who it should be, or does not speak TLS.
+        """
+        self._incoming.write(data)
+        plain = bytearray()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            if not self.is_ready:
+                self._object.do_handshake()
+                self.is_ready = True
+            while piece := self._object.read(MAX_UNREAD):
+                plain += piece
+            self.is_over = True
+        return bytes(plain)
+
+    def send(self, data: bytes) -> None:
+        """Encrypt *data*."""
+        self._object.write(data)
+
+    def pending(self) -> bytes:
+        """Return what is to be sent."""
+        return self._outgoing.read()
+
+
+# -- the connection --------------------------------------------------------------------------------------
+
+_OPENING, _OPEN, _GONE = range(3)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, from the first packet to the last.
+
+    Args:
+        kit: What it is made of.
+        owner: Who gets what it brings.
+        turns: Where it stands in line.
 
     Attributes:
         loop: The event loop that it lives on.
-        connection: What it speaks over (None: not even begun).
-        given_up: Whether the task that was opening it did not want it any more.
-        takes_more: Whether further tasks may join.
+        busy: Whether it is in the midst of what came: then it must not be closed.
     """
 
     __slots__ = (
-        "_ids", "_opened_at", "_owner", "_settled", "_state", "_tasks", "connection", "given_up", "loop",
-        "takes_more",
+        "_handshake", "_heard_at", "_kit", "_message", "_over", "_owner", "_paused", "_pinged", "_state",
+        "_timer", "_tls", "_transport", "_turns", "_unread", "_ws", "busy", "loop",
     )  # fmt: skip
 
-    def __init__(self, owner: Sockets) -> None:
+    def __init__(self, kit: Kit, owner: Owner, turns: Turns) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.connection: Connection | None = None
-        self.given_up: bool = False
-        self.takes_more: bool = True
+        self.busy: bool = False
+        self._kit = kit
         self._owner = owner
-        self._state: int = _NEW
-        self._settled: asyncio.Event | None = asyncio.Event()
-        self._opened_at: float = 0.0
-        self._tasks: dict[Secret, list[Channel]] = {}
-        # Filled only where several tasks share a socket.
-        self._ids: dict[str | None, Secret] = {}
-
-    # -- opening -----------------------------------------------------------------------------------------
+        self._turns = turns
+        self._ws: ClientProtocol = kit.protocol(kit.uri, logger=_SILENT)
+        self._state: int = _OPENING
+        self._handshake: asyncio.Future[str] | None = self.loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._tls: _Tls | None = None
+        self._unread = bytearray()
+        self._paused: bool = False
+        self._over: bool = False
+        self._message: bytearray | None = None
+        self._heard_at: float = 0.0
+        self._pinged: bool = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
-        """Open it, or wait while another task does.
+        """Connect, and return after the handshake. A cancellation leaves nothing open.
 
         Raises:
-            SocketUnavailable: It could not be opened.
+            OSError: Nobody answered, or not as it should be.
+            UnicodeError: No name server could be asked for the host.
         """
-        if self._state == _OPENING and self._settled is not None:
-            await self._settled.wait()
-        if self._state != _NEW:
-            return
-        self._state = _OPENING
+        handshake = self._handshake
+        assert handshake is not None
         try:
-            await self._owner.connect(self)
-        except SocketUnavailable:
-            self._end()
-            raise
+            await self._dial()
+            problem = await handshake
         except BaseException:
-            self.given_up = True
-            self._end()
+            self._end("given up", abort=True)
+            raise
+        if problem:
+            raise ConnectionError(problem)
+
+    async def _dial(self) -> None:
+        uri = self._kit.uri
+        if network.is_address(uri.host):
+            await self.loop.create_connection(self._itself, uri.host, uri.port)
+            return
+        sock = await network.race(uri.host, uri.port)
+        try:
+            await self.loop.create_connection(self._itself, sock=sock)
+        except BaseException:
+            sock.close()
             raise
 
-    def opened(self) -> None:
-        """Register the tasks that have waited for this."""
+    def _itself(self) -> Connection:
+        return self
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with TLS, or else with the handshake."""
+        # No isinstance: uvloop's transports do not inherit from asyncio's.
+        stream = cast("asyncio.Transport", transport)
+        if self._state == _GONE:
+            stream.abort()
+            return
+        self._transport = stream
+        if self._kit.tls is None:
+            self._ask()
+            return
+        self._tls = _Tls(self._kit.tls, self._kit.uri.host)
+        self._decrypt(self._tls, b"")
+
+    def _ask(self) -> None:
+        request = self._ws.connect()
+        request.headers["User-Agent"] = self._kit.user_agent
+        self._ws.send_request(request)
+        self._flush()
+
+    # -- receiving ---------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, and stand in line to parse it."""
+        self._heard_at, self._pinged = self.loop.time(), False
+        if self._tls is not None:
+            data = self._decrypt(self._tls, data)
+        stands_in_line = self._state == _OPEN and bool(self._unread)
+        if self._state != _GONE:
+            self._unread += data
+        if self._state == _OPENING:
+            self._shake_hands()
+        if self._state == _OPEN and self._unread and not stands_in_line:
+            self._turns.want(self)
+        if len(self._unread) > MAX_UNREAD and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        if self._tls is not None and self._tls.is_over:
+            # Some peers go on only when we have said goodbye, too.
+            self.connection_lost(None)
+
+    def _shake_hands(self) -> None:
+        end = self._unread.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if len(self._unread) > MAX_HEAD:
+                self._fail("the answer to the handshake has no end")
+            return
+        head = bytes(self._unread[:end])
+        del self._unread[:end]
+        self._ws.receive_data(head)
+        if self._ws.state is not self._kit.state.OPEN:
+            line = head.partition(b"\r\n")[0].decode("latin-1")
+            self._fail(f"the handshake was answered with {line[:100]!r}")
+            return
+        # What has parsed the answer would keep it for as long as the connection lives.
+        state = self._kit.state.OPEN
+        self._ws = self._kit.protocol(self._kit.uri, state=state, max_size=MAX_MESSAGE, logger=_SILENT)
         self._state = _OPEN
-        self._opened_at = self.loop.time()
-        for channels in self._tasks.values():
-            for channel in channels:
-                self._register(channel, channels)
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._settled is not None:
-            self._settled.set()
-            self._settled = None
-
-    # -- who shares it -----------------------------------------------------------------------------------
-
-    @property
-    def tasks(self) -> int:
-        """How many tasks are on it."""
-        return len(self._tasks)
-
-    def add(self, channel: Channel) -> None:
-        """Take a task in; it is registered now, or when the socket is open."""
-        channels = self._tasks.setdefault(channel.token, [])
-        channels.append(channel)
-        if self._state == _OPEN:
-            self._register(channel, channels)
-
-    def _register(self, channel: Channel, channels: Iterable[Channel]) -> None:
-        is_known = any(other.live for other in channels)
-        channel.registered_at = self.loop.time()
-        if not is_known and self.connection is not None:
-            self.connection.send(register(channel.token))
-
-    def remove(self, channel: Channel) -> None:
-        """Let a task go, and close the socket after the last one."""
-        self._take_out(channel)
-        if self._tasks:
-            self._owner.count(self)
-        else:
-            self.abandon()
-
-    def _take_out(self, channel: Channel) -> None:
-        channels = self._tasks.get(channel.token, [])
-        if channel in channels:
-            channels.remove(channel)
-        if not channels:
-            self._tasks.pop(channel.token, None)
-
-    def is_at_rest(self) -> bool:
-        """Tell whether this is the event loop's thread, and not in the midst of what came."""
+        self._timer = self.loop.call_later(SILENCE, self._check, context=self._turns.context)
+        self._settle("")
+        self.busy = True
         try:
-            is_here = asyncio.get_running_loop() is self.loop
-        except RuntimeError:
-            return False
-        return is_here and (self.connection is None or not self.connection.busy)
+            self._owner.opened()
+        finally:
+            self.busy = False
 
-    # -- hearing -----------------------------------------------------------------------------------------
+    def _decrypt(self, tls: _Tls, data: bytes) -> bytes:
+        was_ready = tls.is_ready
+        try:
+            plain = tls.receive(data)
+        except ssl.SSLError as error:
+            # The peer is told why.
+            self._write(tls.pending())
+            self._fail(str(error))
+            return b""
+        self._write(tls.pending())
+        if tls.is_ready and not was_ready:
+            self._ask()
+        return plain
 
-    def received(self, message: bytes | bytearray) -> None:
-        """Read a message, and hand it on to whom it concerns."""
-        read = read_message(message)
-        if read is None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Take the news that nothing more will come; what came before is parsed first."""
+        self._over = True
+        if self._state != _OPEN or not self._unread:
+            self._fail("the connection was lost")
+
+    def parse(self) -> int:
+        """Parse one slice of what came.
+
+        Returns:
+            What that has cost, in slices, frames and pieces of messages.
+        """
+        if self._state == _GONE:
+            return 0
+        piece = bytes(self._unread[:SLICE])
+        del self._unread[:SLICE]
+        self.busy = True
+        try:
+            cost = self._feed(piece)
+        except BaseException:
+            self._fail("a message could not be handed on", abort=True)
+            raise
+        finally:
+            self.busy = False
+        self._go_on()
+        return 1 + cost
+
+    def _feed(self, piece: bytes) -> int:
+        ws = self._ws
+        ws.receive_data(piece)
+        self._flush()
+        frames = cast("list[Frame]", ws.events_received())
+        cost = sum(1 + self._take(frame) // MESSAGE_PIECE for frame in frames)
+        if self._state == _OPEN and ws.state is not self._kit.state.OPEN:
+            self._fail("the peer has closed it, or broken the protocol")
+        return cost
+
+    def _go_on(self) -> None:
+        if self._state == _GONE:
             return
-        channels = self._about(read)
-        if read.refused:
-            self._take_refusal(read, channels)
+        if self._unread:
+            self._turns.want(self)
+        elif self._over:
+            self._fail("the connection was lost")
+        elif self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _take(self, frame: Frame) -> int:
+        """Put a message together, and return how many bytes of it were handed on.
+
+        Binary ones, which belong to realtime models, are left out.
+        """
+        if self._state != _OPEN:
+            return 0
+        if frame.opcode == _TEXT and frame.fin:
+            return self._hand_on(bytes(frame.data))
+        if frame.opcode == _TEXT:
+            self._message = bytearray(frame.data)
+        elif frame.opcode == _CONTINUATION and self._message is not None:
+            # What comes after that is not read; the protocol layer sees to the size of the whole.
+            if len(self._message) <= MAX_READ:
+                self._message += frame.data
+            if frame.fin:
+                message, self._message = self._message, None
+                return self._hand_on(message)
+        return 0
+
+    def _hand_on(self, message: bytes | bytearray) -> int:
+        self._owner.received(message)
+        return len(message)
+
+    # -- sending -----------------------------------------------------------------------------------------
+
+    def send(self, text: str) -> None:
+        """Send a text message."""
+        self._ws.send_text(text.encode())
+        self._flush()
+
+    def _flush(self) -> None:
+        data = b"".join(self._ws.data_to_send())
+        if data and self._tls is not None:
+            self._tls.send(data)
+            data = self._tls.pending()
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        transport = self._transport
+        if data and transport is not None and not transport.is_closing():
+            transport.write(data)
+            if transport.get_write_buffer_size() > MAX_UNSENT:
+                self._fail("the peer does not read", abort=True)
+
+    def _check(self) -> None:
+        """See now and then whether the peer is still there."""
+        if self._pinged:
+            self._fail("the peer has not answered a ping", abort=True)
             return
-        for channel in channels:
-            channel.hear(read)
-        if channels and read.is_terminal:
-            self._owner.succeeded()
+        now = self.loop.time()
+        seconds = self._heard_at + SILENCE - now
+        if seconds <= 0:
+            self._pinged, seconds = True, PATIENCE
+            self._ws.send_ping(b"")
+            self._flush()
+        if self._state == _OPEN:
+            self._timer = self.loop.call_later(seconds, self._check, context=self._turns.context)
 
-    def _about(self, message: Message) -> tuple[Channel, ...]:
-        """Return the channels of the task that a message is about; none of them if that is not certain."""
-        token = message.token
-        if token is None and len(self._tasks) == 1:
-            (channels,) = self._tasks.values()
-            known = channels[0].listener.id
-            is_ours = not message.task_id or known is None or known == message.task_id
-            return tuple(channels) if is_ours else ()
-        if token is None:
-            token = self._token_of(message.task_id)
-        return tuple(self._tasks.get(token, ())) if token is not None else ()
+    # -- the end -----------------------------------------------------------------------------------------
 
-    def _token_of(self, task_id: str) -> Secret | None:
-        if task_id and task_id not in self._ids:
-            # Tasks come and go, and an id may become known later than the token.
-            self._ids = {channels[0].listener.id: token for token, channels in self._tasks.items()}
-        return self._ids.get(task_id)
+    def close(self) -> None:
+        """Say goodbye and close; the owner hears no more of it."""
+        if self._state == _OPEN:
+            self._state = _GONE
+            if self._ws.state is self._kit.state.OPEN:
+                self._ws.send_close(_NORMAL_CLOSURE)
+                self._flush()
+        self._end("closed", abort=False)
 
-    def _take_refusal(self, message: Message, channels: tuple[Channel, ...]) -> None:
-        """Take a refusal: of the task that it names, or else of the newest that nothing was heard of."""
-        if not channels and (message.token is not None or message.task_id):
-            return
-        if len(self._tasks) == 1:
-            self._owner.refuse(next(iter(self._tasks)))
-        else:
-            # The service may allow fewer tasks on a socket than we have put there.
-            self.takes_more = False
-            self._owner.count(self)
-        quiet = (tuple(group) for group in reversed(self._tasks.values()) if group[0].quiet)
-        for channel in channels or next(quiet, ()):
-            self._take_out(channel)
-            channel.lose()
-        if not self._tasks:
-            self.abandon()
+    def _fail(self, problem: str, *, abort: bool = False) -> None:
+        was_open = self._state == _OPEN
+        self._end(problem, abort=abort)
+        if was_open:
+            self._owner.lost(problem)
 
-    # -- its end -----------------------------------------------------------------------------------------
-
-    def lost(self, problem: str) -> None:  # noqa: ARG002
-        """Take the end of the connection; it is no failure if all that was asked for has been heard."""
-        if not all(channel.ended for channels in self._tasks.values() for channel in channels):
-            self._owner.failed(lasted=self.loop.time() - self._opened_at >= LASTED)
-        self._end()
-        self.connection = None
-
-    def abandon(self) -> None:
-        """Close it: nobody needs it any more."""
-        self._end()
-        # They hold each other, which only the garbage collector would find out.
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.close()
-
-    def _end(self) -> None:
+    def _end(self, problem: str, *, abort: bool) -> None:
         self._state = _GONE
-        self.takes_more = False
-        self._owner.forget(self)
-        self._settle()
-        groups, self._tasks = self._tasks, {}
-        for channels in groups.values():
-            for channel in channels:
-                channel.lose()
+        self._settle(problem)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._unread.clear()
+        if self._transport is not None:
+            self._hang_up(self._transport, abort=abort)
+            self._transport = None
+
+    def _settle(self, problem: str) -> None:
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_result(problem)
+        self._handshake = None
+
+    def _hang_up(self, transport: asyncio.Transport, *, abort: bool) -> None:
+        if abort:
+            transport.abort()
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            self.loop.call_later(FAREWELL, transport.abort)

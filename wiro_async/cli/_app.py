@@ -14,8 +14,8 @@ from cyclopts import App, Parameter, validators
 
 from wiro_async._client import Client
 from wiro_async._errors import InvalidInput
-from wiro_async._ledger import State
-from wiro_async._task import TaskHandle
+from wiro_async._journal.steps import State
+from wiro_async._tasks.handle import TaskHandle
 from wiro_async._version import __version__
 from wiro_async.cli import _batch, _commands, _journal_view
 from wiro_async.cli._batch_options import Options

@@ -17,17 +17,17 @@ from typing import Any
 import anyio
 import attrs
 
-from wiro_async._batch import Batch, BatchReport, Settings
-from wiro_async._breaker import reason_key, reason_of
+from wiro_async._batch.batch import Batch, BatchReport, Settings
+from wiro_async._batch.plan import BatchPlan, InvalidJob
+from wiro_async._batch.planning import Planning, open_known
+from wiro_async._batch.source import CHANGED
+from wiro_async._batch.stopping import reason_key, reason_of
 from wiro_async._client import Client
 from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput, TaskTimeout
-from wiro_async._intake import CHANGED
-from wiro_async._jobs import Job
-from wiro_async._journal import Journal
-from wiro_async._plan import Invalid, Plan
-from wiro_async._planning import Planning, open_known
+from wiro_async._jobs.job import Job
+from wiro_async._journal.sqlite import Journal
+from wiro_async._protocol.checks import FILE_RULE, undocumented
 from wiro_async._types import JSON
-from wiro_async._validate import FILE_RULE, undocumented
 from wiro_async.cli._batch_options import MEMORY, Memory, Options, in_options
 from wiro_async.cli._batch_view import (
     REFRESHES_PER_SECOND,
@@ -94,7 +94,7 @@ def resume(journal: Path, jobs: str | None, options: Options, session: Session) 
 
 async def _remembered(path: Path) -> Memory:
     async with await open_existing(path) as journal:
-        return Memory.read(await journal.learnt(MEMORY))
+        return Memory.read(await journal.load_stats(MEMORY))
 
 
 def _jobs_of_memory(memory: Memory, options: Options, report: Report) -> JobsFile | None:
@@ -131,7 +131,7 @@ class _Survey:
         notes: What looks like a mistake, and is none for certain.
     """
 
-    plan: Plan
+    plan: BatchPlan
     taken_up: int
     ended: int
     failed: int
@@ -224,7 +224,7 @@ class BatchCommand:
     async def _remember(self, client: Client) -> None:
         memory = self.before.after(self.options, self.jobs, client._config.base_url)
         async with await Journal.open(self.journal) as journal:
-            await journal.learned(MEMORY, memory.record())
+            await journal.save_stats(MEMORY, memory.record())
 
     # -- the first reading -------------------------------------------------------------------------------
 
@@ -362,7 +362,7 @@ async def _noted(
                 notes.setdefault((known.slug, name), place)
 
 
-def _in_words_of_files(invalid: Invalid) -> Invalid:
+def _in_words_of_files(invalid: InvalidJob) -> InvalidJob:
     rule = "write @ before the path of a local file, or give a URL"
     return attrs.evolve(invalid, reason=invalid.reason.replace(FILE_RULE, rule))
 
@@ -508,7 +508,7 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def _estimate(plan: Plan) -> str:
+def _estimate(plan: BatchPlan) -> str:
     """Say what it may cost and take: ``$11.20 (3 jobs without a known price), 4:10 or more``."""
     cost = "an unknown cost" if plan.estimated_cost is None else usd(plan.estimated_cost)
     unpriced = f" ({_jobs(plan.unpriced)} without a known price)" if plan.unpriced else ""

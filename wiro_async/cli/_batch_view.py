@@ -13,11 +13,11 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from wiro_async._breaker import reason_of
+from wiro_async._batch.plan import BatchPlan
+from wiro_async._batch.progress import BatchProgress
+from wiro_async._batch.stopping import reason_of
 from wiro_async._errors import BatchStopped, TaskTimeout, WiroError
-from wiro_async._jobs import JobOutcome
-from wiro_async._plan import Plan
-from wiro_async._tally import BatchProgress
+from wiro_async._jobs.job import JobOutcome
 from wiro_async._types import JSON
 from wiro_async.cli._report import Report
 from wiro_async.cli._text import clipped, clock, usd
@@ -50,7 +50,7 @@ STAGES: tuple[tuple[str, str, str], ...] = (
 
 
 def plan_record(
-    plan: Plan, *, taken_up: int, ended: int, failed: int, notes: Sequence[str], journal: str
+    plan: BatchPlan, *, taken_up: int, ended: int, failed: int, notes: Sequence[str], journal: str
 ) -> JSON:
     """What a batch is going to do; the counts beside the plan are those of ``Planning``."""
     cost = plan.estimated_cost

@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from wiro_async._client import Client
-from wiro_async._errors import InvalidInput, TaskTimeout, WiroError, WrongState
-from wiro_async._models import Model, ModelInput, Output, Task, TaskResult
-from wiro_async._tariff import listed_price
-from wiro_async._task import TaskHandle
+from wiro_async._errors import InvalidInput, InvalidTaskState, TaskTimeout, WiroError
+from wiro_async._protocol.pricing import listed_price
+from wiro_async._protocol.records import Model, ModelInput, Output, Task, TaskResult
+from wiro_async._tasks.handle import TaskHandle
 from wiro_async._types import OnCancel
 from wiro_async.cli._live import StatusLine, status_line
 from wiro_async.cli._records import (
@@ -230,10 +230,10 @@ async def end(handle: TaskHandle, verb: Verb, report: Report) -> int:
     verbs = {"cancel": handle.cancel, "kill": handle.kill, "stop": handle.stop}
     try:
         task = await verbs[verb]()
-    except WrongState:
+    except InvalidTaskState:
         late, other = ("late", "kill") if verb == "cancel" else ("early", "cancel")
         message = f"task {handle.id} is {handle.status}: it is too {late} to {verb} it; {other} or stop it"
-        report.error("WrongState", message, [handle.id])
+        report.error("InvalidTaskState", message, [handle.id])
         return Code.FAILURE
     report.record(task_record(task))
     if task.outcome == "cancelled":

@@ -21,7 +21,7 @@ import attrs
 
 from wiro_async._client import Client
 from wiro_async._errors import InvalidInput, WiroError
-from wiro_async._journal import Journal
+from wiro_async._journal.sqlite import Journal
 from wiro_async._types import Status
 from wiro_async.cli._batch_view import BatchView
 from wiro_async.cli._demo_plan import HANGS, Books, Job, job_record, job_row, plan

@@ -11,8 +11,8 @@ from typing import Literal
 
 import attrs
 
-from wiro_async._inputs import Director, HailuoSubject
-from wiro_async._ledger import FileRow, Row, State
+from wiro_async._files.inputs import Director, HailuoSubject
+from wiro_async._journal.steps import FileRow, Row, State
 from wiro_async._types import JSON
 
 __all__ = ["HANGS", "Books", "Job", "Purpose", "job_record", "job_row", "plan"]

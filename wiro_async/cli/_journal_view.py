@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from wiro_async._errors import InvalidInput, JournalError
-from wiro_async._journal import Journal
-from wiro_async._ledger import STATES, TURNED_AWAY, Counts, Failure, Row, State
+from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.steps import STATES, TURNED_AWAY, Counts, Failure, Row, State
 from wiro_async._types import JSON
 from wiro_async.cli._batch_options import MEMORY, Memory
 from wiro_async.cli._jobs_file import line_of
@@ -169,7 +169,7 @@ async def show_failed(path: Path, session: Session) -> int:
     """Write the jobs that a resumption does not run again as a job file, for a journal of its own."""
     left: Counter[State] = Counter()
     async with await open_existing(path) as journal:
-        retries = Memory.read(await journal.learnt(MEMORY)).options.retry_failed or 0
+        retries = Memory.read(await journal.load_stats(MEMORY)).options.retry_failed or 0
         async for row in journal.rows(*FAILED, *RESUMED):
             if row.state in RESUMED or row.runs <= retries:
                 left[row.state] += 1

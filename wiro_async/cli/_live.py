@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from wiro_async._models import Transition
-from wiro_async._progress import Event, Line, Progress
+from wiro_async._protocol.events import LogLine, TaskEvent, TaskProgress
+from wiro_async._protocol.records import Transition
 from wiro_async.cli._records import line_record, progress_record, transition_record
 from wiro_async.cli._report import Report
 from wiro_async.cli._text import clean, clipped, clock
@@ -49,17 +49,17 @@ class StatusLine:
         """Say what the command does now."""
         self._doing = clean(what)
 
-    def add(self, task_id: str | None, event: Event) -> None:
+    def add(self, task_id: str | None, event: TaskEvent) -> None:
         """Write what is told of the task: statuses on lines of their own, progress in the line at the end."""
         if isinstance(event, Transition):
             self._add_transition(task_id, event)
-        elif isinstance(event, Progress):
+        elif isinstance(event, TaskProgress):
             self._report.record(progress_record(task_id, event))
             self.doing(_told(event))
         else:
             self._add_line(task_id, event)
 
-    def _add_line(self, task_id: str | None, line: Line) -> None:
+    def _add_line(self, task_id: str | None, line: LogLine) -> None:
         self._report.record(line_record(task_id, line))
         for text in line.text.splitlines()[:LINES_SHOWN]:
             self._report.say(f"{'':>8}  {clipped(text, LINE_LENGTH)}", "dim italic")
@@ -84,7 +84,7 @@ def status_line(report: Report, doing: str) -> Iterator[StatusLine]:
         yield line
 
 
-def _told(progress: Progress) -> str:
+def _told(progress: TaskProgress) -> str:
     """Say how far a task is: ``Generate 60 %, step 6 of 10, 3s left``."""
     parts = []
     if progress.percentage is not None:

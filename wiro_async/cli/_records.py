@@ -9,8 +9,8 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from wiro_async._models import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
-from wiro_async._progress import Line, Progress
+from wiro_async._protocol.events import LogLine, TaskProgress
+from wiro_async._protocol.records import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
 from wiro_async._types import JSON, Status
 
 __all__ = [
@@ -38,7 +38,7 @@ def transition_record(task_id: str | None, transition: Transition) -> JSON:
     }
 
 
-def progress_record(task_id: str | None, progress: Progress) -> JSON:
+def progress_record(task_id: str | None, progress: TaskProgress) -> JSON:
     """One line of ``run --json`` and ``watch --json``: how far the task is."""
     return {
         "type": "progress",
@@ -54,7 +54,7 @@ def progress_record(task_id: str | None, progress: Progress) -> JSON:
     }
 
 
-def line_record(task_id: str | None, line: Line) -> JSON:
+def line_record(task_id: str | None, line: LogLine) -> JSON:
     """One line of ``run --json`` and ``watch --json``: what the task wrote."""
     return {"type": "line", "task_id": task_id, "stream": line.stream, "text": line.text}
 

@@ -32,7 +32,7 @@ from wiro_async._errors import (
     TaskTimeout,
     WiroError,
 )
-from wiro_async._task import TaskHandle
+from wiro_async._tasks.handle import TaskHandle
 from wiro_async.cli._report import Report
 
 __all__ = ["Code", "Session", "interruptible"]

@@ -15,9 +15,9 @@ from anyio.abc import SocketStream
 
 from wiro_async._types import Status
 from wiro_async._version import __version__
-from wiro_async.sandbox._clockwork import Clockwork, Follower
 from wiro_async.sandbox._config import CallbackShape, is_loopback
 from wiro_async.sandbox._engine import Engine, Task
+from wiro_async.sandbox._scheduler import Clockwork, Follower
 from wiro_async.sandbox.faults import (
     CallbackFault,
     FaultPlan,

@@ -10,15 +10,15 @@ from wiro_async.sandbox._body import Fields, Upload
 from wiro_async.sandbox._callbacks import Callbacks
 from wiro_async.sandbox._catalogue import Catalogue, Model
 from wiro_async.sandbox._cdn import Store
-from wiro_async.sandbox._clockwork import Clockwork
 from wiro_async.sandbox._config import SandboxConfig
 from wiro_async.sandbox._directives import read_directives
 from wiro_async.sandbox._engine import Engine, Order, Task
 from wiro_async.sandbox._files import Folders
 from wiro_async.sandbox._refusal import Refusal, bad_request, not_found
+from wiro_async.sandbox._renderer import Studio, complaint
 from wiro_async.sandbox._replies import file_json, task_json, tool_json
+from wiro_async.sandbox._scheduler import Clockwork
 from wiro_async.sandbox._sockets import Sockets
-from wiro_async.sandbox._studio import Studio, complaint
 from wiro_async.sandbox._validation import check_inputs, image_source
 from wiro_async.sandbox.faults import FaultPlan
 

@@ -21,11 +21,11 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from wiro_async.sandbox._clockwork import Clockwork, Follower
 from wiro_async.sandbox._config import SandboxConfig
 from wiro_async.sandbox._engine import Engine
+from wiro_async.sandbox._messages import Story, encode
 from wiro_async.sandbox._refusal import Refusal
-from wiro_async.sandbox._story import Story, encode
+from wiro_async.sandbox._scheduler import Clockwork, Follower
 from wiro_async.sandbox.faults import CutHow, CutSocket
 
 __all__ = ["CUT", "Connection", "Sockets", "check_cut", "cut_header"]

@@ -1,0 +1,347 @@
+"""Where jobs come from: each key once, and what the journal has before what the caller gives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio.to_thread
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.batches import anyio_backend as anyio_backend
+from tests.batches import databases as databases
+from tests.journals import FAILURE, MODEL, SUCCESS, Database, intent
+from wiro_async._batch.source import Entry, JobSource, _Seen, holds
+from wiro_async._errors import InvalidInput
+from wiro_async._files.inputs import Director
+from wiro_async._jobs.job import Job
+from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.steps import Blob, Ending, ErrorNote, OutputNote, key_of
+
+
+async def all_of(intake: JobSource) -> list[Entry]:
+    """Return everything that an intake hands out."""
+    found = []
+    while (entry := await intake.next()) is not None:
+        found.append(entry)
+    return found
+
+
+async def keys_of(jobs: Any, journal: Journal | None = None, **options: Any) -> list[str]:
+    return [entry.key for entry in await all_of(JobSource(jobs, journal, model="a/b", **options))]
+
+
+def jobs(*keys: str) -> list[Job]:
+    return [Job({"prompt": key}, key=key) for key in keys]
+
+
+async def written(journal: Journal) -> None:
+    """Give a journal a job in each state; the states name them."""
+    for key in ("intended", "running", "ended", "done", "failed", "unknown", "refused", "blob"):
+        await journal.intend(intent(key, image=b"jpeg") if key == "blob" else intent(key))
+    for key in ("running", "ended", "done", "failed"):
+        await journal.accepted(key, f"task {key}")
+    for key, ending in (("ended", SUCCESS), ("done", SUCCESS), ("failed", FAILURE)):
+        await journal.ended(key, ending)
+    await journal.settled("done", "done")
+    await journal.doubted("unknown", "ReadTimeout")
+    for key in ("refused", "blob"):
+        await journal.released(key, ErrorNote("ServiceError", "busy"))
+
+
+# -- keys that were seen ---------------------------------------------------------------------------------
+
+
+@given(keys=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=60))
+def test_keys_are_remembered(keys: list[str]) -> None:
+    """As by a set."""
+    seen, told = _Seen(), set()
+    for key in keys:
+        assert (key in seen) == (key in told)
+        assert seen.add(key) == (key not in told)
+        told.add(key)
+
+
+def test_marks_are_not_mistaken_across_their_borders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of one and the begin of the next are no key."""
+    firsts = {"a": 0, "b": 8, "c": 4, "d": 4}
+    digests = {key: bytes([0, 0, *range(first, first + 8)]) for key, first in firsts.items()}
+
+    class Fixed:
+        def __init__(self, key: bytes, digest_size: int) -> None:
+            self.digest = lambda: digests[key.decode()]
+
+    monkeypatch.setattr("wiro_async._batch.source.hashlib.blake2b", Fixed)
+    seen = _Seen()
+    assert [seen.add(key) for key in "abc"] == [True, True, True]
+    assert "d" in seen
+    assert [seen.add(key) for key in "abcd"] == [False] * 4
+
+
+# -- without a journal -----------------------------------------------------------------------------------
+
+
+async def test_jobs_are_read_one_by_one() -> None:
+    """No further than asked."""
+    read: list[int] = []
+
+    def rows() -> Iterator[Job]:
+        for number in range(10):
+            read.append(number)
+            yield Job({"prompt": number})
+
+    intake = JobSource(rows(), None, model="a/b")
+    for number in range(3):
+        entry = await intake.next()
+        assert entry is not None
+        assert (entry.key, entry.index) == (str(number), number)
+    assert read == [0, 1, 2]
+    await intake.aclose()
+
+
+async def test_an_async_generator_is_closed() -> None:
+    """Nobody else has it to close."""
+    closed = []
+
+    async def rows() -> AsyncIterator[Job]:
+        try:
+            yield Job({})
+            yield Job({})
+        finally:
+            closed.append(True)
+
+    intake = JobSource(rows(), None, model="a/b")
+    await intake.next()
+    await intake.aclose()
+    assert closed
+    await JobSource([], None).aclose()
+
+
+async def test_each_key_once() -> None:
+    """Equal jobs without keys are several."""
+    intake = JobSource([*jobs("a", "b", "a"), Job({}), Job({})], None, model="a/b")
+    assert [entry.key for entry in await all_of(intake)] == ["a", "b", "2", "3"]
+    assert intake.skipped == 1
+
+
+async def test_a_key_function() -> None:
+    """It comes before the jobs' own keys; None leaves a job without."""
+    assert await keys_of(jobs("a", "b"), key=lambda job: 7 if job.key == "a" else None) == ["7", "1"]
+
+
+async def test_what_is_wrong_with_a_job_is_that_jobs_problem() -> None:
+    """It has a name to be told by."""
+
+    class Odd:
+        model: ClassVar[str] = "a/b"
+
+        def to_inputs(self) -> Mapping[str, object]:
+            raise InvalidInput("odd")
+
+    given = [
+        Job({}, key="no model"),
+        Job({}, model="a/b", key="x" * 600),
+        Job(Director("", "waves")),
+        Job(Odd(), key="odd"),
+        Job({}, model="a/b"),
+    ]
+    found = await all_of(JobSource(given, None))
+    assert [entry.key for entry in found] == ["no model", "x" * 60, "2", "odd", "4"]
+    assert [isinstance(entry.problem, InvalidInput) for entry in found] == [True] * 4 + [False]
+    assert [entry.index for entry in found] == [0, 1, 2, 3, 4]
+
+
+async def test_inputs_are_copied() -> None:
+    """Some generators fill the same dict again and again."""
+    row: dict[str, Any] = {}
+
+    def rows() -> Iterator[Job]:
+        for number in range(3):
+            row["prompt"] = number
+            yield Job(row)
+
+    found = await all_of(JobSource(rows(), None, model="a/b"))
+    assert [entry.inputs["prompt"] for entry in found] == [0, 1, 2]
+
+
+async def test_what_is_no_job_is_refused() -> None:
+    """The message tells how to make one of it."""
+    wrong: Any = [{"prompt": "a"}]
+    with pytest.raises(InvalidInput, match="got a dict for a job"):
+        await JobSource(wrong, None).next()
+
+
+# -- with a journal --------------------------------------------------------------------------------------
+
+
+async def test_the_unfinished_come_first(tmp_path: Path, databases: list[Database]) -> None:
+    """Then the caller's; what is done is left out, and what was taken up is not counted twice."""
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        await written(journal)
+        given = jobs("new", "done", "failed", "running", "refused", "new")
+        intake = JobSource(given, journal, model="a/b")
+        found = await all_of(intake)
+    names = ["running", "ended", "unknown", "intended", "refused", "new", "blob"]
+    assert [entry.key for entry in found] == names
+    assert [entry.index for entry in found] == list(range(7))
+    assert (intake.skipped, intake.failed_before) == (2, 1)
+    assert all(entry.job is None and entry.model == MODEL for entry in found[:5])
+
+
+async def test_failed_jobs_are_taken_up_if_there_are_tries_left(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """One retry for a job that has had one Run; none for one that has had two."""
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        for key, times in (("once", 1), ("twice", 2)):
+            for number in range(times):
+                await journal.intend(intent(key))
+                await journal.accepted(key, f"{key} {number}")
+                await journal.ended(key, FAILURE)
+        assert await keys_of(jobs("once", "twice"), journal, retries=1) == ["once"]
+        assert await keys_of(jobs("once", "twice"), journal, retries=2) == ["once", "twice"]
+        assert await keys_of(jobs("once", "twice"), journal) == []
+
+
+async def test_runs_that_were_turned_away_are_no_attempts(tmp_path: Path, databases: list[Database]) -> None:
+    """A job that waited long for a slot has its retries left, from the journal and from the caller."""
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        for kind in ("ConcurrencyLimited", "RateLimited", "ConnectionFailed"):
+            await journal.intend(intent("k"))
+            await journal.released("k", ErrorNote(kind, "later"))
+        assert [entry.attempts for entry in await all_of(JobSource([], journal))] == [0]
+        await journal.intend(intent("k"))
+        await journal.accepted("k", "1")
+        await journal.ended("k", FAILURE)
+        found = await all_of(JobSource([], journal, retries=1))
+        assert [(entry.key, entry.attempts) for entry in found] == [("k", 1)]
+        given = JobSource(jobs("k"), journal, model="a/b", retries=1)
+        given._rows = None
+        assert [(entry.key, entry.attempts) for entry in await all_of(given)] == [("k", 1)]
+
+
+async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """No journal keeps them; who does not give them again hears of it at the end."""
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        for key in ("refused", "failed", "given up"):
+            await journal.intend(intent(key, image=b"jpeg"))
+        await journal.released("refused", ErrorNote("ServiceError", "busy"))
+        for key in ("failed", "given up"):
+            await journal.accepted(key, key)
+            await journal.ended(key, FAILURE)
+        again = [Job({"image": b"jpeg"}, key=key) for key in ("refused", "failed")]
+        found = await all_of(JobSource(again, journal, model="a/b", retries=1))
+        assert [(entry.key, entry.attempts, entry.job is not None) for entry in found] == [
+            ("refused", 1, True), ("failed", 1, True), ("given up", 1, False),
+        ]  # fmt: skip
+        assert found[0].inputs == {"image": b"jpeg"}
+        assert isinstance(found[0].told["image"], Blob)
+
+
+async def test_keys_of_jobs_without_one(tmp_path: Path, databases: list[Database]) -> None:
+    """Digests: the same for the same list tomorrow, and one for each of equal jobs."""
+    given = [Job({"n": 1}), Job({"n": "1.0"}), Job({"n": 2}), Job({"image": b"jpeg"}), Job({"n": 1})]
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        first = await keys_of(given, journal, is_new=True)
+        assert first == await keys_of(given, journal)
+    assert len(set(first)) == 5
+    assert [first[number] for number in (0, 1, 4)] == [key_of("a/b", {"n": 1}, count) for count in range(3)]
+
+
+async def test_a_new_journal_is_not_asked(tmp_path: Path, databases: list[Database]) -> None:
+    """Whatever it has by now is of this run."""
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        intake = JobSource(jobs("a", "b"), journal, is_new=True, model="a/b")
+        asked = len(databases[0].ran)
+        assert len(await all_of(intake)) == 2
+        assert len(databases[0].ran) == asked
+
+
+# -- what inputs hold ------------------------------------------------------------------------------------
+
+
+def test_what_is_looked_for_is_found_anywhere() -> None:
+    """In mappings and lists, to the depth that inputs may have."""
+
+    def is_seven(value: object) -> bool:
+        return value == 7
+
+    assert holds({"a": [1, {"b": (7,)}]}, is_seven)
+    assert not holds({"a": [1, {"b": (8,)}], "c": "7"}, is_seven)
+    round_and_round: list[Any] = []
+    round_and_round += [round_and_round, round_and_round]
+    with pytest.raises(InvalidInput, match="64 levels"):
+        holds({"a": round_and_round}, is_seven)
+
+
+# -- files that are not there ----------------------------------------------------------------------------
+
+
+async def with_files(journal: Journal, folder: Path) -> None:
+    """Give a journal jobs that are done: their files are there, lost, never fetched, or none at all."""
+    there = folder / "x.mp4"
+    await anyio.to_thread.run_sync(there.write_bytes, b"clip")
+    for key, path in (("there", there), ("lost", folder / "y.mp4"), ("never", None), ("none", None)):
+        note = OutputNote(0, "0.mp4", "" if key == "none" else "https://host/0.mp4")
+        await journal.intend(intent(key))
+        await journal.accepted(key, f"task {key}")
+        await journal.ended(key, Ending("succeeded", 1.0, outputs=(note,)))
+        if path is not None:
+            await journal.saved(key, 0, path, 4, "0" * 64)
+        await journal.settled(key, "done")
+
+
+async def test_files_that_are_not_there_are_taken_up(
+    tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the caller's jobs, or of all of the journal where he gives none; and only where files are wanted."""
+    monkeypatch.setattr("wiro_async._batch.source.AT_ONCE", 2)
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        await with_files(journal, tmp_path)
+        assert await keys_of([], journal) == await keys_of(jobs("lost"), journal) == []
+        assert await keys_of([], journal, fetches=True) == ["lost", "never"]
+        intake = JobSource(jobs("there", "none", "never"), journal, model="a/b", fetches=True)
+        assert [entry.key for entry in await all_of(intake)] == ["never"]
+        assert intake.skipped == 2
+
+
+async def test_what_failed_before_is_counted(tmp_path: Path, databases: list[Database]) -> None:
+    """Of the caller's jobs, or of all of the journal where he gives none; not if it is made again."""
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        for key, outcome in (("a", "failed"), ("b", "cancelled")):
+            await journal.intend(intent(key))
+            await journal.accepted(key, f"task {key}")
+            await journal.ended(key, Ending(outcome, 1.0))  # type: ignore[arg-type]  # both are outcomes
+        for given, retries, found, failed in (
+            ([], 0, [], 2),
+            (jobs("b", "b"), 0, [], 1),
+            ([], 1, ["a", "b"], 0),
+        ):
+            intake = JobSource(given, journal, model="a/b", retries=retries)
+            assert [entry.key for entry in await all_of(intake)] == found
+            assert intake.failed_before == failed
+
+
+async def test_other_inputs_under_a_known_key_are_counted(tmp_path: Path, databases: list[Database]) -> None:
+    """They are not run, whether they were changed by mistake or on purpose; numbers as text are no change."""
+    known: dict[str, Any] = {"prompt": "waves", "seconds": 6, "image": b"jpeg"}
+    async with await Journal.open(tmp_path / "a.db") as journal:
+        await journal.intend(intent("a", **known))
+        await journal.accepted("a", "task a")
+        await journal.ended("a", SUCCESS)
+        await journal.settled("a", "done")
+        for model, inputs, changed in (
+            (MODEL, known, 0),
+            (MODEL, {**known, "seconds": "6.0"}, 0),
+            (MODEL, {**known, "prompt": "rain"}, 1),
+            (MODEL, {**known, "image": b"png"}, 1),
+            ("a/b", known, 1),
+        ):
+            intake = JobSource([Job(inputs, key="a"), Job(inputs, key="new")], journal, model=model)
+            assert [entry.key for entry in await all_of(intake)] == ["new"]
+            assert (intake.skipped, intake.changed) == (1, changed)

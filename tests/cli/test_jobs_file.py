@@ -1,0 +1,355 @@
+"""Job files: what a row means, what is wrong with it, and how files are read again and again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import pytest
+
+from tests.journals import NOW
+from wiro_async import InvalidInput
+from wiro_async._journal.steps import Blob, LocalFile, Row, State
+from wiro_async._protocol.matching import RunFingerprint
+from wiro_async.cli import _jobs_reader
+from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, line_of
+from wiro_async.cli._jobs_reader import JobsReader, find_jobs, given_jobs, read_rows
+
+HERE = Path("/jobs")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The command line runs on asyncio."""
+    return "asyncio"
+
+
+def read(fields: Any, key: str | None = None) -> Any:
+    line = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
+    return job_of_json(line, Reading(HERE, key))
+
+
+def row_of(**inputs: Any) -> Row:
+    state: State = "failed"
+    return Row(
+        key="7", inputs=inputs, state=state, attempt=1, fingerprint=RunFingerprint("o/m", (), "d", NOW, "")
+    )
+
+
+# -- JSON Lines ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"inputs": {"prompt": "she walks", "n": 2}, "model": "o/m", "key": "7"},
+        {"prompt": "she walks", "n": 2, "model": "o/m", "key": 7},
+        {"inputs.prompt": "she walks", "n": 2, "model": "o/m", "key": "7"},
+    ],
+)
+def test_inputs_stand_apart_or_beside_model_and_key(fields: Any) -> None:
+    """Both forms mean the same job."""
+    job = read(fields)
+    assert (job.inputs, job.model, job.key) == ({"prompt": "she walks", "n": 2}, "o/m", "7")
+
+
+def test_an_input_may_be_called_model() -> None:
+    """Three models of the catalogue have such an input; its field says that it is one."""
+    job = read({"inputs.model": "v2", "model": "o/m"})
+    assert (job.inputs, job.model) == ({"model": "v2"}, "o/m")
+    assert read({"inputs": {"model": "v2", "key": "k"}}).inputs == {"model": "v2", "key": "k"}
+
+
+@pytest.mark.parametrize("fields", [{"id": 7, "prompt": "x"}, {"id": "7", "inputs": {"prompt": "x"}}])
+def test_any_field_can_be_the_key(fields: Any) -> None:
+    """It is no input then, and every row must have it."""
+    job = read(fields, "id")
+    assert (job.inputs, job.key) == ({"prompt": "x"}, "7")
+    with pytest.raises(InvalidInput, match="no 'id'"):
+        read({"prompt": "x"}, "id")
+    assert read({"prompt": "x", "key": "k"}).key == "k"
+    assert read({"prompt": "x", "key": None, "model": ""}).key is None
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"prompt": "x"\n', r"^it is no JSON: [^:]* \(character 16\)$"),
+        (b'{"prompt": NaN}', "NaN is no number"),
+        (b"[" * 100_000, "it is no JSON"),
+        (b'{"prompt": "\xff"}', r"not UTF-8 \(byte 12\)"),
+        (b"[1]", "it is a list"),
+        (b'{"inputs": "x"}', "its inputs are a str"),
+        (b'{"inputs": {}, "modle": "o/m"}', "the field 'modle'; beside inputs, there are model and key"),
+        (b'{"model": 7}', "its model is a int"),
+        (b'{"key": true}', "the key"),
+        (b'{"key": ""}', "the key"),
+        (b'{"image": "@"}', "names no file; .* is written @@"),
+        (b'{"image": "@a\\u0000"}', "names no file"),
+        (b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", "nested deeper"),
+    ],
+)
+def test_a_line_that_is_no_job_says_why(line: bytes, problem: str) -> None:
+    """The value, the rule, and the way out."""
+    with pytest.raises(InvalidInput, match=problem):
+        read(line)
+
+
+def test_a_file_may_begin_with_a_mark() -> None:
+    """Some editors put a byte order mark there."""
+    assert read(b'\xef\xbb\xbf{"prompt": "x"}').inputs == {"prompt": "x"}
+
+
+def test_what_begins_with_an_at_sign_is_a_local_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative to the jobs' folder, at any depth; two of them stand for one."""
+    monkeypatch.setenv("HOME", "/home/me")
+    job = read({"a": "@x.jpg", "b": ["@/abs/y.jpg", "@@home", 1], "c": {"d": "@~/z.jpg"}})
+    assert job.inputs == {
+        "a": HERE / "x.jpg",
+        "b": [Path("/abs/y.jpg"), "@home", 1],
+        "c": {"d": Path("/home/me/z.jpg")},
+    }
+    assert list(files_in(job.inputs)) == [HERE / "x.jpg", Path("/abs/y.jpg"), Path("/home/me/z.jpg")]
+
+
+# -- CSV -----------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_inputs() -> None:
+    """But for model and key; an empty cell is left out."""
+    columns = Columns(["key", " prompt ", "image", "model"], Reading(HERE))
+    job = columns.job_of(["7", "she, walks", "@x.jpg", ""])
+    assert (job.key, job.inputs, job.model) == (
+        "7",
+        {"prompt": "she, walks", "image": HERE / "x.jpg"},
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "key", "problem"),
+    [
+        (["a", ""], None, "column 2 of the header has no name"),
+        (["a", "b", "a"], None, "names 'a' twice"),
+        (["a", "b"], "id", "no 'id', which is to be the key; it has a, b"),
+    ],
+)
+def test_a_header_that_cannot_be_used_is_refused(names: list[str], key: str | None, problem: str) -> None:
+    """There is no row that could be read then."""
+    with pytest.raises(InvalidInput, match=problem):
+        Columns(names, Reading(HERE, key))
+
+
+def test_a_row_has_a_cell_for_each_column() -> None:
+    """One too few is a row that was cut, or a comma without quotes."""
+    columns = Columns(["a", "b"], Reading(HERE))
+    with pytest.raises(InvalidInput, match="3 cells, and the header 2"):
+        columns.job_of(["1", "2", "3"])
+    with pytest.raises(InvalidInput, match="'b' is not UTF-8"):
+        columns.job_of(["1", "\udcff"])
+
+
+@pytest.mark.parametrize(("header", "found"), [("a,b", ","), ("a;b;c,d", ";"), ("a\tb", "\t"), ("a", ",")])
+def test_the_delimiter_is_seen_in_the_header(header: str, found: str) -> None:
+    """Spreadsheets write semicolons in half of Europe."""
+    assert delimiter_of(header) == found
+
+
+# -- and back ------------------------------------------------------------------------------------------------
+
+
+def test_a_journals_job_is_a_line_again() -> None:
+    """It reads as the same job."""
+    line = line_of(row_of(a=LocalFile("/p/x.jpg"), b=["@home", 1], c={"d": "@@"}))
+    assert line == {
+        "key": "7",
+        "model": "o/m",
+        "inputs": {"a": "@/p/x.jpg", "b": ["@@home", 1], "c": {"d": "@@@"}},
+    }
+    job = read(line)
+    assert job.inputs == {"a": Path("/p/x.jpg"), "b": ["@home", 1], "c": {"d": "@@"}}
+    assert (job.key, job.model) == ("7", "o/m")
+
+
+def test_bytes_cannot_be_a_line() -> None:
+    """The journal has their digest only."""
+    with pytest.raises(InvalidInput, match="'7' has bytes"):
+        line_of(row_of(a=Blob("00", 1)))
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def jobs_file(folder: Path, text: str | bytes, name: str = "jobs.jsonl") -> Any:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return find_jobs(path, None)
+
+
+def rows(file: Any, key: str | None = None) -> list[tuple[int, Any]]:
+    return [(row.line, row.job.inputs if row.job else row.problem) for row in read_rows(file, key)]
+
+
+def test_every_line_has_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blank lines count, and are no jobs; one that is too long is skipped to its end."""
+    monkeypatch.setattr(_jobs_reader, "LONGEST_LINE", 20)
+    file = jobs_file(tmp_path, '{"a": 1}\n\n[]\n{"a": "' + "x" * 50 + '"}\n{"a": 2}')
+    numbers, told = zip(*rows(file), strict=True)
+    assert numbers == (1, 3, 4, 5)
+    assert (told[0], told[3]) == ({"a": 1}, {"a": 2})
+    assert "it is a list" in told[1]
+    assert "longer than 20 bytes" in told[2]
+
+
+def test_a_long_last_line_ends_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no line break to look for."""
+    monkeypatch.setattr(_jobs_reader, "LONGEST_LINE", 20)
+    assert len(rows(jobs_file(tmp_path, "x" * 50))) == 1
+
+
+def test_a_table_is_read_with_its_line_numbers(tmp_path: Path) -> None:
+    """A cell may hold line breaks; a row that is broken does not take the others with it."""
+    text = 'key;prompt\n1;"two\nlines"\n\n2;"a"b\n3;x\n4;x;y\n5;\udcff\n'.encode("utf-8", "surrogateescape")
+    told = rows(jobs_file(tmp_path, text, "jobs.csv"))
+    assert told[0] == (2, {"prompt": "two\nlines"})
+    assert told[1][0] == 5
+    assert "it is no CSV" in told[1][1]
+    assert told[2] == (6, {"prompt": "x"})
+    assert told[3] == (7, "it has 3 cells, and the header 2")
+    assert "not UTF-8" in told[4][1]
+
+
+@pytest.mark.parametrize("name", ["jobs.csv", "jobs.jsonl"])
+def test_an_empty_file_has_no_jobs(tmp_path: Path, name: str) -> None:
+    """Neither is it an error."""
+    assert rows(jobs_file(tmp_path, "", name)) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("@none.jpg", "does not exist"),
+        ("@.", "is no file"),
+        ("@empty.jpg", "is empty"),
+        ("@" + "x" * 300, ""),
+    ],
+)
+def test_a_local_file_must_be_there(tmp_path: Path, value: str, problem: str) -> None:
+    """That is found out before anything is paid for, and how to write a text of that kind is told."""
+    (tmp_path / "empty.jpg").touch()
+    ((_, told),) = rows(jobs_file(tmp_path, json.dumps({"image": value})))
+    assert problem in told
+    assert "is written @@" in told
+
+
+def test_a_local_file_that_is_there_is_fine(tmp_path: Path) -> None:
+    """It is a path then."""
+    (tmp_path / "x.jpg").write_bytes(b"x")
+    ((_, told),) = rows(jobs_file(tmp_path, '{"image": "@x.jpg"}'))
+    assert told == {"image": tmp_path / "x.jpg"}
+
+
+def test_the_name_tells_the_format_unless_one_is_said(tmp_path: Path) -> None:
+    """Anything but .csv and .tsv is JSON Lines."""
+    names = {"a.csv": "csv", "b.TSV": "csv", "c.jsonl": "jsonl", "d": "jsonl"}
+    assert {name: jobs_file(tmp_path, "x", name).format for name in names} == names
+    assert find_jobs(tmp_path / "d", "csv").format == "csv"
+
+
+@pytest.mark.parametrize("name", ["none.jsonl", ".", "a\0b"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    """With the reason."""
+    with pytest.raises(InvalidInput, match="the jobs cannot be read from"):
+        find_jobs(tmp_path / name, None)
+
+
+def test_a_file_that_changes_is_not_read_on(tmp_path: Path) -> None:
+    """What was checked must be what is paid for."""
+    file = jobs_file(tmp_path, '{"a": 1}')
+    os.utime(file.path, (1, 1))
+    with pytest.raises(InvalidInput, match="has changed while it was being read"):
+        rows(file)
+
+
+def test_stdin_is_copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So that it can be read twice; its files are relative to where the command runs."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"a": 1}\n')))
+    monkeypatch.chdir(tmp_path)
+    with given_jobs("-", None) as file:
+        assert rows(file) == rows(file) == [(1, {"a": 1})]
+        assert (file.name, file.is_kept, file.format) == ("-", False, "jsonl")
+        assert file.folder == tmp_path
+    assert not file.path.exists()
+    (tmp_path / "jobs.csv").write_text("a\n1\n")
+    with given_jobs("jobs.csv", None) as file:
+        assert (file.is_kept, file.format, file.path) == (True, "csv", tmp_path / "jobs.csv")
+
+
+# -- the reader ----------------------------------------------------------------------------------------------
+
+
+async def test_bad_rows_are_told_once_and_then_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first reading finds them, its user may add others, and the second one has the rest."""
+    monkeypatch.setattr(_jobs_reader, "ROWS_AT_ONCE", 2)
+    file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": 1}\n[]\n{"a": 2}\n{"a": 3}\n')
+    bad, problems = bytearray(), []
+    first = JobsReader(file, None, bad)
+
+    def problem(reason: str) -> None:
+        problems.append((first.place, reason))
+        first.reject()
+
+    first.on_problem = problem
+    async for job in first:
+        if job.inputs == {"a": 2}:
+            first.reject()
+    assert [place for place, _ in problems] == ["line 2"]
+    assert bad == bytearray([0, 1, 1, 0])
+    assert [job.inputs async for job in JobsReader(file, None, bad)] == [{"a": 1}, {"a": 3}]
+
+
+async def test_a_row_that_turned_bad_is_an_error(tmp_path: Path) -> None:
+    """Such as one whose picture has gone between the two readings."""
+    file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": "@x.jpg"}')
+    with pytest.raises(InvalidInput, match="line 1: the local file"):
+        await anext(JobsReader(file, None, bytearray(1)))
+
+
+async def test_a_row_must_name_its_model_where_nobody_else_does(tmp_path: Path) -> None:
+    """The way out is the command line's own."""
+    file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": 1, "model": "o/m"}\n{"a": 2}\n')
+    reader = JobsReader(file, None, bytearray(), needs_model=True)
+    assert (await anext(reader)).model == "o/m"
+    with pytest.raises(InvalidInput, match="line 2: it names no model; give --model, or a field or column"):
+        await anext(reader)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_refused"),
+    [
+        ("inputImageFirstUrl", "img/photo.jpg", True),
+        ("maskImage", ["img/photo.jpg"], True),
+        ("inputImageFirstUrl", "img/other.jpg", False),
+        ("inputImageFirstUrl", "https://example.org/img/photo.jpg", False),
+        ("inputImageFirstUrl", f"{'x' * 5000}.jpg", False),
+        ("inputImageFirstUrl", "\0.jpg", False),
+        ("inputImageFirstUrl", "img", False),
+        ("inputImageFirstUrl", 7, False),
+        ("prompt", "img/photo.jpg", False),
+    ],
+)
+def test_a_file_without_its_sign_is_asked_about(
+    tmp_path: Path, name: str, value: object, is_refused: bool
+) -> None:
+    """Only where such a file is there, and a file is wanted: it would be sent as a text, and paid for."""
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "photo.jpg").write_bytes(b"x")
+    (row,) = read_rows(jobs_file(tmp_path, json.dumps({name: value})), None)
+    assert row.problem.endswith("did you mean @img/photo.jpg?") == is_refused
+    assert (row.job is None) == is_refused

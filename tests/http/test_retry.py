@@ -1,0 +1,256 @@
+"""What may be sent again: total tables over every error, bounded delays, and a budget for all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wiro_async import _errors
+from wiro_async._errors import (
+    APIError,
+    AuthenticationError,
+    BatchStopped,
+    ClientUseError,
+    ConcurrencyLimited,
+    ConfigurationError,
+    ConnectionFailed,
+    DownloadError,
+    InsufficientBalance,
+    InvalidInput,
+    InvalidResponse,
+    InvalidTaskState,
+    JournalError,
+    ModelNotFound,
+    RateLimited,
+    ServiceError,
+    SubmissionUnknown,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TaskNotFound,
+    TaskTimeout,
+    TermsNotAccepted,
+    WiroError,
+)
+from wiro_async._http.retry import (
+    BASE_DELAY,
+    MAX_ATTEMPTS,
+    MAX_DELAY,
+    RetryBudget,
+    backoff,
+    is_transient,
+    is_unwell,
+    run_knowledge,
+    run_may_repeat,
+)
+
+
+def service_error(http_status: int | None, code: int | None = None) -> ServiceError:
+    """Return a failure of the service."""
+    return ServiceError("m", http_status=http_status, code=code)
+
+
+# An error; what it tells of a Run; whether a Run may be repeated; whether a read is worth repeating.
+TABLE: list[tuple[WiroError, str, bool, bool]] = [
+    # Provably not sent: no connection, no slot, no name.
+    (ConnectionFailed("m", sent=False), "not sent", True, True),
+    (ConfigurationError("m"), "not sent", False, False),
+    (ClientUseError("m"), "not sent", False, False),
+    (JournalError("m", path="run.db", reason="full"), "not sent", False, False),
+    (BatchStopped("m", reason="balance"), "not sent", False, False),
+    # Refused, and why: asking again would not change it, but for the rate.
+    (InvalidInput("m"), "refused", False, False),
+    (RateLimited("m", http_status=429), "refused", True, True),
+    (ConcurrencyLimited("m", http_status=200, code=96), "refused", False, False),
+    (InsufficientBalance("m", http_status=200, code=97), "refused", False, False),
+    (TermsNotAccepted("m", http_status=200, code=98), "refused", False, False),
+    (AuthenticationError("m", http_status=401, code=99), "refused", False, False),
+    (AuthenticationError("m", http_status=403), "refused", False, False),
+    (ModelNotFound("m", http_status=200, code=1), "refused", False, False),
+    (TaskNotFound("m", http_status=200, code=1), "refused", False, False),
+    (InvalidTaskState("m", http_status=200, code=1), "refused", False, False),
+    (APIError("m", http_status=200), "refused", False, False),
+    # Code 0 is a fault of the input or of the service: a Run is never repeated on it, a read is.
+    (service_error(200, 0), "refused", False, True),
+    (service_error(400, 0), "refused", False, True),
+    (service_error(200, 1), "refused", False, False),
+    (service_error(200, 12345), "refused", False, False),
+    (service_error(400), "refused", False, False),
+    (service_error(404), "refused", False, False),
+    (service_error(404, 1), "refused", False, False),
+    (service_error(408), "refused", False, True),
+    (service_error(408, 7), "refused", False, True),
+    (service_error(409), "refused", False, False),
+    (service_error(422), "refused", False, False),
+    (service_error(425, 7), "refused", False, True),
+    (service_error(499), "refused", False, False),
+    # The service's own words, without a code.
+    (ServiceError("m", http_status=200, detail="out of order"), "refused", False, True),
+    # Unknown: the Run may have been taken.
+    (ConnectionFailed("m", sent=True), "unknown", False, True),
+    (InvalidResponse("m", http_status=200), "unknown", False, True),
+    (InvalidResponse("m", http_status=302), "unknown", False, True),
+    (InvalidResponse("m"), "unknown", False, True),
+    (service_error(200), "unknown", False, True),
+    (service_error(None), "unknown", False, True),
+    (service_error(None, 7), "refused", False, True),
+    *((service_error(each), "unknown", False, True) for each in (500, 501, 502, 503, 504, 520, 526, 599)),
+    *((service_error(status, 97), "unknown", False, True) for status in (500, 502, 503, 504)),
+    # No answer to a Run at all: nothing is known, and nothing is repeated.
+    (SubmissionUnknown("m", model="", inputs_digest="", submitted_at=0.0, cause=""), "unknown", False, False),
+    (TaskError("m"), "unknown", False, False),
+    (TaskFailed("m"), "unknown", False, False),
+    (TaskCancelled("m"), "unknown", False, False),
+    (TaskTimeout("m"), "unknown", False, False),
+    (DownloadError("m"), "unknown", False, False),
+    (WiroError("m"), "unknown", False, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "knowledge", "repeat", "transient"),
+    TABLE,
+    ids=lambda value: f"{type(value).__name__} {vars(value)}" if isinstance(value, WiroError) else str(value),
+)
+def test_every_error_has_its_verdicts(
+    error: WiroError, knowledge: str, repeat: bool, transient: bool
+) -> None:
+    """What is known of a Run, whether it may be repeated, and whether a read is worth repeating."""
+    assert run_knowledge(error) == knowledge
+    assert run_may_repeat(error) is repeat
+    assert is_transient(error) is transient
+
+
+def test_no_error_is_without_a_verdict() -> None:
+    """A new class of error needs a row in the table above: decide, then add it."""
+    assert {type(row[0]).__name__ for row in TABLE} == set(_errors.__all__)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_an_unknown_run_is_never_repeated(row: tuple[WiroError, str, bool, bool]) -> None:
+    """The rule above all others: what could pay twice is not sent twice."""
+    error = row[0]
+    assert not (run_knowledge(error) == "unknown" and run_may_repeat(error))
+
+
+class Novel(APIError):
+    pass
+
+
+class Strange(WiroError):
+    pass
+
+
+def test_an_error_that_nobody_thought_of_is_careful() -> None:
+    """A class from elsewhere is not repeated, and only the service's own word counts as a refusal."""
+    for error in (Novel("m"), Strange("m")):
+        assert not run_may_repeat(error)
+        assert not is_transient(error)
+    assert run_knowledge(Novel("m")) == "refused"
+    assert run_knowledge(Strange("m")) == "unknown"
+
+
+@given(
+    st.one_of(st.none(), st.integers(100, 599)),
+    st.one_of(st.none(), st.sampled_from([0, 1, 96, 97, 98, 99]), st.integers()),
+)
+@settings(max_examples=500, deadline=None)
+def test_any_failure_of_the_service_has_a_careful_verdict(status: int | None, code: int | None) -> None:
+    """Never repeated for a Run; unknown from 500 up, and wherever the service did not say no itself."""
+    error = service_error(status, code)
+    assert not run_may_repeat(error)
+    if status is not None and status >= 500:
+        assert run_knowledge(error) == "unknown"
+        assert is_transient(error)
+    if code is None and (status is None or status < 400):
+        assert run_knowledge(error) == "unknown"
+
+
+# -- when ------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1), st.one_of(st.none(), st.floats(0, 120)))
+@settings(max_examples=500, deadline=None)
+def test_a_delay_has_bounds(attempt: int, chance: float, wish: float | None) -> None:
+    """Between the service's wish and the ceiling, which doubles with each attempt up to 20 s."""
+    delay = backoff(attempt, chance, wish)
+    assert (wish or 0.0) <= delay <= max(wish or 0.0, MAX_DELAY)
+    assert backoff(attempt, chance) <= BASE_DELAY * 2.0 ** min(attempt, 60)
+    assert backoff(attempt, 0.0) == 0.0
+    assert backoff(attempt, chance) <= backoff(attempt + 1, chance)
+    assert backoff(attempt, chance / 2) <= backoff(attempt, chance)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "ceiling"), [(1, 0.1), (2, 0.2), (3, 0.4), (8, 12.8), (9, 20.0), (30, 20.0), (10**9, 20.0)]
+)
+def test_the_ceiling_doubles(attempt: int, ceiling: float) -> None:
+    """From 0.1 s before the second attempt, to 20 s."""
+    assert backoff(attempt, 1.0) == pytest.approx(ceiling)
+    assert backoff(attempt, 0.5) == pytest.approx(ceiling / 2)
+
+
+def test_at_most_three_attempts() -> None:
+    """Two retries for each call."""
+    assert MAX_ATTEMPTS == 3
+
+
+# -- how many --------------------------------------------------------------------------------------------
+
+
+def test_an_outage_is_not_answered_with_a_storm() -> None:
+    """Of a thousand calls that all fail, 35 retries are sent: 3.5 % more than without any."""
+    budget = RetryBudget()
+    retries = sum(budget.take() for _ in range(1000) for _ in range(MAX_ATTEMPTS - 1))
+    assert retries == 35
+    assert budget.tokens == 10
+
+
+def test_successes_pay_for_retries() -> None:
+    """One token a success, never more than the capacity, so one retry for every 14 calls in the long run."""
+    budget = RetryBudget(tokens=0.0)
+    assert not budget.take()
+    for _ in range(13):
+        budget.credit()
+    assert not budget.take()
+    budget.credit()
+    assert budget.take()
+    for _ in range(10_000):
+        budget.credit()
+    assert budget.tokens == 500
+
+
+@given(st.lists(st.booleans(), max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_the_budget_stays_within_its_bounds(takes: list[bool]) -> None:
+    """Never negative, never above capacity, and a refusal costs nothing."""
+    budget = RetryBudget()
+    for take in takes:
+        before = budget.tokens
+        if not take:
+            budget.credit()
+            assert budget.tokens == min(500.0, before + 1)
+        elif budget.take():
+            assert budget.tokens == before - 14
+        else:
+            assert budget.tokens == before < 14
+        assert 0 <= budget.tokens <= 500
+
+
+@pytest.mark.parametrize(
+    ("error", "unwell"),
+    [
+        (ConnectionFailed("cut", sent=True), True),
+        (RateLimited("slow down"), True),
+        (ServiceError("broken", http_status=503), True),
+        (InvalidResponse("HTML", http_status=502), True),
+        (InvalidResponse("HTML", http_status=200), False),
+        (ServiceError("odd", http_status=200, code=0), False),
+        (TaskNotFound("none"), False),
+        (AuthenticationError("no"), False),
+    ],
+)
+def test_what_says_that_the_service_is_unwell(error: WiroError, unwell: bool) -> None:
+    """One task's bad record is no reason to let all others wait."""
+    assert is_unwell(error) is unwell

@@ -1,0 +1,471 @@
+"""One verb: queue, sign, send, read with a cap, judge, retry what is safe."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+import wiro_async
+from tests.conftest import KEY, SECRET
+from tests.fakes import BASE, FakeService, no, ok
+from tests.virtual import anyio_backend as anyio_backend
+from wiro_async._config import Limits, configure
+from wiro_async._http.connections import PROGRESS, adapted
+from wiro_async._http.transport import Transport
+from wiro_async._protocol.envelope import UNCHANGED
+from wiro_async._protocol.operations import CANCEL, DETAIL, UPLOAD, run
+from wiro_async._types import Payload, Secret
+
+RUN = run("owner/model")
+
+
+def transport(service: httpx.AsyncBaseTransport, chance: float = 0.5, **limits: Any) -> Transport:
+    config = configure(
+        KEY,
+        SECRET,
+        base_url=BASE,
+        socket_url=None,
+        download_hosts=frozenset(),
+        polling=None,
+        limits=Limits(**limits),
+        environ={},
+    )
+    assert config.api_secret == Secret(SECRET)
+    return Transport(config, adapted(service), lambda: chance)
+
+
+class Silent(FakeService):
+    """Takes a request and never answers; tells how far it came if asked to."""
+
+    sent: bool | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.calls.append((request.url.path, {}))
+        request.extensions[PROGRESS].sent = self.sent
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+class Streaming(httpx.AsyncByteStream):
+    """A body in pieces, which may break."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self.pieces = list(pieces)
+        self.closed = False
+
+    def __aiter__(self) -> Streaming:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.pieces:
+            raise StopAsyncIteration
+        piece = self.pieces.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_a_call_posts_json_and_returns_the_payload() -> None:
+    """The request has our headers, the exact body, and no credential; the reply's payload comes back."""
+    service = FakeService(Task_Detail=ok(total="1"))
+    assert await transport(service).call(DETAIL, {"taskid": "7", "ü": ["ß"]}) == ok(total="1")
+    (request,) = service.requests
+    assert (request.method, str(request.url)) == ("POST", f"{BASE}/Task/Detail")
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["user-agent"] == f"wiro-async/{wiro_async.__version__}"
+    assert request.headers["host"] == "127.0.0.1:9"
+    assert int(request.headers["content-length"]) == len('{"taskid":"7","ü":["ß"]}'.encode())
+    assert service.calls == [("Task/Detail", {"taskid": "7", "ü": ["ß"]})]
+    assert "x-api-key" not in request.headers
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ReadError("reset"),
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("garbage"),
+        httpx.Response(503, text="<html>"),
+        httpx.Response(429, headers={"retry-after": "3"}),
+        httpx.Response(200, text="<html>"),
+        no(0, "try again"),
+    ],
+    ids=repr,
+)
+async def test_a_read_survives_what_passes(fault: Any) -> None:
+    """Two faults in a row are retried, after the delay that the service asked for if it did."""
+    service = FakeService(Task_Detail=[fault, fault, ok()])
+    start = anyio.current_time()
+    assert await transport(service).call(DETAIL, {}) == ok()
+    assert service.counts["Task/Detail"] == 3
+    waited = anyio.current_time() - start
+    if isinstance(fault, httpx.Response) and fault.status_code == 429:
+        assert waited == pytest.approx(6.0)
+    else:
+        assert waited == pytest.approx(0.5 * 0.1 + 0.5 * 0.2)
+
+
+async def test_a_read_gives_up_after_three_attempts() -> None:
+    """The third failure reaches the caller."""
+    service = FakeService(Task_Detail=httpx.ReadError("reset"))
+    with pytest.raises(wiro_async.ConnectionFailed, match=r"Task/Detail.*ReadError: reset") as caught:
+        await transport(service).call(DETAIL, {})
+    assert service.counts["Task/Detail"] == 3
+    assert caught.value.sent
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+async def test_what_asking_again_cannot_change_is_not_asked_again() -> None:
+    """A refusal reaches the caller at once."""
+    service = FakeService(Task_Cancel=no(1, "Task is not in a cancellable state."))
+    with pytest.raises(wiro_async.InvalidTaskState):
+        await transport(service).call(CANCEL, {})
+    assert service.counts["Task/Cancel"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "attempts"),
+    [
+        (httpx.ConnectError("refused"), 3),
+        (httpx.ConnectTimeout("slow"), 3),
+        (httpx.PoolTimeout("full"), 3),
+        (httpx.Response(429), 3),
+        (httpx.ReadError("reset"), 1),
+        (httpx.WriteError("reset"), 1),
+        (httpx.ReadTimeout("slow"), 1),
+        (httpx.RemoteProtocolError("cut"), 1),
+        (httpx.Response(500), 1),
+        (httpx.Response(502, text="<html>"), 1),
+        (httpx.Response(200, text=""), 1),
+        (no(0, "?"), 1),
+        (no(96, "concurrent task limit"), 1),
+        (RuntimeError("a bug of the transport's"), 1),
+    ],
+    ids=repr,
+)
+async def test_a_run_is_repeated_only_when_it_was_not_taken(fault: Any, attempts: int) -> None:
+    """Connect errors and 429 are retried; nothing that may have reached the service is."""
+    service = FakeService(Run=fault)
+    with pytest.raises(wiro_async.WiroError):
+        await transport(service).call(RUN, {})
+    assert service.counts["Run"] == attempts
+
+
+async def test_an_outage_is_not_answered_with_a_storm() -> None:
+    """A thousand failing calls share a budget of 35 retries, and successes pay it back slowly."""
+    service = FakeService(Task_Detail=httpx.ConnectError("down"))
+    caller = transport(service)
+    for _ in range(1000):
+        with pytest.raises(wiro_async.ConnectionFailed):
+            await caller.call(DETAIL, {})
+    assert service.counts["Task/Detail"] == 1035
+    service.handlers["Task/Detail"] = ok()
+    for _ in range(14):
+        await caller.call(DETAIL, {})
+    service.handlers["Task/Detail"] = [httpx.ConnectError("once"), ok()]
+    assert await caller.call(DETAIL, {}) == ok()
+
+
+@pytest.mark.parametrize(("sent", "told"), [(None, True), (True, True), (False, False)])
+async def test_the_deadline_covers_the_whole_exchange(sent: bool | None, told: bool) -> None:
+    """A silent service costs the request timeout, and the error knows whether anything was sent."""
+    service = Silent()
+    service.sent = sent
+    start = anyio.current_time()
+    with pytest.raises(wiro_async.ConnectionFailed, match="in time") as caught:
+        await transport(service, request_timeout=5).call(RUN, {})
+    attempts = 1 if told else 3
+    assert len(service.calls) == attempts
+    assert anyio.current_time() - start == pytest.approx(5 * attempts, abs=1)
+    assert caught.value.sent is told
+
+
+async def test_the_queue_for_a_slot_counts_and_stops_go_first() -> None:
+    """With one slot: a cancel overtakes reads that wait, and a wait in the queue ends at the deadline."""
+    service = FakeService(Task_Detail=ok(), Task_Cancel=ok())
+    service.latency = 2.0
+    caller = transport(service, max_in_flight=1, slot_timeout=5)
+    failed: list[wiro_async.ConnectionFailed] = []
+
+    async def call(operation: Any) -> None:
+        try:
+            await caller.call(operation, {})
+        except wiro_async.ConnectionFailed as error:
+            failed.append(error)
+
+    async with anyio.create_task_group() as group:
+        for operation in (DETAIL, DETAIL, DETAIL, CANCEL):
+            group.start_soon(call, operation)
+            await anyio.wait_all_tasks_blocked()
+    assert [name for name, _ in service.calls[:2]] == ["Task/Detail", "Task/Cancel"]
+    assert service.peak == 1
+    assert not failed or all(not error.sent for error in failed)
+
+
+async def test_a_full_queue_is_an_error_that_says_so() -> None:
+    """Who gets no slot in time learns that nothing was sent, and which limit to raise."""
+    caller = transport(Silent(), max_in_flight=1, slot_timeout=5)
+    assert caller.gate.enter_nowait()
+    with pytest.raises(wiro_async.ConnectionFailed, match="max_in_flight") as caught:
+        await caller.call(DETAIL, {})
+    assert caught.value.sent is False
+    caller.gate.leave()
+
+
+async def test_a_call_ends_when_its_caller_wants_it_to() -> None:
+    """In the queue, in the exchange, and before a pause that would last longer."""
+    caller = transport(Silent(), max_in_flight=1)
+    start = anyio.current_time()
+    with pytest.raises(wiro_async.ConnectionFailed, match="no whole answer in time"):
+        await caller.call(DETAIL, {}, until=start + 3.0)
+    assert anyio.current_time() == start + 3.0
+    assert caller.gate.enter_nowait()
+    with pytest.raises(wiro_async.ConnectionFailed, match="no free slot in time"):
+        await caller.call(DETAIL, {}, until=start + 5.0)
+    assert anyio.current_time() == start + 5.0
+    service = FakeService(Task_Detail=httpx.Response(503, headers={"retry-after": "7"}))
+    with pytest.raises(wiro_async.ServiceError):
+        await transport(service).call(DETAIL, {}, until=start + 12.0)
+    assert anyio.current_time() == start + 5.0
+    assert service.counts == {"Task/Detail": 1}
+
+
+async def test_an_answer_that_is_known_is_not_read_again() -> None:
+    """To the byte; a large one has no fingerprint, and is read each time."""
+    service = FakeService(Task_Detail=[ok(total="1"), ok(total="1"), ok(total="2"), ok(total="1" * 70_000)])
+    caller = transport(service)
+    first = await caller.call(DETAIL, {}, known=0)
+    assert isinstance(first, Payload)
+    assert first.fingerprint != 0
+    assert await caller.call(DETAIL, {}, known=first.fingerprint) is UNCHANGED
+    other = await caller.call(DETAIL, {}, known=first.fingerprint)
+    assert isinstance(other, Payload)
+    assert other == ok(total="2")
+    assert other.fingerprint not in (0, first.fingerprint)
+    large = await caller.call(DETAIL, {}, known=other.fingerprint)
+    assert isinstance(large, Payload)
+    assert large.fingerprint == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x" * 100])
+async def test_an_encoded_reply_is_refused_unread(encoding: str) -> None:
+    """What was not asked for is not decoded: no bomb goes off."""
+    stream = Streaming(b"bomb")
+    reply = httpx.Response(200, headers={"content-encoding": encoding}, stream=stream)
+    with pytest.raises(wiro_async.InvalidResponse, match="encoded"):
+        await transport(FakeService(Run=reply)).call(RUN, {})
+    assert stream.pieces == [b"bomb"]
+    assert stream.closed
+
+
+async def test_a_reply_without_end_is_cut_off() -> None:
+    """At 16 MiB the reading stops and the reply is closed."""
+    stream = Streaming(*[b"x" * (1 << 20)] * 40)
+    with pytest.raises(wiro_async.InvalidResponse, match="larger than 16777216 bytes"):
+        await transport(FakeService(Run=httpx.Response(200, stream=stream))).call(RUN, {})
+    assert len(stream.pieces) == 23
+    assert stream.closed
+
+
+async def test_a_reply_that_breaks_is_a_broken_connection() -> None:
+    """A body that ends in an error is neither believed nor left open."""
+    stream = Streaming(b'{"result"', httpx.ReadError("cut"))
+    with pytest.raises(wiro_async.ConnectionFailed, match="cut") as caught:
+        await transport(FakeService(Run=httpx.Response(200, stream=stream))).call(RUN, {})
+    assert caught.value.sent
+    assert stream.closed
+
+
+async def test_an_identity_encoding_is_fine() -> None:
+    """The header may say what was asked for."""
+    reply = httpx.Response(200, headers={"content-encoding": "identity"}, content=json.dumps(ok()).encode())
+    assert await transport(FakeService(Task_Detail=reply)).call(DETAIL, {}) == ok()
+
+
+async def test_a_closed_transport_says_so() -> None:
+    """Use after close is an error, not a hang; closing twice is fine."""
+    service = FakeService(Task_Detail=ok())
+    caller = transport(service)
+    await caller.aclose()
+    await caller.aclose()
+    assert service.closed
+    with pytest.raises(wiro_async.ClientUseError, match="closed"):
+        await caller.call(DETAIL, {})
+
+
+async def test_a_forked_child_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process id than at first use is refused."""
+    caller = transport(FakeService(Task_Detail=ok()))
+    await caller.call(DETAIL, {})
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(wiro_async.ClientUseError, match="fork"):
+        await caller.call(DETAIL, {})
+
+
+def test_a_second_event_loop_is_told() -> None:
+    """One client, two event loops: the second gets a clear error."""
+    caller = transport(FakeService(Task_Detail=ok()))
+    anyio.run(caller.call, DETAIL, {})
+    for backend in ("asyncio", "trio"):
+        with pytest.raises(wiro_async.ClientUseError, match="another event loop"):
+            anyio.run(caller.call, DETAIL, {}, backend=backend)
+
+
+async def test_closing_waits_for_runs_under_way() -> None:
+    """A Run that has left is read to its answer before the connections go."""
+    service = FakeService(Run=ok(taskid="1"))
+    service.latency = 3.0
+    caller = transport(service)
+    answers: list[object] = []
+
+    async def submit() -> None:
+        answers.append(await caller.call(RUN, {}))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(submit)
+        await anyio.wait_all_tasks_blocked()
+        await caller.aclose()
+        assert service.closed
+        await anyio.wait_all_tasks_blocked()
+    assert answers == [ok(taskid="1")]
+
+
+@pytest.mark.parametrize("outcome", [ok(taskid="1"), httpx.ReadError("cut")], ids=["accepted", "unknown"])
+async def test_a_cancelled_run_ends_first_and_is_reported(outcome: Any) -> None:
+    """The caller's cancellation waits for the answer, and the answer is not lost."""
+    service = FakeService(Run=outcome)
+    service.latency = 3.0
+    caller = transport(service)
+    late: list[Any] = []
+    start = anyio.current_time()
+    with anyio.move_on_after(1.0) as scope:
+        await caller.call(RUN, {}, late.append)
+    assert scope.cancelled_caught
+    assert anyio.current_time() - start == pytest.approx(3.0)
+    assert caller.gate.in_flight == 0
+    if isinstance(outcome, Exception):
+        assert isinstance(late[0], wiro_async.ConnectionFailed)
+    else:
+        assert late == [outcome]
+
+
+class EndError(BaseException):
+    """What nothing holds off, such as the end of the event loop."""
+
+
+class Ending(FakeService):
+    """Ends in the middle of a call."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raise EndError
+
+
+async def test_a_run_that_is_cut_off_by_the_programs_end_is_reported() -> None:
+    """What nothing holds off goes on, and the Run in doubt is not forgotten."""
+    late: list[Any] = []
+    with pytest.raises(EndError):
+        await transport(Ending()).call(RUN, {}, late.append)
+    (error,) = late
+    assert isinstance(error, wiro_async.ConnectionFailed)
+    assert error.sent
+    assert "program ended" in str(error)
+
+
+async def test_a_cancelled_read_ends_at_once() -> None:
+    """Only what costs money is shielded."""
+    service = FakeService(Task_Detail=ok())
+    service.latency = 3.0
+    caller = transport(service)
+    start = anyio.current_time()
+    with anyio.move_on_after(1.0):
+        await caller.call(DETAIL, {})
+    assert anyio.current_time() - start == pytest.approx(1.0)
+    assert caller.gate.in_flight == 0
+
+
+async def test_an_upload_is_made_once() -> None:
+    """A stream cannot be read twice, so an upload is not repeated."""
+    service = FakeService(File_Upload=httpx.ReadError("cut"))
+    with pytest.raises(wiro_async.ConnectionFailed):
+        await transport(service).upload(UPLOAD, [(b"Content-Length", b"2")], Streaming(b"ab"))
+    assert service.calls == [("File/Upload", {"body": b"ab"})]
+
+
+async def test_urls_are_remembered_without_limit_on_models() -> None:
+    """A thousand models fill the cache of parsed URLs; the next one still works."""
+    service = FakeService(Run=ok(taskid="1"))
+    caller = transport(service)
+    for number in range(1002):
+        await caller.call(run(f"owner/model {number}"), {})
+    assert service.requests[-1].url.raw_path == b"/v1/Run/owner/model%201001"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_large_reply_is_decoded_off_the_event_loop() -> None:
+    """It comes to the same answer, or the same error."""
+    large = {"x": "y" * 100_000}
+    service = FakeService(Task_Detail=[ok(**large), no(1, "There is no task yet.") | large])
+    caller = transport(service)
+    assert await caller.call(DETAIL, {}) == ok(**large)
+    with pytest.raises(wiro_async.TaskNotFound):
+        await caller.call(DETAIL, {})
+
+
+class Breaking(FakeService):
+    """Breaks in a way of its own, and knows how far the request had come."""
+
+    sent = True
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions[PROGRESS].sent = self.sent
+        raise OSError("a cable was pulled")
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_transport_that_tells_what_was_sent_is_believed(sent: bool) -> None:
+    """Our own connections know whether a byte has left, whatever the exception is called."""
+    service = Breaking()
+    service.sent = sent
+    with pytest.raises(wiro_async.ConnectionFailed, match="a cable was pulled") as caught:
+        await transport(service).call(RUN, {})
+    assert caught.value.sent is sent
+
+
+async def test_what_the_caller_was_handling_keeps_its_traceback() -> None:
+    """A call made in an except block does not take the frames out of the exception there."""
+    service = FakeService(Task_Cancel=httpx.Response(200, stream=Streaming(httpx.ReadError("cut"))))
+    caller = transport(service, chance=0.0)
+
+    async def call_while_handling() -> None:
+        try:
+            raise KeyError
+        except KeyError:
+            with pytest.raises(wiro_async.WiroError):
+                await caller.call(CANCEL, {})
+            raise
+
+    with pytest.raises(KeyError) as caught:
+        await call_while_handling()
+    assert caught.value.__traceback__ is not None
+    assert len(caught.traceback) == 2
+
+
+async def test_a_long_queue_is_no_failure() -> None:
+    """A thousand calls behind one slot all get their turn: the deadline of an exchange begins with it."""
+    service = FakeService(Run=ok(taskid="1"))
+    service.latency = 0.5
+    caller = transport(service, max_in_flight=1, request_timeout=5)
+    async with anyio.create_task_group() as group:
+        for _ in range(1000):
+            group.start_soon(caller.call, RUN, {})
+    assert service.counts == {"Run": 1000}

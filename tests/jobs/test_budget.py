@@ -1,0 +1,435 @@
+"""Money: a budget that is not overdrawn, and what runs cost."""
+
+from __future__ import annotations
+
+import decimal
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.strategies import loose
+from wiro_async._jobs.budget import BLOCK, MAX_KINDS, MAX_MODELS, Budget, Prices
+from wiro_async._protocol.records import Model, ModelInput
+
+ZERO = Decimal(0)
+amounts = st.decimals(0, 5, places=4)
+
+# -- the budget ------------------------------------------------------------------------------------------
+
+
+def test_a_run_starts_only_when_its_estimate_is_left() -> None:
+    """What is reserved is not left for others; what a run did not cost is."""
+    budget = Budget(Decimal(1))
+    assert budget.reserve("a", Decimal("0.6"))
+    assert not budget.reserve("b", Decimal("0.5"))
+    assert budget.left == Decimal("0.4")
+    assert (budget.reserved, budget.in_flight) == (Decimal("0.6"), 1)
+    assert budget.settle("a", Decimal("0.5")) == Decimal("0.5")
+    assert budget.reserve("b", Decimal("0.5"))
+    assert (budget.left, budget.spent) == (ZERO, Decimal("0.5"))
+
+
+def test_a_failed_run_gives_everything_back() -> None:
+    """The service does not bill it."""
+    budget = Budget(Decimal(1))
+    assert budget.reserve("a", Decimal(1))
+    budget.settle("a", ZERO)
+    assert budget.left == 1
+
+
+def test_a_run_that_was_not_sent_gives_everything_back() -> None:
+    """Releasing is safe to repeat, and for runs that hold nothing."""
+    budget = Budget(Decimal(1))
+    assert budget.reserve("a", Decimal(1))
+    budget.release("a")
+    budget.release("a")
+    assert budget.left == 1
+    assert (budget.reserved, budget.in_flight) == (ZERO, 0)
+
+
+def test_without_a_limit_everything_is_only_counted() -> None:
+    """Runs without an estimate go side by side."""
+    budget = Budget(None)
+    assert budget.reserve("a", Decimal(10**6))
+    assert budget.reserve("b", None)
+    assert budget.reserve("c", None)
+    assert budget.may_fit(None)
+    budget.settle("a", Decimal(3))
+    assert budget.left is None
+    assert (budget.spent, budget.reserved) == (Decimal(3), ZERO)
+
+
+def test_without_an_estimate_runs_go_one_at_a_time() -> None:
+    """Such a run reserves all that is left, until its cost is known."""
+    budget = Budget(Decimal(1))
+    assert budget.reserve("a", None)
+    assert budget.left == 0
+    assert not budget.reserve("b", None)
+    assert not budget.reserve("c", Decimal("0.01"))
+    assert budget.may_fit(None)
+    budget.settle("a", Decimal("0.3"))
+    assert budget.reserve("b", Decimal("0.3"))
+    assert budget.left == Decimal("0.4")
+
+
+def test_a_run_that_costs_nothing_always_fits() -> None:
+    """Even when nothing is left."""
+    budget = Budget(Decimal(1), spent=Decimal(2))
+    assert budget.left == 0
+    assert budget.reserve("a", ZERO)
+    assert not budget.reserve("b", None)
+
+
+def test_waiting_is_told_from_being_at_the_end() -> None:
+    """While runs are in flight they may cost less than they reserved; afterwards nothing can change."""
+    budget = Budget(Decimal(1))
+    assert budget.reserve("a", Decimal("0.8"))
+    assert budget.may_fit(Decimal("0.9"))
+    assert budget.may_fit(None)
+    assert not budget.may_fit(Decimal("1.1"))
+    budget.settle("a", Decimal("0.8"))
+    assert not budget.may_fit(Decimal("0.9"))
+    assert budget.may_fit(Decimal("0.2"))
+    assert budget.reserve("b", Decimal("0.2"))
+    budget.settle("b", Decimal("0.2"))
+    assert not budget.may_fit(None)
+
+
+def test_a_run_of_an_earlier_process_is_counted_whatever_is_left() -> None:
+    """It is in flight already, so nobody asks; its estimate may change."""
+    budget = Budget(Decimal(1), spent=Decimal("0.9"))
+    budget.adopt("a", Decimal(5))
+    assert (budget.left, budget.reserved) == (ZERO, Decimal(5))
+    budget.adopt("a", None)
+    assert budget.reserved == 0
+    budget.adopt("a", Decimal("0.05"))
+    assert budget.left == Decimal("0.05")
+
+
+def test_a_cost_that_nobody_tells_is_guessed() -> None:
+    """By the run's own estimate, or else by the highest cost of any run so far."""
+    budget = Budget(Decimal(10))
+    assert budget.reserve("a", None)
+    assert budget.settle("a", None) == 0
+    assert budget.reserve("b", Decimal(2))
+    assert budget.settle("b", None) == 2
+    assert budget.settle("c", Decimal(3)) == 3
+    assert budget.reserve("d", None)
+    assert budget.settle("d", Decimal("NaN")) == 3
+    assert budget.spent == 8
+
+
+def test_a_run_reserves_once() -> None:
+    """Twice is a mistake of the caller's, and the message says which run."""
+    budget = Budget(Decimal(1))
+    assert budget.reserve("clip-7", ZERO)
+    with pytest.raises(ValueError, match="'clip-7' holds a reservation already; settle or release it first"):
+        budget.reserve("clip-7", ZERO)
+
+
+@pytest.mark.parametrize("amount", ["-1", "NaN", "-Infinity", "Infinity"])
+def test_amounts_that_are_none_count_as_nothing(amount: str) -> None:
+    """Garbage neither pays in nor empties the budget."""
+    budget = Budget(Decimal(1), spent=Decimal(amount))
+    budget.adopt("a", Decimal(amount))
+    assert budget.left == 1
+
+
+def test_amounts_are_exact_and_do_not_depend_on_the_callers_decimal_context() -> None:
+    """A context of three digits would round a budget of thousands away."""
+    with decimal.localcontext() as context:
+        context.prec = 3
+        budget = Budget(Decimal(100_000))
+        for number in range(1000):
+            assert budget.reserve(number, Decimal("0.003510000000"))
+        assert budget.left == Decimal("99996.49")
+        for number in range(1000):
+            budget.settle(number, Decimal("0.003510000001"))
+    assert (budget.spent, budget.reserved) == (Decimal("3.510000001"), ZERO)
+
+
+def test_an_amount_beyond_all_measure_is_bounded() -> None:
+    """The sums stay exact whatever the service sends."""
+    budget = Budget(Decimal(1))
+    budget.adopt("a", Decimal("1e300"))
+    budget.adopt("b", Decimal("1e-300"))
+    assert budget.reserved == Decimal(10**12) + Decimal("1e-12")
+    budget.release("a")
+    assert budget.reserved == Decimal("1e-12")
+
+
+class Spending(RuleBasedStateMachine):
+    """Runs that start when the budget says so, and cost what they like."""
+
+    @initialize(limit=st.none() | st.decimals(0, 20, places=4))
+    def begin(self, limit: Decimal | None) -> None:
+        """Set a limit."""
+        self.budget = Budget(limit)
+        self.held: dict[int, Decimal | None] = {}
+        self.spent = self.excess = ZERO
+        self.number = 0
+
+    @rule(estimate=st.none() | amounts)
+    def reserve(self, estimate: Decimal | None) -> None:
+        """Ask for a run."""
+        self.number += 1
+        left = self.budget.left
+        started = self.budget.reserve(self.number, estimate)
+        fits = left is None or (left > 0 if estimate is None else estimate <= left)
+        assert started == fits
+        if started:
+            self.held[self.number] = estimate
+        else:
+            assert self.held or not self.budget.may_fit(estimate)
+
+    @rule(estimate=st.none() | amounts)
+    def adopt(self, estimate: Decimal | None) -> None:
+        """Take over a run."""
+        self.number += 1
+        self.budget.adopt(self.number, estimate)
+        self.held[self.number] = estimate
+        self.excess += estimate or ZERO
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), cost=st.none() | amounts)
+    def settle(self, data: st.DataObject, cost: Decimal | None) -> None:
+        """End a run."""
+        key = data.draw(st.sampled_from(sorted(self.held)))
+        estimate = self.held.pop(key)
+        counted = self.budget.settle(key, cost)
+        assert counted == cost or cost is None
+        self.spent += counted
+        self.excess += max(counted - (estimate or ZERO), ZERO)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """Take back a run."""
+        key = data.draw(st.sampled_from(sorted(self.held)))
+        del self.held[key]
+        self.budget.release(key)
+
+    @invariant()
+    def the_sums_are_right(self) -> None:
+        """And the limit is passed by no more than was taken over, or cost beyond its estimate."""
+        budget = self.budget
+        assert budget.spent == self.spent
+        assert budget.reserved == sum((held or ZERO for held in self.held.values()), ZERO)
+        assert budget.in_flight == len(self.held)
+        if budget.max_cost is not None:
+            assert budget.spent + budget.reserved <= budget.max_cost + self.excess
+
+
+TestSpending = Spending.TestCase
+TestSpending.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@given(st.lists(amounts, min_size=1, max_size=50), st.decimals(1, 20, places=2))
+@settings(max_examples=100, deadline=None)
+def test_true_estimates_never_overdraw(costs: list[Decimal], limit: Decimal) -> None:
+    """However many run at a time."""
+    budget = Budget(limit)
+    started = [number for number, cost in enumerate(costs) if budget.reserve(number, cost)]
+    for number in started:
+        budget.settle(number, costs[number])
+    assert budget.spent <= limit
+
+
+# -- what runs cost --------------------------------------------------------------------------------------
+
+SLUG = "MiniMax/hailuo-2.3"
+LIST = [
+    {"inputs": {"duration": "6"}, "price": 0.28, "priceMethod": "cpr"},
+    {"inputs": {"duration": "10"}, "price": 0.56, "priceMethod": "cpr"},
+]
+HAILUO = Model(
+    SLUG,
+    inputs=(
+        ModelInput("inputImage", "combinefileinput"),
+        ModelInput("prompt", "textarea"),
+        ModelInput("duration", "select", options=("6", "10")),
+        ModelInput("seed", "number"),
+    ),
+    raw={"dynamicprice": json.dumps(LIST), "description": "unused"},
+)
+
+
+def inputs(duration: object = "6", **others: object) -> dict[str, object]:
+    """Return a run's inputs."""
+    return {"prompt": "waves", "duration": duration, **others}
+
+
+def test_nothing_is_known_of_a_model_that_was_never_seen() -> None:
+    """Neither learned nor in the catalogue."""
+    prices = Prices()
+    assert prices.highest(SLUG, inputs()) is None
+    assert prices.expected(SLUG, inputs()) is None
+
+
+def test_the_catalogue_is_believed_at_first() -> None:
+    """By the inputs that decide; unknown inputs may be any."""
+    prices = Prices()
+    prices.know(HAILUO)
+    assert prices.highest(SLUG, inputs("6")) == Decimal("0.28")
+    assert prices.highest(SLUG, inputs(10)) == Decimal("0.56")
+    assert prices.expected(SLUG, {}) == Decimal("0.56")
+
+
+def test_a_slug_has_two_spellings() -> None:
+    """What was learned under one is known under the other."""
+    prices = Prices()
+    prices.learn("minimax/hailuo-2-3", inputs(), Decimal(1))
+    assert prices.highest(SLUG, inputs()) == 1
+
+
+def test_runs_teach_what_their_kind_costs() -> None:
+    """The highest for a budget, the mean for a plan; prompts, files and seeds make no kind."""
+    prices = Prices()
+    prices.know(HAILUO)
+    for cost in ("0.30", "0.20", "0.25"):
+        prices.learn(SLUG, inputs(prompt=cost, seed=cost, inputImage=[cost]), Decimal(cost))
+    assert prices.highest(SLUG, inputs()) == Decimal("0.30")
+    assert prices.expected(SLUG, inputs()) == Decimal("0.25")
+    assert prices.highest(SLUG, inputs("10")) == Decimal("0.56"), "another kind: the catalogue's"
+
+
+def test_with_few_runs_the_catalogue_has_its_say() -> None:
+    """Two cheap runs do not prove that all are; a mean needs no such care."""
+    prices = Prices()
+    prices.know(HAILUO)
+    prices.learn(SLUG, inputs(), Decimal("0.10"))
+    prices.learn(SLUG, inputs(), Decimal("0.10"))
+    assert prices.highest(SLUG, inputs()) == Decimal("0.28")
+    assert prices.expected(SLUG, inputs()) == Decimal("0.10")
+    prices.learn(SLUG, inputs(), Decimal("0.10"))
+    assert prices.highest(SLUG, inputs()) == Decimal("0.10")
+
+
+def test_without_a_list_another_kind_costs_as_much_as_the_dearest() -> None:
+    """For a budget; for a plan, as much as the dearest kind on average."""
+    prices = Prices()
+    for cost in (1, 3):
+        prices.learn(SLUG, inputs("6"), Decimal(cost))
+    prices.learn(SLUG, inputs("10"), Decimal("1.5"))
+    assert prices.highest(SLUG, inputs("20")) == 3
+    assert prices.expected(SLUG, inputs("20")) == 2
+
+
+def test_without_a_list_of_inputs_kinds_are_told_by_names_and_values() -> None:
+    """Short texts and numbers count, unless their names say otherwise."""
+    prices = Prices()
+    base: dict[str, object] = {"resolution": "768P", "steps": 30, "fast": True}
+    varying: dict[str, object] = {
+        "prompt": "x", "seed": 1, "inputImageUrl": "a", "mask": b"1", "note": "x" * 17, "list": [1],
+    }  # fmt: skip
+    prices.learn(SLUG, {**base, **varying}, Decimal(1))
+    prices.learn(SLUG, {**base, "steps": 50}, Decimal(9))
+    other = {name: f"{value!r}, and much more" for name, value in varying.items()}
+    assert prices.highest(SLUG, {**base, **other}) == 1
+    assert prices.highest(SLUG, {**base, "resolution": "1080P"}) == 9
+
+
+@pytest.mark.parametrize("cost", [None, Decimal("NaN"), Decimal("Infinity"), Decimal(-1)])
+def test_what_is_no_cost_teaches_nothing(cost: Decimal | None) -> None:
+    """A run whose cost is not known is not one that cost nothing."""
+    prices = Prices()
+    prices.learn(SLUG, inputs(), cost)
+    assert prices.highest(SLUG, inputs()) is None
+
+
+def test_a_price_that_fell_is_forgotten() -> None:
+    """After two blocks of runs at most."""
+    prices = Prices()
+    prices.learn(SLUG, inputs(), Decimal(9))
+    for _ in range(2 * BLOCK):
+        prices.learn(SLUG, inputs(), Decimal(1))
+    assert prices.highest(SLUG, inputs()) == 1
+
+
+def test_memory_is_bounded() -> None:
+    """The models and kinds that were not seen for the longest time are forgotten."""
+    prices = Prices()
+    for number in range(MAX_MODELS + 5):
+        prices.learn(f"owner/model-{number}", inputs(), Decimal(1))
+    for number in range(MAX_KINDS + 5):
+        prices.learn("owner/last", inputs(number), Decimal(number))
+    learned = prices.export()
+    assert len(learned) == MAX_MODELS
+    assert "owner/model-0" not in learned
+    assert len(learned["owner/last"]) == MAX_KINDS
+    assert len(json.dumps(learned["owner/last"])) < 2048
+
+
+def test_time_decides_where_the_second_is_paid() -> None:
+    """The catalogue's price for a second of processing needs to know how long a run takes."""
+    prices = Prices()
+    prices.know(Model(SLUG, raw={"cps": "0.005"}))
+    assert prices.highest(SLUG, inputs()) is None
+    assert prices.highest(SLUG, inputs(), seconds=60.0) == Decimal("0.3")
+
+
+# -- across processes ------------------------------------------------------------------------------------
+
+
+def test_what_was_learned_goes_through_json() -> None:
+    """And is worth as much on the other side; two learn more than one."""
+    first, second = Prices(), Prices()
+    for cost in ("0.1", "0.2", "0.3"):
+        first.learn(SLUG, inputs(), Decimal(cost))
+    second.know(Model("owner/other"))
+    second.learn(SLUG, inputs(), Decimal("0.6"))
+    second.merge(json.loads(json.dumps(first.export())))
+    assert second.highest(SLUG, inputs()) == Decimal("0.6")
+    assert second.expected(SLUG, inputs()) == Decimal("0.3")
+    assert list(second.export()) == ["minimax/hailuo-2-3"], "nothing was learned of the other"
+
+
+def test_a_long_past_does_not_outweigh_the_present() -> None:
+    """A million runs of an old journal count as a block."""
+    prices = Prices()
+    prices.learn(SLUG, inputs(), Decimal(1))
+    (kind,) = prices.export()["minimax/hailuo-2-3"]
+    prices = Prices()
+    prices.merge({SLUG: {kind: [10**6, "500000", "0.5"]}})
+    assert prices.expected(SLUG, inputs()) == Decimal("0.5")
+    assert prices.export()["minimax/hailuo-2-3"][kind][0] == BLOCK
+    for _ in range(2 * BLOCK):
+        prices.learn(SLUG, inputs(), Decimal(1))
+    assert prices.expected(SLUG, inputs()) == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        None, 1, "x", [], [1, 1], [1, 1, 1, 1], [0, 0, 0], [-1, 1, 1], [1.5, 1, 1], ["x", 1, 1], [1, "x", 1],
+        [1, 1, "x"], [1, 1, 2], [1, -1, -1], [1, 1e300, 1], [1, 2, -1], [True, None, None],
+    ],
+)  # fmt: skip
+def test_rows_that_make_no_sense_are_left_out(row: object) -> None:
+    """A count of runs, their sum, and the highest, which is no more than the sum."""
+    prices = Prices()
+    prices.merge({SLUG: {"kind": row}})
+    assert prices.export() == {}
+
+
+@given(st.dictionaries(st.text(max_size=5), loose | st.dictionaries(st.text(max_size=5), loose, max_size=3)))
+@settings(max_examples=100, deadline=None)
+def test_no_garbage_breaks_a_merge(data: dict[str, Any]) -> None:
+    """Nor what is exported afterwards."""
+    prices = Prices()
+    prices.merge(data)
+    again = Prices()
+    again.merge(json.loads(json.dumps(prices.export())))
+    assert again.export().keys() == prices.export().keys()
+
+
+def test_names_of_any_length_are_not_kept() -> None:
+    """A journal cannot fill the memory."""
+    prices = Prices()
+    prices.merge({"x" * 201: {"kind": [1, 1, 1]}, SLUG: {"x" * 201: [1, 1, 1]}})
+    assert prices.export() == {}

@@ -1,0 +1,685 @@
+"""One Run, one task, whatever becomes of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+import wiro_async
+from tests.fakes import FakeService, client, no, ok, task
+from tests.virtual import anyio_backend as anyio_backend
+from wiro_async import SubmissionUnknown, TaskHandle
+from wiro_async._aio.shield import on_asyncio
+from wiro_async._jobs.submit import PAGE, KnownTasks
+from wiro_async._protocol.matching import RunFingerprint
+
+PROMPT = {"prompt": "waves"}
+LOST = httpx.ReadError("reset")
+
+
+class Ledger(FakeService):
+    """A service that keeps every task, and loses answers on demand.
+
+    Attributes:
+        tasks: What was accepted, oldest first.
+        lose: What to answer instead, Run by Run; None answers.
+        lag: Seconds after which a task is listed.
+        limit: How many tasks may run at a time.
+        most: How many tasks a page has at most.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Run=self.run, Task_List=self.list, Task_Detail=self.detail, Task_Cancel=self.cancel)
+        self.tasks: list[dict[str, Any]] = []
+        self.born: list[float] = []
+        self.lose: list[Any] = []
+        self.processed: list[bool] = []
+        self.lag = 0.0
+        self.limit = 1000
+        self.most = 1000
+
+    def add(self, **fields: Any) -> dict[str, Any]:
+        """Accept a task."""
+        new = task(str(2221 + len(self.tasks)), createtime=str(int(time.time())), **fields)
+        self.tasks.append(new)
+        self.born.append(anyio.current_time())
+        return new
+
+    def run(self, payload: dict[str, Any]) -> Any:
+        """Answer a Run, or lose the answer."""
+        if sum(item["status"] == "task_queue" for item in self.tasks) >= self.limit:
+            return no(96, "You have reached your concurrent task limit, up to 5 tasks")
+        fault = self.lose.pop(0) if self.lose else None
+        if fault is not None and self.processed and not self.processed.pop(0):
+            return fault
+        parameters = {
+            name: value for name, value in payload.items() if name not in ("callbackUrl", "projectid")
+        }
+        new = self.add(parameters=parameters, callbackurl=payload.get("callbackUrl", ""))
+        return fault or ok(taskid=new["id"], socketaccesstoken=new["socketaccesstoken"])
+
+    def list(self, payload: dict[str, Any]) -> Any:
+        """Answer Task/List, newest first."""
+        now = anyio.current_time()
+        listed = [item for item, born in zip(self.tasks, self.born, strict=True) if born + self.lag <= now]
+        start, limit = int(payload["start"]), min(int(payload["limit"]), self.most)
+        page = listed[::-1][start : start + limit]
+        return ok(tasklist=page) if listed else no(1, "There is no task yet.")
+
+    def detail(self, payload: dict[str, Any]) -> Any:
+        """Answer Task/Detail."""
+        return ok(tasklist=[item for item in self.tasks if item["id"] == payload["taskid"]])
+
+    def cancel(self, payload: dict[str, Any]) -> Any:
+        """Answer Task/Cancel."""
+        self.end(payload["taskid"], "task_cancel")
+        return self.detail(payload)
+
+    def end(self, task_id: str, status: str = "task_postprocess_end") -> None:
+        """Let a task end."""
+        next(item for item in self.tasks if item["id"] == task_id)["status"] = status
+
+
+async def submit(service: FakeService, inputs: dict[str, Any] | None = None, **options: Any) -> TaskHandle:
+    return await client(service).submit("owner/model", inputs or PROMPT, **options)
+
+
+# -- unknown ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        LOST,
+        httpx.WriteError("reset"),
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("cut"),
+        httpx.Response(500),
+        httpx.Response(502, text="<html>"),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(302),
+        ok(),
+    ],
+    ids=repr,
+)
+async def test_a_lost_answer_is_found_again(fault: Any) -> None:
+    """One Run, one task, and the caller gets it."""
+    service = Ledger()
+    service.lose = [fault]
+    handle = await submit(service)
+    assert handle.id == "2221"
+    assert handle.token == wiro_async.Secret("token-2221")
+    assert service.counts["Run"] == len(service.tasks) == 1
+
+
+@pytest.mark.parametrize("lag", [1.0, 4.0, 14.0, 29.0])
+async def test_a_list_that_lags_is_read_again(lag: float) -> None:
+    """At about 0, 2, 5, 15 and 30 s."""
+    service = Ledger()
+    service.lose, service.lag = [LOST], lag
+    start = anyio.current_time()
+    assert (await submit(service)).id == "2221"
+    assert anyio.current_time() - start <= 30.1
+
+
+async def test_a_run_that_is_proved_absent_raises() -> None:
+    """Half a minute later it is not in the list; it was sent once."""
+    service = Ledger()
+    service.lose, service.processed = [LOST], [False]
+    with pytest.raises(SubmissionUnknown, match="seems not to exist") as caught:
+        await submit(service)
+    assert caught.value.absent
+    assert service.counts == {"Run": 1, "Task/List": 5}
+
+
+async def test_a_run_that_is_proved_absent_is_resent_only_if_asked() -> None:
+    """Twice at most, each time looked for first."""
+    service = Ledger()
+    service.lose, service.processed = [LOST, LOST], [False, False]
+    assert (await submit(service, on_unknown="resubmit")).id == "2221"
+    assert service.counts["Run"] == 3
+    service.lose, service.processed = [LOST] * 3, [False] * 3
+    with pytest.raises(SubmissionUnknown):
+        await submit(service, {"prompt": "b"}, on_unknown="resubmit")
+    assert service.counts["Run"] == 6
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(500), no(None, "Project authorization is not valid."), LOST]
+)
+async def test_without_a_list_nothing_is_resent(answer: Any) -> None:
+    """Who cannot look does not know, and never pays twice."""
+    service = Ledger()
+    service.lose = [LOST]
+    service.handlers["Task/List"] = answer
+    with pytest.raises(SubmissionUnknown, match="may be billed") as caught:
+        await submit(service, on_unknown="resubmit")
+    assert not caught.value.absent
+    assert service.counts["Run"] == 1
+
+
+def others(start: int) -> dict[str, Any]:
+    """Return a page of tasks of now and later."""
+    return ok(tasklist=[task(str(start + number), createtime="99999999999") for number in range(PAGE)])
+
+
+@pytest.mark.parametrize(
+    ("answer", "pages"),
+    [
+        (lambda payload: others(int(payload["start"])), 4),
+        (others(0), 3),
+        (ok(tasklist=[None]), 4),
+    ],
+    ids=["endless", "start is ignored", "unreadable"],
+)
+async def test_a_list_without_an_end_proves_nothing(
+    answer: Any, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many pages, or where they repeat what is known, the search is given up."""
+    monkeypatch.setattr("wiro_async._jobs.submit.MAX_PAGES", 4)
+    monkeypatch.setattr("wiro_async._jobs.submit.MAX_REPEATS", 1)
+    service = Ledger()
+    service.lose = [LOST]
+    service.handlers["Task/List"] = answer
+    with pytest.raises(SubmissionUnknown) as caught:
+        await submit(service, on_unknown="resubmit")
+    assert not caught.value.absent
+    assert service.counts == {"Run": 1, "Task/List": pages * 5}
+
+
+async def test_a_list_that_grows_while_it_is_read_has_an_end() -> None:
+    """What others submit meanwhile moves known tasks to the next page; absence is proved all the same."""
+    service = Ledger()
+    service.add(parameters={"prompt": "others"})
+    usual = service.list
+
+    def listed(payload: dict[str, Any]) -> Any:
+        answer = usual(payload)
+        if int(payload["start"]) < 3:
+            service.add(parameters={"prompt": "others"})
+        return answer
+
+    service.handlers["Task/List"] = listed
+    service.lose, service.processed = [LOST], [False]
+    with pytest.raises(SubmissionUnknown, match="was not in Task/List") as caught:
+        await submit(service)
+    assert caught.value.absent
+    assert [payload["start"] for name, payload in service.calls if name == "Task/List"][:5] == list("01234")
+
+
+async def test_a_page_that_is_not_full_is_not_the_end_of_the_list() -> None:
+    """The service may grant fewer than were asked for: the task is behind 60 others, and is found there."""
+    service = Ledger()
+    service.lose, service.most, service.lag = [LOST], 50, 1.0
+    usual = service.list
+
+    def listed(payload: dict[str, Any]) -> Any:
+        while len(service.tasks) < 61:
+            service.add(parameters={"prompt": "others"})
+        return usual(payload)
+
+    service.handlers["Task/List"] = listed
+    assert (await submit(service, on_unknown="resubmit")).id == "2221"
+    assert [payload["start"] for name, payload in service.calls if name == "Task/List"] == [
+        "0", "0", "50", "61",
+    ]  # fmt: skip
+    assert service.counts["Run"] == 1
+
+
+async def test_entries_that_cannot_be_read_count_as_entries() -> None:
+    """A full page with one of them in it is followed by another, which begins where that one ends."""
+    service = Ledger()
+    for number in range(PAGE + 1):
+        service.add(parameters=PROMPT if number == 0 else {"prompt": "others"})
+    usual = service.list
+
+    def listed(payload: dict[str, Any]) -> Any:
+        answer = usual(payload)
+        return {**answer, "tasklist": [None, *answer["tasklist"][1:]]} if payload["start"] == "0" else answer
+
+    service.handlers["Task/List"] = listed
+    service.lose, service.processed = [LOST], [False]
+    assert (await submit(service)).id == "2221"
+    assert [payload["start"] for name, payload in service.calls if name == "Task/List"][:2] == ["0", "100"]
+
+
+async def test_what_was_read_before_a_page_failed_can_be_the_task() -> None:
+    """It proves nothing absent, but what is there is there."""
+    service = Ledger()
+    service.lose = [LOST]
+    service.handlers["Task/List"] = lambda payload: (
+        service.list(payload) if payload["start"] == "0" else httpx.Response(500)
+    )
+    assert (await submit(service)).id == "2221"
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_task_like_it_that_is_too_old_leaves_a_doubt(held: bool) -> None:
+    """It is the Run's if our clock is fast, so the Run is not sent again; nor is the task taken for it.
+
+    A task that is somebody's already says nothing.
+    """
+    service = Ledger()
+    caller = client(service)
+    service.add(parameters=PROMPT)["createtime"] = str(int(time.time()) - 3600)
+    if held:
+        caller.attach("2221")
+    service.lose, service.processed = [LOST], [False]
+    with pytest.raises(
+        SubmissionUnknown, match="seems not to exist" if held else "task 2221 .*compare"
+    ) as caught:
+        await caller.submit("owner/model", PROMPT)
+    assert caught.value.absent is held
+    if not held:
+        service.lose, service.processed = [LOST], [False]
+        with pytest.raises(SubmissionUnknown):
+            await caller.submit("owner/model", PROMPT, on_unknown="resubmit")
+        assert service.counts["Run"] == 2
+
+
+async def test_older_pages_are_read_until_the_submit() -> None:
+    """The task may be behind newer ones; what is older than the submit ends the search."""
+    service = Ledger()
+    service.lose = [LOST]
+    for _ in range(PAGE * 3):
+        service.add(parameters={"prompt": "others"})
+    for item in service.tasks[: PAGE * 2]:
+        item["createtime"] = "1000"
+    handle = await submit(service)
+    assert handle.id == str(2221 + PAGE * 3)
+    assert service.counts["Task/List"] == 2
+
+
+async def test_identical_runs_in_doubt_find_as_many_tasks_as_there_are() -> None:
+    """Ten equal Runs lose their answers, six were processed: six handles, four doubts, no task twice."""
+    service = Ledger()
+    service.lose, service.processed = (
+        [LOST] * 10,
+        [True, True, False, True, False, True, False, True, False, True],
+    )
+    caller = client(service)
+    ids: list[str | None] = []
+    doubts: list[SubmissionUnknown] = []
+
+    async def one() -> None:
+        try:
+            ids.append((await caller.submit("owner/model", PROMPT)).id)
+        except SubmissionUnknown as error:
+            doubts.append(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(one)
+    assert sorted(map(str, ids)) == [str(2221 + number) for number in range(6)]
+    assert len(doubts) == 4
+    assert service.counts["Run"] == 10
+
+
+async def test_a_doubt_does_not_take_the_task_of_an_equal_run_on_its_way() -> None:
+    """The list shows a task whose own answer is still under way: the doubt waits, and leaves it alone."""
+    service = Ledger()
+    service.lose, service.processed = [LOST], [False]
+    caller = client(service)
+    outcomes: dict[str, Any] = {}
+
+    async def first() -> None:
+        try:
+            outcomes["first"] = await caller.submit("owner/model", PROMPT)
+        except SubmissionUnknown as error:
+            outcomes["first"] = error
+
+    async def second() -> None:
+        service.delays["Run"] = 10.0
+        outcomes["second"] = await caller.submit("owner/model", PROMPT)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(second)
+    assert outcomes["second"].id == "2221"
+    assert isinstance(outcomes["first"], SubmissionUnknown)
+    assert len(service.tasks) == 1
+    # At each look but the first the list has a task, and then an empty page.
+    assert service.counts["Task/List"] == 1 + 4 * 2
+
+
+async def test_a_task_that_is_held_is_not_adopted() -> None:
+    """An equal task that this client knows already is somebody's."""
+    service = Ledger()
+    caller = client(service)
+    held = await caller.submit("owner/model", PROMPT)
+    attached = service.add(parameters=PROMPT)
+    caller.attach(attached["id"])
+    service.lose, service.processed = [LOST], [False]
+    with pytest.raises(SubmissionUnknown):
+        await caller.submit("owner/model", PROMPT)
+    assert held.id == "2221"
+
+
+async def test_a_reply_that_names_a_task_of_ours_is_not_believed() -> None:
+    """Two Runs cannot have one task: the second looks for its own."""
+    service = Ledger()
+    caller = client(service)
+    first = await caller.submit("owner/model", {"prompt": "a"})
+    service.lose = [ok(taskid=first.id, socketaccesstoken="t")]
+    second = await caller.submit("owner/model", {"prompt": "b"})
+    assert (first.id, second.id) == ("2221", "2222")
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_reply_that_names_a_strangers_task_is_found_out_at_the_first_look(known: bool) -> None:
+    """Other inputs, or no such task: the Run is in doubt again, and can be reconciled."""
+    service = Ledger()
+    caller = client(service)
+    foreign = service.add(parameters={"prompt": "a stranger's"})["id"] if known else "9999"
+    service.lose = [ok(taskid=foreign, socketaccesstoken="t")]
+    handle = await caller.submit("owner/model", PROMPT)
+    with pytest.raises(SubmissionUnknown) as caught:
+        await handle
+    found = await caller.reconcile(caught.value)
+    assert found.id == service.tasks[-1]["id"] != foreign
+
+
+async def test_a_false_claim_neither_hides_a_task_from_its_run_nor_pays_for_it_again() -> None:
+    """Run b is answered with task a, whose own answer is lost: a is found, not resent; b learns at a look."""
+    service = Ledger()
+    caller = client(service)
+    service.lose = [ok(taskid="2222", socketaccesstoken="t")]
+    wrong = await caller.submit("owner/model", {"prompt": "b"})
+    service.lose = [LOST]
+    right = await caller.submit("owner/model", {"prompt": "a"}, on_unknown="resubmit")
+    assert right.id == wrong.id == "2222"
+    assert service.counts["Run"] == len(service.tasks) == 2
+    with pytest.raises(SubmissionUnknown) as caught:
+        await wrong.refresh()
+    assert (await caller.reconcile(caught.value)).id == "2221"
+    await right.refresh()
+
+
+async def test_reconcile_looks_again_later() -> None:
+    """Once where the Run is old, as long as a submit where it is fresh; not found raises anew."""
+    service = Ledger()
+    service.lose, service.lag = [LOST], 100.0
+    caller = client(service)
+    with pytest.raises(SubmissionUnknown) as caught:
+        await caller.submit("owner/model", PROMPT)
+    with pytest.raises(SubmissionUnknown):
+        await caller.reconcile(caught.value)
+    caught.value.submitted_at -= 7200
+    looks = service.counts["Task/List"]
+    with pytest.raises(SubmissionUnknown):
+        await caller.reconcile(caught.value)
+    assert service.counts["Task/List"] == looks + 1
+    await anyio.sleep(100)
+    assert (await caller.reconcile(caught.value)).id == "2221"
+
+
+async def test_the_marker_finds_the_task_whatever_its_inputs_became() -> None:
+    """A callback URL carries it; the URL is otherwise as the caller gave it."""
+    service = Ledger()
+    service.lose = [LOST]
+    caller = client(service)
+
+    def rewriting(payload: dict[str, Any]) -> Any:
+        answer = Ledger.run(service, payload)
+        service.tasks[-1]["parameters"] = {"prompt": "rewritten"}
+        return answer
+
+    service.handlers["Run"] = rewriting
+    handle = await caller.submit("owner/model", PROMPT, callback_url="https://e.org/done?x=1")
+    assert handle.id == "2221"
+    assert service.tasks[0]["callbackurl"].startswith("https://e.org/done?x=1&wiro_async=")
+
+
+async def test_a_caller_cancelled_while_it_is_looked_for_leaves_a_doubt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody is left to tell, so it is kept and logged."""
+    service = Ledger()
+    service.lose, service.lag = [LOST], 100.0
+    caller = client(service)
+    with caplog.at_level(logging.WARNING), anyio.move_on_after(10) as scope:
+        await caller.submit("owner/model", PROMPT)
+    assert scope.cancelled_caught
+    (fingerprint,) = caller.unresolved
+    assert "cancelled" in caplog.text
+    await anyio.sleep(100)
+    assert (await caller.reconcile(fingerprint)).id == "2221"
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_caller_cancelled_while_it_submits_is_told_of_all_the_same(lost: bool) -> None:
+    """The answer is waited for: a task is then unclaimed, and a doubt unresolved."""
+    service = Ledger()
+    service.lose = [LOST] if lost else []
+    service.latency = 5.0
+    caller = client(service)
+    with anyio.move_on_after(1):
+        await caller.submit("owner/model", PROMPT)
+    assert [handle.id for handle in caller.unclaimed] == ([] if lost else ["2221"])
+    assert [error.model for error in caller.unresolved] == (["owner/model"] if lost else [])
+
+
+async def test_a_caller_cancelled_while_it_is_refused_leaves_nothing() -> None:
+    """There is nothing to tell of."""
+    service = FakeService(Run=no(97, "Insufficient balance"))
+    service.latency = 5.0
+    caller = client(service)
+    with anyio.move_on_after(1):
+        await caller.submit("owner/model", PROMPT)
+    assert not caller.unclaimed
+    assert not caller.unresolved
+
+
+async def test_without_patience_code_96_is_raised_at_once() -> None:
+    """A slot_timeout of 0 asks once."""
+    service = Ledger()
+    service.limit = 0
+    with pytest.raises(wiro_async.ConcurrencyLimited):
+        await submit(service, slot_timeout=0)
+    assert service.counts == {"Run": 1}
+
+
+async def test_an_exchange_that_is_cut_off_leaves_a_doubt() -> None:
+    """The end of ``asyncio.run()`` cancels every task, the one that the exchange has of its own too."""
+    if not on_asyncio():
+        pytest.skip("on trio only Ctrl-C cuts an exchange off")
+    service = Ledger()
+    service.latency = 10.0
+    caller = client(service)
+    before = asyncio.all_tasks()
+    submitting = asyncio.create_task(caller.submit("owner/model", PROMPT))
+    await anyio.wait_all_tasks_blocked()
+    for each in asyncio.all_tasks() - before:
+        each.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    (fingerprint,) = caller.unresolved
+    assert "the program ended" in fingerprint.cause
+
+
+async def test_a_closed_client_does_not_look() -> None:
+    """Reconciling with it is an error of the program, not half a minute of failed looks."""
+    service = Ledger()
+    service.lose, service.processed = [LOST], [False]
+    caller = client(service)
+    with pytest.raises(SubmissionUnknown) as caught:
+        await caller.submit("owner/model", PROMPT)
+    await caller.aclose()
+    with pytest.raises(wiro_async.ClientUseError):
+        await caller.reconcile(caught.value)
+
+
+# -- room ------------------------------------------------------------------------------------------------
+
+
+async def test_code_96_waits_for_a_task_of_ours_to_end() -> None:
+    """The end that a waiter notices lets the next Run go at once, and costs no attempt."""
+    service = Ledger()
+    service.limit = 1
+    caller = client(service)
+    first = await caller.submit("owner/model", {"prompt": "a"})
+    start = anyio.current_time()
+
+    async def end_first() -> None:
+        await anyio.sleep(30)
+        service.end("2221")
+        await first.refresh()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(end_first)
+        second = await caller.submit("owner/model", {"prompt": "b"})
+    assert second.id == "2222"
+    assert anyio.current_time() - start == pytest.approx(30, abs=0.1)
+    assert service.counts["Run"] <= 8
+
+
+async def test_code_96_asks_again_gently_when_no_task_is_ours() -> None:
+    """Another program's tasks fill the account: a few more Runs are refused, at growing intervals."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+
+    async def end_it() -> None:
+        await anyio.sleep(100)
+        service.end("2221")
+
+    start = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(end_it)
+        await submit(service)
+    assert 100 <= anyio.current_time() - start <= 126
+    assert service.counts["Run"] <= 14
+
+
+async def test_a_crowd_stands_in_line() -> None:
+    """A hundred submits share one slot: one refusal each at the door, then only the first in line asks."""
+    service = Ledger()
+    service.limit = 1
+    caller = client(service)
+    done: list[str | None] = []
+
+    async def one(number: int) -> None:
+        handle = await caller.submit("owner/model", {"prompt": str(number)})
+        service.end(str(handle.id))
+        await handle.refresh()
+        done.append(handle.id)
+
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(one, number)
+    assert len(set(done)) == 100
+    assert service.counts["Run"] <= 300
+
+
+async def test_who_gets_no_slot_in_time_learns_which_wait_ran_out() -> None:
+    """First in line, further back, and by the client's own default."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+    caller = client(service, limits=wiro_async.Limits(slot_timeout=50))
+    refused: list[wiro_async.ConcurrencyLimited] = []
+
+    async def one() -> None:
+        try:
+            await caller.submit("owner/model", PROMPT)
+        except wiro_async.ConcurrencyLimited as error:
+            refused.append(error)
+
+    start = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(one)
+    assert anyio.current_time() - start == pytest.approx(50, abs=0.1)
+    assert len(refused) == 3
+    assert all("waited 50 s for a slot" in str(error) and error.limit == 5 for error in refused)
+
+
+async def test_a_runs_timeout_covers_the_wait_for_a_slot() -> None:
+    """One deadline from the submit to the end; the error says that it was the slot."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+    start = anyio.current_time()
+    with pytest.raises(wiro_async.ConcurrencyLimited, match="slot"):
+        await client(service).run("owner/model", PROMPT, timeout=20)
+    assert anyio.current_time() - start == pytest.approx(20, abs=0.1)
+
+
+async def test_a_runs_timeout_covers_the_search_for_a_lost_answer() -> None:
+    """The doubt is raised when the time is up, and can be reconciled later."""
+    service = Ledger()
+    service.lose, service.lag = [LOST], 12.0
+    start = anyio.current_time()
+    caller = client(service)
+    with pytest.raises(wiro_async.SubmissionUnknown) as caught:
+        await caller.run("owner/model", PROMPT, timeout=10)
+    assert anyio.current_time() - start == pytest.approx(10, abs=0.1)
+    assert not caught.value.absent
+    await anyio.sleep(5.0)
+    assert (await caller.reconcile(caught.value)).id == "2221"
+
+
+async def test_a_cancelled_wait_in_line_lets_the_others_pass() -> None:
+    """Neither the first in line nor one behind it holds the place when it is cancelled."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+    caller = client(service)
+    async with anyio.create_task_group() as group:
+
+        async def impatient(seconds: float) -> None:
+            with anyio.move_on_after(seconds):
+                await caller.submit("owner/model", {"prompt": str(seconds)})
+
+        group.start_soon(impatient, 10.0)
+        group.start_soon(impatient, 5.0)
+        await anyio.sleep(20)
+        service.end("2221")
+        assert (await caller.submit("owner/model", PROMPT)).id == "2222"
+
+
+# -- bookkeeping -----------------------------------------------------------------------------------------
+
+
+def test_what_is_held_is_bounded() -> None:
+    """The newest are kept."""
+    held = KnownTasks(kept=3)
+    for number in range(5):
+        held.add(str(number))
+    assert [number for number in range(5) if str(number) in held] == [2, 3, 4]
+
+
+def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
+    """What is certain, or another's by now, stays; what was forgotten meanwhile is still the claimant's."""
+    mine, other = RunFingerprint("o/m", (), "1", 0.0), RunFingerprint("o/m", (), "2", 0.0)
+    held = KnownTasks()
+    held.add("1", mine)
+    held.release("1", other)
+    assert "1" in held
+    held.release("1", mine)
+    assert "1" not in held
+    assert held.confirm("1", mine)
+    held.release("1", mine)
+    assert "1" in held
+    assert not held.confirm("1", mine)
+
+
+async def test_a_task_whose_id_is_no_text_is_not_adopted() -> None:
+    """An id with half a surrogate pair can neither be sent nor written down."""
+    odd = task("1\ud800", modelslugowner="owner", modelslugproject="model", createtime=str(int(time.time())))
+    odd["parameters"] = {"prompt": "waves"}
+    listed = json.dumps(ok(tasklist=[odd])).encode()
+    service = FakeService(
+        Run=httpx.ReadTimeout("no answer"), Task_List=lambda _: httpx.Response(200, content=listed)
+    )
+    with pytest.raises(SubmissionUnknown):
+        await client(service).submit("owner/model", {"prompt": "waves"})

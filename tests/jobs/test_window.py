@@ -1,0 +1,549 @@
+"""The window: how it learns an account's limit, how it looks for room, and what that costs in refusals."""
+
+from __future__ import annotations
+
+import itertools
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from benchmarks.concurrency import BUSY_TARGET, CASES, REFUSED_TARGET, Case, simulate
+from wiro_async._jobs.window import (
+    FIRST_PAUSE,
+    FIRST_RAISE,
+    LONGEST_PAUSE,
+    LONGEST_RAISE,
+    MOST_CREDIT,
+    REFUSALS_PER_RUN,
+    Window,
+    limit_of,
+)
+
+
+class Account:
+    """A service with a limit, and a client whose Runs are answered at once, or when a test says so."""
+
+    def __init__(
+        self, limit: int | None, *, ceiling: int | None = None, balance: Decimal | None = None
+    ) -> None:
+        self.window = Window(ceiling)
+        self.limit = limit
+        self.balance = balance
+        self.theirs = 0
+        self.running = 0
+        self.pending = 0
+        self.runs = 0
+        self.refusals = 0
+        self.now = 0.0
+
+    @property
+    def active(self) -> int:
+        """What the client counts as its own."""
+        return self.running + self.pending
+
+    def send(self) -> bool:
+        """Send a Run, if the window allows it."""
+        if not self.window.may_submit(self.active, self.now):
+            return False
+        self.window.submitted(self.now)
+        self.pending += 1
+        return True
+
+    def answer(self) -> bool:
+        """Answer the oldest Run; say whether it was accepted."""
+        self.pending -= 1
+        self.runs += 1
+        if self.limit is None or self.running + self.theirs < self.limit:
+            self.running += 1
+            self.window.accepted(self.now)
+            return True
+        self.refusals += 1
+        self.window.refused(self.now, self.active, self.limit, self.balance)
+        return False
+
+    def fill(self) -> int:
+        """Send and answer until the window closes, or 500 run, in 0.1 s each; return the refusals."""
+        before = self.refusals
+        while self.running < 500 and self.send():
+            self.now += 0.1
+            self.answer()
+        return self.refusals - before
+
+    def end(self, number: int = 1, cost: Decimal | None = None) -> None:
+        """End some of our tasks."""
+        for _ in range(number):
+            self.running -= 1
+            self.window.ended(self.now, cost)
+
+    def work(self, rounds: int, every: float = 1.0) -> int:
+        """Replace one task at a time, in *every* seconds; return the refusals."""
+        before = self.refusals
+        for _ in range(rounds):
+            self.now += every
+            self.end()
+            self.fill()
+        return self.refusals - before
+
+
+# -- the rule of the balance -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("balance", "limit"),
+    [
+        ("-5", 1), ("0", 1), ("0.5", 1), ("19.99", 1), ("20", 2), ("50.00", 5), ("59.99", 5), ("100", 10),
+        ("249.99", 24), ("250", 25), ("250.01", None), ("1e9", None),
+    ],
+)  # fmt: skip
+def test_the_services_rule(balance: str, limit: int | None) -> None:
+    """A tenth of the balance, at least one, and no limit above 250 USD."""
+    assert limit_of(Decimal(balance)) == limit
+
+
+# -- learning a limit ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 25])
+def test_a_limit_is_learned_by_one_refusal(limit: int) -> None:
+    """Then all of it is used, and nothing more is tried."""
+    account = Account(limit)
+    assert account.fill() == 1
+    assert account.running == limit == account.window.size == account.window.limit
+    assert account.window.next_try(account.now) is None, "only an end can help"
+
+
+def test_no_limit_opens_without_end() -> None:
+    """By a half a round trip in the end: 5 000 tasks need 40 of them."""
+    account = Account(None)
+    trips = 0
+    while account.running < 5000:
+        trips += 1
+        while account.send():
+            pass
+        while account.pending:
+            account.answer()
+    assert trips <= 40
+    assert account.window.limit is None
+
+
+def test_the_search_goes_one_by_one_at_first() -> None:
+    """Up to 16 tasks one Run is on its way beyond what is known to be allowed, so one is refused at most."""
+    account = Account(None)
+    for _ in range(16):
+        assert account.send()
+        assert not account.send()
+        account.answer()
+    assert account.send()
+    assert account.send()
+    assert not account.send()
+
+
+@pytest.mark.parametrize(("limit", "running"), [(None, 10), (25, 10), (5, 5)])
+def test_a_plain_number_is_a_ceiling(limit: int | None, running: int) -> None:
+    """Never more than that, and less where the account allows less."""
+    account = Account(limit, ceiling=10)
+    account.fill()
+    assert account.running == running
+    assert not account.window.may_submit(10, account.now + 1e6)
+    assert account.window.next_try(account.now) is None
+
+
+def test_the_limit_of_a_balance_is_used_where_no_number_is_told() -> None:
+    """By the service's rule; above 250 USD the refusal itself is all there is."""
+    window = Window()
+    for balance, limit in [(Decimal("57.31"), 5), (Decimal(300), None), (None, None)]:
+        window.submitted(0.0)
+        window.refused(0.0, 3, None, balance)
+        assert window.limit == limit
+
+
+# -- keeping it ------------------------------------------------------------------------------------------
+
+
+def test_a_task_of_ours_that_ended_is_replaced_at_once() -> None:
+    """What runs after a refusal is what may run; each end makes room for one."""
+    account = Account(5)
+    account.fill()
+    assert account.work(40) == 0
+    assert account.running == 5
+
+
+def test_the_search_for_a_higher_limit_is_paid_from_the_budget() -> None:
+    """One refusal in 56 accepted Runs, after the first few."""
+    account = Account(5)
+    account.fill()
+    refusals = account.work(5600, every=12.0)
+    assert 90 <= refusals <= 5600 * REFUSALS_PER_RUN + MOST_CREDIT
+
+
+def test_the_tries_for_a_higher_limit_are_minutes_apart() -> None:
+    """However many tasks end in between: after 1, 2, 4, 8 and then always 10 minutes."""
+    account = Account(25)
+    account.fill()
+    tries = []
+    for _ in range(20_000):
+        account.now += 0.3
+        account.end()
+        if account.fill():
+            tries.append(account.now)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert gaps[:3] == pytest.approx([2 * FIRST_RAISE, 4 * FIRST_RAISE, 8 * FIRST_RAISE], abs=30)
+    assert gaps[3:] == pytest.approx([LONGEST_RAISE] * len(gaps[3:]), abs=30)
+
+
+def test_a_higher_limit_is_found_and_used_at_once() -> None:
+    """After a top-up the next try is accepted, and all the others follow it."""
+    account = Account(5)
+    account.fill()
+    account.limit = 20
+    account.work(300)
+    assert account.running == 20 == account.window.limit
+    account.limit = None
+    account.work(1000)
+    assert account.running == 500
+    assert account.window.limit is None
+
+
+def test_the_time_of_the_next_try_is_told() -> None:
+    """Where only time is missing, whoever asks again then is let through."""
+    account = Account(5)
+    account.fill()
+    account.window._credit = MOST_CREDIT
+    assert not account.send()
+    due = account.window.next_try(account.now)
+    assert due == pytest.approx(account.now + FIRST_RAISE, abs=0.2)
+    account.now = due or 0.0
+    assert account.send()
+    assert account.window.next_try(account.now) is None, "the answer is no longer no"
+
+
+# -- other programs --------------------------------------------------------------------------------------
+
+
+def test_others_hold_a_part() -> None:
+    """The size is what is left of the limit, and the last try was one too many."""
+    account = Account(25)
+    account.theirs = 10
+    assert account.fill() == 1
+    assert (account.window.size, account.window.limit) == (15, 25)
+
+
+def test_what_others_give_back_is_found() -> None:
+    """By one try for every 56 accepted Runs; where it is accepted, the next at once, up to the limit."""
+    account = Account(25)
+    account.theirs = 15
+    account.fill()
+    account.theirs = 0
+    assert account.work(50) == 0
+    assert account.running == 25
+
+
+def test_what_others_take_away_costs_few_refusals() -> None:
+    """A program that takes 15 slots the moment that they are free is noticed by refusals in a row."""
+    account = Account(25)
+    account.fill()
+    refusals = account.refusals
+    while account.theirs < 15:
+        account.now += 1.0
+        account.end()
+        account.theirs += 1
+        account.fill()
+    assert account.refusals - refusals <= 5
+    account.work(200)
+    assert account.running == 10
+
+
+def test_what_was_cut_too_deep_is_open_again_after_one_acceptance() -> None:
+    """Two slots in a row were lost, so one more was given up; it was still ours."""
+    account = Account(10)
+    account.fill()
+    for _ in range(2):
+        account.end()
+        account.theirs += 1
+        account.fill()
+    assert (account.running, account.window.size) == (8, 7)
+    account.end(2)
+    refusals = account.refusals
+    account.fill()
+    assert (account.running, account.refusals) == (8, refusals)
+
+
+def test_runs_that_were_on_their_way_tell_of_the_same_event() -> None:
+    """Three refusals together close the window once, not three times as hard."""
+    account = Account(None)
+    while account.running < 40:
+        account.send()
+        account.answer()
+    for _ in range(4):
+        assert account.send()
+    account.limit = 40
+    for _ in range(4):
+        assert not account.answer()
+    assert account.window.size == 40
+
+
+def test_an_older_run_that_is_accepted_after_a_refusal_counts() -> None:
+    """What runs may run, but one such Run is no reason to search on."""
+    account = Account(None)
+    while account.running < 40:
+        account.send()
+        account.answer()
+    assert account.send()
+    assert account.send()
+    account.limit = 40
+    assert not account.answer()
+    account.limit = 41
+    assert account.answer()
+    assert account.window.size == 41
+    account.window._credit = 0.0
+    assert not account.send()
+
+
+def test_where_others_hold_everything_only_time_helps() -> None:
+    """Tries are 2 s apart at first, and a minute in the end; one acceptance resets that."""
+    account = Account(5)
+    account.theirs = 5
+    gaps = []
+    for _ in range(14):
+        assert account.send()
+        assert not account.answer()
+        assert not account.send()
+        due = account.window.next_try(account.now)
+        assert due is not None
+        gaps.append(due - account.now)
+        account.now = due
+    assert gaps[0] == FIRST_PAUSE
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == LONGEST_PAUSE
+    account.theirs = 0
+    account.fill()
+    assert account.running == 5
+    assert account.window._pause == FIRST_PAUSE
+
+
+def test_a_run_that_was_dropped_leaves_no_trace() -> None:
+    """Another error than code 96 says nothing about room."""
+    account = Account(5)
+    account.fill()
+    account.end()
+    assert account.send()
+    account.pending -= 1
+    account.window.dropped(account.now)
+    assert account.window.size == 5
+    assert account.send()
+
+
+# -- money -----------------------------------------------------------------------------------------------
+
+
+def test_our_own_spending_lowers_the_limit_without_a_refusal() -> None:
+    """The balance is told with a refusal, and every cost is known: the limit follows by the rule."""
+    account = Account(10, balance=Decimal("100.50"))
+    account.fill()
+    account.end(1, Decimal("0.50"))
+    assert account.window.limit == 10
+    account.end(1, Decimal("0.01"))
+    assert (account.window.limit, account.window.size) == (9, 9)
+    account.end(1, None)
+    assert account.window.limit == 9
+
+
+def test_what_others_spend_is_learned_from_two_refusals() -> None:
+    """Between them the balance fell by twice what we paid, so each USD of ours stands for two."""
+    window = Window()
+    for balance in ("105", "101"):
+        window.submitted(0.0)
+        window.refused(0.0, 10, 10, Decimal(balance))
+        window.ended(0.0, Decimal(2))
+    assert window.limit == 9
+    window.submitted(0.0)
+    window.refused(0.0, 10, 20, Decimal(200))
+    window.ended(0.0, Decimal("0.1"))
+    assert window.limit == 19, "a top-up between them tells nothing about the others"
+
+
+def test_an_account_with_a_limit_of_its_own_does_not_follow_the_balance() -> None:
+    """A limit that is not the rule's stays, whatever is spent."""
+    account = Account(40, balance=Decimal(100))
+    account.fill()
+    account.end(1, Decimal(90))
+    assert account.window.limit == 40
+
+
+def test_a_limit_below_what_runs_closes_the_window_until_enough_have_ended() -> None:
+    """The others' part is what it was: it is not told where ours alone are too many."""
+    account = Account(20)
+    account.theirs = 4
+    account.fill()
+    account.limit = 10
+    account.end()
+    account.fill()
+    assert account.window.size == 6
+    refusals = account.refusals
+    account.end(9)
+    account.fill()
+    assert account.refusals == refusals
+    account.end()
+    account.fill()
+    assert account.running == 6
+
+
+# -- whatever happens ------------------------------------------------------------------------------------
+
+
+def test_what_runs_already_is_no_room_to_search_for() -> None:
+    """A batch that is taken up with all slots but one held asks rarely for the last, which is another's."""
+    account = Account(6)
+    account.theirs = 1
+    for _ in range(5):
+        account.window.adopted()
+        account.running += 1
+    assert account.window.size == 5
+    for _ in range(100):
+        account.fill()
+        account.now += 1.0
+    assert account.refusals <= 3
+    account.end(2)
+    assert account.fill() == 0
+    assert account.running == 5
+
+
+def test_what_was_cut_too_deep_grows_back_to_what_was_there() -> None:
+    """And not beyond it: more running than the size is no reason to ask for more."""
+    window = Window()
+    window.size, window._room, window._searching, window._credit = 1.0, 3.0, False, 0.0
+    assert window.may_submit(2, 0.0)
+    assert not window.may_submit(3, 0.0)
+
+
+class Life(RuleBasedStateMachine):
+    """Any account, any answers, in any order."""
+
+    @initialize(
+        ceiling=st.none() | st.integers(1, 30),
+        limit=st.none() | st.integers(1, 30),
+        balance=st.none() | st.decimals(0, 300, places=2),
+    )
+    def begin(self, ceiling: int | None, limit: int | None, balance: Decimal | None) -> None:
+        """Open an account."""
+        self.account = Account(limit, ceiling=ceiling, balance=balance)
+
+    @rule(number=st.integers(1, 10))
+    def send(self, number: int) -> None:
+        """Send a few Runs."""
+        for _ in range(number):
+            self.account.send()
+
+    @rule(number=st.integers(1, 10))
+    def answer(self, number: int) -> None:
+        """Answer a few of them."""
+        for _ in range(min(number, self.account.pending)):
+            self.account.answer()
+
+    @precondition(lambda self: self.account.pending)
+    @rule()
+    def drop(self) -> None:
+        """Drop one of them."""
+        self.account.pending -= 1
+        self.account.window.dropped(self.account.now)
+
+    @precondition(lambda self: self.account.window.ceiling is None)
+    @rule()
+    def adopt(self) -> None:
+        """Take over a task of an earlier process."""
+        self.account.window.adopted()
+        self.account.running += 1
+
+    @precondition(lambda self: self.account.running)
+    @rule(cost=st.none() | st.decimals(0, 20, places=2))
+    def end(self, cost: Decimal | None) -> None:
+        """End a task."""
+        self.account.end(1, cost)
+
+    @rule(limit=st.none() | st.integers(1, 30), theirs=st.integers(0, 30))
+    def change(self, limit: int | None, theirs: int) -> None:
+        """Somebody pays in, spends, or takes slots."""
+        self.account.limit = limit
+        self.account.theirs = theirs
+
+    @rule(seconds=st.floats(0, 1000))
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.account.now += seconds
+
+    @invariant()
+    def the_size_is_sensible(self) -> None:
+        """Never negative, never above the limit that was told; and never more runs than the ceiling."""
+        window = self.account.window
+        assert window.size >= 0
+        assert window.limit is None or window.size <= window.limit
+        assert window.ceiling is None or self.account.active <= window.ceiling
+        assert abs(window._credit) <= MOST_CREDIT + REFUSALS_PER_RUN
+
+    @invariant()
+    def a_client_without_tasks_can_always_go_on(self) -> None:
+        """Now, or at the time that it is told."""
+        window, now = self.account.window, self.account.now
+        if self.account.active == 0 and not window.may_submit(0, now):
+            due = window.next_try(now)
+            assert due is not None
+            assert now < due <= now + LONGEST_PAUSE
+            assert window.may_submit(0, due)
+
+    @invariant()
+    def a_time_is_told_only_after_a_no(self) -> None:
+        """And it is one at which the answer is yes."""
+        window, active, now = self.account.window, self.account.active, self.account.now
+        open_now = window.may_submit(active, now)
+        due = window.next_try(now)
+        assert due is None or (not open_now and window.may_submit(active, due))
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+@given(limit=st.integers(1, 25), theirs=st.integers(0, 15), seed=st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_at_steady_state_all_room_is_used(limit: int, theirs: int, seed: int) -> None:
+    """Whatever others hold for good, the window finds the rest, and refusals keep to their budget."""
+    account = Account(limit)
+    account.theirs = min(theirs, limit - 1)
+    account.fill()
+    before, runs = account.refusals, account.runs
+    account.work(500 + seed % 100)
+    assert account.running == limit - account.theirs
+    assert account.refusals - before <= (account.runs - runs) * REFUSALS_PER_RUN + 1 + MOST_CREDIT
+
+
+# -- the targets, in a short simulation ------------------------------------------------------------------
+
+STEADY = {
+    "limit 1", "limit 5", "limit 25", "limit 25, not told", "ceiling 10, limit 25",
+    "unlimited, the client's own 200", "balance falls from $250 to $30", "the same at $0.28 a run",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in STEADY], ids=lambda case: case.name)
+def test_the_targets_are_reached(case: Case) -> None:
+    """At most 2 % of the Runs refused, and at least 95 % of the slots in use."""
+    result = simulate(case, seed=1)
+    assert result.refused <= REFUSED_TARGET
+    assert result.busy >= BUSY_TARGET
+
+
+@pytest.mark.parametrize("limit", [5, 25])
+def test_the_targets_are_reached_beside_other_programs(limit: int) -> None:
+    """Which come and go, and hold 0 to 60 % of the limit, taking every slot the moment that it is free."""
+    case = Case(name="", limit=limit, others="batches", runs=12000)
+    result = simulate(case, seed=2)
+    assert result.refused <= REFUSED_TARGET
+    assert result.busy >= BUSY_TARGET
+
+
+def test_the_naive_loop_is_refused_most_of_the_time() -> None:
+    """Which is what the window is for."""
+    assert simulate(Case(name="", limit=5, runs=2000), seed=0, naive=True).refused > 0.9

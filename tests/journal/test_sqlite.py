@@ -1,0 +1,738 @@
+"""The journal as a batch uses it: durable when told so, one flush for many, out of reach of cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from tests.journals import CANCELLED, FAILURE, NOW, SUCCESS, Database, clock, error, intent, opened, quick
+from tests.journals import databases_are_closed as databases_are_closed
+from wiro_async._errors import ClientUseError, InvalidInput, JournalError
+from wiro_async._journal import sqlite as _sqlite
+from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.steps import ErrorNote, LocalFile, Row
+from wiro_async._journal.store import PAGE
+from wiro_async._types import Secret
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.db"
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Any:
+    """Every test must end with as many threads of ours as it began with."""
+    yield
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "wiro-journal":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def recorded(path: Path) -> dict[str, Row]:
+    """Return what a journal holds."""
+    store = opened(path)
+    rows = {row.key: row for _, row in store.page(None, 0)}
+    store.close()
+    return rows
+
+
+async def left(path: Path) -> dict[str, Row]:
+    """Return what a closed journal holds, read outside of the event loop."""
+    return await anyio.to_thread.run_sync(recorded, path)
+
+
+async def open_quick(path: Path) -> tuple[Journal, Database]:
+    """Open a journal that does not wait for the disk, and return its database too."""
+    connecting, databases = quick()
+    journal = await Journal.open(path, connect=connecting, clock=clock)
+    return journal, databases[0]
+
+
+def commits(database: Database) -> int:
+    return database.ran.count("COMMIT")
+
+
+class Stopped:
+    """Holds a database's next commits up until it is let go."""
+
+    def __init__(self, database: Database) -> None:
+        self.go: threading.Event = threading.Event()
+        self.reached: threading.Event = threading.Event()
+        self._database = database
+        database.fail = self._hold
+
+    def _hold(self, sql: str) -> None:
+        if sql == "COMMIT":
+            self.reached.set()
+            assert self.go.wait(30)
+
+    async def arrival(self) -> None:
+        """Wait until a commit is held up."""
+        assert await anyio.to_thread.run_sync(self.reached.wait, 30)
+
+    def let_go(self) -> None:
+        self._database.fail = lambda _: None
+        self.go.set()
+
+
+# -- what a batch does -----------------------------------------------------------------------------------
+
+
+async def test_a_jobs_whole_life(path: Path) -> None:
+    """Every write is there for every read after it, and in the file when it is closed."""
+    async with await Journal.open(path, clock=clock) as journal:
+        await journal.intend(intent("k", prompt="waves", image=Path("a.jpg")))
+        await journal.accepted("k", "2221", Secret("canary-token"))
+        journal.post("k", "task_start", NOW + 5)
+        await journal.ended("k", SUCCESS)
+        await journal.saved("k", 0, Path("/clips/0.mp4"), 11, "ab")
+        await journal.settled("k", "done")
+        row = await journal.find("k")
+        assert row is not None
+        assert (row.state, row.status, row.token) == ("done", "task_start", Secret("canary-token"))
+        assert row.inputs == {"prompt": "waves", "image": LocalFile("a.jpg")}
+        assert (await journal.counts()).cost == Decimal("0.35")
+        assert await journal.find("other") is None
+    assert (await left(path))["k"] == row
+    assert "canary" not in repr(row)
+
+
+async def test_the_ways_a_run_can_fail(path: Path) -> None:
+    """Refused, in doubt, failed, cancelled, given up."""
+    async with (await open_quick(path))[0] as journal:
+        for key in "abcde":
+            await journal.intend(intent(key))
+        await journal.released("a", ErrorNote("RateLimited", "slow down"))
+        await journal.doubted("b", "ReadTimeout")
+        for key, ending in (("c", FAILURE), ("d", CANCELLED)):
+            await journal.accepted(key, f"task {key}")
+            await journal.ended(key, ending)
+        await journal.settled("e", "failed", ErrorNote("ModelNotFound", "gone"))
+        found = {row.key: (row.state, row.error, row.reason) async for row in journal.rows()}
+    assert found == {
+        "a": ("refused", "RateLimited", "slow down"),
+        "b": ("unknown", "SubmissionUnknown", "ReadTimeout"),
+        "c": ("failed", "", "no face found"),
+        "d": ("cancelled", "", ""),
+        "e": ("failed", "ModelNotFound", "gone"),
+    }
+
+
+async def test_uploads_and_lessons(path: Path) -> None:
+    """Kept by content and by name."""
+    async with (await open_quick(path))[0] as journal:
+        await journal.uploaded("ab", "https://x/1.jpg", 10)
+        await journal.save_stats("prices", {"o/m": [1, "0.35"]})
+        assert await journal.url_of("ab", 60.0) == "https://x/1.jpg"
+        assert await journal.url_of("cd", 60.0) is None
+        assert await journal.load_stats("prices") == {"o/m": [1, "0.35"]}
+        assert await journal.load_stats("durations") is None
+        assert await journal.task_ids() == []
+        with pytest.raises(InvalidInput):
+            await journal.save_stats("prices", {"x": float("nan")})
+
+
+async def test_rows_come_by_state_and_in_order_of_arrival(path: Path) -> None:
+    """Over page after page, each state once, and any iterator can be left at any time."""
+
+    def fill() -> None:
+        store = opened(path)
+        with store.transaction():
+            for number in range(PAGE * 2 + 10):
+                wanted = intent(f"{number:04d}")
+                store.intend(wanted, "{}")
+                if number % 2:
+                    store.released(wanted.key, ErrorNote("E", ""))
+        store.close()
+
+    await anyio.to_thread.run_sync(fill)
+    async with (await open_quick(path))[0] as journal:
+        every = [row.key async for row in journal.rows()]
+        assert every == [f"{number:04d}" for number in range(PAGE * 2 + 10)]
+        assert [row.key async for row in journal.rows("refused", "intended", "refused")] == every[
+            1::2
+        ] + every[::2]
+        assert [row.key async for row in journal.rows("running")] == []
+        async for row in journal.rows():
+            assert row.key == "0000"
+            break
+        with pytest.raises(InvalidInput, match="'over' is none of intended"):
+            journal.rows("over")  # type: ignore[arg-type]
+
+
+# -- one flush for many ----------------------------------------------------------------------------------
+
+
+async def test_what_waits_is_committed_together(path: Path) -> None:
+    """A hundred writers that come while one commit is under way share the next."""
+    journal, database = await open_quick(path)
+    async with journal:
+        stopped = Stopped(database)
+        before = commits(database)
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.intend, intent("first"))
+            await stopped.arrival()
+            for number in range(100):
+                group.start_soon(journal.intend, intent(f"{number}"))
+            await anyio.wait_all_tasks_blocked()
+            stopped.let_go()
+        assert commits(database) - before == 2
+        assert (await journal.counts()).total == 101
+
+
+async def test_one_transaction_has_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait, the first are told before the last are written."""
+    monkeypatch.setattr(_sqlite, "MOST_AT_ONCE", 10)
+    journal, database = await open_quick(path)
+    async with journal:
+        before = commits(database)
+        async with anyio.create_task_group() as group:
+            for number in range(35):
+                group.start_soon(journal.intend, intent(f"{number}"))
+        assert commits(database) - before >= 4
+
+
+async def test_a_write_that_is_refused_harms_no_other(path: Path) -> None:
+    """Those beside it in the transaction are durable."""
+    journal, database = await open_quick(path)
+    outcomes: dict[str, str] = {}
+
+    async def write(name: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+            outcomes[name] = "written"
+        except (JournalError, TypeError, sqlite3.Error) as problem:
+            outcomes[name] = getattr(problem, "reason", "wrong argument")
+
+    async with journal:
+        await journal.intend(intent("there"))
+        stopped = Stopped(database)
+        async with anyio.create_task_group() as group:
+            group.start_soon(write, "first", journal.intend(intent("first")))
+            await stopped.arrival()
+            group.start_soon(write, "good", journal.intend(intent("good")))
+            group.start_soon(write, "conflict", journal.intend(intent("there")))
+            group.start_soon(write, "wrong", journal.uploaded(object(), "u", 1))  # type: ignore[arg-type]
+            group.start_soon(write, "worse", journal.uploaded("ab", "u", "1"))  # type: ignore[arg-type]
+            group.start_soon(write, "last", journal.intend(intent("last")))
+            await anyio.wait_all_tasks_blocked()
+            stopped.let_go()
+        assert journal.broken is None
+        assert {row.key async for row in journal.rows()} == {"there", "first", "good", "last"}
+    assert outcomes == {
+        "first": "written",
+        "good": "written",
+        "last": "written",
+        "conflict": "conflict",
+        "wrong": "wrong argument",
+        "worse": "wrong argument",
+    }
+
+
+async def test_a_journal_that_is_gone_takes_no_more(path: Path) -> None:
+    """Nothing that it took would be found: it is broken, and says why to all who ask."""
+    journal, _ = await open_quick(path)
+    async with journal:
+        await journal.intend(intent("k"))
+        await journal.accepted("k", "1")
+        await anyio.to_thread.run_sync(path.rename, path.with_name("moved"))
+        journal.post("k", "task_start", NOW)
+        with pytest.raises(JournalError) as caught:
+            await journal.intend(intent("other"))
+        assert caught.value.reason == "missing"
+        assert journal.broken is not None
+        with pytest.raises(JournalError, match="deleted, moved or replaced"):
+            await journal.ended("k", SUCCESS)
+    assert list(await left(path.with_name("moved"))) == ["k"]
+
+
+async def test_a_token_is_no_local_of_a_write_that_fails(path: Path) -> None:
+    """Neither in the caller's frames nor in the error."""
+    journal, database = await open_quick(path)
+    async with journal:
+        await journal.intend(intent("k"))
+        database.fail = lambda sql: ValueError("no") if sql.startswith("UPDATE runs") else None
+        with pytest.raises(ValueError, match="no") as caught:
+            await journal.accepted("k", "1", Secret("canary-token"))
+        shown = [repr(entry.frame.f_locals) for entry in caught.traceback[1:]]
+        assert len(shown) > 2
+        assert not [each for each in shown if "canary" in each]
+        database.fail = lambda _: None
+        await journal.accepted("k", "1", Secret("canary\ud800"))
+
+
+async def test_a_status_waits_for_company(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs no flush of its own if something else is written soon."""
+    monkeypatch.setattr(_sqlite, "LAZY_SECONDS", 60.0)
+    journal, database = await open_quick(path)
+    async with journal:
+        await journal.intend(intent("k"))
+        before = commits(database)
+        for number in range(50):
+            journal.post("k", f"status {number}", NOW)
+        await journal.accepted("k", "1")
+        assert commits(database) - before == 1
+        row = await journal.find("k")
+        assert row is not None
+        assert row.status == "status 49"
+        journal.post("k", "last", NOW)
+    assert (await left(path))["k"].status == "last"
+
+
+async def test_a_status_does_not_wait_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, it is written after a while."""
+    monkeypatch.setattr(_sqlite, "LAZY_SECONDS", 0.01)
+    journal, database = await open_quick(path)
+    written = threading.Event()
+    async with journal:
+        await journal.intend(intent("k"))
+        database.fail = lambda sql: written.set() if sql == "COMMIT" else None
+        journal.post("k", "task_start", NOW)
+        journal.post("unknown", "task_start", NOW)
+        assert await anyio.to_thread.run_sync(written.wait, 30)
+
+
+async def test_statuses_do_not_pile_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk is behind they are dropped: the service knows them."""
+    monkeypatch.setattr(_sqlite, "MOST_WAITING", 3)
+    journal, database = await open_quick(path)
+    async with journal:
+        await journal.intend(intent("k"))
+        stopped = Stopped(database)
+        journal.post("k", "held", NOW)
+        await anyio.to_thread.run_sync(stopped.reached.wait, 30)
+        for number in range(50):
+            journal.post("k", f"{number}", NOW)
+        assert journal._writer_thread.waiting == 3
+        stopped.let_go()
+        row = await journal.find("k")
+        assert row is not None
+        assert row.status == "2"
+
+
+# -- faults ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "reason"),
+    [("COMMIT", 13, "full"), ("COMMIT", 10, "io"), ("INSERT INTO runs", 13, "full"), ("BEGIN", 10, "io")],
+)
+async def test_after_a_failure_nothing_more_is_written(
+    path: Path, statement: str, code: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever writes is told at once, with the first cause; reads go on; nothing that was durable is lost."""
+    journal, database = await open_quick(path)
+    async with journal:
+        await journal.intend(intent("before"))
+        problem = error(sqlite3.OperationalError, code, "canary of the disk")
+        database.fail = lambda sql: problem if sql.startswith(statement) else None
+        with pytest.raises(JournalError, match="canary of the disk") as first:
+            await journal.intend(intent("during"))
+        database.fail = lambda _: None
+        ran = len(database.ran)
+        with pytest.raises(JournalError) as later:
+            await journal.intend(intent("after"))
+        journal.post("before", "task_start", NOW)
+        assert (first.value.reason, later.value.reason) == (reason, reason)
+        assert later.value is not first.value
+        assert later.value.message == first.value.message
+        assert "BEGIN IMMEDIATE" not in database.ran[ran:]
+        assert [row.key async for row in journal.rows()] == ["before"]
+        assert "broken" in repr(journal)
+        assert journal.broken is not None
+    assert "nothing more is recorded" in caplog.text
+    assert list(await left(path)) == ["before"]
+
+
+async def test_everybody_in_a_failed_transaction_is_told(path: Path) -> None:
+    """Also the one whose write would have been refused, and those who come after."""
+    journal, database = await open_quick(path)
+    reasons: list[str] = []
+
+    async def write(key: str) -> None:
+        with pytest.raises(JournalError) as caught:
+            await journal.intend(intent(key))
+        reasons.append(caught.value.reason)
+
+    async with journal:
+        await journal.intend(intent("k"))
+        database.fail = lambda sql: error(sqlite3.OperationalError, 13, "full") if sql == "COMMIT" else None
+        async with anyio.create_task_group() as group:
+            for key in "kabcdefgh":
+                group.start_soon(write, key)
+        assert set(reasons) <= {"full", "conflict"}
+        assert reasons.count("full") >= 8
+
+
+async def test_a_read_that_fails_stops_nothing(path: Path) -> None:
+    """A damaged page concerns those who need it."""
+    journal, database = await open_quick(path)
+    async with journal:
+        damaged = error(sqlite3.DatabaseError, 11, "malformed")
+        database.fail = lambda sql: damaged if sql.startswith("SELECT url") else None
+        with pytest.raises(JournalError) as caught:
+            await journal.url_of("ab", 1.0)
+        assert caught.value.reason == "corrupt"
+        await journal.intend(intent("k"))
+
+
+async def test_a_full_disk_for_real(path: Path) -> None:
+    """Everything that was acknowledged is there, and nothing else."""
+    connecting, _ = quick("PRAGMA max_page_count = 40")
+    acknowledged = 0
+    reason = ""
+    async with await Journal.open(path, connect=connecting) as journal:
+        while not reason:
+            try:
+                await journal.intend(intent(f"{acknowledged}", prompt="x" * 500))
+                acknowledged += 1
+            except JournalError as problem:
+                reason = problem.reason
+    assert reason == "full"
+    assert len(await left(path)) == acknowledged > 10
+
+
+async def test_inputs_that_cannot_be_recorded_never_reach_the_file(path: Path) -> None:
+    """Nor do keys."""
+    journal, database = await open_quick(path)
+    async with journal:
+        before = len(database.ran)
+        with pytest.raises(InvalidInput):
+            await journal.intend(intent("k", prompt={1, 2}))
+        with pytest.raises(InvalidInput):
+            await journal.intend(intent(""))
+        assert len(database.ran) == before
+
+
+# -- cancellation ----------------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_write_is_made_all_the_same(path: Path) -> None:
+    """Its caller is not told; whoever comes later sees it."""
+    journal, database = await open_quick(path)
+    async with journal:
+        stopped = Stopped(database)
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.intend, intent("k"))
+            await stopped.arrival()
+            group.cancel_scope.cancel()
+        stopped.let_go()
+        assert await journal.find("k") is not None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_storm_of_native_cancellations(path: Path, seed: int) -> None:
+    """Whatever is cancelled and when: what was acknowledged is there, and the journal goes on."""
+    chance = random.Random(seed)
+    journal, _ = await open_quick(path)
+    acknowledged: list[str] = []
+
+    async def write(key: str) -> None:
+        await journal.intend(intent(key))
+        acknowledged.append(key)
+
+    tasks = []
+    for number in range(100):
+        tasks.append(asyncio.get_running_loop().create_task(write(f"{number}")))
+        for _ in range(chance.randrange(4)):
+            await anyio.lowlevel.checkpoint()
+        chance.choice(tasks).cancel()
+    await asyncio.wait(tasks)
+    seen = {row.key async for row in journal.rows()}
+    await journal.aclose()
+    assert set(acknowledged) <= seen == set(await left(path))
+
+
+async def test_a_cancelled_opening_leaves_nothing_open(path: Path) -> None:
+    """The file is free when the cancellation goes on, and the thread has ended."""
+    connecting, _ = quick()
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(file: str) -> sqlite3.Connection:
+        begun.set()
+        assert go.wait(30)
+        return connecting(file)
+
+    async with anyio.create_task_group() as group:
+
+        async def open_it() -> None:
+            await Journal.open(path, connect=slow)
+
+        group.start_soon(open_it)
+        assert await anyio.to_thread.run_sync(begun.wait, 30)
+        group.cancel_scope.cancel()
+        go.set()
+    async with (await open_quick(path))[0]:
+        pass
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_native_cancellations_of_opening_and_closing(path: Path) -> None:
+    """Any number of them: both end properly, and then the cancellation goes on."""
+    connecting, _ = quick()
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(file: str) -> sqlite3.Connection:
+        begun.set()
+        assert go.wait(30)
+        return connecting(file)
+
+    opening = asyncio.get_running_loop().create_task(Journal.open(path, connect=slow))
+    await anyio.to_thread.run_sync(begun.wait, 30)
+    for _ in range(3):
+        opening.cancel()
+        await anyio.lowlevel.checkpoint()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    journal, database = await open_quick(path)
+    stopped = Stopped(database)
+    write = asyncio.get_running_loop().create_task(journal.intend(intent("k")))
+    await stopped.arrival()
+    closing = asyncio.get_running_loop().create_task(journal.aclose())
+    for _ in range(3):
+        await anyio.lowlevel.checkpoint()
+        closing.cancel()
+    stopped.let_go()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await write
+    assert not journal._writer_thread.thread.is_alive()
+    assert "k" in await left(path)
+
+
+# -- closing ---------------------------------------------------------------------------------------------
+
+
+async def test_closing_leaves_one_file(path: Path) -> None:
+    """And again does no harm."""
+    journal = await Journal.open(path)
+    await journal.save_stats("x", {"a": 1})
+    assert repr(journal) == f"<Journal {str(path)!r} open>"
+    assert journal.path == str(path)
+    await journal.aclose()
+    await journal.aclose()
+    assert repr(journal) == f"<Journal {str(path)!r} closed>"
+    assert [file.name for file in path.parent.iterdir()] == ["a.db"]
+
+
+async def test_a_closed_journal_says_so(path: Path) -> None:
+    """In every call."""
+    journal, _ = await open_quick(path)
+    await journal.aclose()
+    for work in (journal.counts, lambda: journal.intend(intent("k")), lambda: journal.rows().__anext__()):
+        with pytest.raises(ClientUseError, match="is closed; open it again"):
+            await work()
+    with pytest.raises(ClientUseError):
+        journal.post("k", "task_start", NOW)
+
+
+async def test_a_broken_journal_that_is_closed_says_that_it_is_closed(path: Path) -> None:
+    """What can be mended by the caller comes first."""
+    journal, database = await open_quick(path)
+    database.fail = lambda sql: error(sqlite3.OperationalError, 13, "full") if sql == "COMMIT" else None
+    with pytest.raises(JournalError):
+        await journal.intend(intent("k"))
+    await journal.aclose()
+    with pytest.raises(ClientUseError):
+        await journal.intend(intent("k"))
+
+
+async def test_a_disk_that_hangs_does_not_hang_the_closing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while it is left to itself, and the caller is told."""
+    monkeypatch.setattr(_sqlite, "CLOSE_SECONDS", 0.05)
+    journal, database = await open_quick(path)
+    stopped = Stopped(database)
+    journal.post("k", "task_start", NOW)
+    with pytest.raises(JournalError, match=r"did not answer within 0\.05 s") as caught:
+        await journal.aclose()
+    assert caught.value.reason == "slow"
+    stopped.let_go()
+
+
+async def test_a_journal_that_nobody_closes_is_closed_with_a_warning(path: Path) -> None:
+    """As the garbage collector finds it; what it had to do is done."""
+    journal, _ = await open_quick(path)
+    thread = journal._writer_thread.thread
+    await journal.intend(intent("k"))
+    kept = [journal]
+    del journal
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        kept.clear()
+    await anyio.to_thread.run_sync(thread.join, 30)
+    assert "k" in await left(path)
+
+
+UNCLOSED = """
+import asyncio, sys, warnings
+from wiro_async._journal.sqlite import Journal
+from tests.journals import intent
+kept = []
+async def main():
+    journal = await Journal.open(sys.argv[1])
+    await journal.intend(intent("k"))
+    journal.post("k", "task_start", 5.0)
+    kept.append(journal)
+    print("end")
+asyncio.run(main())
+"""
+
+
+def test_a_program_that_forgets_its_journal_ends_and_loses_nothing(path: Path) -> None:
+    """The interpreter closes it: at once, and with everything that was on its way."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", UNCLOSED, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert run.stdout == "end\n"
+    assert [file.name for file in path.parent.iterdir()] == ["a.db"]
+    assert recorded(path)["k"].status == "task_start"
+
+
+# -- one process, one event loop -------------------------------------------------------------------------
+
+
+async def test_a_second_journal_is_refused(path: Path) -> None:
+    """At once, and the first one goes on."""
+    async with await Journal.open(path) as journal:
+        with pytest.raises(JournalError) as caught:
+            await Journal.open(path)
+        assert caught.value.reason == "locked"
+        await journal.intend(intent("k"))
+    async with await Journal.open(path, create=False) as journal:
+        assert await journal.find("k") is not None
+
+
+async def test_a_journal_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    """And leaves no thread behind."""
+    for path, reason in ((tmp_path, "foreign"), (tmp_path / "x" / "a.db", "missing")):
+        with pytest.raises(JournalError) as caught:
+            await Journal.open(path)
+        assert caught.value.reason == reason
+
+
+def test_a_second_event_loop_is_refused(path: Path) -> None:
+    """But it may close the journal."""
+    connecting, _ = quick()
+    journal = anyio.run(lambda: Journal.open(path, connect=connecting))
+
+    async def use() -> None:
+        with pytest.raises(ClientUseError, match="another event loop"):
+            await journal.counts()
+        await journal.aclose()
+
+    anyio.run(use)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_answers_to_an_event_loop_that_is_gone_are_dropped(path: Path, backend: str) -> None:
+    """The thread goes on to the end of its work."""
+    connecting, databases = quick()
+
+    async def leave() -> tuple[Journal, Stopped]:
+        journal = await Journal.open(path, connect=connecting)
+        stopped = Stopped(databases[0])
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.intend, intent("k"))
+            await stopped.arrival()
+            group.cancel_scope.cancel()
+        return journal, stopped
+
+    journal, stopped = anyio.run(leave, backend=backend)
+    stopped.let_go()
+    anyio.run(journal.aclose, backend=backend)
+    assert "k" in recorded(path)
+
+
+FORKED = """
+import os, sys, warnings
+import anyio
+from wiro_async._errors import ClientUseError
+from wiro_async._journal.sqlite import Journal
+from tests.journals import intent
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of later Pythons, about forking beside threads
+
+async def begin():
+    journal = await Journal.open(sys.argv[1])
+    await journal.intend(intent("k"))
+    return journal
+
+# Outside of a running event loop, which no fork survives.
+journal = anyio.run(begin)
+child = os.fork()
+if child:
+    print(os.waitpid(child, 0)[1], os.path.exists(sys.argv[1] + "-wal"), flush=True)
+    anyio.run(journal.aclose)
+else:
+    for work in (journal.counts(), journal.intend(intent("child")), journal.aclose()):
+        try:
+            work.send(None)
+        except ClientUseError as error:
+            print("before a fork" in str(error), flush=True)
+        except StopIteration:
+            print("closed", flush=True)
+"""
+
+
+def test_a_forked_child_is_refused_and_harms_nothing(path: Path) -> None:
+    """Even when it ends in the ordinary way: it must not remove the -wal file below its parent."""
+    run = subprocess.run(
+        [sys.executable, "-c", FORKED, str(path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stdout.split() == ["True", "True", "closed", "0", "True"], run.stderr
+    assert set(recorded(path)) == {"k"}
+
+
+def test_in_a_forked_child_nothing_of_the_journal_is_cleaned_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at its exit nor by its garbage collector: the thread is the parent's."""
+    connecting, _ = quick()
+    journal = anyio.run(lambda: Journal.open(path, connect=connecting))
+    writer = journal._writer_thread
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        _sqlite._close_all()
+        journal.__del__()
+        anyio.run(journal.aclose)
+        assert writer.waiting == 0
+    assert writer.thread.is_alive()
+    _sqlite._close_all()
+    assert not writer.thread.is_alive()
+    anyio.run(journal.aclose)
+
+
+def test_uvloop_will_do(path: Path) -> None:
+    """As any loop of asyncio."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def use() -> None:
+        async with await Journal.open(path) as journal:
+            await journal.intend(intent("k"))
+
+    anyio.run(use, backend_options={"loop_factory": uvloop.new_event_loop})
+    assert set(recorded(path)) == {"k"}

@@ -1,0 +1,300 @@
+"""The journal's rules: which step follows which, keys, inputs, and values as columns."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.journals import MODEL, intent
+from wiro_async import RateLimited
+from wiro_async._errors import InvalidInput
+from wiro_async._journal import steps
+from wiro_async._journal.steps import (
+    STATES,
+    Blob,
+    Counts,
+    Ending,
+    ErrorNote,
+    LocalFile,
+    Row,
+    State,
+    Step,
+    described,
+    key_of,
+    step,
+)
+from wiro_async._types import Outcome
+
+MAYBE_PAID: set[State] = {"intended", "running", "ended", "done", "unknown"}
+"""States in which a Run of the job may cost money, or has."""
+
+# -- steps -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", sorted(MAYBE_PAID))
+def test_no_run_is_intended_while_one_may_be_paid_for(state: State) -> None:
+    """A new attempt needs a state in which the last one costs nothing more."""
+    assert step(state, "intend") is None
+
+
+@pytest.mark.parametrize("state", [None, "refused", "failed", "cancelled"])
+def test_a_job_that_costs_nothing_can_be_intended(state: State | None) -> None:
+    """New jobs, and those that came to nothing."""
+    assert step(state, "intend") == "intended"
+
+
+def test_every_step_of_a_job_that_is_not_there_but_the_first_is_refused() -> None:
+    """Nothing happens to a job that was never intended."""
+    steps: tuple[Step, ...] = get_args(Step)
+    assert [made for made in steps if step(None, made)] == ["intend"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from(get_args(Step)), max_size=30))
+def test_whatever_is_done_to_a_job_it_stays_in_a_known_state(made_steps: list[Step]) -> None:
+    """A step leads to a state, or is refused; and every state can be told in a message."""
+    state: State | None = None
+    for made in made_steps:
+        state = step(state, made) or state
+        assert state is None or state in STATES
+        assert steps.before(made)
+
+
+def test_saving_a_file_moves_nothing() -> None:
+    """The state is the caller's to change, when everything wanted is there."""
+    assert step("ended", "saved") == "ended"
+    assert step("done", "saved") == "done"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "after"), [("succeeded", "ended"), ("failed", "failed"), ("cancelled", "cancelled")]
+)
+def test_how_a_task_ends_is_how_the_job_stands(outcome: Outcome, after: State) -> None:
+    """A success still has its outputs to be fetched."""
+    assert steps.end("running", outcome) == after
+    assert steps.end("done", outcome) is None
+
+
+def test_a_success_stays_one() -> None:
+    """A later look may bring newer addresses, and not another outcome."""
+    assert steps.end("ended", "succeeded") == "ended"
+    assert steps.end("ended", "failed") is None
+
+
+def test_a_message_names_the_states_that_a_step_needs() -> None:
+    """A job that is not there yet is called new."""
+    assert steps.before("intend") == "new, failed, cancelled, refused"
+    assert steps.before("done") == "ended, done"
+
+
+# -- records ---------------------------------------------------------------------------------------------
+
+
+def test_an_error_is_noted_by_class_and_message() -> None:
+    """Both are what a person asks for later."""
+    assert ErrorNote.of(RateLimited("slow down")) == ErrorNote("RateLimited", "slow down")
+
+
+def test_neither_inputs_nor_tokens_are_in_a_repr() -> None:
+    """They may be somebody's secrets."""
+    wanted = intent("k", prompt="canary-prompt")
+    row = Row(key="k", inputs=wanted.inputs, state="intended", attempt=1, fingerprint=wanted.fingerprint)
+    assert "canary" not in repr(wanted) + repr(row)
+    assert row.model == MODEL
+
+
+def test_counts_add_up() -> None:
+    """The total is of all states."""
+    assert Counts({"done": 3, "failed": 1}, Decimal(1)).total == 4
+
+
+def test_an_ending_knows_nothing_it_was_not_told() -> None:
+    """Cost and time of a cancelled task are unknown, not zero."""
+    assert (Ending("cancelled", 1.0).cost, Ending("cancelled", 1.0).elapsed) == (None, None)
+
+
+# -- keys ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"n": 6}, {"n": "6"}),
+        ({"n": 6}, {"n": 6.0}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({"x": (1,)}, {"x": [1]}),
+    ],
+)
+def test_inputs_that_the_service_cannot_tell_apart_have_one_key(one: Any, other: Any) -> None:
+    """A job list that went from JSON to CSV is not paid for again."""
+    assert key_of(MODEL, one) == key_of(MODEL, other)
+    assert key_of(MODEL, one) == key_of(MODEL.lower(), one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"n": 6}, {"n": 7}),
+        ({"f": "a.jpg"}, {"f": Path("a.jpg")}),
+        ({"f": b"a"}, {"f": b"b"}),
+        ({"f": b"a"}, {"f": "a"}),
+        ({"a": 1}, {"a": 1, "b": 2}),
+    ],
+)
+def test_other_inputs_have_another_key(one: Any, other: Any) -> None:
+    """And so have another model, and another occurrence."""
+    assert key_of(MODEL, one) != key_of(MODEL, other)
+    assert key_of(MODEL, one) != key_of("o/m", one)
+    assert key_of(MODEL, one) != key_of(MODEL, one, 1)
+
+
+def test_a_key_stays_what_it_was() -> None:
+    """A journal of today is understood by the versions to come."""
+    assert key_of("o/m", {"prompt": "waves", "seed": 6}) == "00a1662eda2ce3574fd478d9188849e5-0"
+
+
+@pytest.mark.parametrize("key", ["", "x" * 501, "a\0b", "\ud800", 5, None])
+def test_what_cannot_be_a_key_is_refused(key: Any) -> None:
+    """With the input's name."""
+    with pytest.raises(InvalidInput) as caught:
+        steps.check_key(key)
+    assert caught.value.name == "key"
+
+
+def test_what_can_be_a_key_is_taken() -> None:
+    """Any other text."""
+    for key in ("a", "x" * 500, "größe 1/2", "🌊"):
+        steps.check_key(key)
+
+
+# -- inputs ----------------------------------------------------------------------------------------------
+
+
+NAMES = st.text(max_size=5) | st.sampled_from(["$path", "$$path", "$sha256", "$size", "$path_hex", "$"])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | NAMES
+)
+FILES = st.builds(LocalFile, NAMES) | st.builds(Blob, st.text("abc", max_size=4), st.integers(0, 9))
+VALUES = st.recursive(
+    SCALARS | FILES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(NAMES, VALUES, max_size=4))
+def test_inputs_come_back_as_they_were_recorded(inputs: dict[str, Any]) -> None:
+    """Whatever names they have: no mapping of the caller's can be taken for a file."""
+    assert steps.recalled(steps.recorded(inputs)) == inputs
+    assert described(inputs) == inputs
+    assert key_of(MODEL, described(inputs)) == key_of(MODEL, inputs)
+
+
+def test_files_come_back_by_path_and_bytes_by_digest() -> None:
+    """A path can be submitted again; bytes are only the caller's."""
+    told = described({"a": PurePosixPath("x/a.jpg"), "b": b"abc", "c": bytearray(b"abc")})
+    blob = Blob("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3)
+    assert told == {"a": LocalFile("x/a.jpg"), "b": blob, "c": blob}
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.jpg", b"caf\xe9.jpg"])
+def test_a_path_that_is_no_text_comes_back(name: str | bytes) -> None:
+    """Names of files are bytes."""
+
+    class Odd:
+        def __fspath__(self) -> str | bytes:
+            return name
+
+    file = described({"f": Odd()})["f"]
+    assert file == LocalFile("caf\udce9.jpg")
+    assert file.__fspath__() == "caf\udce9.jpg"
+
+
+def test_inputs_that_cannot_be_recorded_are_refused_with_their_place() -> None:
+    """Open files, endless nesting, and what is no JSON."""
+    nested: Any = "x"
+    for _ in range(70):
+        nested = [nested]
+    with Path(__file__).open("rb") as file:
+        for inputs, hint in (
+            ({"x": {"f": file}}, r"inputs\.x\.f is an open file"),
+            ({"x": nested}, "nested deeper"),
+            ({"x": {1, 2}}, r"inputs\.x is a set"),
+            ({"x": float("nan")}, r"inputs\.x"),
+        ):
+            with pytest.raises(InvalidInput, match=hint):
+                described(inputs)
+
+
+# -- columns ---------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text())
+def test_text_from_the_wire_can_always_be_stored(text: str) -> None:
+    """Whole characters stay as they are."""
+    cleaned = steps.clean(text + "\ud800")
+    assert cleaned == text.encode("utf-8", "replace").decode() + "?"
+    assert steps.clean("abc", 2) == "ab"
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(st.characters(codec=None)))
+def test_any_path_comes_back(path: str) -> None:
+    """As text where it is some, as bytes where not."""
+    stored = steps.path_value(path)
+    assert steps.path_of(stored) == path
+    assert isinstance(stored, str) is (steps.clean(path) == path)
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [(0, 0), (2**63 - 1, 2**63 - 1), (2**63, None), (-1, None), (None, None)]
+)
+def test_sizes_that_cannot_be_are_unknown(told: int | None, kept: int | None) -> None:
+    """SQLite has 64 bits."""
+    assert steps.whole(told) == kept
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [(1, 1.0), (float("nan"), None), (float("-inf"), None), (None, None), (6.5, 6.5)]
+)
+def test_times_that_cannot_be_are_unknown(told: float | None, kept: float | None) -> None:
+    """Not a number is no time."""
+    assert steps.seconds(told) == kept
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.decimals(min_value=0, max_value=9_000_000, places=12))
+def test_amounts_are_kept_exactly(cost: Decimal) -> None:
+    """To the service's twelve decimals."""
+    amount = steps.picos(cost)
+    assert amount is not None
+    assert steps.usd(amount) == cost
+
+
+@pytest.mark.parametrize(
+    ("cost", "kept"),
+    [
+        (None, None),
+        (Decimal("NaN"), None),
+        (Decimal("-Infinity"), None),
+        (Decimal("1e999999"), 2**63 - 1),
+        (Decimal("-1e30"), 0),
+        (Decimal("-0.35"), 0),
+        (Decimal("0.0000000000005"), 0),
+        (Decimal("0.00000000000051"), 1),
+    ],
+)
+def test_amounts_that_do_not_fit_err_on_the_safe_side(cost: Decimal | None, kept: int | None) -> None:
+    """What is too much for 64 bits stays very much, below 0 is 0; what is no number is not known."""
+    assert steps.picos(cost) == kept

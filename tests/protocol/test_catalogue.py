@@ -1,0 +1,144 @@
+"""The catalogue: what is asked for, and what becomes of the answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from wiro_async._errors import InvalidInput, ModelNotFound
+from wiro_async._protocol.catalogue import detail_payload, list_payload, read_model, read_models
+from wiro_async._protocol.records import Model, ModelInput
+
+PARAMETERS: list[dict[str, Any]] = [
+    {
+        "title": "Inputs",
+        "items": [
+            {
+                "id": "inputImage",
+                "type": "combinefileinput",
+                "label": "Image",
+                "required": True,
+                "note": "A URL or a file.",
+                "maxfilelimit": 2,
+            },
+            {
+                "id": "prompt",
+                "type": "textarea",
+                "label": "Prompt",
+                "required": "false",
+                "default": "waves roll in",
+            },
+        ],
+    },
+    {
+        "title": "Settings",
+        "items": [
+            {
+                "id": "duration",
+                "type": "select",
+                "label": "Duration",
+                "default": "6",
+                "options": [{"label": "6 s", "value": "6"}, {"label": "10 s", "value": 10}],
+            },
+            {"id": "guidance", "type": "range", "min": "0", "max": 10, "step": "0.5", "default": 3.5},
+            {"id": "seed", "type": "number", "value": "0"},
+            {"id": "loop", "type": "checkbox", "default": "true"},
+        ],
+    },
+]
+
+TOOL: dict[str, Any] = {
+    "id": "598",
+    "title": "Hailuo 2.3",
+    "slugowner": "MiniMax",
+    "slugproject": "hailuo-2.3",
+    "cleanslugowner": "minimax",
+    "cleanslugproject": "hailuo-2-3",
+    "description": "Makes clips.",
+    "categories": '["tool","image-to-video"]',
+    "parameters": PARAMETERS,
+    "dynamicprice": '[{"inputs": {"duration": "6"}, "price": 0.28, "priceMethod": "cpr"}]',
+}
+
+INPUTS = (
+    ModelInput(
+        "inputImage",
+        "combinefileinput",
+        "Image",
+        required=True,
+        note="A URL or a file.",
+        raw={"maxfilelimit": 2},
+    ),
+    ModelInput("prompt", "textarea", "Prompt", default="waves roll in"),
+    ModelInput("duration", "select", "Duration", default="6", options=("6", "10")),
+    ModelInput("guidance", "range", default=3.5, min=0.0, max=10.0, step=0.5),
+    ModelInput("seed", "number", default="0"),
+    ModelInput("loop", "checkbox", default="true"),
+)
+
+
+@pytest.mark.parametrize("parameters", [PARAMETERS, json.dumps(PARAMETERS)])
+def test_the_detail_form_is_read(parameters: object) -> None:
+    """Titles group the inputs on the service's page; here they are one list, in its order."""
+    model = read_model({"tool": [{**TOOL, "parameters": parameters}]}, "MiniMax/hailuo-2.3")
+    assert model == Model(
+        "MiniMax/hailuo-2.3",
+        "Hailuo 2.3",
+        "Makes clips.",
+        ("tool", "image-to-video"),
+        INPUTS,
+        raw={"id": "598", "dynamicprice": TOOL["dynamicprice"]},
+    )
+
+
+@pytest.mark.parametrize(
+    "parameters", [None, [], "", "[]", {}, [None], [{}], [{"items": None}], [{"items": ["x"]}]]
+)
+def test_a_model_without_inputs_is_one(parameters: object) -> None:
+    """As in a listing."""
+    assert read_models({"tool": [{**TOOL, "parameters": parameters}]})[0].inputs == ()
+
+
+def test_an_input_of_nothing_is_a_text() -> None:
+    """A kind that is missing is the service's plainest one."""
+    model = read_models({"tool": [{"parameters": [{"items": [{}]}]}]})[0]
+    assert model.inputs == (ModelInput("", "text"),)
+
+
+@pytest.mark.parametrize("tool", [None, [], "", "[]", {}, [None, "x"]])
+def test_no_model_is_none(tool: object) -> None:
+    """A listing may be empty; a model that was asked for must be there."""
+    assert read_models({"tool": tool}) == read_models({}) == []
+    with pytest.raises(ModelNotFound, match="there is no model 'a/b'") as caught:
+        read_model({"tool": tool}, "a/b")
+    assert caught.value.operation == "Tool/Detail"
+
+
+def test_every_model_of_a_listing_is_read() -> None:
+    """In the order of the reply."""
+    tools = [TOOL, {"slugowner": "wiro", "slugproject": "Product Photoshoot"}]
+    assert [model.slug for model in read_models({"tool": tools, "total": "2"})] == [
+        "MiniMax/hailuo-2.3",
+        "wiro/Product Photoshoot",
+    ]
+
+
+def test_a_listing_is_asked_for_in_strings() -> None:
+    """A category only when one is named."""
+    asked = {"start": "0", "limit": "20", "search": "hailuo", "sort": "id", "order": "DESC"}
+    assert list_payload("hailuo", None, 0, 20) == asked
+    assert list_payload("", "image-to-video", 40, 5) == {
+        **asked, "search": "", "start": "40", "limit": "5", "categories": ["image-to-video"],
+    }  # fmt: skip
+
+
+def test_a_model_is_asked_for_by_both_parts_of_its_slug() -> None:
+    """As they are; in JSON nothing needs encoding."""
+    assert detail_payload("wiro/Product Photoshoot") == {
+        "slugowner": "wiro",
+        "slugproject": "Product Photoshoot",
+    }
+    with pytest.raises(InvalidInput, match="not owner/model"):
+        detail_payload("hailuo")

@@ -1,0 +1,243 @@
+"""Finding the task of a Run whose answer was lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wiro_async._protocol.matching import (
+    CLOCK_SKEW,
+    DAY,
+    RunFingerprint,
+    contradicts,
+    digest,
+    fingerprint_of,
+    lookalikes,
+    marker_in,
+    matches,
+    oldest_wanted,
+    unknown,
+    with_marker,
+)
+from wiro_async._protocol.records import Task, parse_task
+
+SENT = {"prompt": "waves", "seed": 6, "images": ["https://e.org/1.jpg"], "callbackUrl": "", "projectid": "7"}
+MODEL = "MiniMax/hailuo-2.3"
+NOW = 1_700_000_000.0
+
+
+def recorded(task_id: str = "1", created: float = NOW, callback: str = "", **parameters: Any) -> Task:
+    given = {"prompt": "waves", "seed": "6", "images": ["https://e.org/1.jpg"]}
+    return parse_task(
+        {
+            "id": task_id,
+            "status": "task_queue",
+            "createtime": str(int(created)),
+            "parameters": {**given, **parameters},
+            "callbackurl": callback,
+        }
+    )
+
+
+def found(fingerprint: RunFingerprint, *tasks: Task) -> list[str]:
+    return [task.id for task in matches(fingerprint, tasks)]
+
+
+# -- the digest ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (6, "6"), (6, 6.0), ("6.50", 6.5), (-0.25, "-0.25"), (True, "true"), (None, ""), (" waves ", "waves"),
+        ([1, "x"], ("1", "x")), ({"a": 1}, {"a": "1"}),
+    ],
+)  # fmt: skip
+def test_the_digest_survives_the_wire(one: object, other: object) -> None:
+    """Numbers, booleans and null come back as strings."""
+    assert digest({"x": one}, ["x"]) == digest({"x": other}, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a", "b"),
+        (6, 7),
+        ([1, 2], [2, 1]),
+        ("1", "1.0.0"),
+        ("1e3", "1000"),
+        (["a"], "a"),
+        ("9" * 30, "9" * 29),
+    ],
+)
+def test_the_digest_tells_inputs_apart(one: object, other: object) -> None:
+    """What is another input has another digest."""
+    assert digest({"x": one}, ["x"]) != digest({"x": other}, ["x"])
+
+
+@given(st.dictionaries(st.text(max_size=5), st.one_of(st.text(), st.integers(), st.floats(), st.booleans())))
+def test_the_digest_looks_at_the_named_inputs_only(inputs: dict[str, Any]) -> None:
+    """Defaults that the service adds do not change it."""
+    extra = {**inputs, "added by the service": "default"}
+    assert digest(inputs, list(inputs)) == digest(extra, list(inputs))
+
+
+# -- the marker ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "marked"),
+    [
+        ("https://e.org/done", "https://e.org/done?wiro_async=abc"),
+        ("https://e.org/done?x=%20y", "https://e.org/done?x=%20y&wiro_async=abc"),
+        ("https://e.org/done?x#part", "https://e.org/done?x&wiro_async=abc#part"),
+    ],
+)
+def test_the_marker_joins_the_query(url: str, marked: str) -> None:
+    """The rest of the URL stays as it is, and the marker can be read back."""
+    assert with_marker(url, "abc") == marked
+    assert marker_in(marked) == "abc"
+    assert marker_in(url) == ""
+
+
+@pytest.mark.parametrize("url", ["", "http://[", "?wiro_async", "x"])
+def test_an_address_without_a_marker_has_none(url: str) -> None:
+    """Whatever the service recorded."""
+    assert marker_in(url) == ""
+
+
+# -- matching --------------------------------------------------------------------------------------------
+
+
+def test_model_inputs_and_time_find_the_task() -> None:
+    """Equal in wire form, created since the Run; the oldest first."""
+    fingerprint = RunFingerprint.of(MODEL, SENT, NOW)
+    assert found(fingerprint, recorded("3", NOW + 9), recorded("2", NOW + 1), recorded("1", NOW - 5)) == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert oldest_wanted(fingerprint) == NOW - CLOCK_SKEW
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        recorded(prompt="other"),
+        recorded(images=["https://e.org/2.jpg"]),
+        recorded(created=NOW - CLOCK_SKEW - 1),
+        recorded(callback="https://e.org/done"),
+        parse_task({"id": "1", "createtime": str(int(NOW))}),
+        parse_task({"id": "1", "parameters": SENT, "modelslugowner": "a", "modelslugproject": "b"}),
+    ],
+)
+def test_what_is_not_ours_is_not_taken(other: Task) -> None:
+    """Other inputs, another file, too old, somebody's callback, nothing recorded, another model."""
+    assert found(RunFingerprint.of(MODEL, SENT, NOW), other) == []
+
+
+def test_both_spellings_of_a_model_are_one() -> None:
+    """The service names the clean slug where we sent the catalogue's."""
+    task = parse_task(
+        {"id": "1", "parameters": SENT, "modelslugowner": "minimax", "modelslugproject": "hailuo-2-3"}
+    )
+    assert found(RunFingerprint.of(MODEL, SENT, NOW), task) == ["1"]
+
+
+def test_the_marker_decides_where_there_is_one() -> None:
+    """A task with our marker is ours whatever else it says, and others are not even looked at."""
+    callback = with_marker("https://e.org/done", "abc")
+    fingerprint = RunFingerprint.of(MODEL, {**SENT, "callbackUrl": callback}, NOW)
+    assert fingerprint.marker == "abc"
+    ours = recorded("2", callback=callback, prompt="rewritten")
+    assert found(
+        fingerprint, recorded("1"), ours, recorded("3", callback="https://e.org/done?wiro_async=x")
+    ) == ["2"]
+
+
+def test_without_callbacks_on_record_the_inputs_decide() -> None:
+    """The service may not list callback URLs at all."""
+    fingerprint = RunFingerprint.of(MODEL, {**SENT, "callbackUrl": with_marker("https://e.org", "abc")}, NOW)
+    assert found(fingerprint, recorded("1")) == ["1"]
+
+
+def test_the_marker_decides_whatever_the_time() -> None:
+    """A clock that is hours fast does not hide the task that carries it."""
+    callback = with_marker("https://e.org/done", "abc")
+    fingerprint = RunFingerprint.of(MODEL, {**SENT, "callbackUrl": callback}, NOW)
+    assert found(fingerprint, recorded("1", NOW - 9999, callback=callback)) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("age", "like"),
+    [(CLOCK_SKEW, False), (CLOCK_SKEW + 1, True), (DAY, True), (CLOCK_SKEW + DAY, False), (-99.0, False)],
+)
+def test_a_task_that_is_only_too_old_is_like_the_one_in_doubt(age: float, like: bool) -> None:
+    """By less than a day, because our clock may be ahead."""
+    tasks = [recorded("1", NOW - age), recorded("2", NOW - age, prompt="other")]
+    assert [task.id for task in lookalikes(RunFingerprint.of(MODEL, SENT, NOW), tasks)] == ["1"] * like
+
+
+def test_what_has_no_time_is_not_too_old() -> None:
+    """It matches already."""
+    timeless = parse_task({"id": "1", "parameters": SENT})
+    fingerprint = RunFingerprint.of(MODEL, SENT, NOW)
+    assert found(fingerprint, timeless) == ["1"]
+    assert not list(lookalikes(fingerprint, [timeless]))
+
+
+def test_with_a_task_like_it_no_run_is_absent() -> None:
+    """The message tells the task and both times, so that the clocks can be compared."""
+    fingerprint = RunFingerprint.of(MODEL, SENT, NOW)
+    error = unknown(fingerprint, "reset", absent=True, like=recorded("2221", NOW - 120))
+    assert not error.absent
+    assert error.cause == "reset"
+    for told in (
+        "may be billed", "task 2221", "120 s older", "22:11:20 UTC", "22:13:20 UTC", "compare",
+    ):  # fmt: skip
+        assert told in str(error)
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_a_doubt_goes_through_its_error_and_back(absent: bool) -> None:
+    """What the error carries is enough to look again."""
+    fingerprint = RunFingerprint.of(MODEL, {**SENT, "callbackUrl": with_marker("https://e.org", "abc")}, NOW)
+    error = unknown(fingerprint, "reset", absent=absent)
+    assert fingerprint_of(error) == fingerprint
+    assert error.absent is absent
+    assert ("seems not to exist" in str(error)) is absent
+
+
+# -- is it ours? -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        recorded(),
+        recorded(images=["https://api.wiro.ai/v1/File/rehosted.jpg"]),
+        recorded(prompt="waves ", seed=6, steps="30"),
+        recorded(seed="random"),
+        parse_task({"id": "1", "parameters": {}}),
+        parse_task({"id": "1", "parameters": {"images": ["https://rehosted"]}}),
+    ],
+)
+def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
+    """Rehosted files, defaults, spellings, no parameters at all."""
+    assert not contradicts(MODEL, SENT, task)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        recorded(prompt="another job", seed="1"),
+        parse_task({"id": "1", "parameters": SENT, "modelslugowner": "a", "modelslugproject": "b"}),
+        recorded(callback="https://e.org/done?wiro_async=0123456789abcdef"),
+    ],
+)
+def test_another_jobs_task_is_a_contradiction(task: Task) -> None:
+    """Another model, texts and numbers of which none is as sent, or the marker of another Run."""
+    assert contradicts(MODEL, SENT, task)

@@ -1,0 +1,321 @@
+"""Watching by asking: one poll for any number of awaiters, handed over when its leader goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+import wiro_async
+from tests.virtual import anyio_backend as anyio_backend
+from wiro_async import ConnectionFailed
+from wiro_async._config import Polling
+from wiro_async._watch.poll import Poll
+from wiro_async._watch.schedule import Schedule
+
+EVEN = Polling(min_interval=2.0, max_interval=10.0, growth=0.5, jitter=0.0)
+
+
+class Polls:
+    """Records when it was looked, and fails on demand."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+        self.errors: list[Exception] = []
+        self.lasts = 0.0
+
+    async def __call__(self, until: float) -> None:
+        self.at.append(anyio.current_time())
+        left = until - anyio.current_time()
+        await anyio.sleep(min(self.lasts, left))
+        if left <= self.lasts:
+            raise ConnectionFailed("no whole answer in time", sent=True)
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def poll(polling: Polling = EVEN, chance: Callable[[], float] = lambda: 0.5) -> Poll:
+    return Poll(Schedule(polling), chance)
+
+
+async def test_the_first_look_at_an_unknown_task_is_at_once() -> None:
+    """An attached task is looked at now, then at a growing share of its age."""
+    polls = Polls()
+    start = anyio.current_time()
+    watch = poll()
+    for _ in range(5):
+        await watch.step(polls)
+    assert [round(at - start, 3) for at in polls.at] == [0.0, 2.0, 4.0, 6.0, 9.0]
+
+
+async def test_a_fresh_task_has_time_before_its_first_look() -> None:
+    """A task that was submitted just now is not done yet."""
+    polls = Polls()
+    watch = poll()
+    watch.begin(fresh=True)
+    start = anyio.current_time()
+    await watch.step(polls)
+    assert polls.at == [start + 2.0]
+
+
+async def test_fifty_awaiters_share_one_look() -> None:
+    """However many wait, each look is made once."""
+    polls = Polls()
+    watch = poll()
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(watch.step, polls)
+    assert len(polls.at) == 1
+
+
+async def test_when_the_leader_is_cancelled_a_follower_takes_over() -> None:
+    """Neither sleeping nor in mid-look does a cancelled leader take the others down with it."""
+    polls = Polls()
+    polls.lasts = 1.0
+    watch = poll()
+    start = anyio.current_time()
+    await watch.step(polls)
+    ends: list[float] = []
+
+    async def lead(patience: float) -> None:
+        with anyio.move_on_after(patience):
+            await watch.step(polls)
+
+    async def follow() -> None:
+        while len(polls.at) < 3:
+            await watch.step(polls)
+        ends.append(anyio.current_time() - start)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(lead, 1.0)  # cancelled while it sleeps
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(lead, 2.5)  # cancelled while it looks
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(3):
+            group.start_soon(follow)
+    assert [round(at - start, 3) for at in polls.at][:2] == [0.0, 3.0]
+    assert len(polls.at) == 3
+    assert len(ends) == 3
+
+
+async def test_news_wake_everyone_without_a_look() -> None:
+    """What is learned in another way ends the step of leader and followers alike."""
+    polls = Polls()
+    watch = poll()
+    watch.begin(fresh=True)
+    woken: list[float] = []
+
+    async def wait() -> None:
+        await watch.step(polls)
+        woken.append(anyio.current_time())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        watch.notify()
+    assert len(woken) == 3
+    assert not polls.at
+    watch.notify()
+
+
+async def test_passing_failures_are_counted_and_slow_the_looks() -> None:
+    """Failed looks back off up to the longest interval; a good one resets the count."""
+    polls = Polls()
+    error = wiro_async.ConnectionFailed("cut", sent=True)
+    polls.errors = [error] * 6
+    watch = poll(Polling(min_interval=2.0, max_interval=30.0, growth=0.01, jitter=0.0))
+    start = anyio.current_time()
+    for _ in range(7):
+        await watch.step(polls)
+    assert watch.failures == 0
+    gaps = [later - earlier for earlier, later in zip([start, *polls.at], polls.at, strict=False)]
+    assert gaps == pytest.approx([0.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0])
+
+
+async def test_a_failure_for_good_ends_the_step() -> None:
+    """Wrong credentials do not get better by waiting."""
+    polls = Polls()
+    polls.errors = [wiro_async.AuthenticationError("no")]
+    watch = poll()
+    with pytest.raises(wiro_async.AuthenticationError):
+        await watch.step(polls)
+    assert watch.failures == 0
+
+
+async def test_tasks_share_the_budget_of_looks() -> None:
+    """A thousand tasks due at once are looked at no faster than the budget allows, each once."""
+    schedule = Schedule(Polling(requests_per_second=100.0))
+    polls = [Polls() for _ in range(1000)]
+    start = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        for look in polls:
+            group.start_soon(Poll(schedule).step, look)
+    times = sorted(look.at[0] - start for look in polls)
+    assert [len(look.at) for look in polls] == [1] * 1000
+    assert times[-1] == pytest.approx(10.0, abs=0.3)
+    assert all(times[n + 100] - times[n] >= 0.74 for n in range(900))
+
+
+async def test_an_event_makes_the_next_look_due_at_once() -> None:
+    """Before its interval and before the budget, and once."""
+    polls = Polls()
+    schedule = Schedule(Polling(requests_per_second=0.001))
+    watch = Poll(schedule)
+    schedule.reserve(anyio.current_time())
+    watch.begin(fresh=True)
+    start = anyio.current_time()
+
+    async def wait() -> None:
+        while not polls.at:
+            await watch.step(polls)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        watch.hurry()
+    assert polls.at == [start]
+    with anyio.move_on_after(2.0):
+        await watch.step(polls)
+    assert len(polls.at) == 1
+
+
+async def test_a_place_in_the_budget_outlasts_news() -> None:
+    """Or else a task that has much to tell would be looked at never, and use up everybody's budget."""
+    polls = Polls()
+    schedule = Schedule(Polling(requests_per_second=0.1))
+    for _ in range(3):
+        schedule.reserve(anyio.current_time())
+    watch = Poll(schedule)
+    start = anyio.current_time()
+    for _ in range(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch.step, polls)
+            await anyio.sleep(0.1)
+            watch.notify()
+    await watch.step(polls)
+    assert polls.at == [pytest.approx(start + 30.0, abs=0.5)]
+
+
+async def test_while_something_else_tells_the_end_looks_are_rare() -> None:
+    """As long as they work: after a failure it is the schedule that decides."""
+    polls = Polls()
+    watch = poll()
+    watch.begin(fresh=True)
+    watch.safety_interval = 60.0
+    start = anyio.current_time()
+    await watch.step(polls)
+    polls.errors = [wiro_async.ConnectionFailed("cut", sent=True)]
+    await watch.step(polls)
+    await watch.step(polls)
+    assert [round(at - start, 3) for at in polls.at[:2]] == [60.0, 120.0]
+    assert polls.at[2] < start + 140.0
+
+
+async def test_when_the_end_was_told_looks_are_frequent() -> None:
+    """Until the service's own record knows it too."""
+    polls = Polls()
+    watch = poll()
+    watch.begin(fresh=True)
+    watch.safety_interval = 60.0
+    watch.urgent_interval = 1.0
+    start = anyio.current_time()
+    for _ in range(3):
+        await watch.step(polls)
+    assert [round(at - start, 3) for at in polls.at] == [1.0, 2.0, 3.0]
+
+
+async def test_looks_rest_while_the_service_is_unwell() -> None:
+    """One task's failed look puts off the others', those that have a place in the budget too."""
+    schedule = Schedule(Polling(requests_per_second=1.0))
+    bad, good = Polls(), Polls()
+    bad.errors = [wiro_async.RateLimited("slow down", retry_after=30.0)]
+    start = anyio.current_time()
+    for _ in range(5):
+        schedule.reserve(start)
+
+    async def wait() -> None:
+        watch = Poll(schedule)
+        async with anyio.create_task_group() as news:
+            news.start_soon(tell, watch)
+            while not good.at:
+                await watch.step(good)
+
+    async def tell(watch: Poll) -> None:
+        await anyio.sleep(10.0)
+        watch.notify()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        failing = Poll(schedule)
+        failing.hurry()
+        await failing.step(bad)
+    assert bad.at[0] <= start + 0.2
+    assert start + 30.0 <= good.at[0] <= start + 45.0
+
+
+async def test_one_task_s_bad_record_lets_nobody_rest() -> None:
+    """It is this task that is looked at less often."""
+    schedule = Schedule(Polling())
+    polls = Polls()
+    polls.errors = [wiro_async.InvalidResponse("no task list", http_status=200)]
+    watch = Poll(schedule)
+    await watch.step(polls)
+    assert watch.failures == 1
+    assert schedule.rest(0.5) <= anyio.current_time()
+
+
+async def test_chance_spreads_the_looks() -> None:
+    """The jitter is a share of the interval, both ways."""
+    polling = Polling(min_interval=10.0, max_interval=10.0, jitter=0.2)
+    gaps = []
+    for chance in (0.0, 0.5, 1.0):
+        polls = Polls()
+        watch = poll(polling, lambda chance=chance: chance)  # type: ignore[misc]
+        watch.begin(fresh=True)
+        start = anyio.current_time()
+        await watch.step(polls)
+        gaps.append(polls.at[0] - start)
+    assert gaps == pytest.approx([8.0, 10.0, 12.0])
+
+
+async def test_a_step_has_an_end() -> None:
+    """Whoever leads and whoever follows returns in time, without a look that is not due yet."""
+    polls = Polls()
+    watch = poll(Polling(min_interval=10.0, max_interval=10.0, jitter=0.0))
+    watch.begin(fresh=True)
+    start = anyio.current_time()
+    ends: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        await watch.step(polls, start + seconds)
+        ends.append(anyio.current_time() - start)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, 3.0)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(wait, 2.0)
+    assert ends == [2.0, 3.0]
+    assert polls.at == []
+
+
+async def test_a_look_is_broken_off_at_the_step_s_end() -> None:
+    """A service that does not answer holds nobody for longer than he wants to wait."""
+    polls = Polls()
+    polls.lasts = 60.0
+    watch = poll()
+    start = anyio.current_time()
+    await watch.step(polls, start + 5.0)
+    assert (polls.at, watch.polled_at) == ([start], start + 5.0)
+    assert watch.failures == 0
+
+
+async def test_what_was_broken_off_makes_nobody_rest() -> None:
+    """It was the caller who had no more time: that tells nothing of the service."""
+    polls, schedule = Polls(), Schedule(EVEN)
+    polls.lasts = 60.0
+    await Poll(schedule).step(polls, anyio.current_time() + 5.0)
+    assert schedule.rest(1.0) < anyio.current_time()

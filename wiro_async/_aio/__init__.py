@@ -1,0 +1,1 @@
+"""Waiting and shielding, on asyncio and trio alike."""

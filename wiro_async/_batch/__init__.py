@@ -1,0 +1,1 @@
+"""Batches: where jobs come from, what becomes of their outcomes, when to stop."""

@@ -1,0 +1,167 @@
+"""How a batch stands: counts, money, pace. Pure, and a fixed effort for each event."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Literal, TypeAlias, get_args
+
+import attrs
+
+__all__ = ["BatchProgress", "ProgressCounter", "Stage"]
+
+Stage: TypeAlias = Literal[
+    "waiting",
+    "submitting",
+    "running",
+    "downloading",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "unknown",
+    "skipped",
+    "failed_before",
+]
+"""Where a job stands; the last six are its end."""
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+_FINISHED = frozenset({"succeeded", "failed", "cancelled", "unknown"})
+_AT_THEIR_END = _FINISHED | {"skipped", "failed_before"}
+
+SHORTEST_MEMORY = 60.0
+"""Seconds that the pace looks back at least."""
+
+MEMORY = 0.5
+"""How far the pace looks back, as a share of the time that the batch has taken: slow batches need a longer
+look."""
+
+
+@attrs.frozen(kw_only=True)
+class BatchProgress:
+    """How a batch stands at one moment.
+
+    ``skipped`` to ``unknown`` add up to ``read``: every job is at one place.
+
+    Attributes:
+        total: How many jobs there are (None: not known until the last one is read).
+        read: How many have been read.
+        skipped: How many needed nothing: done in an earlier run, or duplicates.
+        failed_before: How many failed or were cancelled in an earlier run, and are not run again; of a batch
+            without jobs, all of the journal's.
+        waiting: Read, and not sent.
+        submitting: Being sent.
+        running: Tasks at the service.
+        downloading: Ended well, their outputs on the way.
+        succeeded: Finished, with every output that was wanted.
+        failed: Finished without.
+        cancelled: Cancelled by anybody, or not made because the batch had stopped.
+        unknown: Sent, and nobody knows whether they were accepted.
+        spent: USD.
+        reserved: USD set aside for what is in flight.
+        rate: Jobs finished per second, of late (0.0: none yet).
+        eta: Seconds to the end at that rate (None: it cannot be told).
+        elapsed: Seconds since the batch began.
+    """
+
+    total: int | None
+    read: int
+    skipped: int
+    failed_before: int = 0
+    waiting: int
+    submitting: int
+    running: int
+    downloading: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    unknown: int
+    spent: Decimal
+    reserved: Decimal
+    rate: float
+    eta: float | None
+    elapsed: float
+
+    @property
+    def finished(self) -> int:
+        """How many are at their end, those that were left out included."""
+        left_out = self.skipped + self.failed_before
+        return left_out + self.succeeded + self.failed + self.cancelled + self.unknown
+
+
+class ProgressCounter:
+    """Counts a batch's jobs as they move.
+
+    Args:
+        now: When the batch began, in seconds on any clock that never goes back.
+        total: How many jobs there are (None: not known).
+    """
+
+    def __init__(self, now: float, total: int | None = None) -> None:
+        self.total: int | None = total
+        self._counts: dict[Stage, int] = dict.fromkeys(STAGES, 0)
+        self._read: int = 0
+        self._began: float = now
+        self._at: float = now
+        self._recent: float = 0.0  # jobs finished, the older ones for less
+        self._span: float = 0.0  # seconds, likewise
+
+    def moved(self, old: Stage | None, new: Stage, now: float) -> None:
+        """Count a job's step.
+
+        Args:
+            old: Where it was (None: it was just read).
+            new: Where it is.
+            now: The time, in seconds.
+
+        Raises:
+            ValueError: No job is at *old*.
+        """
+        if old is None:
+            self._read += 1
+        elif self._counts[old] > 0:
+            self._counts[old] -= 1
+        else:
+            raise ValueError(f"no job is {old}, so none can become {new}; count every step once")
+        self._counts[new] += 1
+        self._pass(now)
+        self._recent += new in _FINISHED and old not in _FINISHED
+
+    def count(self, stage: Stage) -> int:
+        """Return how many jobs are at *stage*."""
+        return self._counts[stage]
+
+    def progress(self, now: float, spent: Decimal, reserved: Decimal) -> BatchProgress:
+        """Return how the batch stands; money is the budget's to say."""
+        self._pass(now)
+        rate = self._recent / self._span if self._span > 0 else 0.0
+        total = None if self.total is None else max(self.total, self._read)
+        return BatchProgress(
+            total=total,
+            read=self._read,
+            **self._counts,
+            spent=spent,
+            reserved=reserved,
+            rate=rate,
+            eta=self._eta(total, rate),
+            elapsed=max(self._at - self._began, 0.0),
+        )
+
+    def _eta(self, total: int | None, rate: float) -> float | None:
+        if total is None:
+            return None
+        left = total - sum(self._counts[stage] for stage in STAGES if stage in _AT_THEIR_END)
+        if left == 0:
+            return 0.0
+        return left / rate if rate > 0 else None
+
+    def _pass(self, now: float) -> None:
+        """Let what happened before count for less: by 1/e in half of the batch's time, a minute at least."""
+        seconds = now - self._at
+        if seconds <= 0:
+            return
+        self._at = now
+        memory = max(MEMORY * (now - self._began), SHORTEST_MEMORY)
+        kept = math.exp(-seconds / memory)
+        self._recent *= kept
+        self._span = self._span * kept + memory * (1.0 - kept)

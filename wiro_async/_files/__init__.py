@@ -1,0 +1,1 @@
+"""Files: local ones on their way in, outputs on their way out."""

@@ -1,0 +1,530 @@
+"""Downloads: whole or not at all, resumed after a break, without credentials, and never outside the folder.
+
+What the service says of an output (its name, its address, its size) is hostile until it is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mimetypes
+import os
+import re
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from wiro_async._aio.gate import Gate
+from wiro_async._aio.shield import finish
+from wiro_async._config import Config, is_loopback, seconds_of
+from wiro_async._errors import DownloadError
+from wiro_async._http.connections import Content
+from wiro_async._http.retry import backoff
+from wiro_async._http.transport import USER_AGENT
+from wiro_async._protocol.operations import Priority
+from wiro_async._protocol.records import Output
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no fcntl, and this machine is not one
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Downloader", "safe_name"]
+
+logger = logging.getLogger("wiro_async")
+
+T = TypeVar("T")
+
+STALL_SECONDS = 30.0
+MAX_BREAKS = 5
+"""Breaks in a row, without a byte between them, after which a download is given up."""
+MAX_REDIRECTS = 3
+CLOSE_SECONDS = 1.0
+_FLUSH = 1024 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TRANSIENT = frozenset({408, 425, 429})
+
+
+class _BreakError(Exception):
+    """A download broke off in a way that may pass.
+
+    Attributes:
+        status: The HTTP status, where that was the reason.
+        stale: Whether what was received so far is no part of what the server has now.
+    """
+
+    def __init__(self, problem: str, status: int | None = None, *, stale: bool = False) -> None:
+        super().__init__(problem)
+        self.status: int | None = status
+        self.stale: bool = stale
+
+
+class _Sink(Protocol):
+    """Where a download's bytes go."""
+
+    @property
+    def size(self) -> int: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def restart(self) -> None: ...
+
+
+class _Progress:
+    """What is known of a download between its attempts."""
+
+    __slots__ = ("output", "path", "total", "validator")
+
+    def __init__(self, output: Output, path: str | None) -> None:
+        self.output: Output = output
+        self.path: str | None = path
+        self.validator: str = ""
+        self.total: int | None = output.size
+
+    def error(self, problem: str, status: int | None = None) -> DownloadError:
+        shown = self.output.name[:60] or self.output.url[:60]
+        return DownloadError(
+            f"output {shown!r} of task {self.output.task_id or '?'}: {problem}",
+            url=self.output.url,
+            path=self.path,
+            http_status=status,
+        )
+
+
+class Downloader:
+    """Reads outputs over connections that have never seen a credential.
+
+    Args:
+        config: The client's settings.
+        http: What sends the requests.
+    """
+
+    def __init__(self, config: Config, http: httpx.AsyncBaseTransport) -> None:
+        self._http = http
+        self._hosts = config.download_hosts
+        self._local = is_loopback(config.origin[1])
+        self._timeout = config.limits.download_timeout
+        self._gate = Gate(config.limits.max_downloads)
+
+    async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
+        """Store *output* under *target*; see ``Output.save``."""
+        seconds = seconds_of("timeout", timeout, self._timeout)
+        progress = _Progress(output, os.fspath(target))
+        self._check_url(output.url, progress)
+        path = await anyio.to_thread.run_sync(_target, output, target, progress)
+        progress.path = str(path)
+        file = _PartFile(path, progress)
+        try:
+            await _in_thread(file.open)
+            await self._fetch(progress, file, seconds)
+            await _in_thread(file.finish)
+        finally:
+            await _in_thread(file.close)
+        return path
+
+    async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
+        """Return the bytes of *output*; see ``Output.read``."""
+        seconds = seconds_of("timeout", timeout, self._timeout)
+        progress = _Progress(output, None)
+        self._check_url(output.url, progress)
+        memory = _Memory(max_bytes, progress)
+        await self._fetch(progress, memory, seconds)
+        return bytes(memory.data)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        with anyio.CancelScope(shield=True):
+            await self._http.aclose()
+
+    async def _fetch(self, progress: _Progress, sink: _Sink, seconds: float) -> None:
+        """Hold a slot, and fetch within so many seconds."""
+        with anyio.move_on_after(seconds):
+            await self._gate.enter(Priority.READ)
+            try:
+                await self._until_whole(progress, sink)
+            finally:
+                self._gate.leave()
+            return
+        raise progress.error(f"not whole after {seconds:g} s ({sink.size} of {progress.total or '?'} bytes)")
+
+    async def _until_whole(self, progress: _Progress, sink: _Sink) -> None:
+        """Fetch, and go on where it broke, until every byte is there."""
+        breaks = restarts = 0
+        furthest = sink.size
+        while True:
+            try:
+                await self._attempt(progress, sink)
+            except _BreakError as error:
+                breaks = 1 if sink.size > furthest else breaks + 1
+                furthest = max(furthest, sink.size)
+                if breaks + restarts > MAX_BREAKS:
+                    raise progress.error(
+                        f"given up after {breaks + restarts} breaks: {error}", error.status
+                    ) from None
+                logger.debug("download of task %s: %s; resuming", progress.output.task_id, error)
+                if error.stale:
+                    restarts += 1
+                    furthest = 0
+                    await sink.restart()
+            else:
+                return
+            await anyio.sleep(backoff(breaks + 2, 1.0))
+
+    async def _attempt(self, progress: _Progress, sink: _Sink) -> None:
+        url = self._check_url(progress.output.url, progress)
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._get(url, progress, sink.size)
+            try:
+                if response.status_code not in _REDIRECTS:
+                    await self._receive(response, progress, sink)
+                    return
+                url = self._check_url(response.headers.get("location", ""), progress, url)
+            finally:
+                with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await response.aclose()
+        raise progress.error(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _get(self, url: httpx.URL, progress: _Progress, offset: int) -> httpx.Response:
+        # Some CDNs answer a Range with the whole file when an encoding is accepted, so none is.
+        headers = {
+            "Host": url.netloc.decode("ascii"),
+            "User-Agent": USER_AGENT,
+            "Accept-Encoding": "identity",
+        }
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if progress.validator:
+                headers["If-Range"] = progress.validator
+        request = httpx.Request("GET", url, headers=headers, stream=Content())
+        try:
+            with anyio.move_on_after(STALL_SECONDS):
+                return await self._http.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise _BreakError(f"{type(error).__name__}: {error}") from None
+        raise _BreakError(f"no answer within {STALL_SECONDS:g} s")
+
+    async def _receive(self, response: httpx.Response, progress: _Progress, sink: _Sink) -> None:
+        """Check what an answer promises, take its body, and check that the promise was kept."""
+        start = _judge(response, progress, sink.size)
+        total = _promised(response)
+        known = progress.total if start else progress.output.size
+        if known is not None and total is not None and total != known:
+            if start and progress.output.size is None:
+                raise _BreakError("the file has another length than before", stale=True)
+            raise progress.error(
+                f"it should have {known} bytes, the server offers {total}", response.status_code
+            )
+        progress.total = total if known is None else known
+        progress.validator = _validator(response)
+        if start != sink.size:
+            await sink.restart()
+        await self._drain(response, progress, sink)
+        if progress.total is not None and sink.size < progress.total:
+            raise _BreakError(f"the connection ended after {sink.size} of {progress.total} bytes")
+        if progress.total is None:
+            logger.warning(
+                "download of task %s: no size was told, so none was checked", progress.output.task_id
+            )
+
+    async def _drain(self, response: httpx.Response, progress: _Progress, sink: _Sink) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        chunks = response.stream.__aiter__()
+        while True:
+            chunk: bytes | None = None
+            problem = f"no byte for {STALL_SECONDS:g} s"
+            try:
+                with anyio.move_on_after(STALL_SECONDS):
+                    chunk = await anext(chunks, None)
+                    if chunk is None:
+                        return
+            except httpx.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+            if chunk is None:
+                if sink.size == progress.total:
+                    return  # Every byte is there; only the end of the framing was cut off.
+                raise _BreakError(problem)
+            if progress.total is not None and sink.size + len(chunk) > progress.total:
+                raise progress.error(f"it should have {progress.total} bytes, the server sends more")
+            await sink.write(chunk)
+
+    def _check_url(self, url: str, progress: _Progress, base: httpx.URL | None = None) -> httpx.URL:
+        """Refuse every address that is not a known host's over TLS; loopback serves the sandbox."""
+        if not url:
+            raise progress.error(
+                "it has no file; language models answer in `content`"
+                if base is None
+                else "the server sent a redirect without an address"
+            )
+        try:
+            parsed = httpx.URL(url) if base is None else base.join(url)
+            hosts = {parsed.host, parsed.raw_host.decode("ascii")}
+        except (httpx.InvalidURL, ValueError, TypeError):
+            raise progress.error(f"its address {url[:80]!r} is no URL") from None
+        if parsed.userinfo:
+            raise progress.error("its address holds a user name, which no output has")
+        local = self._local and is_loopback(parsed.host)
+        known = parsed.scheme == "https" and not hosts.isdisjoint(self._hosts) and parsed.port is None
+        if parsed.scheme not in ("http", "https") or not (local or known):
+            raise progress.error(
+                f"its address is {parsed.scheme}://{parsed.netloc.decode('ascii', 'replace')[:80]}, not "
+                f"one of the service's hosts; name it in Client(download_hosts=...) if you trust it"
+            )
+        return parsed
+
+
+async def _in_thread(function: Callable[..., T], *args: object) -> T:
+    """Run a function that blocks, to its end: a native cancellation would close its file under its hands."""
+    return await finish(lambda: anyio.to_thread.run_sync(function, *args), lambda _: None)
+
+
+def _judge(response: httpx.Response, progress: _Progress, offset: int) -> int:
+    """Return the place in the file at which the answer's body begins.
+
+    Raises:
+        DownloadError: The answer is no file, and asking again would not make it one.
+        _BreakError: The answer may be better next time.
+    """
+    status = response.status_code
+    if status in _TRANSIENT or status >= 500:
+        raise _BreakError(f"HTTP {status}", status)
+    if status == 416 and offset:
+        problem = f"the server has less than the {offset} bytes that were already received"
+        raise _BreakError(problem, status, stale=True)
+    if status not in (200, 206):
+        gone = "; outputs are kept for a limited time" if status in (403, 404, 410) else ""
+        raise progress.error(f"HTTP {status}{gone}", status)
+    if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise progress.error("the server sent an encoding that was not asked for", status)
+    # What is known of the kind of file: its media type, or else its name's ending.
+    expected = progress.output.content_type or PurePosixPath(progress.output.name).suffix
+    is_page = response.headers.get("content-type", "").lower().startswith("text/html")
+    if is_page and expected and "htm" not in expected.lower():
+        raise progress.error(f"the server sent a web page instead of {expected}", status)
+    return 0 if status == 200 else _resumed(response, progress, offset)
+
+
+def _resumed(response: httpx.Response, progress: _Progress, offset: int) -> int:
+    """Return *offset* if the answer's body goes on from there, with the same file as before."""
+    where = re.fullmatch(
+        r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)", response.headers.get("content-range", "")
+    )
+    changed = progress.validator and _validator(response) not in ("", progress.validator)
+    if where is not None and int(where.group(1)) == offset and not changed:
+        return offset
+    if offset:
+        raise _BreakError("the server went on with another part or another file", 206, stale=True)
+    raise progress.error("the server sent another part of the file than was asked for", 206)
+
+
+def _promised(response: httpx.Response) -> int | None:
+    """Return the length of the whole file, as far as the answer tells."""
+    if response.status_code == 206:
+        match = re.search(r"/(\d{1,18})$", response.headers.get("content-range", ""))
+    else:
+        match = re.fullmatch(r"(\d{1,18})", response.headers.get("content-length", ""))
+    return None if match is None else int(match.group(1))
+
+
+def _validator(response: httpx.Response) -> str:
+    """Return what an If-Range may hold: a strong ETag, or else the date."""
+    etag = response.headers.get("etag", "")
+    validator: str = etag if etag.startswith('"') else response.headers.get("last-modified", "")
+    return validator
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+def safe_name(output: Output) -> str | None:
+    """Return the file name of *output* in a folder: ``{task_id}_{name}``, of harmless characters only.
+
+    Returns:
+        None if the service's name would leave the folder: then it is not a name to be mended.
+    """
+    name = output.name
+    if any(character in name for character in "/\\\0") or name in (".", ".."):
+        return None
+    clean = re.sub(r"[^\w.()+,=@ -]", "_", name).strip(" .")
+    if clean:
+        name = _shortened(clean, name)
+    else:
+        name = f"{output.index}{mimetypes.guess_extension(output.content_type) or '.bin'}"
+    task = re.sub(r"[^A-Za-z0-9-]", "_", output.task_id)[:60]
+    name = f"{task}_{name}" if task else name
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
+
+
+def _shortened(clean: str, name: str) -> str:
+    """Return *clean* with at most 60 bytes before its extension; a digest keeps a changed name distinct."""
+    stem, dot, extension = clean.rpartition(".")
+    if not dot or len(extension) > 10 or not extension.isascii():
+        stem, dot, extension = clean, "", ""
+    if clean != name or len(stem.encode()) > 60:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        stem = f"{stem.encode()[:51].decode(errors='ignore')}-{digest}"
+    return f"{stem}{dot}{extension}"
+
+
+def _target(output: Output, target: str | PathLike[str], progress: _Progress) -> Path:
+    """Return the path to write: *target* itself, or a checked name in it if it is a folder."""
+    text = os.fspath(target)
+    path = Path(text)
+    new_folder = not path.suffix and not path.exists()
+    if not (text.endswith(("/", os.sep)) or path.is_dir() or new_folder):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+    name = safe_name(output)
+    if name is None:
+        raise progress.error(
+            f"its name {output.name[:80]!r} would leave the folder; save it to a path of your own"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path / name
+
+
+# -- where the bytes go ----------------------------------------------------------------------------------
+
+
+class _Memory:
+    """Bytes in memory, up to a limit."""
+
+    def __init__(self, max_bytes: int, progress: _Progress) -> None:
+        self.data: bytearray = bytearray()
+        self._max = max_bytes
+        self._progress = progress
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    async def write(self, data: bytes) -> None:
+        if len(self.data) + len(data) > self._max:
+            raise self._progress.error(f"it is larger than max_bytes={self._max}; save() it to a file")
+        self.data += data
+
+    async def restart(self) -> None:
+        self.data.clear()
+
+
+class _PartFile:
+    """The ``.part`` file beside the target, and its way to become the target.
+
+    Its name holds a digest of the output's address: what an earlier process left of the same output is gone
+    on with, and what it left of another one is not.
+    """
+
+    def __init__(self, path: Path, progress: _Progress) -> None:
+        digest = hashlib.sha256(progress.output.url.encode("utf-8", "replace")).hexdigest()[:8]
+        name = os.fsdecode(os.fsencode(path.name)[:200])
+        self._path = path
+        self._part = path.with_name(f"{name}.{digest}.part")
+        self._progress = progress
+        self._file: BinaryIO | None = None
+        self._stored = 0
+        self._pending = bytearray()
+        self._renamed = False
+
+    @property
+    def size(self) -> int:
+        return self._stored + len(self._pending)
+
+    def open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        self._file = os.fdopen(os.open(self._part, flags, 0o644), "r+b", buffering=0)
+        try:
+            self._claim(self._file)
+        except BaseException:
+            self._file.close()
+            self._file = None
+            raise
+        self._stored = self._file.seek(0, os.SEEK_END)
+        if self._progress.total is None or self._stored >= self._progress.total:
+            # Without a size to check the end result against, old bytes are not to be trusted; and where all
+            # of them seem to be there, the server could not be asked to go on.
+            self._truncate()
+
+    def _claim(self, file: BinaryIO) -> None:
+        """Refuse what is no file, and what another download writes or has just renamed to its target."""
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise self._progress.error(f"{self._part.name} is not a regular file; remove it")
+        free = True
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                free = False
+            except OSError:
+                logger.debug("%s cannot be locked here", self._part.name)  # some network file systems
+        if not free or not _is_at(file, self._part):
+            raise self._progress.error(f"{self._part.name} is being written by another download")
+
+    async def write(self, data: bytes) -> None:
+        self._pending += data
+        if len(self._pending) >= _FLUSH:
+            await _in_thread(self._flush)
+
+    def _flush(self) -> None:
+        assert self._file is not None
+        while self._pending:
+            count = self._file.write(self._pending)
+            self._stored += count
+            del self._pending[:count]
+
+    async def restart(self) -> None:
+        await _in_thread(self._truncate)
+
+    def _truncate(self) -> None:
+        assert self._file is not None
+        self._pending.clear()
+        self._file.seek(0)
+        self._file.truncate()
+        self._stored = 0
+
+    def finish(self) -> None:
+        """Flush to the disk and rename: from here on the file is there, whole, whatever happens."""
+        assert self._file is not None
+        self._flush()
+        os.fsync(self._file.fileno())
+        self._part.replace(self._path)
+        self._renamed = True
+        _sync_folder(self._path.parent)
+
+    def close(self) -> None:
+        """Keep what was received, if anything."""
+        if self._file is None:
+            return
+        try:
+            # An error of the disk was raised before, by finish() or write().
+            with suppress(OSError):
+                self._flush()
+                if not self._stored and not self._renamed:
+                    self._part.unlink()
+        finally:
+            self._file.close()
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # pragma: no cover - Windows cannot open a folder, and does not need this
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,147 @@
+"""What a model gets: typed inputs for two models, and local files turned into URLs by an upload."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import attrs
+
+from wiro_async._errors import InvalidInput
+from wiro_async._protocol.envelope import MAX_DEPTH
+from wiro_async._types import JSON
+
+__all__ = ["Director", "FileSource", "HailuoSubject", "TypedInputs", "by_name", "is_local_file", "resolve"]
+
+FileSource: TypeAlias = str | PathLike[str] | bytes | BinaryIO
+"""A local file: its path, its content, or an open binary file. For ``image``, a str may also be a URL."""
+
+Uploader: TypeAlias = Callable[[FileSource], Awaitable[str]]
+
+
+@runtime_checkable
+class TypedInputs(Protocol):
+    """Inputs that know their model; write your own for the models that you use."""
+
+    model: ClassVar[str]
+    """The slug of the model that takes these inputs."""
+
+    def to_inputs(self) -> Mapping[str, object]:
+        """Return the inputs by their names on the wire; local files as ``Path``, bytes or open files."""
+        ...
+
+
+def by_name(inputs: Mapping[str, Any] | TypedInputs) -> Mapping[str, Any]:
+    """Return inputs by their names on the wire."""
+    # A plain mapping first: asking for a protocol takes its time on Python 3.11.
+    if not isinstance(inputs, dict) and isinstance(inputs, TypedInputs):
+        return inputs.to_inputs()
+    return inputs
+
+
+def _shown(image: FileSource) -> str:
+    return f"<{len(image)} bytes>" if isinstance(image, bytes | bytearray) else repr(image)
+
+
+@attrs.frozen
+class Director:
+    """Inputs of ``MiniMax/image-to-video-01-director``: a six-second clip with camera moves.
+
+    Args:
+        image: The first frame: a URL, a path, bytes or an open binary file. The clip keeps its aspect.
+        prompt: What happens, with up to three camera moves in brackets: ``[Zoom in]``, ``[Pan left]``, ….
+    """
+
+    model: ClassVar[str] = "MiniMax/image-to-video-01-director"
+
+    image: FileSource = attrs.field(repr=_shown)
+    prompt: str
+
+    def to_inputs(self) -> Mapping[str, object]:
+        """Return the inputs by their names on the wire."""
+        return {"inputImageFirstUrl": file_or_url(self.image), "prompt": self.prompt}
+
+
+@attrs.frozen
+class HailuoSubject:
+    """Inputs of ``MiniMax/image-to-video-hailuo-01-subject``: a six-second clip about the person in an image.
+
+    Args:
+        image: The subject: a URL, a path, bytes or an open binary file. The model takes a human face only.
+        prompt: What the person does.
+    """
+
+    model: ClassVar[str] = "MiniMax/image-to-video-hailuo-01-subject"
+
+    image: FileSource = attrs.field(repr=_shown)
+    prompt: str
+
+    def to_inputs(self) -> Mapping[str, object]:
+        """Return the inputs by their names on the wire."""
+        return {"inputImageFirstUrl": file_or_url(self.image), "prompt": self.prompt}
+
+
+def file_or_url(image: FileSource) -> object:
+    """Tell a URL from a path: a str is a URL when it says so, else a path."""
+    if not isinstance(image, str):
+        return image
+    said = image.lower()
+    if said.startswith(("http://", "https://")):
+        return image
+    if "://" in said or said.startswith("data:"):
+        raise InvalidInput(
+            f"the image {image[:60]!r} has a scheme that is not http or https; "
+            f"give a local file of that name as a pathlib.Path",
+            name="image",
+        )
+    if not image:
+        raise InvalidInput(
+            "the image is empty; give a URL, a path, bytes or an open binary file", name="image"
+        )
+    return Path(image)
+
+
+def is_local_file(value: object) -> bool:
+    """Whether an input is a local file: in a mapping, a str never is."""
+    return isinstance(value, bytes | bytearray | PathLike) or hasattr(value, "read")
+
+
+async def resolve(inputs: Mapping[str, object], upload: Uploader) -> JSON:
+    """Return a deep copy of *inputs* in which every local file has become the URL of its upload.
+
+    The copy is made before the first upload begins, so what the caller changes meanwhile has no effect.
+
+    Raises:
+        InvalidInput: A file cannot be read, *inputs* is no mapping, or it is nested deeper than 64 levels.
+        WiroError: An upload failed.
+    """
+    if not isinstance(inputs, Mapping):
+        raise InvalidInput(
+            f"inputs is a {type(inputs).__name__}; give a mapping of names to values, or typed inputs"
+        )
+    copy = {name: _copied(value, 1) for name, value in inputs.items()}
+    return {name: await _uploaded(value, upload) for name, value in copy.items()}
+
+
+def _copied(value: object, depth: int) -> object:
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"inputs is nested deeper than {MAX_DEPTH} levels; flatten it", name="inputs")
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if isinstance(value, list | tuple):
+        return [_copied(item, depth + 1) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _copied(item, depth + 1) for key, item in value.items()}
+    return value
+
+
+async def _uploaded(value: object, upload: Uploader) -> object:
+    if is_local_file(value):
+        return await upload(value)  # type: ignore[arg-type]  # is_local_file() has told
+    if isinstance(value, list):
+        return [await _uploaded(item, upload) for item in value]
+    if isinstance(value, dict):
+        return {key: await _uploaded(item, upload) for key, item in value.items()}
+    return value

@@ -1,0 +1,578 @@
+"""What sends requests: HTTP/1.1 connections of our own, or any httpx transport.
+
+httpx's pool scans all of its connections and all waiting requests at every request, and loses slots for ever
+when a native cancellation meets one. Here a request takes the connection that was used last, or opens one;
+whoever limits what is in flight limits the connections. A connection goes back only after a whole exchange
+that left nothing behind; after anything else it is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from time import monotonic
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from wiro_async._errors import ConfigurationError
+from wiro_async._http.http11 import (
+    Head,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ReplyParser,
+    header_lines,
+    request_line,
+)
+from wiro_async._http.network import Connect, ReadError, Stream, WriteError, connect
+
+__all__ = [
+    "MAX_IDLE",
+    "PROGRESS",
+    "Address",
+    "ConnectionStack",
+    "Content",
+    "Request",
+    "Response",
+    "SendProgress",
+    "Sender",
+    "adapted",
+    "make_tls",
+    "sender",
+]
+
+MAX_IDLE = "wiro_async.max_idle"
+"""Request extension: seconds after which an idle connection is not used for this request."""
+
+PROGRESS = "wiro_async.progress"
+"""Request extension: a ``Progress`` that is kept up to date."""
+
+DEFAULT_MAX_IDLE = 5.0
+
+_PORTS = {"http": 80, "https": 443}
+
+_Key = tuple[str, str, int]
+_Headers = list[tuple[bytes, bytes]]
+
+_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
+    ReadError: httpx.ReadError,
+    WriteError: httpx.WriteError,
+    LocalProtocolError: httpx.LocalProtocolError,
+    RemoteProtocolError: httpx.RemoteProtocolError,
+}
+
+
+# -- what is sent, and what comes back -------------------------------------------------------------------
+
+
+class SendProgress:
+    """How far a request has come.
+
+    Attributes:
+        sent: Whether any byte of it may have left. None: the transport does not tell.
+    """
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent: bool | None = None
+
+
+class Content(httpx.AsyncByteStream):
+    """A request's body in memory.
+
+    httpx's own is an async generator, which a cancelled request would leave to the garbage collector.
+    Its repr does not show what may be a token.
+
+    Args:
+        data: The whole body.
+    """
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data: bytes = data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self.data)
+
+
+class _Once:
+    """Yields one piece."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, piece: bytes) -> None:
+        self._pieces = [piece]
+
+    def __aiter__(self) -> _Once:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop()
+
+
+class Address:
+    """Where requests go, and the headers that all of them have; made once, used often.
+
+    Args:
+        url: The URL.
+        headers: The headers, ``Host`` among them.
+        method: The method.
+
+    Raises:
+        LocalProtocolError: HTTP cannot carry one of them.
+    """
+
+    __slots__ = ("head", "headers", "key", "method", "url")
+
+    def __init__(self, url: httpx.URL, headers: _Headers, method: str = "POST") -> None:
+        self.method: str = method
+        self.url: httpx.URL = url
+        self.headers: _Headers = headers
+        # The host as it is sent: `url.host` would decode an international name.
+        self.key: _Key = (url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS.get(url.scheme, 0))
+        self.head: bytes = request_line(method, url.raw_path) + header_lines(headers)
+
+
+class Request:
+    """One request.
+
+    Attributes:
+        address: Where it goes.
+        headers: The headers beyond those of the address.
+        body: Its body; a ``Content`` where it is in memory.
+        max_idle: Seconds after which an idle connection is not used for it.
+        progress: How far it has come.
+    """
+
+    __slots__ = ("address", "body", "headers", "max_idle", "progress")
+
+    def __init__(
+        self,
+        address: Address,
+        headers: _Headers,
+        body: httpx.AsyncByteStream,
+        max_idle: float = DEFAULT_MAX_IDLE,
+        progress: SendProgress | None = None,
+    ) -> None:
+        self.address: Address = address
+        self.headers: _Headers = headers
+        self.body: httpx.AsyncByteStream = body
+        self.max_idle: float = max_idle
+        self.progress: SendProgress = progress or SendProgress()
+
+    def as_httpx(self) -> httpx.Request:
+        """Return the same for an httpx transport."""
+        return httpx.Request(
+            self.address.method,
+            self.address.url,
+            headers=self.address.headers + self.headers,
+            stream=self.body,
+            extensions={MAX_IDLE: self.max_idle, PROGRESS: self.progress},
+        )
+
+
+class Response(ABC):
+    """A reply whose body has yet to be read."""
+
+    status: int
+
+    @abstractmethod
+    def header(self, name: str) -> str:
+        """Return a header's value ("" where it is missing), its name given in lower case."""
+
+    @abstractmethod
+    async def read(self, limit: int) -> bytearray:
+        """Return the body; of one that is longer than *limit*, a part that is too."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give up what was not read."""
+
+
+class Sender(Protocol):
+    """What sends requests."""
+
+    async def send(self, request: Request) -> Response:
+        """Send one request, and return the reply once its head is there.
+
+        Raises:
+            httpx.TransportError: There is none.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def sender(
+    transport: httpx.AsyncBaseTransport | None, proxy: str | None, connect_timeout: float
+) -> httpx.AsyncBaseTransport:
+    """Return what sends a client's requests: the user's transport, a proxy, or connections of our own.
+
+    Raises:
+        ConfigurationError: Both a transport and a proxy were given.
+    """
+    if transport is not None and proxy is not None:
+        raise ConfigurationError("give either transport= or proxy=; a transport brings its own proxy")
+    if transport is not None:
+        return transport
+    if proxy is not None:
+        return httpx.AsyncHTTPTransport(proxy=proxy, trust_env=False)
+    return ConnectionStack(connect_timeout=connect_timeout)
+
+
+def adapted(transport: httpx.AsyncBaseTransport) -> Sender:
+    """Return *transport* as a sender: our own connections are one, any other is wrapped."""
+    return transport if isinstance(transport, ConnectionStack) else _Foreign(transport)
+
+
+# -- any httpx transport ---------------------------------------------------------------------------------
+
+
+class _Foreign:
+    """Sends by an httpx transport."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def send(self, request: Request) -> Response:
+        return _ForeignResponse(await self._transport.handle_async_request(request.as_httpx()))
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class _ForeignResponse(Response):
+    def __init__(self, inner: httpx.Response) -> None:
+        self._inner = inner
+        self.status = inner.status_code
+
+    def header(self, name: str) -> str:
+        value: str = self._inner.headers.get(name, "")
+        return value
+
+    async def read(self, limit: int) -> bytearray:
+        body = bytearray()
+        assert isinstance(self._inner.stream, httpx.AsyncByteStream)
+        async for chunk in self._inner.stream:
+            body += chunk
+            if len(body) > limit:
+                break
+        return body
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._inner.aclose()
+
+
+# -- connections of our own ------------------------------------------------------------------------------
+
+
+class _Connection:
+    """A stream, and the reply that is read from it."""
+
+    __slots__ = ("_asked", "_parser", "idle_since", "key", "stream")
+
+    def __init__(self, key: _Key, stream: Stream) -> None:
+        self.key: _Key = key
+        self.stream: Stream = stream
+        self.idle_since: float = 0.0
+        self._parser: ReplyParser = ReplyParser()
+        # Whether all of the request was sent.
+        self._asked: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the reply has come to its end."""
+        return self._parser.whole
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the last exchange was whole, and nothing of the peer's is left or has come since."""
+        return self._asked and self._parser.reusable and not self.stream.is_readable
+
+    async def exchange(self, request: Request) -> tuple[Head, bytes]:
+        """Send a request, and return its reply's head, and what has come of the body."""
+        # What an earlier request sent does not count.
+        self.stream.sent = False
+        lines = request.address.head + header_lines(request.headers) + b"\r\n"
+        self._parser = ReplyParser()
+        self._asked = await self._ask(lines, request)
+        start = b""
+        while self._parser.head is None:
+            start = await self.receive()
+        return self._parser.head, start
+
+    async def _ask(self, head: bytes, request: Request) -> bool:
+        try:
+            if isinstance(request.body, Content):
+                # One system call, and one packet.
+                await self.stream.write(head + request.body.data)
+            else:
+                await self._ask_in_pieces(head, request.body, _declared(request))
+        except WriteError:
+            # A server may refuse a request before it has all of it; its answer is then worth reading.
+            if not self.stream.sent:
+                raise
+            return False
+        return True
+
+    async def _ask_in_pieces(self, head: bytes, body: AsyncIterable[bytes], size: int) -> None:
+        left = size
+        async for piece in body:
+            left -= len(piece)
+            if left < 0:
+                break
+            await self.stream.write(head + piece)
+            head = b""
+        if left:
+            raise LocalProtocolError(f"the body has not the {size} bytes that its header tells")
+        await self.stream.write(head)
+
+    async def receive(self) -> bytes:
+        """Return what comes next of the body."""
+        data = await self.stream.read()
+        if data:
+            return self._parser.feed(data)
+        self._parser.feed_end()
+        return b""
+
+
+class OwnResponse(Response):
+    """A reply on a connection of our own; that goes back with the last byte, and is closed otherwise.
+
+    Attributes:
+        head: Status and headers.
+    """
+
+    __slots__ = ("_connection", "_done", "_stack", "_start", "head", "status")
+
+    def __init__(self, stack: ConnectionStack, connection: _Connection, head: Head, start: bytes) -> None:
+        self.head: Head = head
+        self.status: int = head.status
+        self._stack = stack
+        self._connection = connection
+        self._start = start
+        self._done = False
+
+    def header(self, name: str) -> str:
+        sought = name.encode("ascii")
+        values = [value.strip() for known, value in self.head.headers if known.lower() == sought]
+        return b", ".join(values).decode("latin-1")
+
+    async def read(self, limit: int) -> bytearray:
+        body = bytearray()
+        while len(body) <= limit and (piece := await self.receive()):
+            body += piece
+        return body
+
+    async def receive(self) -> bytes:
+        """Return the next piece of the body, b"" at its end."""
+        piece, self._start = self._start, b""
+        connection = self._connection
+        try:
+            while not piece and not connection.is_done:
+                piece = await connection.receive()
+        except BaseException as error:
+            await self.aclose()
+            raise _translated(error, sent=True) from None
+        if connection.is_done and not self._done:
+            self._done = True
+            await self._stack.release(connection)
+        return piece
+
+    async def aclose(self) -> None:
+        if not self._done:
+            self._done = True
+            await self._stack.close(self._connection)
+
+
+class ConnectionStack(httpx.AsyncBaseTransport):
+    """Sends requests over HTTP/1.1 connections that nothing else touches.
+
+    Args:
+        connect_timeout: Seconds to open a connection, TLS included.
+        connect: How to open a stream.
+        clock: A clock that never goes back, in seconds.
+        tls: TLS settings (None: httpx's defaults, loaded when first needed).
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: float = 10.0,
+        connect: Connect = connect,
+        clock: Callable[[], float] = monotonic,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._connect_timeout = connect_timeout
+        self._open = connect
+        self._clock = clock
+        self._tls = tls
+        self._idle: dict[_Key, deque[_Connection]] = {}
+        self._busy: set[_Connection] = set()
+        self._closed: bool = False
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._busy) + sum(map(len, self._idle.values()))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one of httpx's requests; see ``send()``."""
+        progress: SendProgress = request.extensions.get(PROGRESS) or SendProgress()
+        progress.sent = False
+        try:
+            address = Address(request.url, request.headers.raw, request.method)
+        except LocalProtocolError as error:
+            raise httpx.LocalProtocolError(str(error)) from None
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        idle = request.extensions.get(MAX_IDLE, DEFAULT_MAX_IDLE)
+        response = await self.send(Request(address, [], request.stream, idle, progress))
+        head = response.head
+        extensions = {"http_version": head.version, "reason_phrase": head.reason}
+        return httpx.Response(
+            head.status, headers=head.headers, stream=_HttpxBody(response), extensions=extensions
+        )
+
+    async def send(self, request: Request) -> OwnResponse:
+        """Send one request over a connection of its own, and return the reply once its head is there.
+
+        Raises:
+            httpx.TransportError: As httpx's own transport does; a failure of the network before the first
+                byte of the request is always a ``ConnectError`` or ``ConnectTimeout``.
+        """
+        progress = request.progress
+        progress.sent = False
+        connection = await self._take(request.address.key, request.max_idle)
+        try:
+            head, start = await connection.exchange(request)
+        except BaseException as error:
+            progress.sent = connection.stream.sent
+            await self.close(connection)
+            raise _translated(error, sent=progress.sent) from None
+        progress.sent = True
+        return OwnResponse(self, connection, head, start)
+
+    async def _take(self, key: _Key, max_idle: float) -> _Connection:
+        """Return the connection that was used last, if it is fresh enough, or a new one."""
+        oldest = self._clock() - max_idle
+        idle = self._idle.get(key)
+        while idle:
+            candidate = idle.pop()
+            if candidate.idle_since >= oldest and candidate.is_clean:
+                self._busy.add(candidate)
+                return candidate
+            await self.close(candidate)
+        connection = await self._connect(key)
+        self._busy.add(connection)
+        return connection
+
+    async def _connect(self, key: _Key) -> _Connection:
+        scheme, host, port = key
+        if scheme not in _PORTS:
+            raise httpx.UnsupportedProtocol(f"{scheme!r} is not http or https")
+        tls = await self._tls_settings() if scheme == "https" else None
+        try:
+            with anyio.fail_after(self._connect_timeout):
+                stream = await self._open(host, port, tls)
+        except TimeoutError:
+            raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
+        except OSError as error:
+            raise httpx.ConnectError(str(error) or type(error).__name__) from error
+        return _Connection(key, stream)
+
+    async def _tls_settings(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = await _default_tls()
+        return self._tls
+
+    async def release(self, connection: _Connection) -> None:
+        """Take a connection back after an exchange: for the next one if nothing was left behind."""
+        if connection not in self._busy:
+            return
+        if self._closed or not connection.is_clean:
+            await self.close(connection)
+            return
+        self._busy.discard(connection)
+        connection.idle_since = self._clock()
+        idle = self._idle.setdefault(connection.key, deque())
+        idle.append(connection)
+        # The bottom of the stack is what nobody has needed for long.
+        while idle and idle[0].idle_since < connection.idle_since - DEFAULT_MAX_IDLE:
+            await self.close(idle.popleft())
+
+    async def close(self, connection: _Connection) -> None:
+        """Close a connection for good."""
+        self._busy.discard(connection)
+        await connection.stream.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection, in use or not. What is still opened later is used once."""
+        self._closed = True
+        every = [*self._busy, *(connection for idle in self._idle.values() for connection in idle)]
+        self._idle.clear()
+        for connection in every:
+            await self.close(connection)
+
+
+class _HttpxBody(httpx.AsyncByteStream):
+    """The body of a reply, as httpx reads it."""
+
+    def __init__(self, response: OwnResponse) -> None:
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._response.receive()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+_tls: dict[tuple[str | None, ...], ssl.SSLContext] = {}
+
+
+def make_tls() -> ssl.SSLContext:
+    """Make the settings that https and wss use alike. It reads files, and takes milliseconds."""
+    return httpx.create_ssl_context()
+
+
+async def _default_tls() -> ssl.SSLContext:
+    """Return httpx's TLS settings, the same for the whole process."""
+    # What they depend on.
+    files = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if files not in _tls:
+        # Reading the certificates takes tens of milliseconds, which the event loop does not have.
+        settings = await anyio.to_thread.run_sync(make_tls)
+        settings.set_alpn_protocols(["http/1.1"])
+        _tls[files] = settings
+    return _tls[files]
+
+
+def _declared(request: Request) -> int:
+    """Return the length that a request says that its body has."""
+    headers = (*request.address.headers, *request.headers)
+    return next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
+
+
+def _translated(error: BaseException, *, sent: bool) -> BaseException:
+    """Map what our connections raise to httpx's errors; others stay what they are."""
+    kind = _ERRORS.get(type(error))  # type: ignore[arg-type]
+    if kind is None:
+        return error
+    unsent = not sent and kind is not httpx.LocalProtocolError
+    return (httpx.ConnectError if unsent else kind)(str(error))

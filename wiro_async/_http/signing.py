@@ -1,0 +1,144 @@
+"""Credentials on the wire: added to a copy of the request, for the API's origin only.
+
+``x-signature`` is the lower-case hex HMAC-SHA256 of secret + nonce, keyed with the API key, as the service's
+model pages print it. Path, body and time are not signed, so the three headers together are as good as a
+bearer token: nothing above or beside this module ever holds them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+
+from wiro_async._config import Origin
+from wiro_async._http.connections import Request, Response, adapted
+from wiro_async._types import Secret
+
+__all__ = ["NonceSource", "Signer", "SigningTransport", "strip_traceback"]
+
+
+class NonceSource:
+    """Integers that never repeat in this process, whatever its threads and clock do.
+
+    Microseconds since 1970, or one more than the last: below 2**53 until the year 2255, so that a service
+    that reads numbers as floats still tells them apart.
+
+    Args:
+        clock: The time of day in nanoseconds.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+        self._clock = clock
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> int:
+        """Return the next nonce."""
+        with self._lock:
+            self._last = max(self._last + 1, self._clock() // 1000)
+            return self._last
+
+
+next_nonce = NonceSource()
+"""The process's one source: two clients of one project must not share a nonce either."""
+
+
+class Signer:
+    """Makes the authentication headers of one project.
+
+    Args:
+        api_key: The project's key.
+        api_secret: The project's secret (None: a key-only project).
+        nonces: Where nonces come from.
+    """
+
+    def __init__(
+        self, api_key: Secret, api_secret: Secret | None, nonces: Callable[[], int] = next_nonce
+    ) -> None:
+        self._key = api_key
+        self._secret = api_secret
+        self._nonces = nonces
+        # The signature's state after key and secret, which never change.
+        self._begun: hmac.HMAC | None = None
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers for one attempt; every call uses a fresh nonce."""
+        key = self._key.reveal().encode("ascii")
+        if self._secret is None:
+            return [(b"x-api-key", key)]
+        if self._begun is None:
+            self._begun = hmac.new(key, self._secret.reveal().encode("ascii"), "sha256")
+        nonce = b"%d" % self._nonces()
+        signature = self._begun.copy()
+        signature.update(nonce)
+        return [
+            (b"x-api-key", key),
+            (b"x-nonce", nonce),
+            (b"x-signature", signature.hexdigest().encode("ascii")),
+        ]
+
+
+class SigningTransport:
+    """Signs what goes to one origin, and lets no trace of that come back.
+
+    Args:
+        inner: What sends.
+        signer: The project's signer.
+        origin: The only scheme, host and port that credentials may go to.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, signer: Signer, origin: Origin) -> None:
+        self._inner = inner
+        self._sender = adapted(inner)
+        self._signer = signer
+        self._origin = origin
+
+    async def send(self, request: Request) -> Response:
+        """Send a signed copy of *request*; *request* itself stays as it is."""
+        handled = sys.exception()
+        try:
+            return await self._sender.send(self._signed(request))
+        except BaseException as error:
+            # The frames below hold the signed headers, and some tracebacks print their locals.
+            raise strip_traceback(error, request, handled) from None
+
+    def _signed(self, request: Request) -> Request:
+        if request.address.key != self._origin:
+            return request
+        headers = request.headers + self._signer.headers()
+        return Request(request.address, headers, request.body, request.max_idle, request.progress)
+
+    async def aclose(self) -> None:
+        """Close what sends."""
+        await self._sender.aclose()
+
+
+def strip_traceback(
+    error: BaseException, request: Request, handled: BaseException | None = None
+) -> BaseException:
+    """Take the frames out of *error* and all that it came from; httpx's errors get a request without headers.
+
+    Args:
+        error: What was raised while *request* was signed and sent, or its answer read.
+        request: The request as it was before it was signed.
+        handled: What the caller was handling at that time. It is in the context of *error*, but older than
+            the headers, so it keeps its frames.
+    """
+    seen: set[int] = {id(handled)}
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        link.__traceback__ = None
+        if isinstance(link, httpx.RequestError):
+            link.request = httpx.Request(request.address.method, request.address.url)
+        chain += [link.__cause__, link.__context__]
+        chain += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+    return error

@@ -1,0 +1,339 @@
+"""A batch's money: a budget that is not overdrawn, and what runs cost as far as is known. Pure.
+
+Amounts are ``Decimal`` USD, counted to 1e-12, which is the service's own precision, and rounded up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from decimal import ROUND_CEILING, Context, Decimal
+
+import attrs
+
+from wiro_async._protocol.matching import digest
+from wiro_async._protocol.pricing import listed_price
+from wiro_async._protocol.records import Model, integer, money, records
+from wiro_async._protocol.slugs import MAX_SLUG, clean_slug
+from wiro_async._types import JSON, JSONMapping
+
+__all__ = ["ZERO", "Budget", "Prices", "plain"]
+
+ZERO = Decimal(0)
+_MOST = Decimal(10) ** 12
+_QUANTUM = Decimal("1e-12")
+
+# The caller's own decimal context may round to six digits; money must not depend on it.
+_EXACT = Context(prec=60, rounding=ROUND_CEILING)
+
+
+def _usd(amount: Decimal) -> Decimal:
+    if not amount.is_finite() or amount <= 0:
+        return ZERO
+    return _EXACT.quantize(min(amount, _MOST), _QUANTUM)
+
+
+def plain(amount: Decimal) -> str:
+    """Write an amount for a message, without zeros at its end."""
+    return f"{amount.normalize(_EXACT):f}"
+
+
+# -- the budget ------------------------------------------------------------------------------------------
+
+
+class Budget:
+    """Lets a run start only when what it may cost is left.
+
+    Each run reserves an estimate before it is sent, and gives it back for its true cost when it ends. So the
+    limit is passed by no more than what the runs in flight cost beyond their estimates. A run without any
+    estimate reserves all that is left: such runs go one at a time, until a cost is known.
+
+    Args:
+        max_cost: USD that may be spent in all (None: no limit, everything is only counted).
+        spent: USD that were spent before, by an earlier process.
+    """
+
+    def __init__(self, max_cost: Decimal | None, spent: Decimal = ZERO) -> None:
+        self.max_cost: Decimal | None = None if max_cost is None else _usd(max_cost)
+        self.spent: Decimal = _usd(spent)
+        self.reserved: Decimal = ZERO
+        self._held: dict[Hashable, Decimal | None] = {}
+        self._blind: int = 0
+        self._highest: Decimal = ZERO
+
+    @property
+    def in_flight(self) -> int:
+        """How many runs hold a reservation."""
+        return len(self._held)
+
+    @property
+    def left(self) -> Decimal | None:
+        """USD that can still be reserved (None: no limit); 0 while a run without an estimate is in flight."""
+        if self.max_cost is None:
+            return None
+        return ZERO if self._blind else max(self.rest, ZERO)
+
+    @property
+    def rest(self) -> Decimal:
+        """USD of the limit that are neither spent nor reserved; below 0 if there is no limit."""
+        limit = ZERO if self.max_cost is None else self.max_cost
+        return _EXACT.subtract(_EXACT.subtract(limit, self.spent), self.reserved)
+
+    def reserve(self, key: Hashable, estimate: Decimal | None) -> bool:
+        """Set *estimate* aside for a run, if that much is left.
+
+        Args:
+            key: The run.
+            estimate: USD that it may cost (None: not known).
+
+        Returns:
+            Whether it may start.
+
+        Raises:
+            ValueError: It holds a reservation already.
+        """
+        if key in self._held:
+            raise ValueError(f"{key!r} holds a reservation already; settle or release it first")
+        if not self._fits(estimate):
+            return False
+        self.adopt(key, estimate)
+        return True
+
+    def may_fit(self, estimate: Decimal | None) -> bool:
+        """Whether waiting can help a run that found too little left: those in flight may cost less."""
+        if self.max_cost is None or not self._held:
+            return self._fits(estimate)
+        rest = _EXACT.subtract(self.max_cost, self.spent)
+        return rest > 0 and (estimate is None or _usd(estimate) <= rest)
+
+    def adopt(self, key: Hashable, estimate: Decimal | None) -> None:
+        """Count a run that is in flight already, such as one of an earlier process, whatever is left."""
+        self.release(key)
+        self._held[key] = None if estimate is None else _usd(estimate)
+        self._blind += estimate is None
+        self.reserved = _EXACT.add(self.reserved, self._held[key] or ZERO)
+
+    def settle(self, key: Hashable, cost: Decimal | None) -> Decimal:
+        """Count what a run has cost, and give back what was set aside.
+
+        Args:
+            key: The run; it need not hold a reservation.
+            cost: USD; 0 for a failed run (None: it ended, and nobody said what it cost).
+
+        Returns:
+            USD that were counted: the cost, else the estimate, else the highest cost of any run so far.
+        """
+        estimate = self._held.get(key)
+        self.release(key)
+        if cost is not None and cost.is_finite():
+            counted = _usd(cost)
+            self._highest = max(self._highest, counted)
+        else:
+            counted = self._highest if estimate is None else estimate
+        self.spent = _EXACT.add(self.spent, counted)
+        return counted
+
+    def release(self, key: Hashable) -> None:
+        """Give back what was set aside for a run that was not sent, or was refused."""
+        if key not in self._held:
+            return
+        estimate = self._held.pop(key)
+        self._blind -= estimate is None
+        self.reserved = _EXACT.subtract(self.reserved, estimate or ZERO)
+
+    def _fits(self, estimate: Decimal | None) -> bool:
+        left = self.left
+        if left is None:
+            return True
+        return left > 0 if estimate is None else _usd(estimate) <= left
+
+
+# -- what runs cost --------------------------------------------------------------------------------------
+
+MAX_MODELS = 128
+MAX_KINDS = 32
+"""How many models, and how many kinds of runs of each, are remembered: the longest unused is forgotten."""
+
+BLOCK = 32
+"""Runs of a kind in a block; two blocks are remembered, so a price that fell is forgotten after 64 runs."""
+
+ENOUGH = 3
+"""From so many runs of a kind on, what they did cost counts for more than the catalogue."""
+
+_DECIDING = frozenset({"select", "selectwithcover", "multiselect", "number", "range", "float", "checkbox"})
+"""The kinds of inputs that can change the price; texts and files do not make a kind of run."""
+
+_UNLIKELY = ("seed", "prompt", "url", "image")
+"""Parts of the names of inputs that make no kind of run, where the model's own list is not known."""
+
+
+@attrs.define
+class _Costs:
+    """What runs of one kind cost: how many, USD in all, and the highest; in this block and the one before."""
+
+    count: int = 0
+    total: Decimal = ZERO
+    highest: Decimal = ZERO
+    before: tuple[int, Decimal, Decimal] = (0, ZERO, ZERO)
+
+    def add(self, count: int, total: Decimal, highest: Decimal) -> None:
+        if self.count >= BLOCK:
+            self.before = (self.count, self.total, self.highest)
+            self.count, self.total, self.highest = 0, ZERO, ZERO
+        self.count += count
+        self.total = _EXACT.add(self.total, total)
+        self.highest = max(self.highest, highest)
+
+    @property
+    def known(self) -> tuple[int, Decimal, Decimal]:
+        count, total, highest = self.before
+        return self.count + count, _EXACT.add(self.total, total), max(self.highest, highest)
+
+
+@attrs.define
+class _Model:
+    kinds: dict[str, _Costs] = attrs.field(factory=dict)
+    listing: JSONMapping = attrs.field(factory=dict)
+    deciding: frozenset[str] | None = None
+
+
+class Prices:
+    """What runs cost: learned from those that ended, else from the catalogue.
+
+    Runs of one model whose selects, numbers and check boxes are equal are of one kind, and cost about the
+    same.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[str, _Model] = {}
+
+    def know(self, model: Model) -> None:
+        """Take in a model of the catalogue: its price list, and which of its inputs can change the price."""
+        entry = self._of(model.slug)
+        entry.listing = {
+            "dynamicprice": list(records(model.raw.get("dynamicprice"))),
+            "cps": model.raw.get("cps"),
+            "approximatelycost": model.raw.get("approximatelycost"),
+        }
+        entry.deciding = frozenset(
+            item.name for item in model.inputs if item.type in _DECIDING and "seed" not in item.name.lower()
+        )
+
+    def learn(self, model: str, inputs: Mapping[str, object], cost: Decimal | None) -> None:
+        """Learn from a run that succeeded; a failed one costs nothing, and would teach the wrong thing.
+
+        Args:
+            model: Its slug.
+            inputs: Its inputs.
+            cost: USD (None: not known, and nothing to learn).
+        """
+        if cost is None or not cost.is_finite() or cost < 0:
+            return
+        entry, amount = self._of(model), _usd(cost)
+        self._costs(entry, _kind(entry, inputs)).add(1, amount, amount)
+
+    def highest(
+        self, model: str, inputs: Mapping[str, object], *, seconds: float | None = None
+    ) -> Decimal | None:
+        """Return what a run may cost, for a budget: on the high side.
+
+        The highest cost of such runs; with fewer than three of them, no less than the catalogue's price; with
+        none, the catalogue's price, or the highest cost of any run of the model.
+
+        Args:
+            model: Its slug.
+            inputs: Its inputs.
+            seconds: How long such a run takes, as far as is known.
+
+        Returns:
+            USD (None: nothing is known).
+        """
+        return self._estimate(model, inputs, seconds, mean=False)
+
+    def expected(
+        self, model: str, inputs: Mapping[str, object], *, seconds: float | None = None
+    ) -> Decimal | None:
+        """Return what a run costs on average, for a plan; all else is as in ``highest``."""
+        return self._estimate(model, inputs, seconds, mean=True)
+
+    def _estimate(
+        self, model: str, inputs: Mapping[str, object], seconds: float | None, *, mean: bool
+    ) -> Decimal | None:
+        entry = self._models.get(clean_slug(model))
+        if entry is None:
+            return None
+        costs = entry.kinds.get(_kind(entry, inputs))
+        count = costs.known[0] if costs is not None else 0
+        learned = _cost(costs, mean=mean) if costs is not None else None
+        if count >= ENOUGH or (mean and count):
+            return learned
+        listed = listed_price(entry.listing, inputs, seconds=seconds)
+        known = [amount for amount in (learned, listed) if amount is not None]
+        return max(known or (_cost(other, mean=mean) for other in entry.kinds.values()), default=None)
+
+    # -- across processes --------------------------------------------------------------------------------
+
+    def export(self) -> JSON:
+        """Return what was learned as plain JSON: ``{slug: {kind: [runs, USD in all, highest USD]}}``."""
+        return {
+            slug: {kind: _row(*costs.known) for kind, costs in entry.kinds.items()}
+            for slug, entry in self._models.items()
+            if entry.kinds
+        }
+
+    def merge(self, data: Mapping[str, object]) -> None:
+        """Add what another process learned; whatever cannot be read is left out."""
+        for slug, kinds in data.items():
+            for kind, row in kinds.items() if isinstance(kinds, Mapping) else ():
+                read = _read_row(row)
+                if read is not None and len(str(slug)) <= MAX_SLUG and len(str(kind)) <= MAX_SLUG:
+                    self._costs(self._of(str(slug)), str(kind)).add(*read)
+
+    def _of(self, model: str) -> _Model:
+        slug = clean_slug(model)
+        entry = self._models.pop(slug, None) or _Model()
+        self._models[slug] = entry
+        if len(self._models) > MAX_MODELS:
+            del self._models[next(iter(self._models))]
+        return entry
+
+    def _costs(self, entry: _Model, kind: str) -> _Costs:
+        costs = entry.kinds.pop(kind, None) or _Costs()
+        entry.kinds[kind] = costs
+        if len(entry.kinds) > MAX_KINDS:
+            del entry.kinds[next(iter(entry.kinds))]
+        return costs
+
+
+def _kind(entry: _Model, inputs: Mapping[str, object]) -> str:
+    """Return the kind of a run: a digest of the inputs that can change its price."""
+    if entry.deciding is not None:
+        names = [name for name in inputs if name in entry.deciding]
+    else:
+        names = [name for name, value in inputs.items() if _may_decide(name, value)]
+    return digest(inputs, names)[:16]
+
+
+def _may_decide(name: str, value: object) -> bool:
+    if any(part in name.lower() for part in _UNLIKELY):
+        return False
+    return isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 16)
+
+
+def _cost(costs: _Costs, *, mean: bool) -> Decimal:
+    count, total, highest = costs.known
+    return _usd(_EXACT.divide(total, Decimal(count))) if mean else highest
+
+
+def _row(count: int, total: Decimal, highest: Decimal) -> list[object]:
+    return [count, format(total, "f"), format(highest, "f")]
+
+
+def _read_row(row: object) -> tuple[int, Decimal, Decimal] | None:
+    if not isinstance(row, list | tuple) or len(row) != 3:
+        return None
+    count, total, highest = integer(row[0]), money(row[1]), money(row[2])
+    if not count or total is None or highest is None or not 0 <= highest <= total <= _MOST:
+        return None
+    # What an old journal learned must not outweigh what is seen now.
+    share = _EXACT.divide(Decimal(min(count, BLOCK)), Decimal(count))
+    return min(count, BLOCK), _usd(_EXACT.multiply(total, share)), _usd(highest)

@@ -1,0 +1,1 @@
+"""The journal: what must survive the process, durable before it matters."""

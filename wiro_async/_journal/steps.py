@@ -1,0 +1,489 @@
+"""What the journal records of a job, and which step may follow which. Pure: the rules, not the file.
+
+A job is one thing that the caller wants, named by a key. Each Run sent for it is an attempt. The journal
+refuses a new attempt while an earlier one may be paid for: that is the last guard against paying twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Literal, TypeAlias, get_args
+
+import attrs
+
+from wiro_async._errors import ConcurrencyLimited, ConnectionFailed, InvalidInput, RateLimited, WiroError
+from wiro_async._protocol.envelope import MAX_DEPTH, encode
+from wiro_async._protocol.matching import RunFingerprint, digest
+from wiro_async._protocol.slugs import clean_slug
+from wiro_async._types import JSON, JSONMapping, Outcome, Secret, is_utf8
+
+__all__ = [
+    "STATES",
+    "TURNED_AWAY",
+    "Blob",
+    "Counts",
+    "Ending",
+    "ErrorNote",
+    "Failure",
+    "FileRow",
+    "Intent",
+    "LocalFile",
+    "OutputNote",
+    "Row",
+    "Settled",
+    "State",
+    "Step",
+    "described",
+    "key_of",
+    "step",
+]
+
+State: TypeAlias = Literal[
+    "intended", "running", "ended", "done", "failed", "cancelled", "unknown", "refused"
+]
+"""Where a job stands.
+
+``"intended"``: a Run may have left. ``"running"``: its task is known. ``"ended"``: the task succeeded, its
+outputs may be missing on the disk. ``"done"``: everything wanted is there. ``"failed"``, ``"cancelled"``: how
+the task ended, or that it was given up. ``"unknown"``: the Run's answer was lost, and its task not found.
+``"refused"``: no task exists.
+"""
+
+STATES: tuple[State, ...] = get_args(State)
+
+Settled: TypeAlias = Literal["done", "failed"]
+"""How a job is closed for good."""
+
+Step: TypeAlias = Literal["intend", "accepted", "released", "doubted", "ended", "saved", "done", "failed"]
+"""What happens to a job; the last two settle it."""
+
+_FROM: Mapping[Step, frozenset[State | None]] = {
+    "intend": frozenset({None, "refused", "failed", "cancelled"}),
+    "accepted": frozenset({"intended", "unknown", "refused", "failed"}),
+    "released": frozenset({"intended", "unknown", "refused"}),
+    # A running job too: its first look may show that the Run's answer was another's.
+    "doubted": frozenset({"intended", "unknown", "running"}),
+    "ended": frozenset({"running", "ended"}),
+    "saved": frozenset({"ended", "done", "failed", "cancelled"}),
+    "done": frozenset({"ended", "done"}),
+    "failed": frozenset({"intended", "running", "ended", "unknown", "refused", "failed"}),
+}
+"""From which states a step can be made (None: there is no such job yet)."""
+
+_TO: Mapping[Step, State] = {
+    "intend": "intended",
+    "accepted": "running",
+    "released": "refused",
+    "doubted": "unknown",
+    "ended": "ended",
+    "done": "done",
+    "failed": "failed",
+}
+
+AFTER: Mapping[Outcome, State] = {"succeeded": "ended", "failed": "failed", "cancelled": "cancelled"}
+"""The state of a job whose task has ended so."""
+
+TURNED_AWAY = (ConcurrencyLimited, RateLimited, ConnectionFailed)
+"""The errors of attempts that were no Runs: not sent, or turned away before anything was looked at."""
+
+MAX_KEY = 500
+MAX_REASON = 2000
+"""Characters that are kept of a key and of a reason."""
+
+_LARGEST = 2**63 - 1
+_PICOS = Decimal(10**12)
+_EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])
+
+
+def step(state: State | None, made: Step) -> State | None:
+    """Return the state that a job is in after a step, or None where the step cannot be made."""
+    if state not in _FROM[made]:
+        return None
+    return state if made == "saved" else _TO[made]
+
+
+def end(state: State | None, outcome: Outcome) -> State | None:
+    """Return the state that a task's end brings, or None where it cannot: a success stays one."""
+    after = AFTER[outcome]
+    return None if step(state, "ended") is None or (state == "ended" and after != state) else after
+
+
+def before(made: Step) -> str:
+    """Name the states from which a step can be made, for a message."""
+    return ", ".join(state or "new" for state in (None, *STATES) if state in _FROM[made])
+
+
+# -- what is told to the journal -------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Intent:
+    """A Run that is about to leave.
+
+    Attributes:
+        key: The job's key; see ``key_of``.
+        inputs: The inputs as the caller gave them, so that the job can be run again from the journal alone.
+            Local files are recorded by their paths, bytes by their SHA-256.
+        fingerprint: What finds the Run's task if its answer is lost; ``Run.doubt`` has it.
+    """
+
+    key: str
+    inputs: JSONMapping = attrs.field(repr=False)
+    fingerprint: RunFingerprint
+
+
+@attrs.frozen
+class ErrorNote:
+    """An error in two lines.
+
+    Attributes:
+        kind: The name of its class, such as ``InsufficientBalance``.
+        message: What it said.
+    """
+
+    kind: str
+    message: str
+
+    @classmethod
+    def of(cls, error: WiroError) -> ErrorNote:
+        """Note an error of ours; no message of these holds a secret."""
+        return cls(type(error).__name__, error.message)
+
+
+@attrs.frozen
+class OutputNote:
+    """A file that a task made, as the service told of it.
+
+    Attributes:
+        n: Its place among the task's outputs, from 0.
+        name: The service's name for it. Not to be trusted as a path.
+        url: Where it can be read, for a limited time.
+        content_type: Its media type.
+        size: Its length in bytes (None where the service does not say).
+    """
+
+    n: int
+    name: str
+    url: str
+    content_type: str = ""
+    size: int | None = None
+
+
+@attrs.frozen
+class Ending:
+    """How a task ended.
+
+    Attributes:
+        outcome: succeeded, failed or cancelled.
+        at: When, in unix seconds.
+        cost: What was charged, in USD (None: not told).
+        elapsed: The run time in seconds (None: not told).
+        reason: On failure, what the model said.
+        outputs: The files that it made.
+    """
+
+    outcome: Outcome
+    at: float
+    cost: Decimal | None = None
+    elapsed: float | None = None
+    reason: str = ""
+    outputs: tuple[OutputNote, ...] = ()
+
+
+# -- what the journal tells ------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class FileRow:
+    """An output, and where it was saved.
+
+    Attributes:
+        n, name, url, content_type, size: As in ``OutputNote``; once it is saved, the size is the file's.
+        path: Where it was saved ("" as long as it was not).
+        sha256: The digest of what was saved.
+        saved_at: When, in unix seconds (None: not yet).
+    """
+
+    n: int
+    name: str
+    url: str
+    content_type: str
+    size: int | None
+    path: str = ""
+    sha256: str = ""
+    saved_at: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """A job, with the latest of its attempts.
+
+    Attributes:
+        key: The job's key.
+        inputs: Its inputs; a local file is a ``LocalFile``, which can be submitted, bytes are a ``Blob``.
+        state: Where it stands.
+        attempt: How many Runs were intended for it, this one included.
+        runs: How many of them were made: all but those that met one of ``TURNED_AWAY``.
+        fingerprint: Model, digest, marker and time of this Run, to look for its task.
+        task_id: Its task ("" while unknown).
+        token: The task's socket token (None while unknown).
+        accepted_at: When the task became known, in unix seconds.
+        status: The last status that was noted, by its wire name.
+        status_at: When that began, in unix seconds.
+        outcome: How the task ended (None: it did not, or nobody knows).
+        cost: What was charged, in USD.
+        elapsed: The run time in seconds.
+        ended_at: When it ended, in unix seconds.
+        error: The class of the error that this Run met, such as ``RateLimited``.
+        reason: What that error, or the model, said.
+        files: The outputs of this Run.
+    """
+
+    key: str
+    inputs: JSONMapping = attrs.field(repr=False)
+    state: State
+    attempt: int
+    runs: int = 1
+    fingerprint: RunFingerprint
+    task_id: str = ""
+    token: Secret | None = attrs.field(default=None, repr=False)
+    accepted_at: float | None = None
+    status: str = ""
+    status_at: float | None = None
+    outcome: Outcome | None = None
+    cost: Decimal | None = None
+    elapsed: float | None = None
+    ended_at: float | None = None
+    error: str = ""
+    reason: str = ""
+    files: tuple[FileRow, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The slug of its model."""
+        return self.fingerprint.model
+
+
+@attrs.frozen
+class Failure:
+    """A way in which jobs came to nothing.
+
+    Attributes:
+        state: failed, cancelled, unknown or refused.
+        error: The class of the error ("" where a task failed by itself).
+        reason: What was said, the same for all of these.
+        jobs: How many.
+    """
+
+    state: State
+    error: str
+    reason: str
+    jobs: int
+
+
+@attrs.frozen
+class Counts:
+    """All jobs, counted.
+
+    Attributes:
+        jobs: How many are in each state; every state is there.
+        cost: What all attempts were charged together, in USD, exact to 1e-12.
+        failures: The commonest ways of failing, at most 50, most frequent first.
+    """
+
+    jobs: Mapping[State, int]
+    cost: Decimal
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many jobs there are."""
+        return sum(self.jobs.values())
+
+
+# -- keys and inputs -------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class LocalFile:
+    """A local file among recorded inputs, by its path; it can be submitted as it is."""
+
+    path: str
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+@attrs.frozen
+class Blob:
+    """Bytes among recorded inputs: their digest, and not the bytes, which nobody but the caller has."""
+
+    sha256: str
+    size: int
+
+
+def key_of(model: str, inputs: Mapping[str, object], occurrence: int = 0) -> str:
+    """Return the key of a job that has none of its own.
+
+    It is the same for inputs that the service cannot tell apart (6, 6.0 and "6"; the two spellings of a
+    slug), so that a job list converted from one format to another is not paid for again. A local file counts
+    by its path.
+
+    Args:
+        model: The slug.
+        inputs: The inputs; bytes are hashed, so that large ones are better done in a worker thread.
+        occurrence: How many equal jobs came before this one.
+
+    Raises:
+        InvalidInput: An input has no form that can be recorded.
+    """
+    told = {"model": clean_slug(model), "inputs": _portable(inputs, "inputs", 0)}
+    return f"{digest(told, told.keys())[:32]}-{occurrence}"
+
+
+def check_key(key: object) -> None:
+    """Refuse what cannot be a key.
+
+    Raises:
+        InvalidInput: It is no text, empty, or too long.
+    """
+    if not isinstance(key, str):
+        raise InvalidInput(f"the key is a {type(key).__name__}; it must be a str", name="key")
+    if not 0 < len(key) <= MAX_KEY or "\0" in key or not is_utf8(key):
+        raise InvalidInput(
+            f"the key {key[:60]!r} ({len(key)} characters) cannot be recorded; give 1 to {MAX_KEY} of them, "
+            f"without NUL or halves of surrogate pairs",
+            name="key",
+        )
+
+
+def described(inputs: Mapping[str, object]) -> JSON:
+    """Return inputs as they come back from the journal: files as ``LocalFile``, bytes as ``Blob``.
+
+    Bytes are hashed: do this in a worker thread where they are large, and give the result to ``key_of`` and
+    ``Intent``, which then hash nothing.
+
+    Raises:
+        InvalidInput: An input has no form that can be recorded.
+    """
+    return recalled(recorded(inputs))
+
+
+def recorded(inputs: Mapping[str, object]) -> str:
+    """Return inputs as the JSON text that the journal keeps.
+
+    Raises:
+        InvalidInput: As for ``described``.
+    """
+    portable = _portable(inputs, "inputs", 0)
+    assert isinstance(portable, dict)
+    return encode(portable).decode()
+
+
+def recalled(text: str) -> JSON:
+    """Return the inputs of a recorded text."""
+    inputs = _restored(json.loads(text))
+    assert isinstance(inputs, dict)
+    return inputs
+
+
+def _portable(value: object, path: str, depth: int) -> object:
+    """Replace what JSON does not have; names that begin with a dollar sign get a second one."""
+    if depth > MAX_DEPTH:
+        raise InvalidInput(
+            f"{path[:80]}… is nested deeper than {MAX_DEPTH} levels; flatten it", name=path[:80]
+        )
+    if isinstance(value, Mapping):
+        return {
+            f"${name}" if str(name).startswith("$") else name: _portable(item, f"{path}.{name}", depth + 1)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_portable(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+    if isinstance(value, bytes | bytearray):
+        return {"$sha256": hashlib.sha256(value).hexdigest(), "$size": len(value)}
+    if isinstance(value, Blob):
+        return {"$sha256": value.sha256, "$size": value.size}
+    return _file(value, path)
+
+
+def _file(value: object, path: str) -> object:
+    location = getattr(value, "__fspath__", None)
+    if location is not None:
+        stored = path_value(location())
+        return {"$path": stored} if isinstance(stored, str) else {"$path_hex": stored.hex()}
+    if hasattr(value, "read"):
+        raise InvalidInput(
+            f"{path} is an open file, which can be read once only; a journal needs a pathlib.Path or bytes",
+            name=path,
+        )
+    return value
+
+
+def _restored(value: object) -> object:
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"$path": str(path), **rest} if not rest:
+            return LocalFile(path)
+        case {"$path_hex": str(path), **rest} if not rest:
+            return LocalFile(path_of(bytes.fromhex(path)))
+        case {"$sha256": str(sha256), "$size": int(size), **rest} if not rest:
+            return Blob(sha256, size)
+    return {name[1:] if name.startswith("$$") else name: _restored(item) for name, item in value.items()}
+
+
+# -- values as columns -----------------------------------------------------------------------------------
+
+
+def clean(text: str, limit: int | None = None) -> str:
+    """Return text that can be stored: halves of surrogate pairs, as JSON can bring, become question marks."""
+    return text[:limit].encode("utf-8", "replace").decode()
+
+
+def path_value(path: str | bytes) -> str | bytes:
+    """Return a path as a column takes it: text, or bytes where a name on the disk is no UTF-8."""
+    text = path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
+    raw = text.encode("utf-8", "surrogatepass")
+    return text if is_utf8(text) else raw
+
+
+def path_of(value: str | bytes) -> str:
+    """Return the path of a column."""
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
+
+
+def whole(value: int | None) -> int | None:
+    """Return a number of bytes as a column takes it; what cannot be one is not known."""
+    return value if value is not None and 0 <= value <= _LARGEST else None
+
+
+def seconds(value: float | None) -> float | None:
+    """Return seconds as a column takes them; what cannot be any are not known."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def picos(cost: Decimal | None) -> int | None:
+    """Return an amount in units of 1e-12 USD, which sum exactly.
+
+    64 bits hold USD 9.2 million; more than that becomes the largest, and a negative amount becomes 0, so that
+    a budget errs on the safe side.
+    """
+    if cost is None or not cost.is_finite():
+        return None
+    if cost <= 0:
+        return 0
+    if _EXACT.create_decimal(cost) > Decimal(_LARGEST) / _PICOS:
+        return _LARGEST
+    return int(_EXACT.to_integral_value(_EXACT.multiply(cost, _PICOS)))
+
+
+def usd(amount: int) -> Decimal:
+    """Return an amount of the journal in USD."""
+    return _EXACT.divide(Decimal(amount), _PICOS)

@@ -1,0 +1,1 @@
+"""The service's protocol. Pure: data in, data or errors out."""

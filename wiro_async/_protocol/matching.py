@@ -1,0 +1,242 @@
+"""Finding the task of a Run whose answer was lost. Pure: tasks in, matches out.
+
+A Run has no idempotency key. Where the caller gave a callback URL, a marker in its query tells our task from
+every other; else the task is known by its model, its inputs and the time of its creation. Whoever looks takes
+a task that nobody holds yet, so that several identical Runs in doubt find as many tasks as there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from wiro_async._errors import SubmissionUnknown
+from wiro_async._protocol.records import Task
+from wiro_async._protocol.slugs import clean_slug
+from wiro_async._types import JSON, Status
+
+__all__ = [
+    "LOOKS",
+    "RunFingerprint",
+    "contradicts",
+    "digest",
+    "fingerprint_of",
+    "lookalikes",
+    "looks_within",
+    "marker_in",
+    "matches",
+    "oldest_wanted",
+    "unknown",
+    "with_marker",
+]
+
+LOOKS = (0.0, 1 / 15, 1 / 6, 1 / 2, 1.0)
+"""When Task/List is read, as shares of ``Limits.settle_timeout``: the list may lag behind."""
+
+CLOCK_SKEW = 90.0
+"""Seconds that ours may be ahead of the service's clock: a task like a Run, so much older, is the Run's."""
+
+DAY = 86400.0
+"""Seconds by which a task like a Run may be older still without the Run being proved absent."""
+
+MARKER = "wiro_async"
+"""The query item of a callback URL that carries the marker."""
+
+_OURS = frozenset({"callbackUrl", "projectid"})
+"""What we add to a payload; the service keeps these elsewhere than in the task's parameters."""
+
+
+class RunFingerprint(NamedTuple):
+    """What is known of a Run that may have been accepted.
+
+    Attributes:
+        model: The slug it was sent to.
+        names: The names of its inputs.
+        digest: The digest of its inputs; see ``digest``.
+        sent_at: When it was first sent, in unix seconds.
+        marker: What its callback URL carries ("" without one).
+    """
+
+    model: str
+    names: tuple[str, ...]
+    digest: str
+    sent_at: float
+    marker: str = ""
+
+    @classmethod
+    def of(cls, model: str, payload: JSON, sent_at: float) -> RunFingerprint:
+        """Describe the Run of *payload*."""
+        names = tuple(sorted(payload.keys() - _OURS))
+        marker = marker_in(str(payload.get("callbackUrl", "")))
+        return cls(model, names, digest(payload, names), sent_at, marker)
+
+
+def digest(inputs: Mapping[str, object], names: Collection[str]) -> str:
+    """Return the SHA-256 of those inputs in a form that survives the wire, where numbers become strings."""
+    plain = {name: _plain(inputs.get(name)) for name in sorted(names)}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return _number(str(value))
+    return _number(str(value).strip())
+
+
+def _number(text: str) -> str:
+    """Give a number one spelling: 6, 6.0 and "6" are the same input."""
+    # Up to 28 digits in all, which is what Decimal normalises without rounding.
+    if not re.fullmatch(r"-?\d{1,18}(\.\d{1,10})?", text, re.ASCII):
+        return text
+    return format(Decimal(text).normalize(), "f")
+
+
+def unknown(
+    fingerprint: RunFingerprint, cause: str, *, absent: bool = False, like: Task | None = None
+) -> SubmissionUnknown:
+    """Return the error that says that nobody knows.
+
+    Args:
+        fingerprint: The Run.
+        cause: What was seen instead of an answer.
+        absent: Whether its task was looked for to the end of the list, and is not there.
+        like: A task that may be the Run's if the clocks are far apart (None: there is none).
+    """
+    absent = absent and like is None
+    seen = (
+        "It was not in Task/List half a minute later, so it seems not to exist"
+        if absent
+        else "It may have been accepted, and may be billed"
+    )
+    if like is not None:
+        seen += f": {_told_apart(fingerprint, like)}"
+    return SubmissionUnknown(
+        f"Run of {fingerprint.model}: {cause}. {seen}. It was not sent again; look again with "
+        f"client.reconcile(error), or pass on_unknown='resubmit' to send anew what was proved absent",
+        model=fingerprint.model,
+        input_names=fingerprint.names,
+        inputs_digest=fingerprint.digest,
+        marker=fingerprint.marker,
+        submitted_at=fingerprint.sent_at,
+        cause=cause,
+        absent=absent,
+    )
+
+
+def _told_apart(fingerprint: RunFingerprint, like: Task) -> str:
+    """Say when the Run and a task like it were made, by the two clocks."""
+    sent, created = fingerprint.sent_at, like.timestamps[Status.QUEUE]
+    return (
+        f"task {like.id} has the same model and inputs, and is {sent - created:.0f} s older by its creation "
+        f"time ({_utc(created)}) than the Run by this computer's clock ({_utc(sent)}); it is the Run's if "
+        f"the clocks are that far apart, so compare them, and attach to the task if it is"
+    )
+
+
+def _utc(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def fingerprint_of(error: SubmissionUnknown) -> RunFingerprint:
+    """Return what to look for."""
+    return RunFingerprint(
+        error.model, error.input_names, error.inputs_digest, error.submitted_at, error.marker
+    )
+
+
+# -- the marker ------------------------------------------------------------------------------------------
+
+
+def with_marker(url: str, marker: str) -> str:
+    """Return *url* with the marker among its query items; the rest of it stays as it is."""
+    parts = urlsplit(url)
+    item = urlencode({MARKER: marker})
+    return urlunsplit(parts._replace(query=f"{parts.query}&{item}" if parts.query else item))
+
+
+def marker_in(url: str) -> str:
+    """Return the marker of a callback URL ("" if there is none)."""
+    try:
+        query = urlsplit(url).query
+    except ValueError:
+        return ""
+    return next((value for name, value in parse_qsl(query) if name == MARKER), "")
+
+
+# -- the search ------------------------------------------------------------------------------------------
+
+
+def looks_within(seconds: float) -> tuple[float, ...]:
+    """Return when to look for a task, in seconds after its answer was lost: 0, 2, 5, 15 and 30 s of 30."""
+    return tuple(share * seconds for share in LOOKS)
+
+
+def oldest_wanted(fingerprint: RunFingerprint) -> float:
+    """Return the creation time, in unix seconds, before which no task can be the one in doubt."""
+    return fingerprint.sent_at - CLOCK_SKEW
+
+
+def matches(fingerprint: RunFingerprint, tasks: Iterable[Task]) -> Iterator[Task]:
+    """Yield the tasks that may be the one in doubt: oldest first, those with its marker before all others."""
+    fitting = sorted(tasks, key=lambda task: (task.timestamps.get(Status.QUEUE, 0.0), task.id))
+    marked = [
+        task for task in fitting if fingerprint.marker and marker_in(task.callback_url) == fingerprint.marker
+    ]
+    oldest = oldest_wanted(fingerprint)
+    yield from marked or (
+        task
+        for task in fitting
+        if task.timestamps.get(Status.QUEUE, oldest) >= oldest and _alike(fingerprint, task)
+    )
+
+
+def lookalikes(fingerprint: RunFingerprint, tasks: Iterable[Task]) -> Iterator[Task]:
+    """Yield the tasks that would match, were they not up to a day too old: our clock may be ahead."""
+    oldest = oldest_wanted(fingerprint)
+    for task in tasks:
+        if oldest - DAY < task.timestamps.get(Status.QUEUE, oldest) < oldest and _alike(fingerprint, task):
+            yield task
+
+
+def _alike(fingerprint: RunFingerprint, task: Task) -> bool:
+    return (
+        # A callback that is on record and is not ours belongs to somebody else's Run.
+        not task.callback_url
+        and (not task.model or clean_slug(task.model) == clean_slug(fingerprint.model))
+        and bool(task.parameters)
+        and digest(task.parameters, fingerprint.names) == fingerprint.digest
+    )
+
+
+def contradicts(model: str, sent: Mapping[str, object], task: Task) -> bool:
+    """Tell whether *task* cannot be what came of a Run of *sent*: then the Run's answer was another's.
+
+    The service may rewrite what it records: files become addresses of its own, defaults appear, some replies
+    tell no parameters at all. So only a clear contradiction counts: another model; or texts and numbers under
+    names that we sent, and not one of them as we sent it; or the marker of another Run.
+    """
+    marker = marker_in(task.callback_url)
+    if marker and marker != marker_in(str(sent.get("callbackUrl", ""))):
+        return True
+    if task.model and clean_slug(task.model) != clean_slug(model):
+        return True
+    common = [
+        (_plain(sent[name]), _plain(task.parameters[name])) for name in sent.keys() & task.parameters.keys()
+    ]
+    told = [pair for pair in common if not any("://" in str(side) for side in pair)]
+    return bool(told) and all(ours != theirs for ours, theirs in told)

@@ -1,0 +1,644 @@
+"""The service's records as frozen objects. The wire's loose types are made regular here, and nowhere else.
+
+Numbers arrive as strings, numbers or null; lists as lists, null or JSON text; keys come and go. Whatever
+comes, these constructors return a record: what is missing is None or empty, what is not known is in ``raw``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+from wiro_async._errors import ClientUseError
+from wiro_async._protocol.envelope import too_deep
+from wiro_async._types import JSON, JSONMapping, Outcome, Secret, Status
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
+
+__all__ = ["Model", "ModelInput", "Output", "Task", "TaskResult", "Transition", "Upload"]
+
+TIMESTAMPS: dict[str, str] = {
+    "createtime": Status.QUEUE.value,
+    "accepttime": Status.ACCEPT.value,
+    "preprocessstarttime": Status.PREPROCESS_START.value,
+    "preprocessendtime": Status.PREPROCESS_END.value,
+    "assigntime": Status.ASSIGN.value,
+    "starttime": Status.START.value,
+    "endtime": Status.END.value,
+    "postprocessstarttime": Status.POSTPROCESS_START.value,
+    "postprocessendtime": Status.POSTPROCESS_END.value,
+    "canceltime": Status.CANCEL.value,
+}
+"""Which status each of the wire's time fields records the beginning of.
+
+By its plain name: a record of plain values is not visited by the garbage collector.
+"""
+
+TERMINAL: frozenset[str] = frozenset({Status.POSTPROCESS_END, Status.CANCEL})
+
+_STATUSES: dict[str, str] = {status.value: status for status in Status}
+
+_LATEST = 253402300799.0
+"""The last second of the year 9999: beyond it a datetime cannot be made."""
+
+_LONGEST_AMOUNT = 400
+"""Digits of an amount: enough for every float. "1e999999999" would fill the memory when it is written out."""
+
+
+_SHORT = 256
+"""Characters of a text whose reading is remembered."""
+
+# Not a union: those are put together anew at every call.
+_SCALARS = (str, int, float)
+
+
+class OutputStore(Protocol):
+    """Where an output's bytes come from: a client's downloader."""
+
+    async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
+        """Store the output under *target*."""
+        ...
+
+    async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
+        """Return the output's bytes."""
+        ...
+
+
+@attrs.frozen
+class Transition:
+    """One step in a task's life.
+
+    Attributes:
+        status: The status that began, by its wire name.
+        at: When it began (UTC). The service's time where it tells one, to the second; else when we saw it.
+        observed: True when the task was seen in this status; False when it was filled in from the
+            timestamps of a later look.
+    """
+
+    status: str
+    at: datetime
+    observed: bool = True
+
+
+@attrs.frozen
+class Output:
+    """One file that a task made.
+
+    Attributes:
+        name: The service's name for it, such as ``0.mp4``. Not to be trusted as a path.
+        url: Where it can be read without credentials, for a limited time ("" for language models).
+        content_type: Its media type.
+        size: Its length in bytes (None where the service does not say).
+        id: The service's id of the file.
+        task_id: The task that made it.
+        index: Its place among the task's outputs, from 0.
+        content: A language model's answer, for outputs that have no file.
+        access_key: The service's own key to the file, a secret; downloads need none.
+        raw: What the service sent beyond the above.
+    """
+
+    name: str
+    url: str
+    content_type: str = ""
+    size: int | None = None
+    id: str = ""
+    task_id: str = ""
+    index: int = 0
+    content: JSONMapping | None = attrs.field(default=None, repr=False)
+    access_key: Secret | None = attrs.field(default=None, repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+    _store: OutputStore | None = attrs.field(default=None, repr=False, eq=False, kw_only=True, alias="store")
+
+    async def save(self, path_or_folder: str | PathLike[str], *, timeout: float | None = None) -> Path:
+        """Download the file, whole or not at all.
+
+        The bytes go to a ``.part`` file beside the target, which is checked against the size that the
+        service named, flushed to the disk, and only then renamed. A break is resumed where it happened.
+        No credential is sent. An existing file of the same name is replaced.
+
+        Args:
+            path_or_folder: A file name; or a folder, where the file is called ``{task_id}_{name}``: one that
+                exists, or any path that ends in a separator or has no suffix; it is made when missing.
+            timeout: Seconds for all of it (None: the client's ``Limits.download_timeout``).
+
+        Returns:
+            The path of the saved file.
+
+        Raises:
+            DownloadError: It could not be had whole in time, or its address or name is not acceptable.
+            OSError: The file system refused.
+        """
+        return await self._bound().save(self, path_or_folder, timeout)
+
+    async def read(self, *, timeout: float | None = None, max_bytes: int = 256 * 1024 * 1024) -> bytes:
+        """Download the file into memory.
+
+        Args:
+            timeout: Seconds for all of it (None: the client's ``Limits.download_timeout``).
+            max_bytes: Refuse more than this.
+
+        Raises:
+            DownloadError: It could not be had whole in time, is larger than *max_bytes*, or its address is
+                not acceptable.
+        """
+        return await self._bound().read(self, timeout, max_bytes)
+
+    def _bound(self) -> OutputStore:
+        if self._store is None:
+            raise ClientUseError(
+                "this Output belongs to no client (it was unpickled, or made by hand); take it from "
+                "client.attach(task_id=...) to download it"
+            )
+        return self._store
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            field.name: getattr(self, field.name) for field in attrs.fields(Output) if field.name != "_store"
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in {**state, "_store": None}.items():
+            object.__setattr__(self, name, value)
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """A snapshot of one task, as the service described it at one moment.
+
+    Attributes:
+        id: The task's id.
+        status: Its status by the wire name; compare with ``Status``. A status we do not know is kept as is.
+        token: The socket access token: whoever has it can watch and kill the task.
+        pexit: The exit code: "0" is success (None where the service does not tell).
+        parameters: The inputs, as the service recorded them.
+        outputs: The files that were made.
+        debug_output: The model's log; on failure its last line usually says why.
+        debug_error: The model's error log.
+        elapsed_seconds: The run time (None where the service does not tell).
+        total_cost: The charge in USD ("0" when failed; None where the service does not tell).
+        cps: The price of a second in USD (None where the service does not tell).
+        timestamps: Status to unix seconds, for every status whose beginning the service recorded.
+        model: The model's slug, ``owner/model`` ("" where the service does not tell).
+        uuid, project_id, model_id, callback_url, categories, size: As the service sent them.
+        raw: What the service sent beyond the above.
+    """
+
+    id: str
+    status: str
+    token: Secret | None = attrs.field(default=None, repr=False)
+    pexit: str | None = None
+    parameters: JSONMapping = attrs.field(factory=dict, repr=False)
+    outputs: tuple[Output, ...] = ()
+    debug_output: str = attrs.field(default="", repr=False)
+    debug_error: str = attrs.field(default="", repr=False)
+    elapsed_seconds: float | None = None
+    total_cost: Decimal | None = None
+    cps: Decimal | None = attrs.field(default=None, repr=False)
+    timestamps: Mapping[str, float] = attrs.field(factory=dict, repr=False)
+    uuid: str = attrs.field(default="", repr=False)
+    project_id: str = attrs.field(default="", repr=False)
+    model_id: str = attrs.field(default="", repr=False)
+    model: str = ""
+    callback_url: str = attrs.field(default="", repr=False)
+    categories: tuple[str, ...] = attrs.field(default=(), repr=False)
+    size: int | None = attrs.field(default=None, repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the task has ended: ``task_postprocess_end`` and ``task_cancel`` alone are ends."""
+        return self.status in TERMINAL
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the task ended (None: it has not).
+
+        ``task_postprocess_end`` is success only with exit code "0". Where the service tells no exit code
+        at all (the short form of Detail), it is success if there are outputs.
+        """
+        if self.status == Status.CANCEL:
+            return "cancelled"
+        if self.status != Status.POSTPROCESS_END:
+            return None
+        succeeded = self.pexit == "0" if self.pexit is not None else bool(self.outputs)
+        return "succeeded" if succeeded else "failed"
+
+    @property
+    def reason(self) -> str:
+        """Why the task failed, as far as the service tells: the last line of its output, or of its errors."""
+        for text in (self.debug_output, self.debug_error):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            if lines:
+                return lines[-1]
+        return ""
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the task was queued (UTC)."""
+        return self.time_of(Status.QUEUE)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the task began to run (UTC)."""
+        return self.time_of(Status.START)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the task reached its terminal status (UTC; None: not yet, or not told)."""
+        return self.time_of(self.status) if self.is_terminal else None
+
+    def time_of(self, status: str) -> datetime | None:
+        """Return when *status* began, by the service's record (UTC)."""
+        seconds = self.timestamps.get(status)
+        return None if seconds is None else _moment(seconds)
+
+
+@attrs.frozen
+class TaskResult:
+    """What a successful task brought.
+
+    Attributes:
+        task: The final snapshot.
+        outputs: The files that were made.
+        cost: The charge in USD (None where the service does not tell).
+        elapsed: The run time in seconds (None where the service does not tell).
+    """
+
+    task: Task
+    outputs: tuple[Output, ...]
+    cost: Decimal | None
+    elapsed: float | None
+
+    @classmethod
+    def of(cls, task: Task) -> TaskResult:
+        """Make the result of a task that has succeeded."""
+        elapsed = task.elapsed_seconds
+        start, end = task.timestamps.get(Status.START), task.timestamps.get(Status.END)
+        if elapsed is None and start is not None and end is not None:
+            elapsed = max(end - start, 0.0)
+        return cls(task, task.outputs, task.total_cost, elapsed)
+
+
+@attrs.frozen
+class Upload:
+    """A file that was uploaded to the service.
+
+    Attributes:
+        url: Where models can read it: give this as an input.
+        name: The name it got.
+        id: The service's id of the file.
+        size: Its length in bytes (None where the service does not say).
+        content_type: Its media type.
+        raw: What the service sent beyond the above.
+    """
+
+    url: str
+    name: str = ""
+    id: str = ""
+    size: int | None = None
+    content_type: str = ""
+    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen
+class ModelInput:
+    """One input of a model.
+
+    Attributes:
+        name: What to call it in ``inputs``.
+        type: The service's kind: text, textarea, select, range, number, float, checkbox, fileinput, …
+        label: The service's title of it.
+        required: Whether a run without it is refused.
+        default: The value that the service's page starts with.
+        options: The values to choose from ("" included), for selects.
+        min, max, step: Bounds, for numbers and ranges.
+        note: The service's explanation.
+        raw: What the service sent beyond the above.
+    """
+
+    name: str
+    type: str = "text"
+    label: str = ""
+    required: bool = False
+    default: Any = None
+    options: tuple[str, ...] = ()
+    min: float | None = None
+    max: float | None = None
+    step: float | None = None
+    note: str = ""
+    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen
+class Model:
+    """A model of the catalogue.
+
+    Attributes:
+        slug: ``owner/model``, as ``submit`` takes it.
+        title: Its name for people.
+        description: What it does.
+        categories: Such as ``image-to-video``.
+        inputs: Its inputs; empty in a listing, filled by ``client.model(slug)``.
+        raw: What the service sent beyond the above.
+    """
+
+    slug: str
+    title: str = ""
+    description: str = attrs.field(default="", repr=False)
+    categories: tuple[str, ...] = ()
+    inputs: tuple[ModelInput, ...] = attrs.field(default=(), repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+
+
+@lru_cache(maxsize=1024)
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+# -- from the wire ---------------------------------------------------------------------------------------
+
+_TASK_KEYS = frozenset(TIMESTAMPS) | {
+    "id", "uuid", "socketaccesstoken", "status", "pexit", "parameters", "outputs", "debugoutput",
+    "debugerror", "elapsedseconds", "totalcost", "cps", "projectid", "modelid", "modelslugowner",
+    "modelslugproject", "callbackurl", "categories", "size",
+}  # fmt: skip
+_OUTPUT_KEYS = frozenset({"id", "name", "contenttype", "size", "url", "content", "accesskey"})
+_UPLOAD_KEYS = frozenset({"id", "name", "contenttype", "size", "url", "accesskey"})
+_MODEL_KEYS = frozenset(
+    {"slugowner", "slugproject", "cleanslugowner", "cleanslugproject", "title", "description", "categories",
+     "parameters"}
+)  # fmt: skip
+_INPUT_KEYS = frozenset(
+    {"id", "type", "label", "required", "default", "value", "options", "min", "max", "step", "note"}
+)
+
+
+def parse_task(wire: JSON, store: OutputStore | None = None, token: Secret | None = None) -> Task:
+    """Make a snapshot of one element of a reply's ``tasklist``.
+
+    Args:
+        wire: The element.
+        store: Reads the task's outputs.
+        token: The task's token where it is known already: an equal one takes no memory of its own.
+    """
+    task_id = text(wire.get("id"))
+    return Task(
+        id=task_id,
+        status=status_of(wire.get("status")),
+        token=_same_secret(secret(wire.get("socketaccesstoken")), token),
+        pexit=text(wire.get("pexit")).strip() or None,
+        parameters={_same(name): value for name, value in mapping(wire.get("parameters")).items()},
+        outputs=_outputs(wire.get("outputs"), task_id, store),
+        debug_output=text(wire.get("debugoutput")),
+        debug_error=text(wire.get("debugerror")),
+        elapsed_seconds=number(wire.get("elapsedseconds")),
+        total_cost=money(wire.get("totalcost")),
+        cps=money(wire.get("cps")),
+        timestamps=_timestamps(wire),
+        uuid=text(wire.get("uuid")),
+        project_id=_same(text(wire.get("projectid"))),
+        model_id=_same(text(wire.get("modelid"))),
+        model=_slug(wire.get("modelslugowner"), wire.get("modelslugproject")),
+        callback_url=text(wire.get("callbackurl")),
+        categories=strings(wire.get("categories")),
+        size=integer(wire.get("size")),
+        raw=_unknown(wire, _TASK_KEYS),
+    )
+
+
+def _outputs(value: object, task_id: str, store: OutputStore | None) -> tuple[Output, ...]:
+    if not value:
+        return ()
+    return tuple(parse_output(item, task_id, index, store) for index, item in enumerate(records(value)))
+
+
+def parse_output(wire: JSON, task_id: str, index: int, store: OutputStore | None) -> Output:
+    """Make a record of one element of a task's ``outputs``."""
+    content = wire.get("content")
+    return Output(
+        name=text(wire.get("name")),
+        url=text(wire.get("url")),
+        content_type=text(wire.get("contenttype")),
+        size=integer(wire.get("size")),
+        id=text(wire.get("id")),
+        task_id=task_id,
+        index=index,
+        content=content if isinstance(content, dict) else None,
+        access_key=secret(wire.get("accesskey")),
+        raw=_unknown(wire, _OUTPUT_KEYS),
+        store=store,
+    )
+
+
+def parse_upload(wire: JSON) -> Upload:
+    """Make a record of one element of an upload's ``list``."""
+    return Upload(
+        url=text(wire.get("url")),
+        name=text(wire.get("name")),
+        id=text(wire.get("id")),
+        size=integer(wire.get("size")),
+        content_type=text(wire.get("contenttype")),
+        raw=_unknown(wire, _UPLOAD_KEYS),
+    )
+
+
+def parse_model(wire: JSON) -> Model:
+    """Make a record of one element of a catalogue reply's ``tool``."""
+    slug = _slug(wire.get("slugowner"), wire.get("slugproject"))
+    return Model(
+        slug=slug or _slug(wire.get("cleanslugowner"), wire.get("cleanslugproject")),
+        title=text(wire.get("title")),
+        description=text(wire.get("description")),
+        categories=strings(wire.get("categories")),
+        inputs=tuple(
+            _parse_input(item)
+            for group in records(wire.get("parameters"))
+            for item in records(group.get("items"))
+        ),
+        raw=_unknown(wire, _MODEL_KEYS),
+    )
+
+
+def _parse_input(wire: JSON) -> ModelInput:
+    options = decoded(wire.get("options"))
+    return ModelInput(
+        name=text(wire.get("id")),
+        type=text(wire.get("type")) or "text",
+        label=text(wire.get("label")),
+        required=flag(wire.get("required")),
+        default=wire.get("default", wire.get("value")),
+        options=tuple(
+            text(option.get("value")) if isinstance(option, dict) else text(option)
+            for option in (options if isinstance(options, list) else ())
+        ),
+        min=number(wire.get("min")),
+        max=number(wire.get("max")),
+        step=number(wire.get("step")),
+        note=text(wire.get("note")),
+        raw=_unknown(wire, _INPUT_KEYS),
+    )
+
+
+def _timestamps(wire: JSON) -> dict[str, float]:
+    times: dict[str, float] = {}
+    for key, status in TIMESTAMPS.items():
+        value = wire.get(key)
+        # Most are still to come; only then is the value looked into.
+        if value is None or value == "0":
+            continue
+        seconds = _short_stamp(value) if isinstance(value, str) and len(value) <= _SHORT else _stamp(value)
+        if seconds is not None:
+            times[status] = seconds
+    return times
+
+
+def _stamp(value: object) -> float | None:
+    seconds = number(value)
+    return seconds if seconds is not None and 0 < seconds <= _LATEST else None
+
+
+_short_stamp = lru_cache(maxsize=1024)(_stamp)
+"""The same few seconds come with many tasks, and with every look."""
+
+
+def _unknown(wire: JSON, known: frozenset[str]) -> JSON:
+    if wire.keys() <= known:
+        return {}
+    return {_same(key): value for key, value in wire.items() if key not in known}
+
+
+def _slug(owner: object, project: object) -> str:
+    left, right = text(owner), text(project)
+    return _same(f"{left}/{right}") if left and right else ""
+
+
+def _same(text: str) -> str:
+    """Return an equal text that many records share, so that each does not keep a copy of its own."""
+    return _kept(text) if len(text) <= _SHORT else text
+
+
+@lru_cache(maxsize=1024)
+def _kept(text: str) -> str:
+    return text
+
+
+def secret(value: object) -> Secret | None:
+    """Read a token; "" is none."""
+    token = text(value)
+    return Secret(token) if token else None
+
+
+def _same_secret(told: Secret | None, known: Secret | None) -> Secret | None:
+    return known if told == known else told
+
+
+def status_of(value: object) -> str:
+    """Read a status; those that we know become members of ``Status``."""
+    name = text(value)
+    return _STATUSES.get(name, name)
+
+
+# -- the wire's loose scalars ----------------------------------------------------------------------------
+
+
+def text(value: object) -> str:
+    """Read a string; numbers become their digits, everything else "" (booleans as JSON writes them)."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else str(value)
+    return ""
+
+
+def number(value: object) -> float | None:
+    """Read a finite number that came as a number or a string."""
+    if not isinstance(value, _SCALARS) or isinstance(value, bool):
+        return None
+    try:
+        result = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return result if math.isfinite(result) else None
+
+
+def integer(value: object) -> int | None:
+    """Read a count: a whole number that is not negative."""
+    result = number(value)
+    return int(result) if result is not None and result >= 0 and result.is_integer() else None
+
+
+def money(value: object) -> Decimal | None:
+    """Read an amount in USD, to the last digit that was sent."""
+    if not isinstance(value, _SCALARS) or isinstance(value, bool):
+        return None
+    digits = str(value)
+    return _amount(digits) if len(digits) <= _LONGEST_AMOUNT else None
+
+
+@lru_cache(maxsize=256)
+def _amount(digits: str) -> Decimal | None:
+    try:
+        result = Decimal(digits)
+    except InvalidOperation:
+        return None
+    exponent = result.as_tuple().exponent
+    # NaN and the infinities have letters for exponents.
+    return result if isinstance(exponent, int) and abs(exponent) <= _LONGEST_AMOUNT else None
+
+
+def flag(value: object) -> bool:
+    """Read a truth value that came as a boolean, a number or a string."""
+    return text(value).lower() in ("true", "1", "yes")
+
+
+def decoded(value: object) -> object:
+    """Undo one layer of JSON text around an object or a list, no deeper than a reply may be."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    try:
+        result = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return value if too_deep(result) else result
+
+
+def mapping(value: object) -> JSON:
+    """Read an object that came as such or as JSON text; anything else is an empty one."""
+    result = decoded(value)
+    return result if isinstance(result, dict) else {}
+
+
+def records(value: object) -> Iterable[JSON]:
+    """Read a list of objects; whatever else is in it is left out."""
+    result = decoded(value)
+    return [item for item in result if isinstance(item, dict)] if isinstance(result, list) else []
+
+
+def strings(value: object) -> tuple[str, ...]:
+    """Read a list of strings that came as such, as JSON text, or as one string; empty ones are left out."""
+    return _short_strings(value) if isinstance(value, str) and len(value) <= _SHORT else _strings(value)
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    result = decoded(value)
+    if not isinstance(result, list | str):
+        return ()
+    items = result if isinstance(result, list) else [result]
+    return tuple(name for name in map(text, items) if name)
+
+
+_short_strings = lru_cache(maxsize=256)(_strings)
+"""The same few lists of categories come with every look."""

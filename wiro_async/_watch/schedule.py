@@ -1,0 +1,415 @@
+"""When to look at which task. Pure: ages and times in, times out.
+
+One schedule per client paces the looks at all of its tasks: by what the durations of a model's finished tasks
+tell (``_durations``), else by the task's age; within one budget; and not while the service is unwell.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeAlias
+
+import attrs
+
+from wiro_async._config import Polling
+from wiro_async._watch.durations import EXPECTED, Durations, Outlook, Polls, expected_polls, is_duration
+
+__all__ = ["Schedule", "Sight", "Statistics"]
+
+BURST_SECONDS = 0.25
+"""How far looks may run ahead of an even pace, so that a lone task is not slowed by rounding."""
+
+ADVANCE_SECONDS = 0.25
+"""By how much a look that is overdue may come before those that are due now."""
+
+ENOUGH = 5.0
+"""How many of a model's tasks must have ended before their durations are trusted."""
+
+REFRESH_SHARE = 1 / 12
+"""A model's outlook is made anew when this share of what it was made from has come after it."""
+
+SILENCE = 60.0
+"""Half as long again is the longest time between two looks, in seconds, unless the policy's is longer: what
+fails early is not learned from, and shows in a look only."""
+
+LONGEST_PLANNED = 3600.0
+"""The longest interval where an end is likely, in seconds, whatever the policy says."""
+
+MOST_MODELS = 256
+LONGEST_NAME = 200
+"""How many models are remembered (the least recently used is dropped), and the length of their names."""
+
+DAY = 86400.0
+MOST_IN_LINE = 4096
+PATIENCE = 2.0
+"""How many tasks of a model stand in line to be learned from in order, and how many times as long as any that
+ended of late one of them may hold up the others."""
+
+PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+"""How long all looks rest after one that met an unwell service, in seconds; doubled each time that the first
+looks after a rest meet the same."""
+
+LONGEST_RETRY_AFTER = 120.0
+PAUSE_JITTER = 0.25
+"""The looks after a rest are spread over this share of it."""
+
+FINE = 2.0
+"""Below this many seconds the service's stamps tell too little: a policy that looks more often is kept to."""
+
+_MOST_STRAIN = 10
+_LATENESS_EDGES = tuple(0.01 * 1.05**index for index in range(300))
+
+
+class Sight(NamedTuple):
+    """What is known of one waiting task; all times are seconds on one clock that never goes back.
+
+    Attributes:
+        model: Its model ("" while unknown).
+        since: When it was created, or first known.
+        started: When it began to run (None: it was not seen running).
+        looked_at: The last look, or the submit's answer (None: neither, so it is due at once).
+        failures: How many looks in a row have failed.
+        place: From 0 to 1, the task's own, fixed: spreads the looks at equal tasks.
+        expected: How many seconds the user expects from the submit to the end (None: no idea).
+    """
+
+    model: str
+    since: float
+    started: float | None = None
+    polled_at: float | None = None
+    failures: int = 0
+    place: float = 0.0
+    expected: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """How a client's waiting goes.
+
+    Attributes:
+        looks: How many looks were made, at all tasks.
+        finished: How many tasks were seen to have ended.
+        looks_per_task: ``looks / finished`` (None before the first end), looks at waiting tasks included.
+        mean_lateness: Mean time from a task's end, by the service's stamp, to when it was seen, in seconds
+            (None: no end with a stamp). Stamps are whole seconds, cut off: it is half a second too much.
+        p99_lateness: What 99 of 100 tasks stayed below, in seconds, to 5 % (None as above).
+        in_flight: Requests at the service now.
+        waiting: Requests that wait for their turn now.
+    """
+
+    polls: int
+    finished: int
+    polls_per_task: float | None
+    mean_lateness: float | None
+    p99_lateness: float | None
+    in_flight: int
+    waiting: int
+
+
+Sample: TypeAlias = tuple[float | None, float | None]
+"""How long a task was queued, and how long it ran, in seconds (None: not to be learned from)."""
+
+
+class _Line:
+    """Hands on what ended tasks tell in the order in which the tasks were created.
+
+    Of tasks that were created together the short ones end first. Learned from in the order of their ends,
+    they would look like a change, first to shorter ones and then to longer ones.
+    """
+
+    __slots__ = ("_ends", "_longest")
+
+    def __init__(self) -> None:
+        self._ends: OrderedDict[tuple[float, float], Sample | None] = OrderedDict()
+        self._longest: float = 0.0
+
+    def enter(self, sight: Sight) -> None:
+        """Take in a task, or do nothing if it is there."""
+        if (sight.since, sight.place) not in self._ends:
+            self._ends[sight.since, sight.place] = None
+            if len(self._ends) > MOST_IN_LINE:
+                self._ends.popitem(last=False)
+
+    def leave(self, sight: Sight | None, sample: Sample) -> Iterator[Sample]:
+        """Take in a task's end, and yield what no older task holds up any more."""
+        key = None if sight is None else (sight.since, sight.place)
+        if key is None or key not in self._ends:
+            yield sample
+            return
+        self._ends[key] = sample
+        total = min(sum(part for part in sample if part is not None and is_duration(part)), DAY)
+        self._longest = max(total, 0.98 * self._longest)
+        oldest_awaited = key[0] + total - PATIENCE * self._longest
+        while self._ends:
+            (since, _), first = next(iter(self._ends.items()))
+            if first is None and since >= oldest_awaited:
+                return
+            self._ends.popitem(last=False)
+            if first is not None:
+                yield first
+
+
+class _Model:
+    """What was learned of one model: at most 4 kB, beside its tasks in flight."""
+
+    __slots__ = ("_outlook", "_unused", "line", "queued", "ran")
+
+    def __init__(self) -> None:
+        self.queued: Durations = Durations()
+        self.ran: Durations = Durations()
+        self.line: _Line = _Line()
+        self._outlook: Outlook | None = None
+        self._unused: float = 0.0
+
+    def learn(self, sample: Sample) -> None:
+        """Take in one sample."""
+        queued, ran = sample
+        if queued is not None:
+            self.queued.add(queued)
+        if ran is not None:
+            self.ran.add(ran)
+            self._unused += 1.0
+
+    def merge(self, stages: Mapping[Any, Any]) -> None:
+        """Add what another process learned."""
+        self.queued.merge(stages.get("queued"))
+        self.ran.merge(stages.get("ran"))
+        self._unused = math.inf
+
+    def outlook(self, longest: float) -> Outlook | None:
+        """Return when to look at its tasks (None: too little is known), not older than need be."""
+        if self.ran.count < ENOUGH:
+            return None
+        if self._outlook is None or self._unused > REFRESH_SHARE * self.ran.count:
+            self._outlook = Outlook(self.queued, self.ran, longest)
+            self._unused = 0.0
+        return self._outlook
+
+
+class Schedule:
+    """Decides when a task is due for a look, and holds the client's budget of looks.
+
+    Args:
+        polling: The policy.
+    """
+
+    __slots__ = (
+        "_expected",
+        "_finished",
+        "_free_at",
+        "_late",
+        "_late_sum",
+        "_longest",
+        "_models",
+        "_pause",
+        "_paused_until",
+        "_polling",
+        "_polls",
+        "_strain",
+    )  # fmt: skip
+
+    def __init__(self, polling: Polling) -> None:
+        self._polling: Polling = polling
+        self._longest: float = max(polling.max_interval, polling.min_interval)
+        self._free_at: float = -math.inf
+        self._models: OrderedDict[str, _Model] = OrderedDict()
+        self._expected: Polls = expected_polls()
+        self._paused_until: float = -math.inf
+        self._pause: float = 0.0
+        self._strain: int = 0
+        self._polls: int = 0
+        self._finished: int = 0
+        self._late: array[int] = array("Q", bytes(8 * (len(_LATENESS_EDGES) + 1)))
+        self._late_sum: float = 0.0
+
+    # -- when ------------------------------------------------------------------------------------------
+
+    def next_poll(self, sight: Sight, now: float) -> float:
+        """Return when the task is due for its next look, before the budget; in the past if it is overdue.
+
+        By what the user expects, by what the model's finished tasks tell, or by the task's age, in this
+        order. A failed look doubles the interval, up to the policy's longest.
+        """
+        if sight.polled_at is None:
+            return max(now, self.rest(sight.place))
+        plain = self._interval(sight, max(sight.polled_at - sight.since, 0.0))
+        doubled = min(plain * 2.0 ** min(sight.failures, 16), self._longest)
+        return max(sight.polled_at + max(plain, doubled), self.rest(sight.place))
+
+    def _interval(self, sight: Sight, age: float) -> float:
+        model = self._enter(sight)
+        planned = self._by_expectation(sight, age)
+        if model is not None and planned == math.inf:
+            planned = self._by_learning(model, sight, age)
+        if planned == math.inf or planned < FINE:
+            return min(planned, self._by_age(sight, age))
+        return min(planned, max(SILENCE * (1.0 + 0.5 * sight.place), self._longest))
+
+    def _enter(self, sight: Sight) -> _Model | None:
+        if not self._polling.learn or not 0 < len(sight.model) <= LONGEST_NAME:
+            return None
+        model = self._model(sight.model)
+        model.line.enter(sight)
+        return model
+
+    def _by_expectation(self, sight: Sight, age: float) -> float:
+        """Infinite without an expectation, and with one that is over."""
+        if not sight.expected or not is_duration(sight.expected):
+            return math.inf
+        interval = self._expected.interval(age, sight.place, sight.expected / EXPECTED)
+        return interval if age < 0.5 * sight.expected else min(interval, self._longest)
+
+    def _by_learning(self, model: _Model, sight: Sight, age: float) -> float:
+        """Infinite while too little is known."""
+        outlook = model.outlook(min(self._longest, LONGEST_PLANNED))
+        if outlook is None:
+            return math.inf
+        if sight.started is not None:
+            return outlook.polls.interval(max(age + sight.since - sight.started, 0.0), sight.place)
+        if age == 0:
+            return outlook.first(sight.place)
+        # A look that failed has not told that the task is queued.
+        return outlook.unseen(age, 0.0 if sight.failures else age, sight.place)
+
+    def _by_age(self, sight: Sight, age: float) -> float:
+        policy = self._polling
+        interval = min(max(policy.growth * age, policy.min_interval), self._longest)
+        return interval * (1.0 + policy.jitter * (2.0 * sight.place - 1.0))
+
+    def rest(self, place: float) -> float:
+        """Return until when a task of this place looks at nothing because the service is unwell.
+
+        Whoever has slept until its look should ask once more: another's look may have failed since.
+        """
+        return self._paused_until + PAUSE_JITTER * place * self._pause
+
+    # -- how often -------------------------------------------------------------------------------------
+
+    def reserve(self, now: float, waited: float = 0.0) -> float:
+        """Take the next place in the budget and return when it is, at *now* or later.
+
+        The generic cell rate algorithm (ITU-T I.371): places are ``1 / requests_per_second`` apart, with a
+        burst of a quarter of a second's worth. Tasks ask when they are due, so those that are due earlier go
+        first, and each has had its turn before one has two. In any window of w seconds there are at most
+        ``requests_per_second * (w + 0.5) + 1`` places.
+
+        Args:
+            now: The time.
+            waited: For how many seconds the look has been due: by so much, up to a quarter of a second, it
+                may come before those that are due just now.
+        """
+        even = max(self._free_at, now - BURST_SECONDS, self._paused_until)
+        self._free_at = even + 1.0 / self._polling.requests_per_second
+        return max(even - min(max(waited, 0.0), ADVANCE_SECONDS), now, self._paused_until)
+
+    def unwell(self, now: float, retry_after: float | None) -> None:
+        """Let all looks rest, because one met HTTP 429, a 5xx or no connection.
+
+        Failures during a rest are of looks that had begun before it: they make it no longer.
+
+        Args:
+            now: The time.
+            retry_after: What the service asked for, in seconds; up to two minutes of it are honoured.
+        """
+        pause = 0.0
+        if now >= self._paused_until:
+            pause = min(PAUSE * 2.0**self._strain, LONGEST_PAUSE)
+            self._strain = min(self._strain + 1, _MOST_STRAIN)
+        if retry_after is not None and is_duration(retry_after):
+            pause = max(pause, min(retry_after, LONGEST_RETRY_AFTER))
+        if now + pause > self._paused_until:
+            self._paused_until, self._pause = now + pause, pause
+
+    def well(self) -> None:
+        """Tell that a look succeeded: the next rest is half as long."""
+        self._strain = max(self._strain - 1, 0)
+
+    # -- what is learned -------------------------------------------------------------------------------
+
+    def learn(
+        self, model: str, *, queued: float | None, ran: float | None, sight: Sight | None = None
+    ) -> None:
+        """Learn from a finished task.
+
+        Only a task that succeeded should have a *ran*: one that failed or was stopped ended early for reasons
+        of its own, and a batch of failures would hide what the model needs. Its *queued* is as good as any
+        other's.
+
+        Args:
+            model: Its model.
+            queued: Seconds from its creation to its start (None: unknown).
+            ran: Seconds from its start to its end (None: unknown, or it did not succeed).
+            sight: What ``next_look`` was told of it at last: then tasks that were created together are
+                learned from in the order of their creation, whatever the order of their ends.
+        """
+        if self._polling.learn and 0 < len(model) <= LONGEST_NAME:
+            known = self._model(model)
+            for sample in known.line.leave(sight, (queued, ran)):
+                known.learn(sample)
+
+    def _model(self, name: str) -> _Model:
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = _Model()
+            if len(self._models) > MOST_MODELS:
+                self._models.popitem(last=False)
+        else:
+            self._models.move_to_end(name)
+        return model
+
+    def export(self) -> dict[str, Any]:
+        """Return what was learned as small data that JSON can hold: at most 3 kB a model."""
+        models = {
+            name: {"queued": model.queued.export(), "ran": model.ran.export()}
+            for name, model in self._models.items()
+            if model.ran.count or model.queued.count
+        }
+        return {"version": 1, "models": models}
+
+    def merge(self, data: object) -> None:
+        """Add what another process learned; what cannot be read is ignored.
+
+        It weighs as much as what was learned here from as many tasks, and what changes later is followed.
+        """
+        models = data.get("models") if isinstance(data, Mapping) and data.get("version") == 1 else None
+        if not self._polling.learn or not isinstance(models, Mapping):
+            return
+        for name, stages in models.items():
+            if isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and isinstance(stages, Mapping):
+                self._model(name).merge(stages)
+
+    # -- how it went -----------------------------------------------------------------------------------
+
+    def polled(self) -> None:
+        """Count a look."""
+        self._polls += 1
+
+    def finished(self, lateness: float | None) -> None:
+        """Count a task whose end was seen, *lateness* seconds after it (None: unknown)."""
+        self._finished += 1
+        if lateness is not None and is_duration(lateness):
+            self._late[bisect_left(_LATENESS_EDGES, lateness)] += 1
+            self._late_sum += lateness
+
+    def statistics(self, *, in_flight: int, waiting: int) -> Statistics:
+        """Return what was counted, and what the caller tells of its requests."""
+        known = sum(self._late)
+        return Statistics(
+            polls=self._polls,
+            finished=self._finished,
+            polls_per_task=self._polls / self._finished if self._finished else None,
+            mean_lateness=self._late_sum / known if known else None,
+            p99_lateness=self._late_quantile(0.99 * known) if known else None,
+            in_flight=in_flight,
+            waiting=waiting,
+        )
+
+    def _late_quantile(self, count: float) -> float:
+        index = bisect_left(list(accumulate(self._late)), count)
+        return _LATENESS_EDGES[min(index, len(_LATENESS_EDGES) - 1)]
