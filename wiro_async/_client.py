@@ -32,18 +32,20 @@ from wiro_async._http.signing import Signer, SigningTransport
 from wiro_async._http.transport import USER_AGENT, Transport
 from wiro_async._jobs.submit import Run, Submitter
 from wiro_async._protocol import catalogue
-from wiro_async._protocol.envelope import encode
+from wiro_async._protocol.envelope import encode, objects
 from wiro_async._protocol.matching import RunFingerprint, fingerprint_of, looks_within, with_marker
-from wiro_async._protocol.operations import (
-    TOOL_DETAIL,
-    TOOL_LIST,
-    UPLOAD,
+from wiro_async._protocol.operations import TOOL_DETAIL, TOOL_LIST, UPLOAD
+from wiro_async._protocol.operations import run as run_of
+from wiro_async._protocol.records import (
     Accepted,
+    Model,
+    Task,
     TaskKey,
+    TaskResult,
+    Upload,
+    parse_upload,
     read_tasks,
 )
-from wiro_async._protocol.operations import run as run_of
-from wiro_async._protocol.records import Model, Task, TaskResult, Upload, parse_upload, records
 from wiro_async._tasks.handle import Shared, TaskHandle
 from wiro_async._types import JSON, OnCancel, OnUnknown, Secret, Watch
 from wiro_async._watch.schedule import Schedule, Statistics
@@ -611,7 +613,7 @@ class Client:
             answer = await self._transport.upload(UPLOAD, body.headers, body)
         finally:
             await source.aclose()
-        for item in records(answer.get("list")):
+        for item in objects(answer.get("list")):
             upload = parse_upload(item)
             if upload.url:
                 return upload

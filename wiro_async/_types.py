@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias, final
 
 __all__ = [
-    "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Secret", "Status", "Watch",
-    "is_utf8",
+    "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Secret",
+    "Status", "Watch",
 ]  # fmt: skip
 
 JSON: TypeAlias = dict[str, Any]
@@ -33,6 +33,14 @@ Watch: TypeAlias = Literal["auto", "socket", "poll", "callback"]
 the same, and says so when it cannot be done; ``"poll"`` only polls; ``"callback"`` waits for the service's
 callback, and polls slowly in case that it never comes.
 """
+
+
+class Priority(IntEnum):
+    """Who goes first when there are more calls than slots: stopping saves money, submitting earns it."""
+
+    STOP = 0
+    RUN = 1
+    READ = 2
 
 
 class Status(StrEnum):
@@ -61,15 +69,6 @@ class Status(StrEnum):
     STREAM_READY = "task_stream_ready"
     STREAM_END = "task_stream_end"
     COST = "task_cost"
-
-
-def is_utf8(text: str) -> bool:
-    """Tell whether a text can be sent and stored: JSON can bring halves of surrogate pairs."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Payload(dict[str, Any]):

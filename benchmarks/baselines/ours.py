@@ -136,7 +136,8 @@ async def pieces(_order: Order) -> dict[str, float]:
     from wiro_async._config import configure  # noqa: PLC0415 - parts may move
     from wiro_async._http.signing import Signer  # noqa: PLC0415
     from wiro_async._protocol.envelope import Reply, judge  # noqa: PLC0415
-    from wiro_async._protocol.operations import DETAIL, TaskKey, read_task  # noqa: PLC0415
+    from wiro_async._protocol.operations import DETAIL  # noqa: PLC0415
+    from wiro_async._protocol.records import TaskKey, read_task  # noqa: PLC0415
 
     config = configure(
         "key",

@@ -12,9 +12,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from wiro_async._aio.clock import Alarm
-from wiro_async._aio.gate import Gate
-from wiro_async._protocol.operations import Priority
+from wiro_async._aio.waiting import Alarm, Gate
+from wiro_async._types import Priority
 
 
 async def settle(rounds: int = 5) -> None:

@@ -37,7 +37,7 @@ from wiro_async._batch.plan import InvalidJob
 from wiro_async._journal.sqlite import Journal
 from wiro_async._journal.steps import ErrorNote, recorded
 from wiro_async._journal.store import Store
-from wiro_async._protocol.checks import FILE_RULE
+from wiro_async._protocol.catalogue import FILE_RULE
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked

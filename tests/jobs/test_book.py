@@ -19,8 +19,7 @@ from wiro_async._errors import JournalError, RateLimited
 from wiro_async._jobs.book import Book
 from wiro_async._journal.sqlite import Journal
 from wiro_async._protocol.matching import RunFingerprint
-from wiro_async._protocol.operations import Accepted
-from wiro_async._protocol.records import parse_task
+from wiro_async._protocol.records import Accepted, parse_task
 from wiro_async._types import Secret
 
 DOUBT = RunFingerprint("a/b", ("prompt",), "d" * 64, 1.7e9)

@@ -41,8 +41,7 @@ from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
 from wiro_async._jobs.window import Window
 from wiro_async._journal.sqlite import Journal
 from wiro_async._protocol.matching import RunFingerprint
-from wiro_async._protocol.operations import TaskKey
-from wiro_async._protocol.records import parse_task
+from wiro_async._protocol.records import TaskKey, parse_task
 from wiro_async._types import Secret
 
 

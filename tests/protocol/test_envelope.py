@@ -40,9 +40,9 @@ from wiro_async._protocol.envelope import (
     encode,
     judge,
     judge_anew,
-    retry_after,
     too_deep,
 )
+from wiro_async._protocol.refusals import read_retry_after
 from wiro_async._types import Payload
 
 NOW = 1734513807.0
@@ -370,7 +370,7 @@ def test_a_redirect_is_never_followed(status: int, body: bytes) -> None:
 )  # fmt: skip
 def test_a_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
     """Of HTTP's three date formats any; between 0 and 120 s, whatever it says; junk is no wish at all."""
-    assert retry_after(header, NOW) == seconds
+    assert read_retry_after(header, NOW) == seconds
 
 
 @pytest.fixture
@@ -388,7 +388,7 @@ def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("date", ["Wed Dec 18 09:24:27 2024", "Wed, 18 Dec 2024 09:24:27 -0000"])
 def test_a_date_without_a_zone_is_in_gmt(date: str) -> None:
     """And not in the zone of the machine that reads it."""
-    assert retry_after(date, NOW) == 60.0
+    assert read_retry_after(date, NOW) == 60.0
 
 
 DATE_PARTS = [
@@ -402,7 +402,7 @@ DATE_PARTS = [
 @settings(max_examples=500, deadline=None)
 def test_a_retry_after_of_any_text_is_bounded(header: str) -> None:
     """No header raises, and none makes us wait for longer than two minutes."""
-    seconds = retry_after(header, NOW)
+    seconds = read_retry_after(header, NOW)
     assert seconds is None or 0 <= seconds <= 120
 
 

@@ -18,17 +18,12 @@ from wiro_async._protocol.operations import (
     TOOL_DETAIL,
     TOOL_LIST,
     UPLOAD,
-    Accepted,
     Operation,
-    Priority,
-    TaskKey,
     list_payload,
-    read_accepted,
-    read_task,
-    read_tasks,
     run,
 )
-from wiro_async._types import Secret
+from wiro_async._protocol.records import Accepted, TaskKey, read_accepted, read_task, read_tasks
+from wiro_async._types import Priority, Secret
 
 ALL = [value for value in vars(_operations).values() if isinstance(value, Operation)]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import loose, some_of
-from wiro_async._protocol.pricing import listed_price, price_of
+from wiro_async._protocol.catalogue import listed_price, price_of
 
 VIDEO = [
     {"inputs": {"resolution": "720p", "duration": "5"}, "price": 0.13, "priceMethod": "cpr"},

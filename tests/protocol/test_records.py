@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import DATA, TOKEN, json_values, loose, outputs, sample, some_of, texts, wire_tasks
 from wiro_async._errors import ClientUseError
-from wiro_async._protocol import records as _records
+from wiro_async._protocol import envelope as _envelope
 from wiro_async._protocol.records import (
     TERMINAL,
     TIMESTAMPS,
@@ -139,7 +139,7 @@ def test_the_long_form_is_read(name: str, task_id: str) -> None:
 )  # fmt: skip
 def test_text(value: object, expected: str) -> None:
     """Numbers become all of their digits, and what is no scalar becomes nothing."""
-    assert _records.text(value) == expected
+    assert _envelope.text(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_text(value: object, expected: str) -> None:
 )  # fmt: skip
 def test_number(value: object, expected: float | None) -> None:
     """Finite numbers, however they came; booleans are none."""
-    assert _records.number(value) == expected
+    assert _envelope.number(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_number(value: object, expected: float | None) -> None:
 )  # fmt: skip
 def test_integer(value: object, expected: int | None) -> None:
     """Counts are whole and not negative."""
-    assert _records.integer(value) == expected
+    assert _envelope.integer(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_integer(value: object, expected: int | None) -> None:
 )  # fmt: skip
 def test_money(value: object, expected: str | None) -> None:
     """Amounts keep every digit; what could not be written out in reasonable space is none."""
-    found = _records.money(value)
+    found = _envelope.money(value)
     assert (None if found is None else str(found)) == expected
 
 
@@ -199,7 +199,7 @@ def test_money(value: object, expected: str | None) -> None:
 )  # fmt: skip
 def test_flag(value: object, expected: bool) -> None:
     """Truth came as a boolean, a number or a string."""
-    assert _records.flag(value) is expected
+    assert _envelope.flag(value) is expected
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_flag(value: object, expected: bool) -> None:
 )  # fmt: skip
 def test_mapping(value: object, expected: dict[str, Any]) -> None:
     """Objects come as such or as JSON text, no deeper than a reply may be."""
-    assert _records.mapping(value) == expected
+    assert _envelope.mapping(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_mapping(value: object, expected: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_records(value: object, expected: list[dict[str, Any]]) -> None:
     """Lists of objects: what is no object is left out."""
-    assert list(_records.records(value)) == expected
+    assert list(_envelope.objects(value)) == expected
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_records(value: object, expected: list[dict[str, Any]]) -> None:
 )  # fmt: skip
 def test_strings(value: object, expected: tuple[str, ...]) -> None:
     """Lists of strings come as such, as JSON text, or as one string."""
-    assert _records.strings(value) == expected
+    assert _envelope.strings(value) == expected
 
 
 # -- loose tasks -----------------------------------------------------------------------------------------

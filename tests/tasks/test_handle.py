@@ -18,9 +18,9 @@ import wiro_async
 from tests.fakes import LIFE, STAMPS, FakeService, TimedTask, client, no, ok, task, timed_service
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Status, TaskHandle
-from wiro_async._aio.clock import PER_TURN
+from wiro_async._aio.waiting import PER_TURN
 from wiro_async._protocol.events import Message
-from wiro_async._protocol.operations import read_task
+from wiro_async._protocol.records import read_task
 
 INPUTS = {"prompt": "waves"}
 CALM = wiro_async.Polling(jitter=0.0)

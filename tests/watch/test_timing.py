@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wiro_async._protocol.records import Task, parse_task
-from wiro_async._watch.timing import clock_offset, lateness, stages, started_after
+from wiro_async._watch.schedule import clock_offset, lateness, stages, started_after
 
 T0 = 1734513800
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 import attrs
 
-from wiro_async._aio.gate import Gate
+from wiro_async._aio.waiting import Gate
 from wiro_async._batch.progress import ProgressCounter, Stage
 from wiro_async._batch.source import Entry
 from wiro_async._batch.stopping import Breaker, Canary, reason_of
@@ -31,9 +31,8 @@ from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
 from wiro_async._jobs.saver import OutputSaver, Uploads
 from wiro_async._jobs.submit import Run
 from wiro_async._protocol.matching import RunFingerprint, unknown
-from wiro_async._protocol.operations import Accepted, TaskKey
-from wiro_async._protocol.records import Task
-from wiro_async._protocol.slugs import clean_slug
+from wiro_async._protocol.operations import clean_slug
+from wiro_async._protocol.records import Accepted, Task, TaskKey
 from wiro_async._tasks.handle import TaskHandle
 from wiro_async._types import OnUnknown
 

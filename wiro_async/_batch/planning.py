@@ -18,9 +18,9 @@ from wiro_async._jobs.budget import Prices
 from wiro_async._jobs.job import Job
 from wiro_async._journal.sqlite import Journal
 from wiro_async._journal.steps import State
-from wiro_async._protocol.checks import check_inputs
+from wiro_async._protocol.catalogue import check_inputs
+from wiro_async._protocol.operations import clean_slug, split_slug
 from wiro_async._protocol.records import Model
-from wiro_async._protocol.slugs import clean_slug, split_slug
 from wiro_async._types import JSON
 from wiro_async._watch.durations import Durations
 

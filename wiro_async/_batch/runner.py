@@ -33,9 +33,9 @@ from wiro_async._jobs.job import JobOutcome
 from wiro_async._jobs.submit import RESUBMITS, Run
 from wiro_async._journal.steps import TURNED_AWAY, Blob, FileRow
 from wiro_async._protocol.matching import fingerprint_of
-from wiro_async._protocol.operations import Accepted, Priority, TaskKey
-from wiro_async._protocol.records import Task, TaskResult
+from wiro_async._protocol.records import Accepted, Task, TaskKey, TaskResult
 from wiro_async._tasks.handle import TaskHandle, ending
+from wiro_async._types import Priority
 
 if TYPE_CHECKING:
     from wiro_async._batch.coordinator import Coordinator

@@ -21,15 +21,15 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from wiro_async._aio.gate import Gate
 from wiro_async._aio.shield import finish
+from wiro_async._aio.waiting import Gate
 from wiro_async._config import Config, is_loopback, seconds_of
 from wiro_async._errors import DownloadError
 from wiro_async._http.connections import Content
 from wiro_async._http.retry import backoff
 from wiro_async._http.transport import USER_AGENT
-from wiro_async._protocol.operations import Priority
 from wiro_async._protocol.records import Output
+from wiro_async._types import Priority
 
 try:
     import fcntl

@@ -18,9 +18,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpx
 
-from wiro_async._aio.clock import now, running_loop
-from wiro_async._aio.gate import Gate
 from wiro_async._aio.shield import finish
+from wiro_async._aio.waiting import Gate, now, running_loop
 from wiro_async._config import Config
 from wiro_async._errors import ClientUseError, ConnectionFailed, InvalidResponse, TaskNotFound, WiroError
 from wiro_async._http.connections import Address, Content, Request, Sender, SendProgress

@@ -17,8 +17,7 @@ from wiro_async._errors import JournalError, WiroError
 from wiro_async._journal.sqlite import Journal
 from wiro_async._journal.steps import Ending, ErrorNote, Intent, OutputNote
 from wiro_async._protocol.matching import RunFingerprint
-from wiro_async._protocol.operations import Accepted
-from wiro_async._protocol.records import Task, TaskResult
+from wiro_async._protocol.records import Accepted, Task, TaskResult
 from wiro_async._types import JSON
 
 __all__ = ["Book"]

@@ -10,10 +10,11 @@ from decimal import ROUND_CEILING, Context, Decimal
 
 import attrs
 
+from wiro_async._protocol.catalogue import listed_price
+from wiro_async._protocol.envelope import integer, money, objects
 from wiro_async._protocol.matching import digest
-from wiro_async._protocol.pricing import listed_price
-from wiro_async._protocol.records import Model, integer, money, records
-from wiro_async._protocol.slugs import MAX_SLUG, clean_slug
+from wiro_async._protocol.operations import MAX_SLUG, clean_slug
+from wiro_async._protocol.records import Model
 from wiro_async._types import JSON, JSONMapping
 
 __all__ = ["ZERO", "Budget", "Prices", "plain"]
@@ -210,7 +211,7 @@ class Prices:
         """Take in a model of the catalogue: its price list, and which of its inputs can change the price."""
         entry = self._of(model.slug)
         entry.listing = {
-            "dynamicprice": list(records(model.raw.get("dynamicprice"))),
+            "dynamicprice": list(objects(model.raw.get("dynamicprice"))),
             "cps": model.raw.get("cps"),
             "approximatelycost": model.raw.get("approximatelycost"),
         }

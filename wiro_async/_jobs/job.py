@@ -15,8 +15,8 @@ import attrs
 
 from wiro_async._errors import ConfigurationError, InvalidInput, WiroError
 from wiro_async._files.inputs import TypedInputs
+from wiro_async._protocol.envelope import is_utf8
 from wiro_async._protocol.records import Output, TaskResult
-from wiro_async._types import is_utf8
 
 __all__ = ["Inputs", "Job", "JobOutcome", "check_key", "check_template", "file_name", "has_magic", "named"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from wiro_async._aio.gate import Gate
+from wiro_async._aio.waiting import Gate
 from wiro_async._errors import (
     ClientUseError,
     ConcurrencyLimited,
@@ -26,6 +26,7 @@ from wiro_async._errors import (
 )
 from wiro_async._http.retry import run_knowledge
 from wiro_async._http.transport import Transport
+from wiro_async._protocol.envelope import decoded, is_utf8
 from wiro_async._protocol.matching import (
     RunFingerprint,
     fingerprint_of,
@@ -34,16 +35,9 @@ from wiro_async._protocol.matching import (
     oldest_wanted,
     unknown,
 )
-from wiro_async._protocol.operations import (
-    LIST,
-    Accepted,
-    Operation,
-    Priority,
-    read_accepted,
-    read_tasks,
-)
-from wiro_async._protocol.records import Task, decoded
-from wiro_async._types import JSON, OnUnknown, Status, Watch, is_utf8
+from wiro_async._protocol.operations import LIST, Operation
+from wiro_async._protocol.records import Accepted, Task, read_accepted, read_tasks
+from wiro_async._types import JSON, OnUnknown, Priority, Status, Watch
 
 if TYPE_CHECKING:
     from wiro_async._watch.callbacks import CallbackURL

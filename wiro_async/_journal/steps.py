@@ -16,10 +16,10 @@ from typing import Literal, TypeAlias, get_args
 import attrs
 
 from wiro_async._errors import ConcurrencyLimited, ConnectionFailed, InvalidInput, RateLimited, WiroError
-from wiro_async._protocol.envelope import MAX_DEPTH, encode
+from wiro_async._protocol.envelope import MAX_DEPTH, encode, is_utf8
 from wiro_async._protocol.matching import RunFingerprint, digest
-from wiro_async._protocol.slugs import clean_slug
-from wiro_async._types import JSON, JSONMapping, Outcome, Secret, is_utf8
+from wiro_async._protocol.operations import clean_slug
+from wiro_async._types import JSON, JSONMapping, Outcome, Secret
 
 __all__ = [
     "STATES",

@@ -33,8 +33,9 @@ from wiro_async._journal.steps import (
     State,
     Step,
 )
+from wiro_async._protocol.envelope import is_utf8
 from wiro_async._protocol.matching import RunFingerprint
-from wiro_async._types import JSON, Secret, is_utf8
+from wiro_async._types import JSON, Secret
 from wiro_async._version import __version__
 
 __all__ = ["Connect", "Store", "connect"]

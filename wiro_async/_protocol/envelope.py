@@ -7,30 +7,20 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple, Never
 
-from wiro_async._errors import (
-    APIError,
-    AuthenticationError,
-    ConcurrencyLimited,
-    InsufficientBalance,
-    InvalidInput,
-    InvalidResponse,
-    InvalidTaskState,
-    ModelNotFound,
-    RateLimited,
-    ServiceError,
-    TaskNotFound,
-    TermsNotAccepted,
-    WiroError,
-)
-from wiro_async._types import JSON, Payload
+from wiro_async._errors import InvalidInput, InvalidResponse
+from wiro_async._protocol.refusals import EXCERPT, read_retry_after, redacted, refusal
+from wiro_async._types import JSON, Payload, Secret
 
-__all__ = ["MAX_DEPTH", "MAX_REPLY_BYTES", "Reply", "encode", "judge", "too_deep"]
+__all__ = [
+    "MAX_DEPTH", "MAX_REPLY_BYTES", "UNCHANGED", "Reply", "decoded", "encode", "flag", "integer", "is_utf8",
+    "judge", "judge_anew", "mapping", "money", "number", "objects", "secret", "strings", "text", "too_deep",
+]  # fmt: skip
 
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 """The largest reply that is read; the service's own clients use the same bound."""
@@ -57,14 +47,6 @@ _FOUR_BYTE_LEADS = bytes(range(0xF0, 0xF8))
 
 MAX_DEPTH = 64
 MAX_INTEGER_BITS = 1024
-MAX_RETRY_AFTER = 120.0
-_EXCERPT = 500
-
-_CREDENTIAL = re.compile(
-    r"(socketaccesstoken|tasktoken|accesskey|x-api-key|x-signature)(\W{0,4}[:=]\W{0,4})[\w+/=.-]+",
-    re.IGNORECASE,
-)
-"""A credential beside its name: in JSON, in JSON within JSON, in a query, or in headers echoed by a proxy."""
 
 
 class Reply(NamedTuple):
@@ -177,7 +159,7 @@ def judge(reply: Reply) -> Payload:
         payload = Payload()
     if reply.status < 300 and payload.get("result") is True:
         return payload
-    raise _refusal(reply, payload)
+    raise refusal(reply.operation, reply.status, payload, read_retry_after(reply.retry_after, reply.now))
 
 
 UNCHANGED = Payload()
@@ -319,148 +301,126 @@ def _unreadable(reply: Reply, problem: str) -> InvalidResponse:
 
 def _excerpt(body: bytes | bytearray) -> str:
     # UTF-16 read as UTF-8 has a NUL beside each letter, behind which a credential would not be found.
-    return _redacted(body[: _EXCERPT * 4].decode("utf-8", "replace").replace("\0", ""))[:_EXCERPT]
+    return redacted(body[: EXCERPT * 4].decode("utf-8", "replace").replace("\0", ""))[:EXCERPT]
 
 
-def _redacted(said: str) -> str:
-    return _CREDENTIAL.sub(r"\1\2**********", said)
+# -- the wire's loose values -----------------------------------------------------------------------------
+
+_SHORT = 256
+"""Characters of a text whose reading is remembered."""
+
+_LONGEST_AMOUNT = 400
+"""Digits of an amount: enough for every float. "1e999999999" would fill the memory when it is written out."""
 
 
-# -- refusals --------------------------------------------------------------------------------------------
-
-_CODES: dict[int, type[APIError]] = {
-    96: ConcurrencyLimited,
-    97: InsufficientBalance,
-    98: TermsNotAccepted,
-    99: AuthenticationError,
-}
-
-# The same code stands for several refusals, so the words decide first; they are matched in lower case.
-_WORDS: tuple[tuple[str, type[APIError]], ...] = (
-    ("project authorization", AuthenticationError),
-    ("project requires signature", AuthenticationError),
-    ("requested ip", AuthenticationError),
-    ("concurrent task limit", ConcurrencyLimited),
-    ("insufficient balance", InsufficientBalance),
-    ("sign in to run", TermsNotAccepted),
-    ("tool-not-accessible", ModelNotFound),
-    ("slug-owner-project-not-exist", ModelNotFound),
-    ("there is no task yet", TaskNotFound),
-    ("task-not-exist", TaskNotFound),
-    ("not in a cancellable state", InvalidTaskState),
-    ("could not be killed", InvalidTaskState),
-)
-
-_CODE_1: dict[str, type[APIError]] = {
-    "Run": ModelNotFound,
-    "Tool/Detail": ModelNotFound,
-    "Task/Detail": TaskNotFound,
-    "Task/Cancel": InvalidTaskState,
-    "Task/Kill": InvalidTaskState,
-}
-
-_HINTS: dict[type[APIError], str] = {
-    AuthenticationError: "check the key and secret, and whether the project is signed or key-only",
-    ModelNotFound: "list the models with client.models('word') or `wiro models WORD`",
-    TaskNotFound: "check the id, and that it was made by a project of the same account",
-    InvalidTaskState: "cancel() is for queued tasks, kill() for running ones; stop() picks by itself",
-    ConcurrencyLimited: "wait for one of your tasks to end, or add funds",
-    InsufficientBalance: "add funds; nothing was charged",
-    TermsNotAccepted: "sign in on the service's site and accept the model's terms",
-    RateLimited: "slow down",
-}
+# Not a union: those are put together anew at every call.
+_SCALARS = (str, int, float)
 
 
-def _refusal(reply: Reply, payload: JSON) -> WiroError:
-    code, detail = _first_error(payload.get("errors"))
-    if not payload and reply.status >= 400:
-        detail = f"HTTP {reply.status}, no JSON object in the body"
-    facts: dict[str, Any] = {
-        "code": code, "http_status": reply.status, "operation": reply.operation, "detail": detail,
-    }  # fmt: skip
-    name = _refused_input(detail) if _is_about_inputs(reply.status) else None
-    if name is not None:
-        return InvalidInput(f"{reply.operation}: the service refused an input: {detail}", name=name or None)
-    kind = _kind(reply, code, detail)
-    if kind is ConcurrencyLimited:
-        facts["limit"] = _limit(detail)
-    if kind in (RateLimited, ServiceError):
-        facts["retry_after"] = retry_after(reply.retry_after, reply.now)
-    hint = _HINTS.get(kind, "")
-    message = f"{reply.operation}: {detail or 'refused without a reason'}"
-    return kind(f"{message} ({hint})" if hint else message, **facts)
+def secret(value: object) -> Secret | None:
+    """Read a token; "" is none."""
+    token = text(value)
+    return Secret(token) if token else None
 
 
-def _kind(reply: Reply, code: int | None, detail: str) -> type[APIError]:
-    said = detail.lower()
-    by_words = next((kind for words, kind in _WORDS if words in said), None)
-    if reply.status == 429:
-        return RateLimited
-    if reply.status in (401, 403):
-        return AuthenticationError
-    if reply.status >= 500:
-        return ServiceError
-    if by_words is not None:
-        return by_words
-    if code == 1:
-        return _CODE_1.get(reply.operation, ServiceError)
-    return _CODES.get(code, ServiceError) if code is not None else ServiceError
+def text(value: object) -> str:
+    """Read a string; numbers become their digits, everything else "" (booleans as JSON writes them)."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else str(value)
+    return ""
 
 
-def _first_error(errors: object) -> tuple[int | None, str]:
-    """Read the first error: objects, plain strings, null and nothing at all have been seen."""
-    item = errors
-    while isinstance(item, list):
-        item = item[0] if item else None
-    if isinstance(item, dict):
-        return _code(item.get("code")), _words(item.get("message"))
-    return None, _words(item)
-
-
-def _words(message: object) -> str:
-    """Read the service's own words as one line that is safe to log and to print on a terminal."""
-    if not isinstance(message, str):
-        return ""
-    line = "".join(character if character.isprintable() else " " for character in message[: 2 * _EXCERPT])
-    return _redacted(" ".join(line.split()))[:_EXCERPT]
-
-
-def _code(value: object) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,6}\s*", value, re.ASCII):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _is_about_inputs(status: int) -> bool:
-    """Whether a reply of this HTTP status can be a complaint about an input."""
-    return status < 500 and status not in (401, 403, 429)
-
-
-def _refused_input(detail: str) -> str | None:
-    """Return the name of the input that the service complains of ("" for all of them, None for none)."""
-    match = re.match(r"Request (?:parameters?|files?)\b(?: \[([^\]]*)\])?", detail)
-    return None if match is None else match.group(1) or ""
-
-
-def _limit(detail: str) -> int | None:
-    match = re.search(r"up to (\d{1,9}) task", detail)
-    return int(match.group(1)) if match else None
-
-
-def retry_after(header: str, now: float) -> float | None:
-    """Read a Retry-After header: seconds or a date; between 0 and 120 s, whatever it says.
-
-    Args:
-        header: The header's value ("" for none).
-        now: The time of day, in unix seconds.
-    """
+def number(value: object) -> float | None:
+    """Read a finite number that came as a number or a string."""
+    if not isinstance(value, _SCALARS) or isinstance(value, bool):
+        return None
     try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(header)
-            # Two of HTTP's three date formats may come without a zone; all are in GMT (RFC 9110, 5.6.7).
-            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
-        except (ValueError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if not math.isnan(seconds) else None
+        result = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return result if math.isfinite(result) else None
+
+
+def integer(value: object) -> int | None:
+    """Read a count: a whole number that is not negative."""
+    result = number(value)
+    return int(result) if result is not None and result >= 0 and result.is_integer() else None
+
+
+def money(value: object) -> Decimal | None:
+    """Read an amount in USD, to the last digit that was sent."""
+    if not isinstance(value, _SCALARS) or isinstance(value, bool):
+        return None
+    digits = str(value)
+    return _amount(digits) if len(digits) <= _LONGEST_AMOUNT else None
+
+
+@lru_cache(maxsize=256)
+def _amount(digits: str) -> Decimal | None:
+    try:
+        result = Decimal(digits)
+    except InvalidOperation:
+        return None
+    exponent = result.as_tuple().exponent
+    # NaN and the infinities have letters for exponents.
+    return result if isinstance(exponent, int) and abs(exponent) <= _LONGEST_AMOUNT else None
+
+
+def flag(value: object) -> bool:
+    """Read a truth value that came as a boolean, a number or a string."""
+    return text(value).lower() in ("true", "1", "yes")
+
+
+def decoded(value: object) -> object:
+    """Undo one layer of JSON text around an object or a list, no deeper than a reply may be."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    try:
+        result = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return value if too_deep(result) else result
+
+
+def mapping(value: object) -> JSON:
+    """Read an object that came as such or as JSON text; anything else is an empty one."""
+    result = decoded(value)
+    return result if isinstance(result, dict) else {}
+
+
+def objects(value: object) -> Iterable[JSON]:
+    """Read a list of objects; whatever else is in it is left out."""
+    result = decoded(value)
+    return [item for item in result if isinstance(item, dict)] if isinstance(result, list) else []
+
+
+def strings(value: object) -> tuple[str, ...]:
+    """Read a list of strings that came as such, as JSON text, or as one string; empty ones are left out."""
+    return _short_strings(value) if isinstance(value, str) and len(value) <= _SHORT else _strings(value)
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    result = decoded(value)
+    if not isinstance(result, list | str):
+        return ()
+    items = result if isinstance(result, list) else [result]
+    return tuple(name for name in map(text, items) if name)
+
+
+_short_strings = lru_cache(maxsize=256)(_strings)
+"""The same few lists of categories come with every look."""
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be sent and stored: JSON can bring halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

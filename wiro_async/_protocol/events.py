@@ -11,17 +11,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import attrs
 
-from wiro_async._protocol.envelope import MAX_DEPTH, too_deep
-from wiro_async._protocol.records import (
-    TERMINAL,
-    Transition,
-    decoded,
-    integer,
-    number,
-    secret,
-    status_of,
-    text,
-)
+from wiro_async._protocol.envelope import MAX_DEPTH, decoded, integer, number, secret, text, too_deep
+from wiro_async._protocol.records import TERMINAL, Transition, status_of
 from wiro_async._types import JSON, JSONMapping, Secret, Status
 
 __all__ = ["MAX_READ", "LogLine", "Message", "TaskEvent", "TaskProgress", "read_message", "register"]

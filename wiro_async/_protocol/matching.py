@@ -17,8 +17,8 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from wiro_async._errors import SubmissionUnknown
+from wiro_async._protocol.operations import clean_slug
 from wiro_async._protocol.records import Task
-from wiro_async._protocol.slugs import clean_slug
 from wiro_async._types import JSON, Status
 
 __all__ = [

@@ -1,28 +1,16 @@
-"""The service's calls, and how to read their answers. Pure.
-
-A reply is believed only when it is about the task that was asked for: what is left over on a connection can
-answer the wrong call.
-"""
+"""The service's calls, and the slugs of models in their paths. Pure."""
 
 from __future__ import annotations
 
-from enum import IntEnum
+import re
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
-from wiro_async._errors import InvalidResponse, TaskNotFound
-from wiro_async._protocol.records import OutputStore, Task, parse_task, records, secret, text
-from wiro_async._protocol.slugs import model_path
-from wiro_async._types import JSON, Payload, Secret, is_utf8
+from wiro_async._errors import InvalidInput
+from wiro_async._types import Priority
 
-__all__ = ["Accepted", "Operation", "Priority", "TaskKey", "read_accepted", "read_task", "read_tasks", "run"]
-
-
-class Priority(IntEnum):
-    """Who goes first when there are more calls than slots: stopping saves money, submitting earns it."""
-
-    STOP = 0
-    RUN = 1
-    READ = 2
+__all__ = ["Operation", "clean_slug", "list_payload", "model_path", "run", "split_slug"]
 
 
 class Operation(NamedTuple):
@@ -63,98 +51,77 @@ def run(model: str) -> Operation:
     return Operation("Run", f"Run/{model_path(model)}", Priority.RUN, paid=True, max_idle=2.0)
 
 
-class TaskKey(NamedTuple):
-    """What a task is known by: its id, its token, or both."""
-
-    id: str | None = None
-    token: Secret | None = None
-
-    def __str__(self) -> str:
-        return self.id if self.id is not None else "known by its token only"
-
-    def payload(self, token_name: str) -> JSON:
-        """Return the key as a call's payload; the id wins, tokens being secrets."""
-        if self.id is not None:
-            return Payload(taskid=self.id)
-        assert self.token is not None
-        return Payload({token_name: self.token.reveal()})
-
-    def fits(self, task: Task) -> bool:
-        """Tell whether *task* is the one that this key names."""
-        if self.id is not None:
-            return task.id == self.id
-        return self.token is not None and task.token == self.token
-
-
-class Accepted(NamedTuple):
-    """A Run that the service took."""
-
-    id: str
-    token: Secret | None
-
-
-def read_accepted(payload: JSON) -> Accepted:
-    """Read a Run's answer.
-
-    Raises:
-        InvalidResponse: It names no task, or one that cannot be asked for.
-    """
-    task_id = text(payload.get("taskid"))
-    if not task_id or not is_utf8(task_id):
-        raise InvalidResponse(
-            "Run: accepted, but the reply names no task id", http_status=200, operation="Run"
-        )
-    token = secret(payload.get("socketaccesstoken"))
-    return Accepted(task_id, token if token is not None and is_utf8(token.reveal()) else None)
-
-
-def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputStore | None = None) -> Task:
-    """Read the one task that was asked for.
-
-    Raises:
-        TaskNotFound: The service has none.
-        InvalidResponse: The reply is about another task, or not about tasks at all.
-    """
-    if "tasklist" not in payload:
-        raise InvalidResponse(
-            f"{operation.name}: asked for task {key}, the reply has no tasklist",
-            http_status=200,
-            operation=operation.name,
-        )
-    tasks = read_tasks(payload, store, key.token)
-    if not tasks:
-        raise TaskNotFound(
-            f"{operation.name}: there is no task {key} under this project",
-            http_status=200,
-            operation=operation.name,
-        )
-    for task in tasks:
-        if key.fits(task):
-            return task
-    raise InvalidResponse(
-        f"{operation.name}: asked for task {key}, the reply is about {tasks[0].id or 'none that has an id'}",
-        http_status=200,
-        operation=operation.name,
-    )
-
-
-def read_tasks(payload: JSON, store: OutputStore | None = None, token: Secret | None = None) -> list[Task]:
-    """Read every task of a reply.
-
-    Args:
-        payload: The reply.
-        store: Reads the tasks' outputs.
-        token: The token of one of the tasks, where it is known already.
-
-    Raises:
-        InvalidResponse: It is not about tasks: taken for an empty list, it would prove a Run's task absent.
-    """
-    if "tasklist" not in payload:
-        raise InvalidResponse("Task/List: the reply has no tasklist", http_status=200, operation="Task/List")
-    return [parse_task(item, store, token) for item in records(payload.get("tasklist"))]
-
-
 def list_payload(model: str | None, start: int, limit: int) -> dict[str, Any]:
     """Return the payload of Task/List; numbers travel as strings, as in the official client."""
     payload = {"type": "model", "sort": "id", "order": "DESC", "start": str(start), "limit": str(limit)}
     return payload if model is None else {**payload, "modelName": model}
+
+
+# -- slugs -----------------------------------------------------------------------------------------------
+
+# Real slugs hold capitals, dots and spaces (``wiro/Product Photoshoot``, ``lightricks/ ltx-2.3``), so they
+# are encoded, not restricted; only what would change the path's meaning is refused.
+
+MAX_SLUG = 200
+"""Characters of a slug at most."""
+
+
+def model_path(slug: str) -> str:
+    """Return ``owner/model``, percent-encoded segment by segment.
+
+    Raises:
+        InvalidInput: The slug is not ``owner/model``, or holds what no slug can hold.
+    """
+    return "/".join(_encoded(segment) for segment in split_slug(slug))
+
+
+@lru_cache(maxsize=256)
+def _encoded(segment: str) -> str:
+    return quote(segment, safe="")
+
+
+def split_slug(slug: str) -> tuple[str, str]:
+    """Return owner and model.
+
+    Raises:
+        InvalidInput: As for ``model_path``.
+    """
+    if not isinstance(slug, str):
+        raise InvalidInput(
+            f"the model is a {type(slug).__name__}; it must be a str like owner/model", name="model"
+        )
+    if len(slug) > MAX_SLUG:
+        raise _refusal(f"{slug[:60]!r}… has {len(slug)} characters; the limit is {MAX_SLUG}")
+    return _split(slug)
+
+
+@lru_cache(maxsize=256)
+def _split(slug: str) -> tuple[str, str]:
+    shown = repr(slug[:60])
+    segments = slug.split("/")
+    if len(segments) != 2 or any(segment.strip() in ("", ".", "..") for segment in segments):
+        raise _refusal(f"{shown} is not owner/model: two names and one slash, as `wiro models` lists them")
+    if "?" in slug or "#" in slug or "\\" in slug:
+        raise _refusal(f"{shown} holds '?', '#' or a backslash, which end or change a path")
+    if not all(
+        character == " " or (character.isprintable() and not character.isspace()) for character in slug
+    ):
+        raise _refusal(f"{shown} holds a control character or half a surrogate pair")
+    return segments[0], segments[1]
+
+
+def _refusal(message: str) -> InvalidInput:
+    return InvalidInput(f"the model {message}", name="model")
+
+
+def clean_slug(slug: str) -> str:
+    """Return the service's other spelling of a slug: lower case, dashes for all but letters and digits."""
+    return _clean_short(slug) if len(slug) <= MAX_SLUG else _clean(slug)
+
+
+def _clean(slug: str) -> str:
+    return "/".join(re.sub(r"[^a-z0-9]+", "-", segment.lower()).strip("-") for segment in slug.split("/"))
+
+
+_clean_short = lru_cache(maxsize=256)(_clean)
+"""A few models have all the runs."""

@@ -2,29 +2,46 @@
 
 Numbers arrive as strings, numbers or null; lists as lists, null or JSON text; keys come and go. Whatever
 comes, these constructors return a record: what is missing is None or empty, what is not known is in ``raw``.
+
+A reply is believed only when it is about the task that was asked for: what is left over on a connection can
+answer the wrong call.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import attrs
 
-from wiro_async._errors import ClientUseError
-from wiro_async._protocol.envelope import too_deep
-from wiro_async._types import JSON, JSONMapping, Outcome, Secret, Status
+from wiro_async._errors import ClientUseError, InvalidResponse, TaskNotFound
+from wiro_async._protocol.envelope import (
+    decoded,
+    flag,
+    integer,
+    is_utf8,
+    mapping,
+    money,
+    number,
+    objects,
+    secret,
+    strings,
+    text,
+)
+from wiro_async._protocol.operations import Operation
+from wiro_async._types import JSON, JSONMapping, Outcome, Payload, Secret, Status
 
 if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
 
-__all__ = ["Model", "ModelInput", "Output", "Task", "TaskResult", "Transition", "Upload"]
+__all__ = [
+    "Accepted", "Model", "ModelInput", "Output", "Task", "TaskKey", "TaskResult", "Transition", "Upload",
+    "read_accepted", "read_task", "read_tasks",
+]  # fmt: skip
 
 TIMESTAMPS: dict[str, str] = {
     "createtime": Status.QUEUE.value,
@@ -50,15 +67,9 @@ _STATUSES: dict[str, str] = {status.value: status for status in Status}
 _LATEST = 253402300799.0
 """The last second of the year 9999: beyond it a datetime cannot be made."""
 
-_LONGEST_AMOUNT = 400
-"""Digits of an amount: enough for every float. "1e999999999" would fill the memory when it is written out."""
-
 
 _SHORT = 256
 """Characters of a text whose reading is remembered."""
-
-# Not a union: those are put together anew at every call.
-_SCALARS = (str, int, float)
 
 
 class OutputStore(Protocol):
@@ -235,8 +246,8 @@ class Task:
     @property
     def reason(self) -> str:
         """Why the task failed, as far as the service tells: the last line of its output, or of its errors."""
-        for text in (self.debug_output, self.debug_error):
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
+        for said in (self.debug_output, self.debug_error):
+            lines = [line.strip() for line in said.splitlines() if line.strip()]
             if lines:
                 return lines[-1]
         return ""
@@ -418,7 +429,7 @@ def parse_task(wire: JSON, store: OutputStore | None = None, token: Secret | Non
 def _outputs(value: object, task_id: str, store: OutputStore | None) -> tuple[Output, ...]:
     if not value:
         return ()
-    return tuple(parse_output(item, task_id, index, store) for index, item in enumerate(records(value)))
+    return tuple(parse_output(item, task_id, index, store) for index, item in enumerate(objects(value)))
 
 
 def parse_output(wire: JSON, task_id: str, index: int, store: OutputStore | None) -> Output:
@@ -461,8 +472,8 @@ def parse_model(wire: JSON) -> Model:
         categories=strings(wire.get("categories")),
         inputs=tuple(
             _parse_input(item)
-            for group in records(wire.get("parameters"))
-            for item in records(group.get("items"))
+            for group in objects(wire.get("parameters"))
+            for item in objects(group.get("items"))
         ),
         raw=_unknown(wire, _MODEL_KEYS),
     )
@@ -531,12 +542,6 @@ def _kept(text: str) -> str:
     return text
 
 
-def secret(value: object) -> Secret | None:
-    """Read a token; "" is none."""
-    token = text(value)
-    return Secret(token) if token else None
-
-
 def _same_secret(told: Secret | None, known: Secret | None) -> Secret | None:
     return known if told == known else told
 
@@ -547,98 +552,95 @@ def status_of(value: object) -> str:
     return _STATUSES.get(name, name)
 
 
-# -- the wire's loose scalars ----------------------------------------------------------------------------
+# -- replies about tasks ---------------------------------------------------------------------------------
 
 
-def text(value: object) -> str:
-    """Read a string; numbers become their digits, everything else "" (booleans as JSON writes them)."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return str(int(value)) if value.is_integer() else str(value)
-    return ""
+class TaskKey(NamedTuple):
+    """What a task is known by: its id, its token, or both."""
+
+    id: str | None = None
+    token: Secret | None = None
+
+    def __str__(self) -> str:
+        return self.id if self.id is not None else "known by its token only"
+
+    def payload(self, token_name: str) -> JSON:
+        """Return the key as a call's payload; the id wins, tokens being secrets."""
+        if self.id is not None:
+            return Payload(taskid=self.id)
+        assert self.token is not None
+        return Payload({token_name: self.token.reveal()})
+
+    def fits(self, task: Task) -> bool:
+        """Tell whether *task* is the one that this key names."""
+        if self.id is not None:
+            return task.id == self.id
+        return self.token is not None and task.token == self.token
 
 
-def number(value: object) -> float | None:
-    """Read a finite number that came as a number or a string."""
-    if not isinstance(value, _SCALARS) or isinstance(value, bool):
-        return None
-    try:
-        result = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return result if math.isfinite(result) else None
+class Accepted(NamedTuple):
+    """A Run that the service took."""
+
+    id: str
+    token: Secret | None
 
 
-def integer(value: object) -> int | None:
-    """Read a count: a whole number that is not negative."""
-    result = number(value)
-    return int(result) if result is not None and result >= 0 and result.is_integer() else None
+def read_accepted(payload: JSON) -> Accepted:
+    """Read a Run's answer.
+
+    Raises:
+        InvalidResponse: It names no task, or one that cannot be asked for.
+    """
+    task_id = text(payload.get("taskid"))
+    if not task_id or not is_utf8(task_id):
+        raise InvalidResponse(
+            "Run: accepted, but the reply names no task id", http_status=200, operation="Run"
+        )
+    token = secret(payload.get("socketaccesstoken"))
+    return Accepted(task_id, token if token is not None and is_utf8(token.reveal()) else None)
 
 
-def money(value: object) -> Decimal | None:
-    """Read an amount in USD, to the last digit that was sent."""
-    if not isinstance(value, _SCALARS) or isinstance(value, bool):
-        return None
-    digits = str(value)
-    return _amount(digits) if len(digits) <= _LONGEST_AMOUNT else None
+def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputStore | None = None) -> Task:
+    """Read the one task that was asked for.
+
+    Raises:
+        TaskNotFound: The service has none.
+        InvalidResponse: The reply is about another task, or not about tasks at all.
+    """
+    if "tasklist" not in payload:
+        raise InvalidResponse(
+            f"{operation.name}: asked for task {key}, the reply has no tasklist",
+            http_status=200,
+            operation=operation.name,
+        )
+    tasks = read_tasks(payload, store, key.token)
+    if not tasks:
+        raise TaskNotFound(
+            f"{operation.name}: there is no task {key} under this project",
+            http_status=200,
+            operation=operation.name,
+        )
+    for task in tasks:
+        if key.fits(task):
+            return task
+    raise InvalidResponse(
+        f"{operation.name}: asked for task {key}, the reply is about {tasks[0].id or 'none that has an id'}",
+        http_status=200,
+        operation=operation.name,
+    )
 
 
-@lru_cache(maxsize=256)
-def _amount(digits: str) -> Decimal | None:
-    try:
-        result = Decimal(digits)
-    except InvalidOperation:
-        return None
-    exponent = result.as_tuple().exponent
-    # NaN and the infinities have letters for exponents.
-    return result if isinstance(exponent, int) and abs(exponent) <= _LONGEST_AMOUNT else None
+def read_tasks(payload: JSON, store: OutputStore | None = None, token: Secret | None = None) -> list[Task]:
+    """Read every task of a reply.
 
+    Args:
+        payload: The reply.
+        store: Reads the tasks' outputs.
+        token: The token of one of the tasks, where it is known already.
 
-def flag(value: object) -> bool:
-    """Read a truth value that came as a boolean, a number or a string."""
-    return text(value).lower() in ("true", "1", "yes")
-
-
-def decoded(value: object) -> object:
-    """Undo one layer of JSON text around an object or a list, no deeper than a reply may be."""
-    if not isinstance(value, str) or value[:1] not in ("[", "{"):
-        return value
-    try:
-        result = json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-    return value if too_deep(result) else result
-
-
-def mapping(value: object) -> JSON:
-    """Read an object that came as such or as JSON text; anything else is an empty one."""
-    result = decoded(value)
-    return result if isinstance(result, dict) else {}
-
-
-def records(value: object) -> Iterable[JSON]:
-    """Read a list of objects; whatever else is in it is left out."""
-    result = decoded(value)
-    return [item for item in result if isinstance(item, dict)] if isinstance(result, list) else []
-
-
-def strings(value: object) -> tuple[str, ...]:
-    """Read a list of strings that came as such, as JSON text, or as one string; empty ones are left out."""
-    return _short_strings(value) if isinstance(value, str) and len(value) <= _SHORT else _strings(value)
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    result = decoded(value)
-    if not isinstance(result, list | str):
-        return ()
-    items = result if isinstance(result, list) else [result]
-    return tuple(name for name in map(text, items) if name)
-
-
-_short_strings = lru_cache(maxsize=256)(_strings)
-"""The same few lists of categories come with every look."""
+    Raises:
+        InvalidResponse: It is not about tasks: taken for an empty list, it would prove a Run's task absent.
+    """
+    if "tasklist" not in payload:
+        raise InvalidResponse("Task/List: the reply has no tasklist", http_status=200, operation="Task/List")
+    return [parse_task(item, store, token) for item in objects(payload.get("tasklist"))]

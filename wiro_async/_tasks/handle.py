@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from wiro_async._aio.clock import Turnstile, now
 from wiro_async._aio.shield import finish
+from wiro_async._aio.waiting import Turnstile, now
 from wiro_async._config import seconds_of
 from wiro_async._errors import (
     InvalidTaskState,
@@ -24,13 +24,13 @@ from wiro_async._errors import (
 from wiro_async._http.retry import is_transient
 from wiro_async._protocol.envelope import UNCHANGED
 from wiro_async._protocol.matching import contradicts, unknown
-from wiro_async._protocol.operations import CANCEL, DELETE_FILES, DETAIL, KILL, Operation, TaskKey, read_task
-from wiro_async._protocol.records import OutputStore, Task, TaskResult, Transition
+from wiro_async._protocol.operations import CANCEL, DELETE_FILES, DETAIL, KILL, Operation
+from wiro_async._protocol.records import OutputStore, Task, TaskKey, TaskResult, Transition, read_task
 from wiro_async._tasks.history import History, fold, hear
 from wiro_async._tasks.iterators import NOTHING, Events, Sidelines, Transitions
 from wiro_async._types import OnCancel, Payload, Secret, Status, Watch
 from wiro_async._watch.poll import Poll
-from wiro_async._watch.timing import clock_offset, lateness, stages, started_after
+from wiro_async._watch.schedule import clock_offset, lateness, stages, started_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable

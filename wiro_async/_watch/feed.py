@@ -18,7 +18,7 @@ from wiro_async._watch.pool import SocketUnavailable
 
 if TYPE_CHECKING:
     from wiro_async._protocol.events import Message
-    from wiro_async._protocol.operations import TaskKey
+    from wiro_async._protocol.records import TaskKey
     from wiro_async._types import Secret
     from wiro_async._watch.poll import Poll
     from wiro_async._watch.pool import Channel, Sockets

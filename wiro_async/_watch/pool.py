@@ -17,10 +17,10 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from wiro_async._aio.gate import Gate
 from wiro_async._aio.shield import on_asyncio
+from wiro_async._aio.waiting import Gate
 from wiro_async._protocol.events import Message, read_message, register
-from wiro_async._protocol.operations import Priority
+from wiro_async._types import Priority
 from wiro_async._watch.websocket import Connection, Kit, Turns, make_kit
 
 if TYPE_CHECKING:

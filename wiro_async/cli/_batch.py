@@ -26,7 +26,7 @@ from wiro_async._client import Client
 from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput, TaskTimeout
 from wiro_async._jobs.job import Job
 from wiro_async._journal.sqlite import Journal
-from wiro_async._protocol.checks import FILE_RULE, undocumented
+from wiro_async._protocol.catalogue import FILE_RULE, undocumented
 from wiro_async._types import JSON
 from wiro_async.cli._batch_options import MEMORY, Memory, Options, in_options
 from wiro_async.cli._batch_view import (

@@ -18,8 +18,8 @@ import attrs
 from wiro_async._errors import InvalidInput
 from wiro_async._jobs.job import Job, check_key
 from wiro_async._journal.steps import Blob, LocalFile, Row
-from wiro_async._protocol.envelope import MAX_DEPTH
-from wiro_async._types import JSON, is_utf8
+from wiro_async._protocol.envelope import MAX_DEPTH, is_utf8
+from wiro_async._types import JSON
 
 __all__ = ["Columns", "Reading", "delimiter_of", "files_in", "job_of_json", "line_of"]
 

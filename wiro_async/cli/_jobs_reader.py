@@ -23,7 +23,7 @@ import attrs
 
 from wiro_async._errors import InvalidInput
 from wiro_async._jobs.job import Job
-from wiro_async._protocol.checks import names_file
+from wiro_async._protocol.catalogue import names_file
 from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json
 
 __all__ = ["Format", "JobsFile", "JobsReader", "find_jobs", "given_jobs", "read_rows"]

@@ -1,0 +1,160 @@
+# Written by `python -m tests.public_names` from the table in __init__.py.
+
+from wiro_async._batch.batch import (
+    Batch as Batch,
+    BatchReport as BatchReport,
+)
+from wiro_async._batch.plan import (
+    BatchPlan as BatchPlan,
+    InvalidJob as InvalidJob,
+)
+from wiro_async._batch.progress import (
+    BatchProgress as BatchProgress,
+)
+from wiro_async._client import (
+    Client as Client,
+)
+from wiro_async._config import (
+    Limits as Limits,
+    Polling as Polling,
+)
+from wiro_async._errors import (
+    APIError as APIError,
+    AuthenticationError as AuthenticationError,
+    BatchStopped as BatchStopped,
+    ClientUseError as ClientUseError,
+    ConcurrencyLimited as ConcurrencyLimited,
+    ConfigurationError as ConfigurationError,
+    ConnectionFailed as ConnectionFailed,
+    DownloadError as DownloadError,
+    InsufficientBalance as InsufficientBalance,
+    InvalidInput as InvalidInput,
+    InvalidResponse as InvalidResponse,
+    InvalidTaskState as InvalidTaskState,
+    JournalError as JournalError,
+    ModelNotFound as ModelNotFound,
+    RateLimited as RateLimited,
+    ServiceError as ServiceError,
+    SubmissionUnknown as SubmissionUnknown,
+    TaskCancelled as TaskCancelled,
+    TaskError as TaskError,
+    TaskFailed as TaskFailed,
+    TaskNotFound as TaskNotFound,
+    TaskTimeout as TaskTimeout,
+    TermsNotAccepted as TermsNotAccepted,
+    WiroError as WiroError,
+)
+from wiro_async._files.inputs import (
+    Director as Director,
+    FileSource as FileSource,
+    HailuoSubject as HailuoSubject,
+    TypedInputs as TypedInputs,
+)
+from wiro_async._jobs.job import (
+    Job as Job,
+    JobOutcome as JobOutcome,
+)
+from wiro_async._protocol.events import (
+    LogLine as LogLine,
+    TaskEvent as TaskEvent,
+    TaskProgress as TaskProgress,
+)
+from wiro_async._protocol.records import (
+    Model as Model,
+    ModelInput as ModelInput,
+    Output as Output,
+    Task as Task,
+    TaskResult as TaskResult,
+    Transition as Transition,
+    Upload as Upload,
+)
+from wiro_async._tasks.handle import (
+    TaskHandle as TaskHandle,
+)
+from wiro_async._tasks.iterators import (
+    Events as Events,
+    Transitions as Transitions,
+)
+from wiro_async._types import (
+    OnCancel as OnCancel,
+    OnUnknown as OnUnknown,
+    Outcome as Outcome,
+    Secret as Secret,
+    Status as Status,
+    Watch as Watch,
+)
+from wiro_async._watch.callbacks import (
+    CallbackCounts as CallbackCounts,
+    CallbackReceiver as CallbackReceiver,
+    CallbackURL as CallbackURL,
+)
+from wiro_async._watch.schedule import (
+    Statistics as Statistics,
+)
+
+_PUBLIC: dict[str, str]
+__version__: str
+__all__ = [
+    "APIError",
+    "AuthenticationError",
+    "Batch",
+    "BatchPlan",
+    "BatchProgress",
+    "BatchReport",
+    "BatchStopped",
+    "CallbackCounts",
+    "CallbackReceiver",
+    "CallbackURL",
+    "Client",
+    "ClientUseError",
+    "ConcurrencyLimited",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "Director",
+    "DownloadError",
+    "Events",
+    "FileSource",
+    "HailuoSubject",
+    "InsufficientBalance",
+    "InvalidInput",
+    "InvalidJob",
+    "InvalidResponse",
+    "InvalidTaskState",
+    "Job",
+    "JobOutcome",
+    "JournalError",
+    "Limits",
+    "LogLine",
+    "Model",
+    "ModelInput",
+    "ModelNotFound",
+    "OnCancel",
+    "OnUnknown",
+    "Outcome",
+    "Output",
+    "Polling",
+    "RateLimited",
+    "Secret",
+    "ServiceError",
+    "Statistics",
+    "Status",
+    "SubmissionUnknown",
+    "Task",
+    "TaskCancelled",
+    "TaskError",
+    "TaskEvent",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskNotFound",
+    "TaskProgress",
+    "TaskResult",
+    "TaskTimeout",
+    "TermsNotAccepted",
+    "Transition",
+    "Transitions",
+    "TypedInputs",
+    "Upload",
+    "Watch",
+    "WiroError",
+    "__version__",
+]

@@ -1,0 +1,192 @@
+"""The service's refusals: from its codes and words to the right error. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from wiro_async._errors import (
+    APIError,
+    AuthenticationError,
+    ConcurrencyLimited,
+    InsufficientBalance,
+    InvalidInput,
+    InvalidTaskState,
+    ModelNotFound,
+    RateLimited,
+    ServiceError,
+    TaskNotFound,
+    TermsNotAccepted,
+    WiroError,
+)
+from wiro_async._types import JSON
+
+__all__ = ["EXCERPT", "one_line", "read_retry_after", "redacted", "refusal"]
+
+EXCERPT = 500
+"""Characters of the service's own words that errors quote."""
+
+MAX_RETRY_AFTER = 120.0
+"""Seconds of a Retry-After that are honoured."""
+
+_CREDENTIAL = re.compile(
+    r"(socketaccesstoken|tasktoken|accesskey|x-api-key|x-signature)(\W{0,4}[:=]\W{0,4})[\w+/=.-]+",
+    re.IGNORECASE,
+)
+"""A credential beside its name: in JSON, in JSON within JSON, in a query, or in headers echoed by a proxy."""
+
+
+def redacted(said: str) -> str:
+    return _CREDENTIAL.sub(r"\1\2**********", said)
+
+
+_CODES: dict[int, type[APIError]] = {
+    96: ConcurrencyLimited,
+    97: InsufficientBalance,
+    98: TermsNotAccepted,
+    99: AuthenticationError,
+}
+
+
+# The same code stands for several refusals, so the words decide first; they are matched in lower case.
+_WORDS: tuple[tuple[str, type[APIError]], ...] = (
+    ("project authorization", AuthenticationError),
+    ("project requires signature", AuthenticationError),
+    ("requested ip", AuthenticationError),
+    ("concurrent task limit", ConcurrencyLimited),
+    ("insufficient balance", InsufficientBalance),
+    ("sign in to run", TermsNotAccepted),
+    ("tool-not-accessible", ModelNotFound),
+    ("slug-owner-project-not-exist", ModelNotFound),
+    ("there is no task yet", TaskNotFound),
+    ("task-not-exist", TaskNotFound),
+    ("not in a cancellable state", InvalidTaskState),
+    ("could not be killed", InvalidTaskState),
+)
+
+
+_CODE_1: dict[str, type[APIError]] = {
+    "Run": ModelNotFound,
+    "Tool/Detail": ModelNotFound,
+    "Task/Detail": TaskNotFound,
+    "Task/Cancel": InvalidTaskState,
+    "Task/Kill": InvalidTaskState,
+}
+
+
+_HINTS: dict[type[APIError], str] = {
+    AuthenticationError: "check the key and secret, and whether the project is signed or key-only",
+    ModelNotFound: "list the models with client.models('word') or `wiro models WORD`",
+    TaskNotFound: "check the id, and that it was made by a project of the same account",
+    InvalidTaskState: "cancel() is for queued tasks, kill() for running ones; stop() picks by itself",
+    ConcurrencyLimited: "wait for one of your tasks to end, or add funds",
+    InsufficientBalance: "add funds; nothing was charged",
+    TermsNotAccepted: "sign in on the service's site and accept the model's terms",
+    RateLimited: "slow down",
+}
+
+
+def refusal(operation: str, status: int, payload: JSON, retry_after: float | None = None) -> WiroError:
+    """Return the error for a reply that means no.
+
+    Args:
+        operation: The call, such as ``Task/Detail``.
+        status: The reply's HTTP status.
+        payload: The reply's JSON object (empty: it had none).
+        retry_after: Seconds that the service asked us to wait (None: it did not).
+    """
+    code, detail = _first_error(payload.get("errors"))
+    if not payload and status >= 400:
+        detail = f"HTTP {status}, no JSON object in the body"
+    facts: dict[str, Any] = {
+        "code": code, "http_status": status, "operation": operation, "detail": detail,
+    }  # fmt: skip
+    name = _refused_input(detail) if _is_about_inputs(status) else None
+    if name is not None:
+        return InvalidInput(f"{operation}: the service refused an input: {detail}", name=name or None)
+    kind = _kind(operation, status, code, detail)
+    if kind is ConcurrencyLimited:
+        facts["limit"] = _limit(detail)
+    if kind in (RateLimited, ServiceError):
+        facts["retry_after"] = retry_after
+    hint = _HINTS.get(kind, "")
+    message = f"{operation}: {detail or 'refused without a reason'}"
+    return kind(f"{message} ({hint})" if hint else message, **facts)
+
+
+def _kind(operation: str, status: int, code: int | None, detail: str) -> type[APIError]:
+    said = detail.lower()
+    by_words = next((kind for words, kind in _WORDS if words in said), None)
+    if status == 429:
+        return RateLimited
+    if status in (401, 403):
+        return AuthenticationError
+    if status >= 500:
+        return ServiceError
+    if by_words is not None:
+        return by_words
+    if code == 1:
+        return _CODE_1.get(operation, ServiceError)
+    return _CODES.get(code, ServiceError) if code is not None else ServiceError
+
+
+def _first_error(errors: object) -> tuple[int | None, str]:
+    """Read the first error: objects, plain strings, null and nothing at all have been seen."""
+    item = errors
+    while isinstance(item, list):
+        item = item[0] if item else None
+    if isinstance(item, dict):
+        return _code(item.get("code")), one_line(item.get("message"))
+    return None, one_line(item)
+
+
+def one_line(message: object) -> str:
+    """Read the service's own words as one line that is safe to log and to print on a terminal."""
+    if not isinstance(message, str):
+        return ""
+    line = "".join(character if character.isprintable() else " " for character in message[: 2 * EXCERPT])
+    return redacted(" ".join(line.split()))[:EXCERPT]
+
+
+def _code(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,6}\s*", value, re.ASCII):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_about_inputs(status: int) -> bool:
+    """Whether a reply of this HTTP status can be a complaint about an input."""
+    return status < 500 and status not in (401, 403, 429)
+
+
+def _refused_input(detail: str) -> str | None:
+    """Return the name of the input that the service complains of ("" for all of them, None for none)."""
+    match = re.match(r"Request (?:parameters?|files?)\b(?: \[([^\]]*)\])?", detail)
+    return None if match is None else match.group(1) or ""
+
+
+def _limit(detail: str) -> int | None:
+    match = re.search(r"up to (\d{1,9}) task", detail)
+    return int(match.group(1)) if match else None
+
+
+def read_retry_after(header: str, now: float) -> float | None:
+    """Read a Retry-After header: seconds or a date; between 0 and 120 s, whatever it says.
+
+    Args:
+        header: The header's value ("" for none).
+        now: The time of day, in unix seconds.
+    """
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(header)
+            # Two of HTTP's three date formats may come without a zone; all are in GMT (RFC 9110, 5.6.7).
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if not math.isnan(seconds) else None
