@@ -50,41 +50,6 @@ AT_ONCE = 200
 """Jobs whose files are looked at in one go, in a thread."""
 
 
-@attrs.define(eq=False)
-class Entry:
-    """A job on its way through a batch.
-
-    Attributes:
-        key: What it is known by.
-        model: The slug.
-        inputs: The inputs, by name.
-        job: What the caller gave (None: it was taken up from the journal).
-        row: What the journal had of it (None: nothing).
-        told: The inputs as the journal keeps them: bytes are digests.
-        problem: Why it cannot even be begun (None: it can).
-        index: Its place in the order of outcomes.
-        attempts: How many Runs were made for it.
-        spent: What these were charged, in USD (None: not known).
-        stage: Where it is, for the counting.
-        on_trial: Whether it needs a Run of this batch, so that its success or failure tells of those to come.
-        through: Whether it has been let through to a Run.
-    """
-
-    key: str
-    model: str
-    inputs: Mapping[str, Any]
-    job: Job | None = None
-    row: Row | None = None
-    told: Mapping[str, Any] = attrs.field(kw_only=True)
-    problem: InvalidInput | None = None
-    index: int = 0
-    attempts: int = 0
-    spent: Decimal | None = None
-    stage: Stage | None = None
-    on_trial: bool = False
-    through: bool = False
-
-
 class _Seen:
     """Keys, remembered by 10 bytes of their digests: a million of them take 12 MB.
 

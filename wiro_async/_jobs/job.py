@@ -220,3 +220,88 @@ def has_magic(content_type: str, head: bytes) -> bool:
         if kind in kinds:
             return any(head[offset:].startswith(mark) for mark in marks)
     return True
+
+
+# -- a job on its way ------------------------------------------------------------------------------------
+
+
+Stage: TypeAlias = Literal[
+    "waiting",
+    "submitting",
+    "running",
+    "downloading",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "unknown",
+    "skipped",
+    "failed_before",
+]
+"""Where a job stands; the last six are its end."""
+
+
+def _nothing() -> None:
+    """Nobody waits for the job to let him by."""
+
+
+@attrs.define(eq=False)
+class JobState:
+    """A job on its way through the pipeline: what was given, and how far it has come.
+
+    Attributes:
+        model: The slug.
+        inputs: The inputs, by name, or typed inputs.
+        options: The options of its call.
+        key: What it is known by ("" for single calls).
+        told: The inputs as the journal keeps them: bytes are digests.
+        job: What the caller gave (None: it was taken up from the journal).
+        entry: What the journal had of it (None: nothing).
+        problem: Why it cannot even be begun (None: it can).
+        index: Its place in the order of outcomes.
+        let_next: Called once it stands in nobody's way any more.
+        stage: Where it is, for the counting (None: not counted).
+        on_trial: Whether it needs a Run of this batch, so that its end tells of those to come.
+        through: Whether it has had a slot.
+        attempts: How many Runs were made for it.
+        spent: What these were charged, in USD (None: not known).
+        patience: Seconds that it waits for a slot.
+        slot_until: When that ends, on the event loop's clock.
+        until: When its caller's timeout ends, on the event loop's clock.
+        run: The Run, once its inputs are resolved.
+        refusal: Why the last Run was not taken (None: it was, or there was none).
+        tries: How many Runs in a row did not reach the service.
+        resubmits: How many Runs were sent anew, after they were proved absent.
+        slot: Its slot, while it has one.
+        state: Its task (None: it has none).
+        task: The task's last snapshot, once it has succeeded.
+        failure: How the last task failed, if there is to be another one.
+        paths: Where its outputs were saved.
+    """
+
+    model: str
+    inputs: Inputs
+    options: CallSettings = DEFAULTS
+    key: str = ""
+    told: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    job: Job | None = None
+    entry: JournalEntry | None = None
+    problem: InvalidInput | None = None
+    index: int = 0
+    let_next: Callable[[], object] = _nothing
+    stage: Stage | None = None
+    on_trial: bool = False
+    through: bool = False
+    attempts: int = 0
+    spent: Decimal | None = None
+    patience: float = math.inf
+    slot_until: float = math.inf
+    until: float = math.inf
+    run: Run | None = None
+    refusal: WiroError | None = None
+    tries: int = 0
+    resubmits: int = 0
+    slot: Slot | None = None
+    state: TaskState | None = None
+    task: Task | None = None
+    failure: TaskFailed | None = None
+    paths: list[Path] = attrs.field(factory=list)
