@@ -27,7 +27,8 @@ from wiro_async._errors import (
 from wiro_async._files.download import Downloader
 from wiro_async._files.inputs import FileSource, TypedInputs, by_name, resolve
 from wiro_async._files.upload import MultipartFile, open_source
-from wiro_async._http.connections import make_tls, sender
+from wiro_async._http.connections import make_tls
+from wiro_async._http.foreign import sender
 from wiro_async._http.signing import Signer, SigningTransport
 from wiro_async._http.transport import USER_AGENT, Transport
 from wiro_async._jobs.submit import Run, Submitter
@@ -269,8 +270,10 @@ class Client:
         _add(payload, "projectid", project_id)
         if "callbackUrl" in payload:
             payload["callbackUrl"] = with_marker(check_callback(payload["callbackUrl"]), secrets.token_hex(8))
-        encode(payload)
-        return Run(operation, slug, payload, time.time(), watching, expected, _receiver_of(callback_url))
+        body = encode(payload)
+        return Run(
+            operation, slug, payload, body, time.time(), watching, expected, _receiver_of(callback_url)
+        )
 
     def _watching(self, watch: Watch | None, *, is_called: bool) -> Watch:
         chosen = self._config.watch if watch is None else check_watch(watch)
@@ -671,7 +674,7 @@ class Client:
     def statistics(self) -> Statistics:
         """Return what the waiting of this client has cost so far, and how late it was to know."""
         gate = self._transport.gate
-        return self._shared.schedule.statistics(in_flight=gate.in_flight, waiting=len(self._shared.waiting))
+        return self._shared.schedule.statistics(in_flight=gate.in_flight, waiting=gate.waiting)
 
     async def aclose(self) -> None:
         """Wait for Runs that are under way, and close all connections. Safe to repeat."""

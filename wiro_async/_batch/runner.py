@@ -28,7 +28,7 @@ from wiro_async._errors import (
     WiroError,
 )
 from wiro_async._files.inputs import is_local_file
-from wiro_async._http.retry import backoff
+from wiro_async._http.retry import RUNS
 from wiro_async._jobs.job import JobOutcome
 from wiro_async._jobs.submit import RESUBMITS, Run
 from wiro_async._journal.steps import TURNED_AWAY, Blob, FileRow
@@ -221,7 +221,7 @@ class JobRunner:
         except (RateLimited, ConnectionFailed) as error:
             self._tries += 1
             asked = getattr(error, "retry_after", None)
-            desk.turned_away(entry, pause=backoff(self._tries + PATIENT, 1.0, asked))
+            desk.turned_away(entry, pause=RUNS.pause(self._tries + PATIENT, 1.0, asked))
             if self._tries >= MOST_TRIES:
                 raise
             return None

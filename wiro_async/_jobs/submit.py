@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
+from wiro_async._aio.shield import finish
 from wiro_async._aio.waiting import Gate
 from wiro_async._errors import (
     ClientUseError,
@@ -24,7 +25,7 @@ from wiro_async._errors import (
     SubmissionUnknown,
     WiroError,
 )
-from wiro_async._http.retry import run_knowledge
+from wiro_async._http.retry import RUNS, run_knowledge, run_may_repeat
 from wiro_async._http.transport import Transport
 from wiro_async._protocol.envelope import decoded, is_utf8
 from wiro_async._protocol.matching import (
@@ -69,6 +70,7 @@ class Run:
         operation: The call.
         model: The slug.
         payload: The JSON body.
+        body: The same, encoded.
         sent_at: When it was wanted, in unix seconds: no task of it can be older.
         watch: How to learn of its task's end.
         expected: Seconds that it is expected to take (None: no idea).
@@ -78,6 +80,7 @@ class Run:
     operation: Operation
     model: str
     payload: JSON = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
     sent_at: float = 0.0
     watch: Watch = "auto"
     expected: float | None = None
@@ -177,7 +180,8 @@ class Submitter:
             slot_timeout: Seconds to wait for a free slot at code 96.
             on_unknown: What to do when the Run's task was proved absent.
             late: Gets the outcome when the caller was cancelled while the Run was under way.
-            until: When a search for a lost answer's task is broken off, on the event loop's clock.
+            until: When to stop sending it again, and looking for the task of a lost answer, on the event
+                loop's clock.
 
         Raises:
             SubmissionUnknown: The task may exist, and was not found.
@@ -187,7 +191,7 @@ class Submitter:
         resubmits = RESUBMITS if on_unknown == "resubmit" else 0
         while True:
             try:
-                return await self._when_there_is_room(run, deadline, slot_timeout, late)
+                return await self._when_there_is_room(run, deadline, slot_timeout, late, until)
             except SubmissionUnknown as error:
                 unknown = error
             outcome = await self._look_until_settled(unknown, until)
@@ -206,10 +210,12 @@ class Submitter:
             self._slot_freed.set()
             self._slot_freed = None
 
-    async def _when_there_is_room(self, run: Run, deadline: float, patience: float, late: Late) -> Accepted:
+    async def _when_there_is_room(
+        self, run: Run, deadline: float, patience: float, late: Late, until: float
+    ) -> Accepted:
         """Send; at code 96 stand in line, and send again when a task of ours ends, or after a while."""
         try:
-            return await self.send(run, late)
+            return await self.send(run, late, until=until)
         except ConcurrencyLimited as error:
             if patience <= 0:
                 raise
@@ -219,18 +225,20 @@ class Submitter:
         if scope.cancelled_caught:
             raise _no_room(refusal, patience)
         try:
-            return await self._first_in_line(run, deadline, patience, late)
+            return await self._first_in_line(run, deadline, patience, late, until)
         finally:
             self._line.leave()
 
-    async def _first_in_line(self, run: Run, deadline: float, patience: float, late: Late) -> Accepted:
+    async def _first_in_line(
+        self, run: Run, deadline: float, patience: float, late: Late, until: float
+    ) -> Accepted:
         pause = FIRST_PAUSE
         while True:
             await self._wait_for_slot(
                 min(deadline, anyio.current_time() + pause * (0.75 + self._chance() / 2))
             )
             try:
-                return await self.send(run, late)
+                return await self.send(run, late, until=until)
             except ConcurrencyLimited as error:
                 if anyio.current_time() >= deadline:
                     raise _no_room(error, patience) from None
@@ -244,32 +252,53 @@ class Submitter:
 
     # -- sending -----------------------------------------------------------------------------------------
 
-    async def send(self, run: Run, late: Late = lambda _: None) -> Accepted:
-        """Make the exchange, and say what is known of the task afterwards.
+    async def send(self, run: Run, late: Late = lambda _: None, *, until: float = float("inf")) -> Accepted:
+        """Send a Run until it is known not to be lost on the way, and say what is known of its task.
+
+        Args:
+            run: What to run.
+            late: Gets the outcome when the caller was cancelled while the Run was under way.
+            until: When to stop sending it again, on the event loop's clock.
 
         Raises:
-            SubmissionUnknown: Nobody knows.
+            SubmissionUnknown: Nobody knows whether there is a task.
             WiroError: There is none.
         """
         fingerprint = run.fingerprint
 
-        def judge(answer: JSON | WiroError) -> Accepted | WiroError:
-            return self._judge(fingerprint, answer)
-
-        def report(answer: JSON | WiroError) -> None:
-            outcome = judge(answer)
+        def report(outcome: Accepted | WiroError) -> None:
             if isinstance(outcome, Accepted | SubmissionUnknown):
                 late(outcome)
 
-        with self._in_flight(fingerprint):
+        async def exchange() -> Accepted | WiroError:
             try:
-                answer: JSON | WiroError = await self._transport.call(run.operation, run.payload, report)
+                answer: JSON | WiroError = await self._transport.exchange(run.operation, run.body)
             except WiroError as error:
                 answer = error
-            outcome = judge(answer)
-        if isinstance(outcome, WiroError):
-            raise outcome
-        return outcome
+            except BaseException:
+                # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
+                report(unknown(fingerprint, "the program ended before the answer was in"))
+                raise
+            return self._judge(fingerprint, answer)
+
+        attempt = 1
+        while True:
+            await self._transport.enter(run.operation, until)
+            try:
+                with self._in_flight(fingerprint):
+                    outcome = await finish(exchange, report)
+            finally:
+                self._transport.leave()
+            if not isinstance(outcome, WiroError):
+                return outcome
+            pause = None
+            if run_may_repeat(outcome):
+                pause = RUNS.delay(attempt, self._chance(), getattr(outcome, "retry_after", None))
+            if pause is None or anyio.current_time() + pause >= until:
+                raise outcome
+            logger.debug("a Run of %s: %s; again in %.2f s", run.model, type(outcome).__name__, pause)
+            await anyio.sleep(pause)
+            attempt += 1
 
     @contextmanager
     def _in_flight(self, fingerprint: RunFingerprint) -> Iterator[None]:
