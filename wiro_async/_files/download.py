@@ -25,8 +25,8 @@ from wiro_async._aio.shield import finish
 from wiro_async._aio.waiting import Gate
 from wiro_async._config import Config, is_loopback, seconds_of
 from wiro_async._errors import DownloadError
-from wiro_async._http.connections import Content
-from wiro_async._http.retry import backoff
+from wiro_async._http.messages import Content
+from wiro_async._http.retry import DOWNLOADS
 from wiro_async._http.transport import USER_AGENT
 from wiro_async._protocol.records import Output
 from wiro_async._types import Priority
@@ -43,8 +43,6 @@ logger = logging.getLogger("wiro_async")
 T = TypeVar("T")
 
 STALL_SECONDS = 30.0
-MAX_BREAKS = 5
-"""Breaks in a row, without a byte between them, after which a download is given up."""
 MAX_REDIRECTS = 3
 CLOSE_SECONDS = 1.0
 _FLUSH = 1024 * 1024
@@ -164,7 +162,8 @@ class Downloader:
             except _BreakError as error:
                 breaks = 1 if sink.size > furthest else breaks + 1
                 furthest = max(furthest, sink.size)
-                if breaks + restarts > MAX_BREAKS:
+                pause = DOWNLOADS.delay(breaks + restarts, 1.0)
+                if pause is None:
                     raise progress.error(
                         f"given up after {breaks + restarts} breaks: {error}", error.status
                     ) from None
@@ -175,7 +174,7 @@ class Downloader:
                     await sink.restart()
             else:
                 return
-            await anyio.sleep(backoff(breaks + 2, 1.0))
+            await anyio.sleep(pause)
 
     async def _attempt(self, progress: _Progress, sink: _Sink) -> None:
         url = self._check_url(progress.output.url, progress)

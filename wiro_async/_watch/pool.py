@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from wiro_async._aio.shield import on_asyncio
 from wiro_async._aio.waiting import Gate
+from wiro_async._http.retry import RetryPolicy
 from wiro_async._protocol.events import Message, read_message, register
 from wiro_async._types import Priority
 from wiro_async._watch.websocket import Connection, Kit, Turns, make_kit
@@ -31,11 +32,8 @@ __all__ = ["Channel", "Listener", "SocketUnavailable", "Sockets", "available", "
 OPENINGS = 32
 """Sockets that are being opened at a time."""
 
-FIRST_PAUSE = 1.0
-"""Seconds that no socket is opened after the first failure; they double with each further one."""
-
-LONGEST_PAUSE = 60.0
-"""Seconds of the longest such pause."""
+PAUSES = RetryPolicy(base=1.0, longest=60.0, jitter=0.5)
+"""How long no socket is opened after so many failures in a row."""
 
 SLOW = 1.0
 """Seconds of an opening after which its cancellation is counted as a failure of the peer, too."""
@@ -266,7 +264,7 @@ class Sockets:
 
 
 class _Pause:
-    """The time in which no socket is opened: doubled with each failure, and drawn by lot.
+    """The time in which no socket is opened, because the last ones failed.
 
     It reads asyncio's own clock, because anyio's is not to be had in an event loop's callbacks.
     """
@@ -283,9 +281,8 @@ class _Pause:
         if self.lasts():
             # Sockets that fail together fail for one reason.
             return
-        seconds = min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE)
-        self._until = asyncio.get_running_loop().time() + seconds * (0.5 + 0.5 * self._chance())
         self._failures += 1
+        self._until = asyncio.get_running_loop().time() + PAUSES.pause(self._failures, self._chance())
 
     def succeeded(self) -> None:
         self._failures = 0
