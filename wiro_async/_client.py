@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, final, overload
 
 import anyio
 
+from wiro_async._aio.waiting import now
 from wiro_async._config import Config, Limits, Polling, check_watch, configure, seconds_of
 from wiro_async._errors import (
     ConfigurationError,
     InvalidInput,
     InvalidResponse,
     SubmissionUnknown,
-    TaskError,
 )
 from wiro_async._files.download import Downloader
 from wiro_async._files.inputs import FileSource, TypedInputs, by_name, resolve
@@ -33,7 +33,7 @@ from wiro_async._http.transport import USER_AGENT, Transport
 from wiro_async._jobs.submit import Run, Submitter
 from wiro_async._protocol import catalogue
 from wiro_async._protocol.envelope import encode, objects
-from wiro_async._protocol.matching import RunFingerprint, fingerprint_of, looks_within, with_marker
+from wiro_async._protocol.matching import RunFingerprint, fingerprint_of, search_times, with_marker
 from wiro_async._protocol.operations import TOOL_DETAIL, TOOL_LIST, UPLOAD
 from wiro_async._protocol.operations import run as run_of
 from wiro_async._protocol.records import (
@@ -46,7 +46,9 @@ from wiro_async._protocol.records import (
     parse_upload,
     read_tasks,
 )
-from wiro_async._tasks.handle import Shared, TaskHandle
+from wiro_async._tasks.ends import TaskError
+from wiro_async._tasks.handle import TaskHandle
+from wiro_async._tasks.state import TaskContext, TaskState
 from wiro_async._types import JSON, OnCancel, OnUnknown, Secret, Watch
 from wiro_async._watch.schedule import Schedule, Statistics
 
@@ -141,17 +143,18 @@ class Client:
         self._transport: Transport = Transport(self._config, signing)
         # Downloads have connections of their own, so that none of them ever carried a credential.
         self._downloader: Downloader = Downloader(self._config, sender(transport, proxy, timeout))
-        self._looks: tuple[float, ...] = looks_within(self._config.limits.settle_timeout)
+        self._looks: tuple[float, ...] = search_times(self._config.limits.settle_timeout)
         self._submitter: Submitter = Submitter(self._transport, self._looks)
+        submitter = self._submitter
         self._sockets: Sockets | None = None
         if transport is None and proxy is None:
             self._sockets = _sockets(self._config)
-        self._shared: Shared = Shared(
-            self._transport,
-            Schedule(self._config.polling),
-            self._config.limits,
+        self._shared: TaskContext = TaskContext(
+            transport=self._transport,
+            schedule=Schedule(self._config.polling),
+            limits=self._config.limits,
             store=self._downloader,
-            owner=self._submitter,
+            on_end=lambda _: submitter.task_ended(),
             sockets=self._sockets,
             safety_interval=self._config.polling.safety_interval,
             urgent_interval=self._config.polling.min_interval,
@@ -234,7 +237,9 @@ class Client:
             ConcurrencyLimited: No slot came free in time.
             WiroError: The service refused, or was not reached; no task exists.
         """
-        patience = seconds_of("slot_timeout", slot_timeout, self._config.limits.slot_timeout)
+        patience = self._config.limits.slot_timeout
+        if slot_timeout is not None:
+            patience = seconds_of("slot_timeout", slot_timeout, patience)
         slug, given = _named(model, inputs)
         run = await self._prepare(
             slug,
@@ -270,7 +275,16 @@ class Client:
         if "callbackUrl" in payload:
             payload["callbackUrl"] = with_marker(check_callback(payload["callbackUrl"]), secrets.token_hex(8))
         encode(payload)
-        return Run(operation, slug, payload, time.time(), watching, expected, _receiver_of(callback_url))
+        return Run(
+            operation,
+            self._submitter.held,
+            slug,
+            payload,
+            time.time(),
+            watching,
+            expected,
+            _receiver_of(callback_url),
+        )
 
     def _watching(self, watch: Watch | None, *, is_called: bool) -> Watch:
         chosen = self._config.watch if watch is None else check_watch(watch)
@@ -310,11 +324,20 @@ class Client:
 
     def _handle(self, key: TaskKey, run: Run | None = None) -> TaskHandle:
         if run is None:
-            return TaskHandle(key, self._shared, watch=self._config.watch)
-        handle = TaskHandle(key, self._shared, run=run, watch=run.watch, expected=run.expected)
+            return TaskHandle(TaskState(key, self._shared, watch=self._config.watch))
+        state = TaskState(
+            key,
+            self._shared,
+            run.model,
+            watch=run.watch,
+            expected=run.expected,
+            submitted_at=time.time(),
+            since=now(),
+            claim=run.claim,
+        )
         if run.callback is not None:
-            handle._await_callback(run.callback)
-        return handle
+            state.await_callback(run.callback)
+        return TaskHandle(state)
 
     @overload
     async def run(
@@ -399,7 +422,7 @@ class Client:
             handle = await self._submit(run, patience, on_unknown, late, start + seconds)
         except BaseException:
             if late and on_cancel == "stop":
-                await late[0]._stop_shielded()
+                await late[0]._state.stop_shielded()
             raise
         left = None if timeout is None else max(timeout - (anyio.current_time() - start), 0.0)
         return await self._result(handle, left, on_cancel)

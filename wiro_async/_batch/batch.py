@@ -33,7 +33,6 @@ from wiro_async._errors import (
     ConfigurationError,
     JournalError,
     SubmissionUnknown,
-    TaskCancelled,
     WiroError,
 )
 from wiro_async._jobs.book import Book
@@ -42,6 +41,7 @@ from wiro_async._jobs.job import Inputs, Job, JobOutcome, check_template
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
 from wiro_async._jobs.window import Window
 from wiro_async._journal.sqlite import Journal
+from wiro_async._tasks.ends import TaskCancelled
 from wiro_async._types import OnUnknown
 
 if TYPE_CHECKING:

@@ -21,8 +21,6 @@ from wiro_async._errors import (
     InsufficientBalance,
     JournalError,
     SubmissionUnknown,
-    TaskCancelled,
-    TaskFailed,
     WiroError,
 )
 from wiro_async._jobs.book import Book
@@ -33,6 +31,7 @@ from wiro_async._jobs.submit import Run
 from wiro_async._protocol.matching import RunFingerprint, unknown
 from wiro_async._protocol.operations import clean_slug
 from wiro_async._protocol.records import Accepted, Task, TaskKey
+from wiro_async._tasks.ends import TaskCancelled, TaskFailed
 from wiro_async._tasks.handle import TaskHandle
 from wiro_async._types import OnUnknown
 

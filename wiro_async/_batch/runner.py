@@ -24,7 +24,6 @@ from wiro_async._errors import (
     InvalidInput,
     RateLimited,
     SubmissionUnknown,
-    TaskFailed,
     WiroError,
 )
 from wiro_async._files.inputs import is_local_file
@@ -34,7 +33,8 @@ from wiro_async._jobs.submit import RESUBMITS, Run
 from wiro_async._journal.steps import TURNED_AWAY, Blob, FileRow
 from wiro_async._protocol.matching import fingerprint_of
 from wiro_async._protocol.records import Accepted, Task, TaskKey, TaskResult
-from wiro_async._tasks.handle import TaskHandle, ending
+from wiro_async._tasks.ends import TaskFailed, ending
+from wiro_async._tasks.handle import TaskHandle
 from wiro_async._types import Priority
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class JobRunner:
 
     async def _answered(self, run: Run) -> Accepted | SubmissionUnknown:
         entry, desk = self._entry, self._desk
-        await desk.book.intend(entry.key, entry.told, run.fingerprint)
+        await desk.book.intend(entry.key, entry.told, run.claim.fingerprint)
         entry.attempts += 1
         try:
             accepted = await desk.send(run)

@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from wiro_async._errors import TaskFailed, WiroError
+from wiro_async._errors import WiroError
+from wiro_async._tasks.ends import TaskFailed
 
 __all__ = ["Breaker", "Canary", "Trial", "reason_key", "reason_of"]
 

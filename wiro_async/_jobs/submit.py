@@ -1,6 +1,6 @@
 """Submitting: one Run, one task, whatever becomes of the answer.
 
-What is known not to have been taken is sent again; what was refused is raised; what is unknown is looked for.
+What is known not to have been taken is sent again; what was refused is raised; what is unknown is searched for.
 Code 96 waits its turn. All state is changed between awaits, in the one place that owns it: here.
 """
 
@@ -28,6 +28,8 @@ from wiro_async._http.retry import run_knowledge
 from wiro_async._http.transport import Transport
 from wiro_async._protocol.envelope import decoded, is_utf8
 from wiro_async._protocol.matching import (
+    Claim,
+    KnownTasks,
     RunFingerprint,
     fingerprint_of,
     lookalikes,
@@ -42,7 +44,7 @@ from wiro_async._types import JSON, OnUnknown, Priority, Status, Watch
 if TYPE_CHECKING:
     from wiro_async._watch.callbacks import CallbackURL
 
-__all__ = ["KnownTasks", "Run", "Submitter"]
+__all__ = ["Run", "Submitter"]
 
 logger = logging.getLogger("wiro_async")
 
@@ -67,6 +69,7 @@ class Run:
 
     Attributes:
         operation: The call.
+        known: The tasks that are somebody's.
         model: The slug.
         payload: The JSON body.
         sent_at: When it was wanted, in unix seconds: no task of it can be older.
@@ -76,63 +79,27 @@ class Run:
     """
 
     operation: Operation
+    known: KnownTasks
     model: str
     payload: JSON = attrs.field(repr=False)
     sent_at: float = 0.0
     watch: Watch = "auto"
     expected: float | None = None
     callback: CallbackURL | None = None
+    claim: Claim = attrs.field(init=False)
 
-    @property
-    def fingerprint(self) -> RunFingerprint:
-        """What to look for if its answer is lost."""
-        return RunFingerprint.of(self.model, self.payload, self.sent_at)
-
-
-class KnownTasks:
-    """The tasks that this process knows to be somebody's; the newest 100 000.
-
-    A task is somebody's for certain, or claimed by a Run because its answer named it. That answer may have
-    been another's, so the first look at the task, or the list, may tell that the claim is false.
-    """
-
-    def __init__(self, kept: int = 100_000) -> None:
-        self._kept = kept
-        self._claims: dict[str, RunFingerprint | None] = {}
-
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._claims
-
-    def add(self, task_id: str, claim: RunFingerprint | None = None) -> None:
-        """Remember a task: as somebody's for certain, or as *claim*'s."""
-        self._claims[task_id] = claim
-        if len(self._claims) > self._kept:
-            del self._claims[next(iter(self._claims))]
-
-    def confirm(self, task_id: str, claim: RunFingerprint) -> bool:
-        """Make a claim certain; False if the task has turned out to be another's meanwhile."""
-        if self._claims.get(task_id, claim) != claim:
-            return False
-        self.add(task_id)
-        return True
-
-    def release(self, task_id: str, claim: RunFingerprint) -> None:
-        """Forget a claim that turned out to be false, unless the task is another's by now."""
-        if self._claims.get(task_id) == claim:
-            del self._claims[task_id]
-
-    def is_free(self, task: Task) -> bool:
-        """Tell whether a task of the list is nobody's, or claimed by a Run that it cannot be of."""
-        claim = self._claims.get(task.id)
-        return task.id not in self._claims if claim is None else not any(matches(claim, [task]))
+    @claim.default
+    def _its_claim(self) -> Claim:
+        return Claim(self.known, self.model, self.payload, self.sent_at)
 
 
 class _InFlightRun:
     """A Run on its way, until its outcome is known."""
 
-    __slots__ = ("landed",)
+    __slots__ = ("claim", "landed")
 
-    def __init__(self) -> None:
+    def __init__(self, claim: Claim) -> None:
+        self.claim: Claim = claim
         self.landed: anyio.Event = anyio.Event()
 
 
@@ -155,7 +122,7 @@ class Submitter:
         self._transport = transport
         self._looks = looks
         self._chance = chance
-        self._in_flight_runs: dict[tuple[str, str], set[_InFlightRun]] = {}
+        self._in_flight_runs: dict[str, set[_InFlightRun]] = {}
         self._line: Gate = Gate(1)
         self._slot_freed: anyio.Event | None = None
         self.held: KnownTasks = KnownTasks()
@@ -251,17 +218,17 @@ class Submitter:
             SubmissionUnknown: Nobody knows.
             WiroError: There is none.
         """
-        fingerprint = run.fingerprint
+        claim = run.claim
 
         def judge(answer: JSON | WiroError) -> Accepted | WiroError:
-            return self._judge(fingerprint, answer)
+            return self._judge(claim, answer)
 
         def report(answer: JSON | WiroError) -> None:
             outcome = judge(answer)
             if isinstance(outcome, Accepted | SubmissionUnknown):
                 late(outcome)
 
-        with self._in_flight(fingerprint):
+        with self._in_flight(claim):
             try:
                 answer: JSON | WiroError = await self._transport.call(run.operation, run.payload, report)
             except WiroError as error:
@@ -272,30 +239,32 @@ class Submitter:
         return outcome
 
     @contextmanager
-    def _in_flight(self, fingerprint: RunFingerprint) -> Iterator[None]:
-        """Let those who look for an equal Run know that one is on its way."""
-        key, flight = (fingerprint.model, fingerprint.digest), _InFlightRun()
-        flights = self._in_flight_runs.setdefault(key, set())
+    def _in_flight(self, claim: Claim) -> Iterator[None]:
+        """Let those who search for an equal Run know that one is on its way."""
+        flight = _InFlightRun(claim)
+        flights = self._in_flight_runs.setdefault(claim.model, set())
         flights.add(flight)
         try:
             yield
         finally:
             flights.discard(flight)
             if not flights:
-                self._in_flight_runs.pop(key, None)
+                self._in_flight_runs.pop(claim.model, None)
             flight.landed.set()
 
-    def _judge(self, fingerprint: RunFingerprint, answer: JSON | WiroError) -> Accepted | WiroError:
+    def _judge(self, claim: Claim, answer: JSON | WiroError) -> Accepted | WiroError:
         """Turn a Run's answer into a task that is now held, a refusal, or a doubt."""
         if isinstance(answer, WiroError):
-            return answer if run_knowledge(answer) != "unknown" else unknown(fingerprint, answer.message)
+            if run_knowledge(answer) != "unknown":
+                return answer
+            return unknown(claim.fingerprint, answer.message)
         try:
             accepted = read_accepted(answer)
         except InvalidResponse as error:
-            return unknown(fingerprint, error.message)
+            return unknown(claim.fingerprint, error.message)
         if accepted.id in self.held:
-            return unknown(fingerprint, f"the reply names task {accepted.id}, which is another Run's")
-        self.held.add(accepted.id, fingerprint)
+            return unknown(claim.fingerprint, f"the reply names task {accepted.id}, which is another Run's")
+        self.held.add(accepted.id, claim)
         return accepted
 
     # -- looking -----------------------------------------------------------------------------------------
@@ -385,8 +354,9 @@ class Submitter:
 
     async def _land_rivals(self, fingerprint: RunFingerprint) -> None:
         """Wait for equal Runs that were on their way when the list was read: their tasks may be in it."""
-        for flight in tuple(self._in_flight_runs.get((fingerprint.model, fingerprint.digest), ())):
-            await flight.landed.wait()
+        for flight in tuple(self._in_flight_runs.get(fingerprint.model, ())):
+            if flight.claim.fingerprint.digest == fingerprint.digest:
+                await flight.landed.wait()
 
 
 def _no_room(refusal: ConcurrencyLimited, patience: float) -> ConcurrencyLimited:
