@@ -27,7 +27,7 @@ import attrs
 
 from benchmarks.lines import Line, show
 from wiro_async import Polling
-from wiro_async._watch.schedule import Schedule, Sight
+from wiro_async._watch.schedule import Schedule, TaskTiming
 
 QUEUE = 6.0
 RUN = 60.0
@@ -141,9 +141,9 @@ class Waiting:
     started: float | None = None
     polled_at: float = 0.0
 
-    def sight(self) -> Sight:
+    def timing(self) -> TaskTiming:
         """Return what the schedule is told."""
-        return Sight(MODEL, self.job.created, self.started, self.polled_at, 0, self.place)
+        return TaskTiming(MODEL, self.job.created, self.started, self.polled_at, 0, self.place)
 
     def look(self, now: float) -> None:
         """Read the reply: stamps count from the creation's, whose time on our clock we know."""
@@ -184,13 +184,13 @@ def play(
             waiting.look(now)
             looked(now)
             if now >= waiting.job.end:
-                learn(schedule, waiting.job, waiting.sight())
+                learn(schedule, waiting.job, waiting.timing())
                 yield Ended(waiting.job, waiting.polls, now - waiting.job.end)
                 continue
-        heapq.heappush(turns, (schedule.next_poll(waiting.sight(), now), waiting.job.number, waiting))
+        heapq.heappush(turns, (schedule.next_poll(waiting.timing(), now), waiting.job.number, waiting))
 
 
-def learn(schedule: Schedule, job: Job, sight: Sight | None = None) -> None:
+def learn(schedule: Schedule, job: Job, timing: TaskTiming | None = None) -> None:
     """Tell what the reply to the last look tells."""
     start, end = math.floor(job.created + job.queued), math.floor(job.end)
     queued, ran = float(start - math.floor(job.created)), float(end - start)
@@ -291,7 +291,7 @@ def cost(seed: int) -> Iterator[Line]:
         begin = time.process_time()
         polls = sum(ended.polls for ended in play(jobs, schedule))
         together.append((time.process_time() - begin) / polls * 1e6)
-        sights = [Sight(MODEL, 0.0, start, age, 0, 0.5) for age, start in ages] * 20
+        sights = [TaskTiming(MODEL, 0.0, start, age, 0, 0.5) for age, start in ages] * 20
         begin = time.process_time()
         for sight in sights:
             schedule.reserve(schedule.next_poll(sight, 100.0))

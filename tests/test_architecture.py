@@ -22,7 +22,7 @@ PURE = {
     "_types", "_errors", "_config", "_version", "_protocol.records", "_protocol.envelope",
     "_protocol.refusals",
     "_protocol.operations", "_protocol.catalogue", "_protocol.matching", "_protocol.events", "_http.retry",
-    "_http.http11", "_watch.schedule", "_watch.durations", "_tasks.history", "_jobs.window", "_jobs.budget",
+    "_http.http11", "_watch.schedule", "_watch.durations", "_tasks.history", "_tasks.ends", "_jobs.window", "_jobs.budget",
     "_batch.stopping", "_batch.progress", "_batch.plan", "_journal.steps", "sandbox._engine",
     "sandbox._camera",
     "sandbox._directives", "sandbox._refusal", "sandbox._catalogue", "sandbox._messages", "sandbox._replies",

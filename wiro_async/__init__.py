@@ -22,15 +22,16 @@ _PUBLIC: dict[str, str] = {
     "_errors": (
         "APIError AuthenticationError BatchStopped ClientUseError ConcurrencyLimited ConfigurationError "
         "ConnectionFailed DownloadError InsufficientBalance InvalidInput InvalidResponse InvalidTaskState "
-        "JournalError ModelNotFound RateLimited ServiceError SubmissionUnknown TaskCancelled TaskError "
-        "TaskFailed TaskNotFound TaskTimeout TermsNotAccepted WiroError"
+        "JournalError ModelNotFound RateLimited ServiceError SubmissionUnknown TaskNotFound TermsNotAccepted "
+        "WiroError"
     ),
     "_files.inputs": "Director FileSource HailuoSubject TypedInputs",
     "_jobs.job": "Job JobOutcome",
     "_protocol.events": "LogLine TaskEvent TaskProgress",
     "_protocol.records": "Model ModelInput Output Task TaskResult Transition Upload",
-    "_tasks.handle": "TaskHandle",
-    "_tasks.iterators": "Events Transitions",
+    "_tasks.ends": "TaskCancelled TaskError TaskFailed",
+    "_tasks.handle": "TaskHandle TaskTimeout",
+    "_tasks.iterators": "Events Listing Transitions",
     "_types": "OnCancel OnUnknown Outcome Secret Status Watch",
     "_watch.callbacks": "CallbackCounts CallbackReceiver CallbackURL",
     "_watch.schedule": "Statistics",

@@ -36,11 +36,7 @@ from wiro_async._errors import (
     RateLimited as RateLimited,
     ServiceError as ServiceError,
     SubmissionUnknown as SubmissionUnknown,
-    TaskCancelled as TaskCancelled,
-    TaskError as TaskError,
-    TaskFailed as TaskFailed,
     TaskNotFound as TaskNotFound,
-    TaskTimeout as TaskTimeout,
     TermsNotAccepted as TermsNotAccepted,
     WiroError as WiroError,
 )
@@ -68,11 +64,18 @@ from wiro_async._protocol.records import (
     Transition as Transition,
     Upload as Upload,
 )
+from wiro_async._tasks.ends import (
+    TaskCancelled as TaskCancelled,
+    TaskError as TaskError,
+    TaskFailed as TaskFailed,
+)
 from wiro_async._tasks.handle import (
     TaskHandle as TaskHandle,
+    TaskTimeout as TaskTimeout,
 )
 from wiro_async._tasks.iterators import (
     Events as Events,
+    Listing as Listing,
     Transitions as Transitions,
 )
 from wiro_async._types import (
@@ -124,6 +127,7 @@ __all__ = [
     "JobOutcome",
     "JournalError",
     "Limits",
+    "Listing",
     "LogLine",
     "Model",
     "ModelInput",

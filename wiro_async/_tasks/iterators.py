@@ -1,19 +1,26 @@
-"""Iterations over a task's life: they hold a place in what is known, and nothing that needs cleaning up."""
+"""Iterations over a task's life and over the service's lists: a place in a sequence, and nothing to clean up."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from wiro_async._protocol.records import Transition
 
 if TYPE_CHECKING:
     from wiro_async._protocol.events import TaskEvent
-    from wiro_async._tasks.handle import TaskHandle
+    from wiro_async._tasks.state import TaskState
 
-__all__ = ["NOTHING", "Events", "Sidelines", "Transitions"]
+__all__ = ["Events", "Listing", "Transitions"]
 
-KEPT = 256
-"""Events beside the statuses that are kept for iterations that are slow."""
+T = TypeVar("T")
+
+PAGE_SIZE = 100
+"""How many items a page has at most."""
+
+MAX_REPEATS = 4
+"""Pages in a row that may bring nothing new, until the list is taken for one that ignores where to start."""
 
 
 @final
@@ -22,27 +29,31 @@ class Transitions:
 
     Raises ``TaskTimeout`` when the client's ``Limits.wait_timeout`` passes in waiting for one transition, and
     any ``WiroError`` that ends the watch for good. Leaving the loop early needs no clean-up.
+
+    Do not instantiate directly.
     """
 
-    __slots__ = ("_handle", "_seconds", "_seen")
+    __slots__ = ("_seconds", "_seen", "_state", "_timed_out")
 
-    def __init__(self, handle: TaskHandle, seconds: float) -> None:
-        self._handle: TaskHandle = handle
+    def __init__(self, state: TaskState, seconds: float, timed_out: Callable[[float], Exception]) -> None:
+        self._state: TaskState = state
         self._seconds: float = seconds
+        self._timed_out: Callable[[float], Exception] = timed_out
         self._seen: int = 0
 
     def __aiter__(self) -> Transitions:
         return self
 
     async def __anext__(self) -> Transition:
-        await self._handle._reach(self._is_there, self._seconds)
+        if not await self._state.reach(self._is_there, self._seconds):
+            raise self._timed_out(self._seconds)
         if not self._is_there():
             raise StopAsyncIteration
         self._seen += 1
-        return self._handle.transitions[self._seen - 1]
+        return self._state.history.transitions[self._seen - 1]
 
     def _is_there(self) -> bool:
-        return self._seen < len(self._handle._history.steps)
+        return self._seen < len(self._state.history.steps)
 
 
 @final
@@ -52,13 +63,16 @@ class Events:
     Every status comes once, in order, as with ``Transitions``. Progress and lines of output come between them
     as the WebSocket tells them; without one there are none. Whoever is slow misses the older ones of these,
     never a status.
+
+    Do not instantiate directly.
     """
 
-    __slots__ = ("_handle", "_place", "_seconds", "_seen")
+    __slots__ = ("_place", "_seconds", "_seen", "_state", "_timed_out")
 
-    def __init__(self, handle: TaskHandle, seconds: float) -> None:
-        self._handle: TaskHandle = handle
+    def __init__(self, state: TaskState, seconds: float, timed_out: Callable[[float], Exception]) -> None:
+        self._state: TaskState = state
         self._seconds: float = seconds
+        self._timed_out: Callable[[float], Exception] = timed_out
         self._seen: int = 0
         self._place: int = 0
 
@@ -66,54 +80,81 @@ class Events:
         return self
 
     async def __anext__(self) -> TaskEvent:
-        await self._handle._reach(self._is_there, self._seconds)
+        if not await self._state.reach(self._is_there, self._seconds):
+            raise self._timed_out(self._seconds)
         if not self._is_there():
             raise StopAsyncIteration
-        return self._take()
-
-    def _is_there(self) -> bool:
-        return self._seen < len(self._handle._history.steps) or self._place < self._handle._sidelines.end
-
-    def _take(self) -> TaskEvent:
-        """Return the next event: one that came after the statuses given out, or else the next status."""
-        sidelines = self._handle._sidelines
-        self._place = max(self._place, sidelines.begin)
-        if self._place < sidelines.end:
-            after, event = sidelines.at(self._place)
+        events = self._state.events
+        self._place = max(self._place, events.begin)
+        if self._place < events.end:
+            after, event = events.at(self._place)
+            # It came after the statuses that were given out, or else the next status comes first.
             if after <= self._seen:
                 self._place += 1
                 return event
         self._seen += 1
-        return self._handle.transitions[self._seen - 1]
+        return self._state.history.transitions[self._seen - 1]
+
+    def _is_there(self) -> bool:
+        return self._seen < len(self._state.history.steps) or self._place < self._state.events.end
 
 
-class Sidelines:
-    """The newest of what a task's socket told beside the statuses: a window over a numbered sequence.
+@final
+class Listing(Generic[T]):
+    """An iteration over one of the service's lists, which reads page after page as it goes on.
 
-    Attributes:
-        begin: The number of the oldest that is kept.
-        end: One more than the number of the newest.
+    ::
+
+        async for task in client.list_tasks():
+            ...
+
+    An item that moves to a later page while the list is read comes once. Any ``WiroError`` of a page is
+    raised by the step that needs it, and the next step asks for that page again. Leaving the loop early needs
+    no clean-up.
+
+    Do not instantiate directly.
+
+    Args:
+        fetch: Returns the items from a number on, at most so many; fewer do not mean that there are no more.
+        id_of: Tells items apart.
+        page_size: How many items to ask for at a time.
     """
 
-    __slots__ = ("_kept", "begin", "end")
+    __slots__ = ("_fetch", "_id_of", "_is_over", "_known", "_page", "_page_size", "_repeats", "_start")
 
-    def __init__(self) -> None:
-        self._kept: list[tuple[int, TaskEvent]] = []
-        self.begin: int = 0
-        self.end: int = 0
+    def __init__(
+        self,
+        fetch: Callable[[int, int], Awaitable[list[T]]],
+        id_of: Callable[[T], str],
+        page_size: int = PAGE_SIZE,
+    ) -> None:
+        self._fetch: Callable[[int, int], Awaitable[list[T]]] = fetch
+        self._id_of: Callable[[T], str] = id_of
+        self._page_size: int = page_size
+        self._page: deque[T] = deque()
+        self._start: int = 0
+        self._known: set[str] = set()
+        self._repeats: int = 0
+        self._is_over: bool = False
 
-    def add(self, after: int, event: TaskEvent) -> None:
-        """Keep an event that came when *after* statuses were known, and drop the oldest of too many."""
-        self._kept.append((after, event))
-        self.end += 1
-        if len(self._kept) > KEPT:
-            del self._kept[: KEPT // 2]
-            self.begin = self.end - len(self._kept)
+    def __aiter__(self) -> Listing[T]:
+        return self
 
-    def at(self, number: int) -> tuple[int, TaskEvent]:
-        """Return the event of that number, and how many statuses came before it."""
-        return self._kept[number - self.begin]
+    async def __anext__(self) -> T:
+        while not self._page:
+            if self._is_over:
+                raise StopAsyncIteration
+            self._take(await self._fetch(self._start, self._page_size))
+        return self._page.popleft()
 
-
-NOTHING = Sidelines()
-"""What a task has until its socket tells something beside the statuses."""
+    def _take(self, items: list[T]) -> None:
+        """Take a page in."""
+        self._start += len(items)
+        for item in items:
+            key = self._id_of(item)
+            if key not in self._known:
+                self._known.add(key)
+                self._page.append(item)
+        # A page of known items only can be one that new items have pushed back; several in a row cannot.
+        self._repeats = 0 if self._page else self._repeats + 1
+        self._is_over = not items or self._repeats > MAX_REPEATS

@@ -23,10 +23,11 @@ from wiro_async._batch.planning import Planning, open_known
 from wiro_async._batch.source import CHANGED
 from wiro_async._batch.stopping import reason_key, reason_of
 from wiro_async._client import Client
-from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput, TaskTimeout
+from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput
 from wiro_async._jobs.job import Job
 from wiro_async._journal.sqlite import Journal
 from wiro_async._protocol.catalogue import FILE_RULE, undocumented
+from wiro_async._tasks.handle import TaskTimeout
 from wiro_async._types import JSON
 from wiro_async.cli._batch_options import MEMORY, Memory, Options, in_options
 from wiro_async.cli._batch_view import (

@@ -16,8 +16,9 @@ from rich.text import Text
 from wiro_async._batch.plan import BatchPlan
 from wiro_async._batch.progress import BatchProgress
 from wiro_async._batch.stopping import reason_of
-from wiro_async._errors import BatchStopped, TaskTimeout, WiroError
+from wiro_async._errors import BatchStopped, WiroError
 from wiro_async._jobs.job import JobOutcome
+from wiro_async._tasks.handle import TaskTimeout
 from wiro_async._types import JSON
 from wiro_async.cli._report import Report
 from wiro_async.cli._text import clipped, clock, usd

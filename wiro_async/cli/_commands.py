@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from wiro_async._client import Client
-from wiro_async._errors import InvalidInput, InvalidTaskState, TaskTimeout, WiroError
+from wiro_async._errors import InvalidInput, InvalidTaskState, WiroError
 from wiro_async._protocol.catalogue import listed_price
 from wiro_async._protocol.records import Model, ModelInput, Output, Task, TaskResult
-from wiro_async._tasks.handle import TaskHandle
+from wiro_async._tasks.handle import TaskHandle, TaskTimeout
 from wiro_async._types import OnCancel
 from wiro_async.cli._live import StatusLine, status_line
 from wiro_async.cli._records import (

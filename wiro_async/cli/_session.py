@@ -26,13 +26,11 @@ from wiro_async._errors import (
     DownloadError,
     InvalidInput,
     SubmissionUnknown,
-    TaskCancelled,
-    TaskFailed,
     TaskNotFound,
-    TaskTimeout,
     WiroError,
 )
-from wiro_async._tasks.handle import TaskHandle
+from wiro_async._tasks.ends import TaskCancelled, TaskFailed
+from wiro_async._tasks.handle import TaskHandle, TaskTimeout
 from wiro_async.cli._report import Report
 
 __all__ = ["Code", "Session", "interruptible"]
