@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, final, overload
@@ -20,21 +21,20 @@ from wiro_async._config import Config, Limits, Polling, check_watch, configure, 
 from wiro_async._errors import (
     ConfigurationError,
     InvalidInput,
-    InvalidResponse,
     SubmissionUnknown,
     TaskError,
 )
-from wiro_async._files.download import Downloader
+from wiro_async._files.download import Downloader, current
 from wiro_async._files.inputs import FileSource, TypedInputs, by_name, resolve
-from wiro_async._files.upload import MultipartFile, open_source
+from wiro_async._files.upload import Uploader
 from wiro_async._http.connections import make_tls, sender
 from wiro_async._http.signing import Signer, SigningTransport
 from wiro_async._http.transport import USER_AGENT, Transport
 from wiro_async._jobs.submit import Run, Submitter
 from wiro_async._protocol import catalogue
-from wiro_async._protocol.envelope import encode, objects
+from wiro_async._protocol.envelope import encode
 from wiro_async._protocol.matching import RunFingerprint, fingerprint_of, looks_within, with_marker
-from wiro_async._protocol.operations import TOOL_DETAIL, TOOL_LIST, UPLOAD
+from wiro_async._protocol.operations import TOOL_DETAIL, TOOL_LIST
 from wiro_async._protocol.operations import run as run_of
 from wiro_async._protocol.records import (
     Accepted,
@@ -43,7 +43,6 @@ from wiro_async._protocol.records import (
     TaskKey,
     TaskResult,
     Upload,
-    parse_upload,
     read_tasks,
 )
 from wiro_async._tasks.handle import Shared, TaskHandle
@@ -140,7 +139,10 @@ class Client:
         signing = SigningTransport(sender(transport, proxy, timeout), signer, self._config.origin)
         self._transport: Transport = Transport(self._config, signing)
         # Downloads have connections of their own, so that none of them ever carried a credential.
-        self._downloader: Downloader = Downloader(self._config, sender(transport, proxy, timeout))
+        self._downloader: Downloader = Downloader(
+            self._config, sender(transport, proxy, timeout), partial(current, self._transport)
+        )
+        self._uploader: Uploader = Uploader(self._transport, self._config.limits)
         self._looks: tuple[float, ...] = looks_within(self._config.limits.settle_timeout)
         self._submitter: Submitter = Submitter(self._transport, self._looks)
         self._sockets: Sockets | None = None
@@ -531,8 +533,8 @@ class Client:
                 than what runs in flight cost beyond the estimates made for them: by the catalogue, until
                 three such runs have ended, and then by what these cost. A run whose cost the service does
                 not tell counts, and is recorded, as estimated; without any estimate the batch stops.
-            download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
-                ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
+            download: Where outputs are saved: a path with ``{key}``, ``{task_id}``, ``{n}``, ``{name}``,
+                ``{ext}``, ``{model}`` in it, or a folder, which is any text without braces (None: nowhere).
             delete_remote: Delete the service's copies once they are saved.
             ordered: Hand out outcomes in the jobs' order, not as they come.
             fail_fast: Submit nothing more after the first failure.
@@ -593,10 +595,11 @@ class Client:
     # -- files -------------------------------------------------------------------------------------------
 
     async def upload(self, file: FileSource, *, name: str | None = None, folder: str = "") -> Upload:
-        """Upload one local file, for use as an input.
+        """Upload one local file, for use as an input. It is free, and retried on failures that may pass.
 
         Args:
-            file: A path, bytes, or an open binary file that can be sought; at most 100 MB.
+            file: A path, bytes, or an open binary file that can be sought, which is sent from its present
+                position on; at most 100 MB.
             name: What to call it (None: by its own name). It is made harmless and unique.
             folder: The service's id of the folder to put it in.
 
@@ -604,22 +607,10 @@ class Client:
             The service's record; give its ``url`` as an input.
 
         Raises:
-            InvalidInput: The file cannot be read, is empty, or is too large. Nothing was sent.
-            WiroError: The service refused, or was not reached.
+            InvalidInput: The file cannot be read, is empty, is too large, or changed while it was sent.
+            WiroError: The service refused, or was not reached within ``Limits.upload_timeout``.
         """
-        source = await open_source(file, name)
-        try:
-            body = MultipartFile(source, folder)
-            answer = await self._transport.upload(UPLOAD, body.headers, body)
-        finally:
-            await source.aclose()
-        for item in objects(answer.get("list")):
-            upload = parse_upload(item)
-            if upload.url:
-                return upload
-        raise InvalidResponse(
-            "File/Upload: the reply names no file", http_status=200, operation="File/Upload"
-        )
+        return await self._uploader.upload(file, name, folder)
 
     async def _url_of(self, file: FileSource) -> str:
         return (await self.upload(file)).url

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
-__all__ = ["finish", "on_asyncio"]
+__all__ = ["finish", "on_asyncio", "run_in_thread"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def on_asyncio() -> bool:
@@ -36,6 +38,25 @@ async def finish(work: Callable[[], Awaitable[T]], late: Callable[[T], object]) 
     if on_asyncio():
         return await _finish_asyncio(work, late)
     return await _finish_shielded(work, late)
+
+
+async def run_in_thread(
+    function: Callable[[*Ts], T], *args: *Ts, late: Callable[[T], object] = lambda _: None
+) -> T:
+    """Run a blocking function in a worker thread, to its end even if the caller is cancelled meanwhile.
+
+    A native cancellation would leave the thread at work, while its caller goes on to close the file that the
+    thread reads or writes.
+
+    Args:
+        function: What to run. The cancellation waits for it.
+        *args: Its arguments.
+        late: Called with the result when the caller was cancelled and so will not get it.
+
+    Returns:
+        What *function* returned.
+    """
+    return await finish(lambda: anyio.to_thread.run_sync(function, *args), late)
 
 
 async def _finish_shielded(work: Callable[[], Awaitable[T]], late: Callable[[T], object]) -> T:

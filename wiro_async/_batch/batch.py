@@ -38,8 +38,9 @@ from wiro_async._errors import (
 )
 from wiro_async._jobs.book import Book
 from wiro_async._jobs.budget import Budget, Prices
-from wiro_async._jobs.job import Inputs, Job, JobOutcome, check_template
+from wiro_async._jobs.job import Inputs, Job, JobOutcome
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
+from wiro_async._jobs.saver import check_template
 from wiro_async._jobs.window import Window
 from wiro_async._journal.sqlite import Journal
 from wiro_async._types import OnUnknown

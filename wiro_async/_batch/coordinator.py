@@ -28,8 +28,9 @@ from wiro_async._errors import (
 from wiro_async._jobs.book import Book
 from wiro_async._jobs.budget import ZERO, Budget, Prices, plain
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
-from wiro_async._jobs.saver import OutputSaver, Uploads
+from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.submit import Run
+from wiro_async._jobs.uploads import Uploads
 from wiro_async._protocol.matching import RunFingerprint, unknown
 from wiro_async._protocol.operations import clean_slug
 from wiro_async._protocol.records import Accepted, Task, TaskKey

@@ -410,7 +410,7 @@ class JobRunner:
             for output in task.outputs:
                 if output.url:
                     before = (known or {}).get(output.index)
-                    self._paths.append(await desk.keeper.keep(handle, entry, output, before))
+                    self._paths.append(await desk.keeper.keep(entry.key, entry.model, output, before))
         await self._close(handle)
 
     async def _close(self, handle: TaskHandle) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+import attrs
+
 from wiro_async._errors import (
     APIError,
     BatchStopped,
@@ -24,8 +26,11 @@ from wiro_async._errors import (
 )
 
 __all__ = [
+    "DOWNLOADS",
+    "UPLOADS",
     "Knowledge",
     "RetryBudget",
+    "RetryPolicy",
     "backoff",
     "is_transient",
     "is_unwell",
@@ -111,6 +116,31 @@ def backoff(attempt: int, chance: float, retry_after: float | None = None) -> fl
     """
     ceiling = min(MAX_DELAY, BASE_DELAY * 2.0 ** min(attempt, 30))
     return max(chance * ceiling, retry_after or 0.0)
+
+
+@attrs.frozen
+class RetryPolicy:
+    """How often a call is made, and how long the pauses between are; a stand-in for the real one.
+
+    Args:
+        attempts: How often it is made at most.
+        base: Seconds of the first pause; each further one is twice as long.
+        longest: Seconds that no pause exceeds, unless the service asks for more.
+    """
+
+    attempts: int
+    base: float
+    longest: float = MAX_DELAY
+
+    def delay(self, attempt: int, chance: float, retry_after: float | None = None) -> float | None:
+        """Return the seconds to wait after so many attempts (None: give up)."""
+        if attempt >= self.attempts:
+            return None
+        return max(chance * min(self.longest, self.base * 2.0 ** (attempt - 1)), retry_after or 0.0)
+
+
+UPLOADS = RetryPolicy(5, 0.5)
+DOWNLOADS = RetryPolicy(6, 0.4)
 
 
 class RetryBudget:

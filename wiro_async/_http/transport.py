@@ -136,11 +136,15 @@ class Transport:
             return Payload(tasklist=[])
 
     async def upload(
-        self, operation: Operation, headers: list[tuple[bytes, bytes]], body: httpx.AsyncByteStream
+        self,
+        operation: Operation,
+        headers: list[tuple[bytes, bytes]],
+        body: httpx.AsyncByteStream,
+        until: float = math.inf,
     ) -> Payload:
         """Make one call whose body is streamed. It is made once: a stream cannot be read twice."""
         return await self._attempt(
-            operation, headers, body, lambda _: None, timeout=self._limits.upload_timeout
+            operation, headers, body, lambda _: None, timeout=self._limits.upload_timeout, until=until
         )
 
     async def _attempt(
