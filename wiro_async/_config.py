@@ -162,7 +162,7 @@ class Limits:
         max_sockets: WebSockets open at a time; tasks beyond them are polled.
         connect_timeout: Seconds to open a connection.
         request_timeout: Seconds for one whole exchange, sending and reading to the end.
-        upload_timeout: Seconds for one whole upload.
+        upload_timeout: Seconds for one whole upload, retries included.
         download_timeout: Seconds for one whole download, retries included.
         slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
             for room when as many tasks run as the balance allows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -48,7 +49,6 @@ from wiro_async import (
     TaskTimeout,
 )
 from wiro_async._jobs.book import Book
-from wiro_async._jobs.saver import _sha256
 from wiro_async._journal.sqlite import Journal
 from wiro_async._journal.steps import Ending, ErrorNote, Intent, OutputNote
 from wiro_async._protocol.matching import RunFingerprint
@@ -537,8 +537,7 @@ async def saved(folder: Path, name: str, content: bytes = CLIP) -> tuple[str, in
     def write() -> tuple[str, int, str]:
         path = folder / name
         path.write_bytes(content)
-        digest, size = _sha256(path)
-        return str(path), size, digest
+        return str(path), len(content), hashlib.sha256(content).hexdigest()
 
     return await anyio.to_thread.run_sync(write)
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
-__all__ = ["finish", "on_asyncio"]
+__all__ = ["finish", "on_asyncio", "run_in_thread"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def on_asyncio() -> bool:
@@ -34,6 +36,25 @@ async def finish(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T],
         What *work* returned.
     """
     return await (_finish_asyncio(work, late) if on_asyncio() else _finish_trio(work, late))
+
+
+async def run_in_thread(
+    function: Callable[[*Ts], T], *args: *Ts, late: Callable[[T], object] = lambda _: None
+) -> T:
+    """Run a blocking function in a worker thread, to its end even if the caller is cancelled meanwhile.
+
+    A native cancellation would leave the thread at work, while its caller goes on to close the file that the
+    thread reads or writes.
+
+    Args:
+        function: What to run. The cancellation waits for it.
+        *args: Its arguments.
+        late: Called with the result when the caller was cancelled and so will not get it.
+
+    Returns:
+        What *function* returned.
+    """
+    return await finish(lambda: anyio.to_thread.run_sync(function, *args), late)
 
 
 async def _finish_trio(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:

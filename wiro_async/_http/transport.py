@@ -140,16 +140,24 @@ class Transport:
         except TaskNotFound:
             return Payload(tasklist=[])
 
-    async def upload(self, operation: Operation, headers: Headers, body: httpx.AsyncByteStream) -> Payload:
+    async def upload(
+        self, operation: Operation, headers: Headers, body: httpx.AsyncByteStream, until: float = math.inf
+    ) -> Payload:
         """Make one call whose body is streamed. It is made once: a stream cannot be read twice.
+
+        Args:
+            operation: Which call.
+            headers: The headers that describe the body.
+            body: The body.
+            until: When to give up at the latest, on the event loop's clock.
 
         Raises:
             WiroError: As for ``call()``.
         """
-        await self.enter(operation)
+        await self.enter(operation, until)
         try:
             request = Request(self._address(operation), headers, body, operation.max_idle)
-            return await self._exchange(operation, request, now() + self._limits.upload_timeout)
+            return await self._exchange(operation, request, min(now() + self._limits.upload_timeout, until))
         finally:
             self.leave()
 
