@@ -253,7 +253,7 @@ async def test_the_journal_has_no_credential(watch: Watch, tmp_path: Path) -> No
     )
     path = tmp_path / "run.db"
     caller = Client(KEY, SECRET, base_url="http://127.0.0.1:9/v1", transport=service)
-    async with caller.batch([wiro_async.Job({"prompt": "waves"}, "owner/model")], journal=path) as batch:
+    async with caller.batch([wiro_async.Job("owner/model", {"prompt": "waves"})], journal=path) as batch:
         watch.look_at(batch)
         watch.look_at(await batch.wait())
     kept = await anyio.Path(path).read_bytes()
