@@ -30,7 +30,7 @@ _PUBLIC: dict[str, str] = {
     "_protocol.events": "LogLine TaskEvent TaskProgress",
     "_protocol.records": "Model ModelInput Output Task TaskResult Transition Upload",
     "_tasks.handle": "TaskHandle",
-    "_tasks.iterators": "Events Transitions",
+    "_tasks.iterators": "Events Listing Transitions",
     "_types": "OnCancel OnUnknown Outcome Secret Status Watch",
     "_watch.callbacks": "CallbackCounts CallbackReceiver CallbackURL",
     "_watch.schedule": "Statistics",

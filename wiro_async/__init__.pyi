@@ -73,6 +73,7 @@ from wiro_async._tasks.handle import (
 )
 from wiro_async._tasks.iterators import (
     Events as Events,
+    Listing as Listing,
     Transitions as Transitions,
 )
 from wiro_async._types import (
@@ -124,6 +125,7 @@ __all__ = [
     "JobOutcome",
     "JournalError",
     "Limits",
+    "Listing",
     "LogLine",
     "Model",
     "ModelInput",

@@ -47,6 +47,7 @@ from wiro_async._protocol.records import (
     read_tasks,
 )
 from wiro_async._tasks.handle import Shared, TaskHandle
+from wiro_async._tasks.iterators import Listing
 from wiro_async._types import JSON, OnCancel, OnUnknown, Secret, Watch
 from wiro_async._watch.schedule import Schedule, Statistics
 
@@ -626,37 +627,45 @@ class Client:
 
     # -- looking around ----------------------------------------------------------------------------------
 
-    async def tasks(self, *, model: str | None = None, start: int = 0, limit: int = 20) -> list[Task]:
-        """Return snapshots of the project's tasks, newest first.
+    def list_tasks(self, *, model: str | None = None, limit: int | None = None) -> Listing[Task]:
+        """Iterate over the project's tasks, newest first: ``async for task in client.list_tasks(limit=20)``.
 
         Args:
             model: Only tasks of this model.
-            start: How many to leave out.
-            limit: How many to return at most.
+            limit: How many to return at most (None: all).
 
         Raises:
-            WiroError: The call failed.
+            InvalidInput: The limit cannot work.
+            WiroError: While iterating: a call failed.
         """
-        return read_tasks(await self._transport.tasks(model, start, limit), self._downloader)
 
-    async def models(
-        self, search: str = "", *, category: str | None = None, start: int = 0, limit: int = 20
-    ) -> list[Model]:
-        """Search the catalogue.
+        async def fetch(start: int, count: int) -> list[Task]:
+            return read_tasks(await self._transport.tasks(model, start, count), self._downloader)
+
+        return Listing(fetch, lambda task: task.id, limit)
+
+    def list_models(
+        self, search: str = "", *, category: str | None = None, limit: int | None = None
+    ) -> Listing[Model]:
+        """Iterate over the catalogue's models, as ``list_tasks()`` over tasks.
 
         Args:
             search: A word of the name or description ("" for all).
             category: Such as ``image-to-video``.
-            start: How many to leave out.
-            limit: How many to return at most.
+            limit: How many to return at most (None: all).
 
         Raises:
-            WiroError: The call failed.
+            InvalidInput: The limit cannot work.
+            WiroError: While iterating: a call failed.
         """
-        answer = await self._transport.call(TOOL_LIST, catalogue.list_payload(search, category, start, limit))
-        return catalogue.read_models(answer)
 
-    async def model(self, slug: str) -> Model:
+        async def fetch(start: int, count: int) -> list[Model]:
+            payload = catalogue.list_payload(search, category, start, count)
+            return catalogue.read_models(await self._transport.call(TOOL_LIST, payload))
+
+        return Listing(fetch, lambda model: model.slug, limit)
+
+    async def get_model(self, slug: str) -> Model:
         """Return one model with its inputs.
 
         Raises:

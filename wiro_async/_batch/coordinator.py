@@ -150,7 +150,7 @@ class Coordinator:
             if slug in self._asked:
                 return
             try:
-                self.prices.know(await self._client.model(slug))
+                self.prices.know(await self._client.get_model(slug))
             except AuthenticationError:
                 raise
             except WiroError as error:

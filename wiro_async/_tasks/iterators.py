@@ -1,16 +1,27 @@
-"""Iterations over a task's life: they hold a place in what is known, and nothing that needs cleaning up."""
+"""Iterations over a task's life and over the service's lists. None of them needs to be closed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 
+from wiro_async._errors import InvalidInput, InvalidResponse
 from wiro_async._protocol.records import Transition
 
 if TYPE_CHECKING:
     from wiro_async._protocol.events import TaskEvent
     from wiro_async._tasks.handle import TaskHandle
 
-__all__ = ["NOTHING", "Events", "Sidelines", "Transitions"]
+__all__ = ["NOTHING", "Events", "Listing", "Sidelines", "Transitions"]
+
+T = TypeVar("T")
+
+PAGE = 100
+"""Entries to ask for at a time."""
+
+MAX_REPEATS = 4
+"""Pages in a row that may bring nothing new before the service is taken to ignore the paging."""
 
 KEPT = 256
 """Events beside the statuses that are kept for iterations that are slow."""
@@ -117,3 +128,64 @@ class Sidelines:
 
 NOTHING = Sidelines()
 """What a task has until its socket tells something beside the statuses."""
+
+
+@final
+class Listing(Generic[T]):
+    """An iteration over one of the service's lists: ``async for task in client.list_tasks()``.
+
+    Pages are fetched as the iteration needs them. Each entry comes once, although new ones push those already
+    seen on to later pages. Leaving the loop early needs no clean-up; a call that fails raises its
+    ``WiroError``, and the next step tries it again.
+
+    Args:
+        fetch: Returns the entries from *start* on, at most *limit* of them.
+        identity: Tells entries apart.
+        limit: How many entries to return at most (None: all).
+
+    Raises:
+        InvalidInput: The limit is not a whole number, or negative.
+    """
+
+    __slots__ = ("_fetch", "_identity", "_left", "_page", "_repeats", "_seen", "_start")
+
+    def __init__(
+        self,
+        fetch: Callable[[int, int], Awaitable[list[T]]],
+        identity: Callable[[T], Hashable],
+        limit: int | None = None,
+    ) -> None:
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise InvalidInput(
+                f"limit is {limit!r}; give a whole number that is not negative, or None for all", name="limit"
+            )
+        self._fetch = fetch
+        self._identity = identity
+        self._left: int | None = limit
+        self._start: int = 0
+        self._seen: set[Hashable] = set()
+        self._page: deque[T] = deque()
+        self._repeats: int = 0
+
+    def __aiter__(self) -> Listing[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._page and self._left != 0:
+            # A page that is not full ends nothing: the service may grant less than it was asked for.
+            page = await self._fetch(self._start, PAGE if self._left is None else min(self._left, PAGE))
+            if not page:
+                self._left = 0
+                break
+            self._start += len(page)
+            new = {self._identity(item): item for item in page}
+            self._page.extend(item for key, item in new.items() if key not in self._seen)
+            self._seen |= new.keys()
+            self._repeats = 0 if self._page else self._repeats + 1
+            if self._repeats > MAX_REPEATS:
+                raise InvalidResponse("the service's list tells the same entries again and again")
+        if not self._page or self._left == 0:
+            raise StopAsyncIteration
+        if self._left is not None:
+            self._left -= 1
+        return self._page.popleft()
