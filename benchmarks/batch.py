@@ -42,7 +42,7 @@ def jobs(count: int) -> Iterator[Job]:
     for number in range(count):
         image = f"https://images.example.org/{number:08d}.jpg"
         prompt = f"[Zoom in] {number} waves roll in at dusk, the last light on the wet sand"
-        yield Job({"prompt": prompt, "inputImageFirstUrl": image}, key=f"sku-{number}")
+        yield Job(inputs={"prompt": prompt, "inputImageFirstUrl": image}, key=f"sku-{number}")
 
 
 # -- who answers -----------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ async def measure(count: int, concurrency: int, journal: Path | None, address: d
     memory: list[int] = []
     async with client(address) as own:
         # What is imported at the first use is no stall of a large batch.
-        async with own.batch([Job(next(jobs(1)).inputs)], model=MODEL) as first:
+        async with own.batch([Job(inputs=next(jobs(1)).inputs)], model=MODEL) as first:
             await first.wait()
         before = resident()
         beat, wall, cpu = Beat(), time.perf_counter(), time.process_time()

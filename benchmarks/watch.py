@@ -79,7 +79,7 @@ def lines(count: int, seen: Seen) -> Iterator[Line]:
     yield seen.beat.line
     yield Line("most RSS, MiB", most, MOST_MEMORY, f"{before:.0f} before, {each:.1f} KiB more a job")
     yield Line("CPU a job, ms", seen.cpu / count * 1e3, None, f"{seen.wall:.0f} s in all")
-    yield Line("looks a job", known.polls_per_task or 0.0)
+    yield Line("polls a job", known.polls_per_task or 0.0)
     yield Line("mean lateness, s", known.mean_lateness or 0.0, None, late)
 
 
@@ -89,7 +89,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--watch", choices=get_args(Watch)[:-1], default="auto")
     parser.add_argument("--sockets", type=int, default=Limits().max_sockets, help="open at a time")
-    parser.add_argument("--looks", type=float, default=400.0, help="requests per second at most")
+    parser.add_argument("--polls", type=float, default=400.0, help="requests per second at most")
     parser.add_argument("--speed", type=float, default=1.0, help="how much faster the tasks live")
     parser.add_argument("--collector", choices=COLLECTORS, default="usual", help="the garbage collector")
     parser.add_argument("--json", type=Path)

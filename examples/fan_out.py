@@ -29,7 +29,7 @@ async def make_clip(client: wiro_async.Client, image: Path, folder: Path) -> str
         # It may still succeed, and be billed: note its id, and take it up again with client.attach().
         return f"{image}: task {late.task_id} goes on"
     except wiro_async.SubmissionUnknown as unknown:
-        # Paid or not, nobody knows. Look for it with client.tasks() before you submit it again.
+        # Paid or not, nobody knows. Look for it with client.list_tasks() before you submit it again.
         return f"{image}: {unknown}"
     except wiro_async.WiroError as error:
         # Everything else: refused, failed, cancelled, not reached, not saved.

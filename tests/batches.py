@@ -309,7 +309,7 @@ def full(limit: int) -> dict[str, Any]:
 
 def job(prompt: str, key: str | None = None, **inputs: Any) -> Job:
     """Return a job."""
-    return Job({"prompt": prompt, **inputs}, key=key)
+    return Job(inputs={"prompt": prompt, **inputs}, key=key)
 
 
 def jobs(*prompts: str) -> list[Job]:

@@ -474,7 +474,7 @@ class Caller:
             "kill": (handle.kill, 2 * CALL, 0.0),
             "refresh": (handle.refresh, CALL, 0.0),
             "iterate": (lambda: _exhaust(handle), 12 * WAIT, 0.0),
-            "tasks": (self._client.tasks, CALL, 0.0),
+            "tasks": (lambda: anext(self._client.list_tasks(), None), CALL, 0.0),
         }
         do, bound, grace = acts[act]
         with self._within(act, bound, grace):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -75,7 +76,8 @@ def wiro(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Wiro:
 
 
 def name_in_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the environment name a sandbox, and its credentials."""
+    """Let the environment name a sandbox, its credentials, and the package under test for child processes."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setenv("WIRO_BASE_URL", sandbox.base_url)
     monkeypatch.setenv("WIRO_API_KEY", "sandbox-key")
     monkeypatch.setenv("WIRO_API_SECRET", "sandbox-secret")

@@ -207,7 +207,7 @@ async def _forget_and_resend(self: runner.JobRunner) -> None:
 
 async def _batch(order: dict[str, Any]) -> None:
     jobs = [
-        Job({"prompt": prompt, "inputImageFirstUrl": order["image"]}, key=prompt)
+        Job(inputs={"prompt": prompt, "inputImageFirstUrl": order["image"]}, key=prompt)
         for prompt in order["prompts"]
     ]
     client = Client(

@@ -303,7 +303,7 @@ def test_a_fan_out_is_watched(tmp_path: Path, collector: str) -> None:
     lines = json.loads(path.read_text("utf-8"))["lines"]
     assert [line["name"].partition(",")[0] for line in lines] == [
         "jobs that did not succeed", "longest stall of the event loop", "most RSS", "CPU a job",
-        "looks a job", "mean lateness",
+        "polls a job", "mean lateness",
     ]  # fmt: skip
     assert (lines[0]["value"], lines[0]["reached"]) == (0, True)
     assert all(line["value"] > 0 and line["name"] in told for line in lines[1:])

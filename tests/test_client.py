@@ -371,19 +371,29 @@ async def test_an_upload_without_an_address_is_no_upload() -> None:
 
 
 async def test_tasks_are_listed_newest_first() -> None:
-    """Paging and model go out as the official client sends them."""
-    service = FakeService(Task_List=ok(tasklist=[task("2"), task("1")]))
-    snapshots = await client(service).tasks(model="owner/model", start=20, limit=2)
-    assert [snapshot.id for snapshot in snapshots] == ["2", "1"]
+    """Paging and model go out as the official client sends them; what one page repeats comes once."""
+    service = FakeService(
+        Task_List=[
+            ok(tasklist=[task("3"), task("2")]),
+            ok(tasklist=[task("2"), task("1")]),
+            ok(tasklist=[]),
+        ]
+    )
+    listing = client(service).list_tasks(model="owner/model")
+    assert [snapshot.id async for snapshot in listing] == ["3", "2", "1"]
+    assert [(sent["start"], sent["limit"]) for _, sent in service.calls] == [
+        ("0", "100"), ("2", "100"), ("4", "100"),
+    ]  # fmt: skip
     assert service.calls[0][1] == {
-        "type": "model", "sort": "id", "order": "DESC", "start": "20", "limit": "2",
+        "type": "model", "sort": "id", "order": "DESC", "start": "0", "limit": "100",
         "modelName": "owner/model",
     }  # fmt: skip
 
 
 async def test_a_list_without_tasks_is_empty() -> None:
     """The service answers as if the list itself were missing."""
-    assert await client(FakeService(Task_List=no(1, "There is no task yet."))).tasks() == []
+    service = FakeService(Task_List=no(1, "There is no task yet."))
+    assert [snapshot async for snapshot in client(service).list_tasks()] == []
 
 
 async def test_the_catalogue_is_searched_and_shown() -> None:
@@ -396,12 +406,13 @@ async def test_the_catalogue_is_searched_and_shown() -> None:
         ),
     )
     caller = client(service)
-    assert [model.slug for model in await caller.models("m", category="image-to-video")] == ["o/m"]
-    assert [item.name for item in (await caller.model("o/m")).inputs] == ["prompt"]
+    listing = caller.list_models("m", category="image-to-video", limit=1)
+    assert [model.slug async for model in listing] == ["o/m"]
+    assert [item.name for item in (await caller.get_model("o/m")).inputs] == ["prompt"]
     assert service.calls[0][1]["categories"] == ["image-to-video"]
     service.handlers["Tool/Detail"] = ok(tool=[])
     with pytest.raises(wiro_async.ModelNotFound):
-        await caller.model("o/m")
+        await caller.get_model("o/m")
 
 
 # -- closing ---------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import wiro_async
 from tests.conftest import KEY, SECRET
 from tests.http.test_hostile import DATA, good
 from tests.servers import Peer, Server
-from wiro_async import Client, ClientUseError, SubmissionUnknown, TaskHandle
+from wiro_async import Client, ClientUseError, SubmissionUnknown, Task, TaskHandle
 
 MODEL = "MiniMax/image-to-video-01-director"
 INPUTS = {"prompt": "waves"}
@@ -67,6 +67,11 @@ def service() -> Iterator[Service]:
         yield service
 
 
+async def tasks_of(client: Client) -> list[Task]:
+    """Return what the service lists."""
+    return [task async for task in client.list_tasks()]
+
+
 # -- event loops -----------------------------------------------------------------------------------------
 
 
@@ -77,11 +82,15 @@ def test_a_second_event_loop_is_refused(service: Service, first: str, second: st
     client = service.client()
 
     async def use_and_close_idle() -> None:
-        assert await client.tasks() == []
+        assert await tasks_of(client) == []
         await client._transport._http._inner.aclose()  # type: ignore[attr-defined]
 
     anyio.run(use_and_close_idle, backend=first)
-    for call in (client.tasks, lambda: client.submit(MODEL, INPUTS), lambda: client.attach("2221").wait(1)):
+    for call in (
+        lambda: tasks_of(client),
+        lambda: client.submit(MODEL, INPUTS),
+        lambda: client.attach("2221").wait(1),
+    ):
         with pytest.raises(ClientUseError, match="event loop"):
             anyio.run(call, backend=second)
 
@@ -92,16 +101,16 @@ def test_another_threads_event_loop_is_refused(service: Service) -> None:
 
     async def main() -> None:
         async with service.client() as client:
-            await client.tasks()
+            await tasks_of(client)
 
             def elsewhere() -> None:
                 try:
-                    asyncio.run(client.tasks())
+                    asyncio.run(tasks_of(client))
                 except ClientUseError as error:
                     caught.append(error)
 
             await asyncio.to_thread(elsewhere)
-            assert await client.tasks() == []
+            assert await tasks_of(client) == []
 
     asyncio.run(main())
     assert len(caught) == 1
@@ -114,9 +123,9 @@ USES: dict[str, Callable[[Client, TaskHandle], Any]] = {
     "submit": lambda client, handle: client.submit(MODEL, INPUTS),
     "run": lambda client, handle: client.run(MODEL, INPUTS),
     "upload": lambda client, handle: client.upload(b"image"),
-    "tasks": lambda client, handle: client.tasks(),
-    "models": lambda client, handle: client.models("x"),
-    "model": lambda client, handle: client.model(MODEL),
+    "list_tasks": lambda client, handle: anext(client.list_tasks()),
+    "list_models": lambda client, handle: anext(client.list_models("x")),
+    "get_model": lambda client, handle: client.get_model(MODEL),
     "reconcile": lambda client, handle: client.reconcile(
         SubmissionUnknown("?", model=MODEL, inputs_digest="", submitted_at=time.time(), cause="?")
     ),
@@ -196,6 +205,9 @@ MODEL, INPUTS = "MiniMax/image-to-video-01-director", {"prompt": "waves"}
 
 def make():
     return Client("key", "secret", base_url=sys.argv[1])
+
+async def tasks_of(client):
+    return [task async for task in client.list_tasks()]
 """
 
 DIRTY = (
@@ -249,20 +261,20 @@ def test_a_forked_child_is_told_and_its_parent_goes_on(service: Service) -> None
     script = """
     async def parent():
         async with make() as used, make() as fresh:
-            await used.tasks()
+            await tasks_of(used)
             pipe, child_end = os.pipe()
             if os.fork() == 0:
                 said = b"nothing"
                 try:
-                    asyncio.run(used.tasks())
+                    asyncio.run(tasks_of(used))
                 except ClientUseError as error:
                     said = str(error).encode()
-                said += b" / %d tasks" % len(asyncio.run(fresh.tasks()))
+                said += b" / %d tasks" % len(asyncio.run(tasks_of(fresh)))
                 os.write(child_end, said)
                 os._exit(0)
             os.wait()
             print(os.read(pipe, 1000).decode())
-            print(len(await used.tasks()), len(await fresh.tasks()))
+            print(len(await tasks_of(used)), len(await tasks_of(fresh)))
     asyncio.run(parent())
     """
     out, err = end(start(service, script))
@@ -301,7 +313,7 @@ def test_a_client_that_is_forgotten_holds_nothing_up(service: Service, backend: 
     async def main():
         for _ in range(2):
             client = make()
-            await client.tasks()
+            await tasks_of(client)
             del client
             gc.collect()
             await anyio.sleep(0)

@@ -125,9 +125,9 @@ async def test_a_whole_job_shows_no_secret(watch: Watch) -> None:
         watch.look_at(
             caller, handle, result, result.task, *result.outputs, *transitions, upload, handle.token
         )
-        watch.look_at(
-            aiter(handle), await caller.tasks(), await caller.model(MODEL), await caller.models("hailuo")
-        )
+        tasks, models = caller.list_tasks(), caller.list_models("hailuo")
+        watch.look_at(aiter(handle), tasks, await anext(tasks), models, await anext(models))
+        watch.look_at(await caller.get_model(MODEL))
         watch.look_at(Director(image=b"abc", prompt="x"), caller._config, caller.attach(token=token))
         for wrong in (
             lambda: caller.submit("no/such", {}),
@@ -140,7 +140,7 @@ async def test_a_whole_job_shows_no_secret(watch: Watch) -> None:
         ):
             await _look_at_failure(watch, wrong)
         async with Client(KEY, SECRET + "x", base_url=sandbox.base_url) as stranger:
-            await _look_at_failure(watch, stranger.tasks)
+            await _look_at_failure(watch, lambda: anext(stranger.list_tasks()))
 
 
 async def _look_at_failure(watch: Watch, action: Callable[[], Awaitable[object]]) -> None:
@@ -194,7 +194,11 @@ async def test_no_cancellation_shows_a_secret(watch: Watch, moment: float) -> No
         Sandbox(api_key=KEY, api_secret=SECRET, speed=1, render=False) as sandbox,
         Client(KEY, SECRET, base_url=sandbox.base_url, polling=FAST) as caller,
     ):
-        for action in (caller.tasks, lambda: caller.attach(token=TOKEN).refresh()):
+        actions: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: anext(caller.list_tasks(), None),
+            lambda: caller.attach(token=TOKEN).refresh(),
+        )
+        for action in actions:
             try:
                 with anyio.fail_after(moment):
                     await action()
@@ -253,7 +257,7 @@ async def test_the_journal_has_no_credential(watch: Watch, tmp_path: Path) -> No
     )
     path = tmp_path / "run.db"
     caller = Client(KEY, SECRET, base_url="http://127.0.0.1:9/v1", transport=service)
-    async with caller.batch([wiro_async.Job({"prompt": "waves"}, "owner/model")], journal=path) as batch:
+    async with caller.batch([wiro_async.Job("owner/model", {"prompt": "waves"})], journal=path) as batch:
         watch.look_at(batch)
         watch.look_at(await batch.wait())
     kept = await anyio.Path(path).read_bytes()

@@ -196,7 +196,7 @@ async def journal(order: Order) -> dict[str, list[tuple[str, str, float]]]:
 async def batch(order: Order) -> dict[str, Any]:
     """Do all jobs through ``Client.batch``, with its journal."""
     known: Known = {}
-    given = (wiro_async.Job(order.inputs, order.model) for _ in range(order.count))
+    given = (wiro_async.Job(order.model, order.inputs) for _ in range(order.count))
     async with client(order) as wiro:
         probe = Probe(order.factor)
         async with wiro.batch(given, journal=order.journal) as outcomes:

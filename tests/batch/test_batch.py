@@ -137,7 +137,7 @@ async def test_a_job_that_fails_does_not_stop_the_others() -> None:
     given = [
         *jobs("model", "service"),
         job("inputs", "inputs", image=object()),
-        Job({"prompt": "x"}, key=""),
+        Job(inputs={"prompt": "x"}, key=""),
         Job(Director("ftp://host/a", "x"), key="typed"),
         *jobs("good"),
     ]
@@ -218,7 +218,7 @@ async def test_equal_jobs_without_keys_are_several(
     """Who wants three clips of one prompt gets three; of a resumed list none is paid for again."""
     service = Service()
     options = {"journal": tmp_path / "a.db"} if journal else {}
-    given = [Job({"prompt": "a"})] * 3
+    given = [Job(inputs={"prompt": "a"})] * 3
     assert len(await outcomes(service, given, **options)) == 3
     await outcomes(service, given, **options)
     assert service.runs["a"] == (3 if journal else 6)

@@ -45,9 +45,8 @@ def client(sandbox: Sandbox) -> Client:
 
 
 def job(key: str, directive: str = "", **inputs: Any) -> Job:
-    return Job(
-        {"prompt": f"waves {key} {directive}", "inputImageFirstUrl": "https://host/a.jpg", **inputs}, key=key
-    )
+    prompt = f"waves {key} {directive}"
+    return Job(inputs={"prompt": prompt, "inputImageFirstUrl": "https://host/a.jpg", **inputs}, key=key)
 
 
 async def test_a_batch_from_beginning_to_end(tmp_path: Path) -> None:
@@ -147,7 +146,7 @@ async def test_memory_does_not_depend_on_how_many_jobs_there_are() -> None:
     def jobs() -> Iterator[Job]:
         nonlocal alive, most
         for number in range(400):
-            made = Job({"prompt": str(number)}, key=str(number))
+            made = Job(inputs={"prompt": str(number)}, key=str(number))
             weakref.finalize(made, gone)
             alive += 1
             most = max(most, alive)

@@ -46,7 +46,7 @@ def settings(client: Client, **options: Any) -> Any:
 
 
 def jobs(*prompts: str, **fields: Any) -> list[Job]:
-    return [Job({"prompt": prompt}, **fields) for prompt in prompts]
+    return [Job(inputs={"prompt": prompt}, **fields) for prompt in prompts]
 
 
 async def begun(path: Path) -> None:
@@ -99,10 +99,10 @@ async def test_jobs_may_come_from_an_async_iterable() -> None:
 @pytest.mark.parametrize(
     ("job", "reason"),
     [
-        (Job({}), "'prompt' is missing"),
-        (Job({"prompt": "x", "n": 9}), "'n' is 9; it must be between 1 and 4"),
-        (Job({"prompt": "x"}, model="nomodel"), "is not owner/model"),
-        (Job({"prompt": "x"}, key=""), "the key ''"),
+        (Job(inputs={}), "'prompt' is missing"),
+        (Job(inputs={"prompt": "x", "n": 9}), "'n' is 9; it must be between 1 and 4"),
+        (Job("nomodel", {"prompt": "x"}), "is not owner/model"),
+        (Job(inputs={"prompt": "x"}, key=""), "the key ''"),
     ],
 )
 async def test_a_job_that_cannot_be_sent_is_told_with_its_place(job: Job, reason: str) -> None:
@@ -164,7 +164,7 @@ async def test_what_the_journal_has_is_not_sent_again(tmp_path: Path) -> None:
         chosen = settings(api, journal=path)
         async with await Journal.open(path) as journal:
             planning = Planning(api, chosen, journal, unique=True)
-            given = [Job({"prompt": key}, key=key) for key in ("running", "done", "failed", "new")]
+            given = [Job(inputs={"prompt": key}, key=key) for key in ("running", "done", "failed", "new")]
             plan = await planning.plan(given)
         assert (planning.taken_up, planning.ended, planning.failed) == (1, 2, 2)
         assert (plan.jobs, plan.duplicates, plan.failed_before) == (2, 1, 1)

@@ -35,7 +35,7 @@ async def keys_of(jobs: Any, journal: Journal | None = None, **options: Any) -> 
 
 
 def jobs(*keys: str) -> list[Job]:
-    return [Job({"prompt": key}, key=key) for key in keys]
+    return [Job(inputs={"prompt": key}, key=key) for key in keys]
 
 
 async def written(journal: Journal) -> None:
@@ -91,7 +91,7 @@ async def test_jobs_are_read_one_by_one() -> None:
     def rows() -> Iterator[Job]:
         for number in range(10):
             read.append(number)
-            yield Job({"prompt": number})
+            yield Job(inputs={"prompt": number})
 
     intake = JobSource(rows(), None, model="a/b")
     for number in range(3):
@@ -108,8 +108,8 @@ async def test_an_async_generator_is_closed() -> None:
 
     async def rows() -> AsyncIterator[Job]:
         try:
-            yield Job({})
-            yield Job({})
+            yield Job(inputs={})
+            yield Job(inputs={})
         finally:
             closed.append(True)
 
@@ -122,7 +122,7 @@ async def test_an_async_generator_is_closed() -> None:
 
 async def test_each_key_once() -> None:
     """Equal jobs without keys are several."""
-    intake = JobSource([*jobs("a", "b", "a"), Job({}), Job({})], None, model="a/b")
+    intake = JobSource([*jobs("a", "b", "a"), Job(inputs={}), Job(inputs={})], None, model="a/b")
     assert [entry.key for entry in await all_of(intake)] == ["a", "b", "2", "3"]
     assert intake.skipped == 1
 
@@ -142,11 +142,11 @@ async def test_what_is_wrong_with_a_job_is_that_jobs_problem() -> None:
             raise InvalidInput("odd")
 
     given = [
-        Job({}, key="no model"),
-        Job({}, model="a/b", key="x" * 600),
+        Job(inputs={}, key="no model"),
+        Job("a/b", {}, key="x" * 600),
         Job(Director("", "waves")),
         Job(Odd(), key="odd"),
-        Job({}, model="a/b"),
+        Job("a/b", {}),
     ]
     found = await all_of(JobSource(given, None))
     assert [entry.key for entry in found] == ["no model", "x" * 60, "2", "odd", "4"]
@@ -161,7 +161,7 @@ async def test_inputs_are_copied() -> None:
     def rows() -> Iterator[Job]:
         for number in range(3):
             row["prompt"] = number
-            yield Job(row)
+            yield Job(inputs=row)
 
     found = await all_of(JobSource(rows(), None, model="a/b"))
     assert [entry.inputs["prompt"] for entry in found] == [0, 1, 2]
@@ -234,7 +234,7 @@ async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
         for key in ("failed", "given up"):
             await journal.accepted(key, key)
             await journal.ended(key, FAILURE)
-        again = [Job({"image": b"jpeg"}, key=key) for key in ("refused", "failed")]
+        again = [Job(inputs={"image": b"jpeg"}, key=key) for key in ("refused", "failed")]
         found = await all_of(JobSource(again, journal, model="a/b", retries=1))
         assert [(entry.key, entry.attempts, entry.job is not None) for entry in found] == [
             ("refused", 1, True), ("failed", 1, True), ("given up", 1, False),
@@ -245,7 +245,13 @@ async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
 
 async def test_keys_of_jobs_without_one(tmp_path: Path, databases: list[Database]) -> None:
     """Digests: the same for the same list tomorrow, and one for each of equal jobs."""
-    given = [Job({"n": 1}), Job({"n": "1.0"}), Job({"n": 2}), Job({"image": b"jpeg"}), Job({"n": 1})]
+    given = [
+        Job(inputs={"n": 1}),
+        Job(inputs={"n": "1.0"}),
+        Job(inputs={"n": 2}),
+        Job(inputs={"image": b"jpeg"}),
+        Job(inputs={"n": 1}),
+    ]
     async with await Journal.open(tmp_path / "a.db") as journal:
         first = await keys_of(given, journal, is_new=True)
         assert first == await keys_of(given, journal)
@@ -342,6 +348,8 @@ async def test_other_inputs_under_a_known_key_are_counted(tmp_path: Path, databa
             (MODEL, {**known, "image": b"png"}, 1),
             ("a/b", known, 1),
         ):
-            intake = JobSource([Job(inputs, key="a"), Job(inputs, key="new")], journal, model=model)
+            intake = JobSource(
+                [Job(inputs=inputs, key="a"), Job(inputs=inputs, key="new")], journal, model=model
+            )
             assert [entry.key for entry in await all_of(intake)] == ["new"]
             assert (intake.skipped, intake.changed) == (1, changed)

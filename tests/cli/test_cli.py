@@ -193,7 +193,7 @@ def test_a_task_without_a_time_is_listed_too(
 ) -> None:
     """The service may not tell when it was created."""
     monkeypatch.setenv("WIRO_API_KEY", "key")
-    with Stub(Task_List=about("task_queue", createtime="0")) as stub:
+    with Stub(Task_List=[about("task_queue", createtime="0"), ok(tasklist=[])]) as stub:
         said = Wiro(capsys, lambda: [TOKEN])("tasks", "--base-url", stub.base_url)
     assert said.out.splitlines()[1].split() == ["2221", "task_queue"]
 
@@ -331,7 +331,7 @@ def test_models_are_shown_with_bounds_and_choices(
         "parameters": [{"items": items}],
     }
     bare = {**tool, "parameters": []}
-    stub = Stub(Tool_Detail=[ok(tool=[tool]), ok(tool=[bare])], Tool_List=ok(tool=[tool]))
+    stub = Stub(Tool_Detail=[ok(tool=[tool]), ok(tool=[bare])], Tool_List=[ok(tool=[tool]), ok(tool=[])])
     with stub:
         wiro = Wiro(capsys, list)
         said = wiro("model", "a/b c", "--base-url", stub.base_url).out

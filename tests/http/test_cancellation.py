@@ -59,7 +59,8 @@ class Churn:
             await self.client.run(MODEL, {**INPUTS, "prompt": "[sandbox:hang]"}, on_cancel="stop")
         else:
             while True:
-                await self.client.tasks()
+                async for _ in self.client.list_tasks(limit=20):
+                    pass
 
     async def check(self) -> None:
         """Nothing is stuck: no slot, no connection, and a probe is answered."""

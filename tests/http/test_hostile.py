@@ -211,7 +211,7 @@ async def test_a_hostile_peer_neither_hangs_a_call_nor_spoils_the_next(
             async with anyio.create_task_group() as group:
                 group.start_soon(meet, "Run", 2 * call, client.submit(MODEL, {"prompt": "during"}))
                 group.start_soon(meet, "Detail", call, handle.refresh())
-                group.start_soon(meet, "List", call, client.tasks())
+                group.start_soon(meet, "List", call, anext(client.list_tasks()))
                 group.start_soon(meet, "read", DEADLINE, output.read())
                 group.start_soon(meet, "save", DEADLINE, output.save(tmp_path / "clip.mp4"))
             assert isinstance(errors["Run"], SubmissionUnknown | wiro_async.ConnectionFailed)
@@ -222,7 +222,7 @@ async def test_a_hostile_peer_neither_hangs_a_call_nor_spoils_the_next(
             await anyio.sleep(0.05)
             assert client._transport.gate.in_flight == 0
             await handle.refresh()
-            assert await client.tasks() == []
+            assert [task async for task in client.list_tasks()] == []
             assert await output.read() == DATA
             assert (await output.save(tmp_path / "clip.mp4")).read_bytes() == DATA
 

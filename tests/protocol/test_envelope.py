@@ -288,7 +288,7 @@ def test_errors_of_any_shape_are_read(errors: object, code: int | None, detail: 
 
 def test_a_refusal_teaches() -> None:
     """The hint names what to call or to check."""
-    assert "client.models('word')" in str(refusal(no(1, "x"), operation="Run"))
+    assert "client.list_models('word')" in str(refusal(no(1, "x"), operation="Run"))
     assert "stop() picks by itself" in str(refusal(no(1, "x"), operation="Task/Kill"))
     assert "signed or key-only" in str(refusal(no(0, "x"), status=401))
     assert "wait for one of your tasks to end" in str(refusal(no(96, "x"), operation="Run"))

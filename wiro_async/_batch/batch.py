@@ -65,7 +65,7 @@ class _EachJob:
         self._inputs = inputs
 
     def __iter__(self) -> Iterator[Job]:
-        return map(Job, self._inputs)
+        return (Job(inputs=inputs) for inputs in self._inputs)
 
 
 class _JobsOf:
@@ -78,14 +78,14 @@ class _JobsOf:
         return self
 
     async def __anext__(self) -> Job:
-        return Job(await anext(self._inputs))
+        return Job(inputs=await anext(self._inputs))
 
 
 def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
     """Return a job for each of some inputs, as they come."""
     if isinstance(inputs, AsyncIterable):
         return _JobsOf(inputs)
-    return map(Job, inputs) if isinstance(inputs, Iterator) else _EachJob(inputs)
+    return iter(_EachJob(inputs)) if isinstance(inputs, Iterator) else _EachJob(inputs)
 
 
 @attrs.frozen(kw_only=True)

@@ -204,7 +204,7 @@ class Planning:
         if slug not in self._models:
             try:
                 split_slug(slug)
-                model = await self._client.model(slug)
+                model = await self._client.get_model(slug)
                 self._prices.know(model)
                 self._models[slug] = model
             except (InvalidInput, ModelNotFound) as error:

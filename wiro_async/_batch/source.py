@@ -219,7 +219,7 @@ class JobSource:
         self._gave = self._gave or job is not None
         if job is not None and not isinstance(job, Job):
             raise InvalidInput(
-                f"a batch got a {type(job).__name__} for a job; give Job(inputs, ...), or use client.map()",
+                f"a batch got a {type(job).__name__} for a job; give Job(model, inputs), or use client.map()",
                 name="jobs",
             )
         return job
@@ -234,7 +234,7 @@ class JobSource:
             key, is_own = self._key_of(job, model, told)
         except InvalidInput as error:
             name = str(job.key)[:60] if job.key else str(self._count)
-            return Entry(name, job.model or self._model or "", {}, job, told={}, problem=error)
+            return Entry(name, str(job.model or self._model or ""), {}, job, told={}, problem=error)
         if is_own and not self._given.add(key):
             self.skipped += 1
             return None

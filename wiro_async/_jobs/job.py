@@ -9,7 +9,7 @@ import string
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, overload
 
 import attrs
 
@@ -42,20 +42,59 @@ _MAGIC: tuple[tuple[frozenset[str], int, tuple[bytes, ...]], ...] = (
 )
 
 
-@attrs.frozen
+@attrs.frozen(init=False)
 class Job:
     """One thing to be made by a batch.
 
+    Its arguments are those of ``submit()``::
+
+        Job("owner/model", {"prompt": "waves"}, key="sku-1")
+        Job(Director("photo.jpg", "waves"), key="sku-2")
+        Job(inputs={"prompt": "waves"})  # in a batch that has a model=
+
     Args:
+        model: The slug, or typed inputs, which know their model (None: typed inputs name it, or the batch).
         inputs: The model's inputs by name, or typed inputs.
-        model: The slug (None: typed inputs know their model, or the batch has one for all).
         key: What the caller knows the job by: under one journal no key is paid for twice (None: the batch's
             ``key`` function, or else a digest of model and inputs).
+
+    Raises:
+        InvalidInput: The inputs stand in the model's place. All else is checked when the batch reads the job,
+            so that one bad job is one failed outcome.
     """
 
+    model: str | None
     inputs: Inputs
-    model: str | None = None
-    key: str | None = None
+    key: str | None
+
+    @overload
+    def __init__(self, model: TypedInputs, *, key: str | None = None) -> None: ...
+
+    @overload
+    def __init__(self, model: str | None, inputs: Inputs, *, key: str | None = None) -> None: ...
+
+    @overload
+    def __init__(self, *, inputs: Inputs, key: str | None = None) -> None: ...
+
+    def __init__(
+        self,
+        model: str | TypedInputs | None = None,
+        inputs: Inputs | None = None,
+        *,
+        key: str | None = None,
+    ) -> None:
+        if isinstance(model, TypedInputs) and inputs is None:
+            self.__attrs_init__(model.model, model, key)
+            return
+        if isinstance(model, Mapping):
+            raise InvalidInput(
+                "a job's model comes first: Job('owner/model', {...}), or Job(inputs={...}) for the model of "
+                "the batch",
+                name="model",
+            )
+        # What the overloads rule out besides is left to named(): a table with an empty cell must not end the
+        # iterable that the jobs come from.
+        self.__attrs_init__(model, inputs, key)  # type: ignore[arg-type]
 
 
 @attrs.frozen
@@ -91,20 +130,26 @@ class JobOutcome:
 def named(job: Job, model: str | None) -> tuple[str, Inputs]:
     """Return the model and the inputs of a job.
 
+    Args:
+        job: The job.
+        model: The batch's model, for jobs that name none.
+
     Raises:
-        InvalidInput: Nobody has named the model, or these are no inputs.
+        InvalidInput: No model is named, or the inputs are neither a mapping nor typed inputs.
     """
     inputs = job.inputs
-    if isinstance(inputs, TypedInputs):
-        return job.model or inputs.model, inputs
-    if not isinstance(inputs, Mapping):
+    if not isinstance(inputs, Mapping | TypedInputs):
         raise InvalidInput(
             f"the inputs of a job are a {type(inputs).__name__}; give a mapping or typed inputs",
             name="inputs",
         )
-    slug = job.model or model
-    if slug is None:
-        raise InvalidInput("a job names no model; give Job(model=...) or batch(model=...)", name="model")
+    slug = job.model or (inputs.model if isinstance(inputs, TypedInputs) else model)
+    if not slug:
+        raise InvalidInput(
+            "a job names no model; give Job('owner/model', {...}) or batch(model=...)", name="model"
+        )
+    if not isinstance(slug, str):
+        raise InvalidInput(f"the model of a job is a {type(slug).__name__}; give its slug", name="model")
     return slug, inputs
 
 

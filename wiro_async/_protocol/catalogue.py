@@ -94,7 +94,7 @@ def check_inputs(model: Model, inputs: Mapping[str, object]) -> list[str]:
     """Say what is wrong with *inputs*.
 
     Args:
-        model: The model, with its inputs as ``client.model(slug)`` brings them; without any, nothing is
+        model: The model, with its inputs as ``client.get_model(slug)`` brings them; without any, nothing is
             wrong.
         inputs: What a Run would send; local files as ``Path``, bytes or open files.
 

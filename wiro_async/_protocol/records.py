@@ -392,7 +392,7 @@ class Model:
         title: Its name for people.
         description: What it does.
         categories: Such as ``image-to-video``.
-        inputs: Its inputs; empty in a listing, filled by ``client.model(slug)``.
+        inputs: Its inputs; empty in a listing, filled by ``client.get_model(slug)``.
         raw: What the service sent beyond the above.
     """
 

@@ -79,7 +79,7 @@ _CODE_1: dict[str, type[APIError]] = {
 
 _HINTS: dict[type[APIError], str] = {
     AuthenticationError: "check the key and secret, and whether the project is signed or key-only",
-    ModelNotFound: "list the models with client.models('word') or `wiro models WORD`",
+    ModelNotFound: "list the models with client.list_models('word') or `wiro models WORD`",
     TaskNotFound: "check the id, and that it was made by a project of the same account",
     InvalidTaskState: "cancel() is for queued tasks, kill() for running ones; stop() picks by itself",
     ConcurrencyLimited: "wait for one of your tasks to end, or add funds",

@@ -264,7 +264,7 @@ async def download(handle: TaskHandle, folder: Path, report: Report) -> int:
 
 async def list_tasks(client: Client, model: str | None, limit: int, report: Report) -> int:
     """Show the project's newest tasks."""
-    tasks = await client.tasks(model=model, limit=limit)
+    tasks = [task async for task in client.list_tasks(model=model, limit=limit)]
     report.record(tasks_record(tasks))
     if not tasks:
         report.say("there is no such task")
@@ -298,7 +298,7 @@ async def upload(client: Client, file: Path, name: str | None, report: Report) -
 
 async def list_models(client: Client, word: str, category: str | None, limit: int, report: Report) -> int:
     """Show a part of the catalogue."""
-    models = await client.models(word, category=category, limit=limit)
+    models = [model async for model in client.list_models(word, category=category, limit=limit)]
     report.record(models_record(models))
     if not models:
         report.say("no model matches; try a shorter word, or no category")
@@ -326,7 +326,7 @@ def _say_more(count: int, limit: int, report: Report) -> None:
 
 async def show_model(client: Client, slug: str, report: Report) -> int:
     """Show a model's inputs, and a command that runs it."""
-    model = await client.model(slug)
+    model = await client.get_model(slug)
     price = listed_price(model.raw, {})
     report.record(model_record(model, price))
     report.say(model.slug, "bold")

@@ -104,9 +104,9 @@ def _job(inputs: JSON, model: object, key: object, reading: Reading) -> Job:
     if model is not None and not isinstance(model, str):
         raise InvalidInput(f"its model is a {type(model).__name__}; it must be a text, such as owner/model")
     return Job(
-        {name: _with_files(name, value, reading.folder, 1) for name, value in inputs.items()},
         model or None,
-        None if key is None else check_key(key),
+        {name: _with_files(name, value, reading.folder, 1) for name, value in inputs.items()},
+        key=None if key is None else check_key(key),
     )
 
 
