@@ -2,10 +2,10 @@
 
     python -m tests.way
 
-Three operations are followed on the built-in sandbox, over real sockets and after a warm-up: ``client.submit``,
-a ``handle.wait()`` that polls until the end, and a batch of one job with a journal, a budget and a download. A
-file is met when Python code of it runs in any thread: a function, a lambda or a comprehension. Bodies of modules
-and classes do not count, nor does what attrs generates, nor the sandbox.
+Three operations are followed on the built-in sandbox, over real sockets and after a warm-up:
+``client.submit``, a ``handle.wait()`` that polls until the end, and a batch of one job with a journal, a
+budget and a download. A file is met when Python code of it runs in any thread: a function, a lambda or a
+comprehension. Bodies of modules and classes do not count, nor does what attrs generates, nor the sandbox.
 
 The figures do not depend on the time: a task ends only once a poll has found it running.
 """
