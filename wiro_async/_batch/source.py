@@ -13,15 +13,12 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import anyio.lowlevel
 import anyio.to_thread
-import attrs
 
-from wiro_async._batch.progress import Stage
 from wiro_async._errors import InvalidInput
 from wiro_async._files.inputs import by_name
 from wiro_async._jobs.job import Job, check_key, named

@@ -1,45 +1,35 @@
-"""What goes into a batch and what comes out of it: jobs, outcomes, keys and file names. Pure."""
+"""Jobs: what goes into a batch and what comes out of it, and a job on its way through the pipeline."""
 
 from __future__ import annotations
 
-import hashlib
-import mimetypes
-import re
-import string
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import Path, PurePosixPath
-from typing import Any, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import attrs
 
-from wiro_async._errors import ConfigurationError, InvalidInput, WiroError
+from wiro_async._errors import InvalidInput, WiroError
 from wiro_async._files.inputs import TypedInputs
+from wiro_async._jobs.options import DEFAULTS, CallSettings
 from wiro_async._protocol.envelope import is_utf8
-from wiro_async._protocol.records import Output, TaskResult
+from wiro_async._protocol.records import Task, TaskResult
 
-__all__ = ["Inputs", "Job", "JobOutcome", "check_key", "check_template", "file_name", "has_magic", "named"]
+if TYPE_CHECKING:
+    from wiro_async._jobs.limiter import Slot
+    from wiro_async._jobs.submit import Run
+    from wiro_async._journal.steps import JournalEntry
+    from wiro_async._tasks.ends import TaskFailed
+    from wiro_async._tasks.state import TaskState
+
+__all__ = ["Inputs", "Job", "JobOutcome", "JobState", "Stage", "check_key", "named"]
 
 Inputs = Mapping[str, Any] | TypedInputs
 """A model's inputs: by name, or typed inputs, which know their model."""
 
 MAX_KEY = 500
 """Characters of a key at most: it is a primary key in the journal."""
-
-_FIELDS = frozenset({"key", "task_id", "n", "name", "ext", "model"})
-
-_TELLING = frozenset({"key", "task_id", "name"})
-"""Fields by which files are told apart, so that they must stand in a path whole."""
-
-_MAGIC: tuple[tuple[frozenset[str], int, tuple[bytes, ...]], ...] = (
-    (frozenset({"video/mp4", "video/quicktime"}), 4, (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
-    (frozenset({"video/webm", "video/x-matroska"}), 0, (b"\x1a\x45\xdf\xa3",)),
-    (frozenset({"image/png"}), 0, (b"\x89PNG\r\n\x1a\n",)),
-    (frozenset({"image/jpeg"}), 0, (b"\xff\xd8\xff",)),
-    (frozenset({"image/gif"}), 0, (b"GIF87a", b"GIF89a")),
-    (frozenset({"image/webp"}), 8, (b"WEBP",)),
-    (frozenset({"audio/wav", "audio/x-wav"}), 8, (b"WAVE",)),
-)
 
 
 @attrs.frozen(init=False)
@@ -170,101 +160,6 @@ def check_key(key: object) -> str:
             name="key",
         )
     return text
-
-
-# -- where files go --------------------------------------------------------------------------------------
-
-
-def check_template(template: str) -> str:
-    """Return a template of paths that tells the outputs of jobs apart.
-
-    Args:
-        template: A folder; or a path with ``{key}``, ``{task_id}``, ``{n}``, ``{name}``, ``{ext}`` and
-            ``{model}`` in it.
-
-    Raises:
-        ConfigurationError: A field is unknown, or two outputs would get one path.
-    """
-    if "\0" in template or not is_utf8(template):
-        raise ConfigurationError(f"download={template!r} has a character in it that no path can have")
-    try:
-        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
-    except ValueError as error:
-        raise ConfigurationError(f"download={template!r} cannot be read: {error}") from None
-    fields = {str(field) for _, field, _, _ in parts}
-    if not fields:
-        return template.rstrip("/") + "/{key}_{task_id}_{n}{ext}"
-    if fields - _FIELDS:
-        raise ConfigurationError(
-            f"download={template!r} has the field {min(fields - _FIELDS)!r}; "
-            f"there are {', '.join(sorted(_FIELDS))}"
-        )
-    if not {"n", "name"} & fields or not {"key", "task_id"} & fields:
-        raise ConfigurationError(
-            f"download={template!r} would put several outputs into one file; "
-            f"it needs {{key}} or {{task_id}}, and {{n}} or {{name}}"
-        )
-    for _, field, form, conversion in parts:
-        _check_form(template, str(field), f"!{conversion}:{form}" if conversion else f":{form}")
-    try:
-        template.format_map(dict.fromkeys(_FIELDS, "x") | {"n": 0})
-    except ValueError as error:
-        raise ConfigurationError(f"download={template!r} cannot be filled in: {error}") from None
-    return template
-
-
-def _check_form(template: str, field: str, form: str) -> None:
-    """Refuse a form that could give two outputs one path, or one output none.
-
-    Raises:
-        ConfigurationError: It could.
-    """
-    if field in _TELLING and form != ":":
-        raise ConfigurationError(
-            f"download={template!r} changes {{{field}}} by {form.strip(':')!r}, so that two outputs could "
-            f"get one path; write {{{field}}}, only {{n}} can be formatted: {{n:03d}}"
-        )
-    if "{" in form:
-        raise ConfigurationError(
-            f"download={template!r} has a field in the format of {{{field}}}; write it out"
-        )
-
-
-def file_name(template: str, key: str, model: str, output: Output) -> Path:
-    """Return the path of one output. What is filled in cannot leave the folder that the template names.
-
-    Two outputs may get one path: ``{key}{n}`` does not tell a1 and 1 from a and 11. The Keeper sees to that.
-    """
-    suffix = PurePosixPath(output.name).suffix
-    if not re.fullmatch(r"\.[A-Za-z0-9]{1,10}", suffix):
-        suffix = mimetypes.guess_extension(output.content_type) or ".bin"
-    fields = {
-        "key": _harmless(key),
-        "task_id": _harmless(output.task_id),
-        "n": output.index,
-        "name": _harmless(PurePosixPath(output.name).stem),
-        "ext": suffix,
-        "model": _harmless(model),
-    }
-    return Path(template.format_map(fields))
-
-
-def _harmless(text: str) -> str:
-    """Return *text* as a part of a file name; a digest keeps distinct what would else become equal."""
-    clean = re.sub(r"[^A-Za-z0-9._=+@-]", "_", text).strip(".")
-    if clean == text and len(clean) <= 100:
-        return clean
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
-    return f"{clean[:60]}-{digest}"
-
-
-def has_magic(content_type: str, head: bytes) -> bool:
-    """Tell whether a file that begins with *head* can be of that type; types without a mark always can."""
-    kind = content_type.partition(";")[0].strip().lower()
-    for kinds, offset, marks in _MAGIC:
-        if kind in kinds:
-            return any(head[offset:].startswith(mark) for mark in marks)
-    return True
 
 
 # -- a job on its way ------------------------------------------------------------------------------------
