@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from wiro_async._batch.progress import BatchProgress
     from wiro_async._batch.source import Jobs, KeyFunction
     from wiro_async._jobs.job import Inputs
-    from wiro_async._journal.sqlite import Journal
+    from wiro_async._journal.journal import Journal
     from wiro_async._watch.callbacks import CallbackURL
     from wiro_async._watch.pool import Sockets
 

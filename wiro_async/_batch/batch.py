@@ -36,12 +36,13 @@ from wiro_async._errors import (
     TaskCancelled,
     WiroError,
 )
-from wiro_async._jobs.book import Book
 from wiro_async._jobs.budget import Budget, Prices
 from wiro_async._jobs.job import Inputs, Job, JobOutcome, check_template
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
 from wiro_async._jobs.window import Window
-from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.journal import Journal, NullJournal
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Learned
 from wiro_async._types import OnUnknown
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ class Batch:
         self._examples: dict[str, str] = {}
 
     async def plan(self) -> BatchPlan:
-        """Find out what this batch would do. Nothing is submitted, and no journal is made or changed.
+        """Find out what this batch would do. Nothing is submitted, and no journal is made.
 
         The jobs are read to their end. Those of a generator, or of another iterator, are gone then: plan such
         jobs on a batch of their own.
@@ -295,7 +296,7 @@ class Batch:
         self._reading = anyio.CancelScope()
         try:
             if self._settings.journal is not None:
-                self._journal = await Journal.open(self._settings.journal)
+                self._journal = await SQLiteJournal.open(self._settings.journal)
             self._desk = await self._set_up(self._journal)
         except BaseException:
             await self._close_journal()
@@ -327,8 +328,8 @@ class Batch:
         """Write down what was learned, and close the journal, whatever cancellation comes."""
         try:
             with anyio.CancelScope(shield=True):
-                await desk.book.save_stats("prices", desk.prices.export())
-                await desk.book.save_stats("durations", self._client._shared.schedule.export())
+                await desk.record(Learned("prices", desk.prices.export()))
+                await desk.record(Learned("durations", self._client._shared.schedule.export()))
         finally:
             await self._close_journal()
 
@@ -345,10 +346,10 @@ class Batch:
             counts = await journal.counts()
             spent, is_new = counts.cost, counts.total == 0
             await client._hold(journal)
-        book = Book(journal)
+        kept = journal or NullJournal()
         prices = Prices()
-        prices.merge(await book.load_stats("prices"))
-        client._shared.schedule.merge(await book.load_stats("durations"))
+        prices.merge(await kept.load_stats("prices"))
+        client._shared.schedule.merge(await kept.load_stats("durations"))
         self._intake = JobSource(
             self._jobs,
             journal,
@@ -363,7 +364,7 @@ class Batch:
             settings.terms,
             door=ConcurrencyLimiter(Window(settings.concurrency), self._bell),
             bell=self._bell,
-            book=book,
+            journal=kept,
             budget=Budget(settings.max_cost, spent),
             prices=prices,
             breaker=Breaker(settings.breaker),

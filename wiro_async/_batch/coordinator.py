@@ -25,11 +25,12 @@ from wiro_async._errors import (
     TaskFailed,
     WiroError,
 )
-from wiro_async._jobs.book import Book
 from wiro_async._jobs.budget import ZERO, Budget, Prices, plain
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
 from wiro_async._jobs.saver import OutputSaver, Uploads
 from wiro_async._jobs.submit import Run
+from wiro_async._journal.journal import Journal
+from wiro_async._journal.steps import Step
 from wiro_async._protocol.matching import RunFingerprint, unknown
 from wiro_async._protocol.operations import clean_slug
 from wiro_async._protocol.records import Accepted, Task, TaskKey
@@ -78,7 +79,7 @@ class Coordinator:
         terms: What the batch was told.
         door: Who may submit next.
         bell: Rung at every change.
-        book: Where the steps are written down.
+        journal: Where the steps are recorded.
         budget: The money.
         prices: What Runs cost.
         breaker: Watches for equal failures in a row.
@@ -100,7 +101,7 @@ class Coordinator:
         *,
         door: ConcurrencyLimiter,
         bell: Bell,
-        book: Book,
+        journal: Journal,
         budget: Budget,
         prices: Prices,
         breaker: Breaker,
@@ -115,20 +116,31 @@ class Coordinator:
         self._on_stop = on_stop
         self.terms: Terms = terms
         self.door: ConcurrencyLimiter = door
-        self.book: Book = book
+        self.journal: Journal = journal
         self.budget: Budget = budget
         self.prices: Prices = prices
         self.tally: ProgressCounter = tally
         self.sending: Gate = Gate(client._config.limits.max_in_flight)
         self.ahead: anyio.Semaphore = anyio.Semaphore(AHEAD)
         self.keeper: OutputSaver | None = (
-            None if terms.download is None else OutputSaver(terms.download, book)
+            None if terms.download is None else OutputSaver(terms.download, self.record)
         )
         self.stopped: BatchStopped | None = None
         self._asking: anyio.Lock = anyio.Lock()
         self._asked: set[str] = set()
-        self._uploads: Uploads = Uploads(client.upload, book)
-        book.broken = lambda error: self.stop("journal", error.message)
+        self._uploads: Uploads = Uploads(client.upload, journal, self.record)
+
+    async def record(self, step: Step) -> None:
+        """Record what has happened, whatever cancellation comes.
+
+        It never raises: the money is spent, so that the job goes on in memory, and a journal that fails stops
+        the batch.
+        """
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.journal.record(step)
+        except JournalError as error:
+            self.stop("journal", error.message)
 
     # -- the service -------------------------------------------------------------------------------------
 
@@ -201,13 +213,13 @@ class Coordinator:
     def leave(self, handle: TaskHandle) -> None:
         """Leave a task alone, because the batch is left; where no journal keeps it, the client does."""
         came_to_nothing = handle.task is not None and handle.task.outcome in ("failed", "cancelled")
-        if not self.book.keeps and not came_to_nothing:
+        if not self.journal.durable and not came_to_nothing:
             self._client._unclaimed.append(handle)
             logger.warning("task %s was left by its batch; it is %s", handle.id, handle.status)
 
     def _leave_open(self, error: SubmissionUnknown) -> None:
         """Leave a doubt that no outcome will tell; where no journal keeps it, the client does."""
-        if not self.book.keeps:
+        if not self.journal.durable:
             self._client._submitter.unresolved.append(error)
             logger.warning("a Run was left in doubt by its batch: %s", error)
 

@@ -31,7 +31,8 @@ from wiro_async._files.inputs import is_local_file
 from wiro_async._http.retry import backoff
 from wiro_async._jobs.job import JobOutcome
 from wiro_async._jobs.submit import RESUBMITS, Run
-from wiro_async._journal.steps import TURNED_AWAY, Blob, FileRow
+from wiro_async._journal import steps
+from wiro_async._journal.steps import TURNED_AWAY, Blob, JournalFile
 from wiro_async._protocol.matching import fingerprint_of
 from wiro_async._protocol.records import Accepted, Task, TaskKey, TaskResult
 from wiro_async._tasks.handle import TaskHandle, ending
@@ -142,11 +143,11 @@ class JobRunner:
             # A doubt was looked into when it was new. Of an intended Run nobody knows when it really left.
             outcome = await desk.look_for(row.fingerprint, cause, again=row.state == "unknown")
         if isinstance(outcome, Accepted):
-            await desk.book.accepted(row.key, outcome)
+            await desk.record(steps.Accepted(row.key, outcome.id, outcome.token))
             return self._adopted(outcome)
         # Whoever sent an intended Run is gone, and the service has had half a minute: it did not arrive.
         if outcome.absent and (row.state == "intended" or desk.terms.on_unknown == "resubmit"):
-            await desk.book.released(row.key, outcome)
+            await desk.record(steps.Released.of(row.key, outcome))
             desk.budget.release(self._entry)
             return None
         raise outcome
@@ -194,7 +195,7 @@ class JobRunner:
             return [await self._revived(name, item) for item in value]
         if not isinstance(value, Blob):
             return value
-        url = await self._desk.book.url_of(value.sha256)
+        url = await self._desk.journal.url_of(value.sha256)
         if url is None:
             raise InvalidInput(
                 f"the input {name!r} was {value.size} bytes, which no journal keeps; give the job again",
@@ -258,7 +259,7 @@ class JobRunner:
 
     async def _answered(self, run: Run) -> Accepted | SubmissionUnknown:
         entry, desk = self._entry, self._desk
-        await desk.book.intend(entry.key, entry.told, run.fingerprint)
+        await desk.journal.record(steps.Intended(entry.key, entry.told, run.fingerprint))
         entry.attempts += 1
         try:
             accepted = await desk.send(run)
@@ -269,9 +270,9 @@ class JobRunner:
             desk.heed(error)
             if isinstance(error, TURNED_AWAY):
                 entry.attempts -= 1
-            await desk.book.released(entry.key, error)
+            await desk.record(steps.Released.of(entry.key, error))
             raise
-        await desk.book.accepted(entry.key, accepted)
+        await desk.record(steps.Accepted(entry.key, accepted.id, accepted.token))
         return accepted
 
     async def _looked_for(self, error: SubmissionUnknown) -> Accepted | None:
@@ -286,13 +287,13 @@ class JobRunner:
         desk, entry = self._desk, self._entry
         outcome = await desk.look_for(fingerprint_of(error), error.cause)
         if isinstance(outcome, Accepted):
-            await desk.book.accepted(entry.key, outcome)
+            await desk.record(steps.Accepted(entry.key, outcome.id, outcome.token))
             return outcome
-        await desk.book.doubted(entry.key, outcome.cause)
+        await desk.record(steps.Doubted(entry.key, outcome.cause))
         if not outcome.absent or desk.terms.on_unknown != "resubmit" or self._resubmits == RESUBMITS:
             raise outcome
         self._resubmits += 1
-        await desk.book.released(entry.key, outcome)
+        await desk.record(steps.Released.of(entry.key, outcome))
         return None
 
     # -- running -----------------------------------------------------------------------------------------
@@ -343,7 +344,7 @@ class JobRunner:
         entry, desk = self._entry, self._desk
         cost = desk.settle(entry, task)
         # Else the next process would begin with money that is spent.
-        await desk.book.ended(entry.key, attrs.evolve(task, total_cost=cost))
+        await desk.record(steps.Ended.of(entry.key, task, cost))
         if cost is not None:
             entry.spent = cost if entry.spent is None else entry.spent + cost
 
@@ -370,7 +371,7 @@ class JobRunner:
         desk, entry, run = self._desk, self._entry, self._run
         assert run is not None
         self._handle = None
-        await desk.book.doubted(entry.key, error.cause)
+        await desk.record(steps.Doubted(entry.key, error.cause))
         try:
             accepted = await self._looked_for(error)
         except BaseException:
@@ -384,7 +385,7 @@ class JobRunner:
 
     # -- keeping what it brought -------------------------------------------------------------------------
 
-    async def _fetch(self, files: tuple[FileRow, ...]) -> None:
+    async def _fetch(self, files: tuple[JournalFile, ...]) -> None:
         """Take up a job whose task has ended: fetch what is not there yet."""
         row, desk = self._entry.row, self._desk
         assert row is not None
@@ -401,7 +402,9 @@ class JobRunner:
             _check_known(self._task, files)
         await self._keep(handle, self._task, {file.n: file for file in files if file.path})
 
-    async def _keep(self, handle: TaskHandle, task: Task, known: Mapping[int, FileRow] | None = None) -> None:
+    async def _keep(
+        self, handle: TaskHandle, task: Task, known: Mapping[int, JournalFile] | None = None
+    ) -> None:
         """Save the outputs, if that is wanted, and close the job."""
         desk, entry = self._desk, self._entry
         if desk.keeper is not None:
@@ -417,10 +420,10 @@ class JobRunner:
         """Close the job, once the service's copies are gone: else they would be forgotten."""
         if self._desk.terms.delete_remote and self._paths:
             await handle.delete_files()
-        await self._desk.book.done(self._entry.key)
+        await self._desk.record(steps.Done(self._entry.key))
 
 
-def _check_known(task: Task, files: tuple[FileRow, ...]) -> None:
+def _check_known(task: Task, files: tuple[JournalFile, ...]) -> None:
     """Refuse a task that the service tells fewer outputs of than the journal.
 
     Raises:

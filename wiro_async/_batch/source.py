@@ -25,8 +25,8 @@ from wiro_async._batch.progress import Stage
 from wiro_async._errors import InvalidInput
 from wiro_async._files.inputs import by_name
 from wiro_async._jobs.job import Job, check_key, named
-from wiro_async._journal.sqlite import Journal, Rows
-from wiro_async._journal.steps import Blob, Row, State, described, key_of
+from wiro_async._journal.journal import Journal
+from wiro_async._journal.steps import Blob, JournalEntry, State, described, key_of
 from wiro_async._protocol.envelope import MAX_DEPTH
 
 __all__ = ["FAILED", "Entry", "JobSource", "Jobs", "KeyFunction", "holds"]
@@ -74,7 +74,7 @@ class Entry:
     model: str
     inputs: Mapping[str, Any]
     job: Job | None = None
-    row: Row | None = None
+    row: JournalEntry | None = None
     told: Mapping[str, Any] = attrs.field(kw_only=True)
     problem: InvalidInput | None = None
     index: int = 0
@@ -154,9 +154,9 @@ class JobSource:
         self._retries = retries
         self._fetches = fetches
         self._failed: tuple[State, ...] = FAILED if retries else ()
-        self._rows: Rows | _Lacking | None = None
+        self._rows: AsyncIterator[JournalEntry] | _Lacking | None = None
         if self._known is not None:
-            self._rows = self._known.rows(*UNFINISHED, *self._failed)
+            self._rows = self._known.entries(*UNFINISHED, *self._failed)
         self._deferred: bool = False
         self._gave: bool = False
         self._looked_back: bool = self._known is None
@@ -180,7 +180,7 @@ class JobSource:
         if entry is None and self._deferred:
             assert self._known is not None
             self._deferred = False
-            self._rows = self._known.rows("refused", *self._failed)
+            self._rows = self._known.entries("refused", *self._failed)
             entry = await self._next_row()
         if entry is None and not self._looked_back:
             self._looked_back = True
@@ -207,7 +207,7 @@ class JobSource:
                 return _resumed(row)
         return None
 
-    def _is_wanted(self, row: Row) -> bool:
+    def _is_wanted(self, row: JournalEntry) -> bool:
         """Whether to take a row up now: not twice, and bytes first by the job that still has them."""
         if row.state in FAILED and not self._is_retried(row):
             return False
@@ -217,7 +217,7 @@ class JobSource:
         # A job that goes on to another state meanwhile is read again there.
         return row.key not in self._given and self._resumed.add(row.key)
 
-    def _is_retried(self, row: Row) -> bool:
+    def _is_retried(self, row: JournalEntry) -> bool:
         return row.state in FAILED and row.runs <= self._retries
 
     async def _look_back(self) -> None:
@@ -225,10 +225,10 @@ class JobSource:
         assert self._known is not None
         if self._gave:
             return
-        async for row in self._known.rows(*FAILED):
+        async for row in self._known.entries(*FAILED):
             self.failed_before += row.key not in self._resumed
         if self._fetches:
-            self._rows = _Lacking(self._known.rows("done"))
+            self._rows = _Lacking(self._known.entries("done"))
 
     # -- from the caller ---------------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class JobSource:
         self.changed += again is None and key_of(model, told) != key_of(row.model, row.inputs)
         return again
 
-    async def _again(self, entry: Entry, row: Row) -> Entry | None:
+    async def _again(self, entry: Entry, row: JournalEntry) -> Entry | None:
         """Return a job that the journal knows, if it was left for its caller to give again."""
         if row.key in self._resumed:
             return None
@@ -294,7 +294,7 @@ class JobSource:
         entry.row, entry.attempts, entry.spent = row, row.runs, row.cost
         return entry
 
-    async def _lacks(self, row: Row) -> bool:
+    async def _lacks(self, row: JournalEntry) -> bool:
         if not self._fetches or row.state != "done":
             return False
         return await anyio.to_thread.run_sync(_lacks_files, row)
@@ -322,13 +322,13 @@ class JobSource:
 class _Lacking:
     """Those of some jobs whose files are not all there; some hundreds at a time are looked at."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: AsyncIterator[JournalEntry]) -> None:
         self._rows = rows
-        self._found: deque[Row] = deque()
+        self._found: deque[JournalEntry] = deque()
 
-    async def __anext__(self) -> Row:
+    async def __anext__(self) -> JournalEntry:
         while not self._found:
-            page: list[Row] = []
+            page: list[JournalEntry] = []
             while len(page) < AT_ONCE and (row := await anext(self._rows, None)) is not None:
                 page.append(row)
             if not page:
@@ -337,12 +337,12 @@ class _Lacking:
         return self._found.popleft()
 
 
-def _lacks_files(row: Row) -> bool:
+def _lacks_files(row: JournalEntry) -> bool:
     """Whether an output of a job is not on the disk; one without an address was never to be had."""
     return any(file.url and not (file.path and Path(file.path).is_file()) for file in row.files)
 
 
-def _resumed(row: Row) -> Entry:
+def _resumed(row: JournalEntry) -> Entry:
     return Entry(row.key, row.model, row.inputs, row=row, told=row.inputs, attempts=row.runs, spent=row.cost)
 
 

@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -15,9 +16,9 @@ from wiro_async._batch.source import Entry
 from wiro_async._errors import DownloadError, WiroError
 from wiro_async._files.inputs import FileSource
 from wiro_async._http.retry import is_transient
-from wiro_async._jobs.book import Book
 from wiro_async._jobs.job import file_name, has_magic
-from wiro_async._journal.steps import FileRow
+from wiro_async._journal.journal import Journal
+from wiro_async._journal.steps import JournalFile, Saved, Step, Uploaded
 from wiro_async._protocol.records import Output, Upload
 from wiro_async._tasks.handle import TaskHandle
 
@@ -32,6 +33,8 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 URLS_KEPT = 10_000
 """Addresses of uploads that are remembered: the newest."""
 
+Record: TypeAlias = Callable[[Step], Awaitable[object]]
+
 _PIECE = 1024 * 1024
 _HEAD = 16
 
@@ -41,12 +44,16 @@ class Uploads:
 
     Args:
         upload: Uploads one file.
-        book: Remembers where a content is, beyond this process.
+        journal: Remembers where a content is, beyond this process.
+        record: Records a step that has happened.
     """
 
-    def __init__(self, upload: Callable[[FileSource], Awaitable[Upload]], book: Book) -> None:
+    def __init__(
+        self, upload: Callable[[FileSource], Awaitable[Upload]], journal: Journal, record: Record
+    ) -> None:
         self._upload = upload
-        self._book = book
+        self._journal = journal
+        self._record = record
         self._urls: OrderedDict[str, str] = OrderedDict()
         self._busy: dict[str, anyio.Event] = {}
 
@@ -66,10 +73,10 @@ class Uploads:
         # No await since that was seen: whoever has the same content finds it busy.
         done = self._busy[sha256] = anyio.Event()
         try:
-            url = self._urls.get(sha256) or await self._book.url_of(sha256)
+            url = self._urls.get(sha256) or await self._journal.url_of(sha256)
             if url is None:
                 url = (await self._upload(file)).url
-                await self._book.uploaded(sha256, url, size)
+                await self._record(Uploaded(sha256, url, size))
             self._remember(sha256, url)
         finally:
             del self._busy[sha256]
@@ -137,15 +144,15 @@ class OutputSaver:
 
     Args:
         template: Where they go; see ``check_template``.
-        book: Where that is recorded.
+        record: Records a step that has happened.
     """
 
-    def __init__(self, template: str, book: Book) -> None:
+    def __init__(self, template: str, record: Record) -> None:
         self._template = template
-        self._book = book
+        self._record = record
         self._paths: _Paths = _Paths()
 
-    async def all_there(self, files: Collection[FileRow]) -> list[Path]:
+    async def all_there(self, files: Collection[JournalFile]) -> list[Path]:
         """Return the paths of files that were saved before (none: not all of them are there, and whole)."""
         if not await anyio.to_thread.run_sync(lambda: all(map(_is_there, files))):
             return []
@@ -153,7 +160,9 @@ class OutputSaver:
             self._paths.claim(file.path, _NOBODY)
         return [Path(file.path) for file in files]
 
-    async def keep(self, handle: TaskHandle, entry: Entry, output: Output, before: FileRow | None) -> Path:
+    async def keep(
+        self, handle: TaskHandle, entry: Entry, output: Output, before: JournalFile | None
+    ) -> Path:
         """Save one output, unless it is there from before.
 
         Raises:
@@ -167,10 +176,10 @@ class OutputSaver:
         path = file_name(self._template, entry.key, entry.model, output)
         path = await self._fetched(handle, output, self._own(path, owner, before))
         where, sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
-        await self._book.saved(entry.key, output.index, where, size, sha256)
+        await self._record(Saved(entry.key, output.index, str(where), size, sha256))
         return path
 
-    def _own(self, path: Path, owner: bytes, before: FileRow | None) -> Path:
+    def _own(self, path: Path, owner: bytes, before: JournalFile | None) -> Path:
         """Return *path*, or one like it where that is another output's, now or when it was saved before."""
         apart = path.with_stem(f"{path.stem}-{owner.hex()}")
         was_apart = before is not None and Path(before.path) == apart.absolute()
@@ -208,7 +217,7 @@ def _owner_of(key: str, output: Output) -> bytes:
     return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def _is_there(file: FileRow) -> bool:
+def _is_there(file: JournalFile) -> bool:
     """Whether a file that was saved before is still whole."""
     try:
         return _sha256(Path(file.path)) == (file.sha256, file.size)

@@ -39,7 +39,7 @@ class Journal(Protocol):
                 last one may be paid for. Anything else: nothing can be written any more.
         """
 
-    async def find(self, key: str) -> JournalEntry | None:
+    async def find(self, key: str, /) -> JournalEntry | None:
         """Return one job (None: there is no such key)."""
 
     def entries(self, *states: State) -> AsyncIterator[JournalEntry]:
@@ -52,13 +52,13 @@ class Journal(Protocol):
     async def counts(self) -> JournalCounts:
         """Count all jobs, and add up what they cost."""
 
-    async def url_of(self, sha256: str) -> str | None:
+    async def url_of(self, sha256: str, /) -> str | None:
         """Return where that content was uploaded to (None: nowhere, or too long ago to be trusted)."""
 
     async def task_ids(self) -> Sequence[str]:
         """Return the tasks that a lost answer might be mistaken for, oldest first."""
 
-    async def load_stats(self, name: str) -> JSON:
+    async def load_stats(self, name: str, /) -> JSON:
         """Return what was learned under that name ({}: nothing)."""
 
     async def aclose(self) -> None:
@@ -74,14 +74,14 @@ class NullJournal:
     async def record(self, *steps: Step) -> None:
         """Record nothing."""
 
-    async def find(self, key: str) -> JournalEntry | None:
+    async def find(self, _: str) -> JournalEntry | None:
         """Return None."""
         return None
 
     def entries(self, *states: State) -> Entries:
         """Iterate over nothing."""
 
-        async def nothing(state: State | None, last: int) -> Page:
+        async def nothing(_: State | None, __: int) -> Page:
             return []
 
         return Entries(nothing, states)
@@ -90,7 +90,7 @@ class NullJournal:
         """Count nothing."""
         return JournalCounts(dict.fromkeys(STATES, 0), Decimal(0))
 
-    async def url_of(self, sha256: str) -> str | None:
+    async def url_of(self, _: str) -> str | None:
         """Return None."""
         return None
 
@@ -98,7 +98,7 @@ class NullJournal:
         """Return nothing."""
         return ()
 
-    async def load_stats(self, name: str) -> JSON:
+    async def load_stats(self, _: str) -> JSON:
         """Return nothing."""
         return {}
 

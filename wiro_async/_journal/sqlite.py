@@ -48,6 +48,7 @@ _WRONG_ARGUMENT = (
     TypeError,
     ValueError,
     AttributeError,
+    KeyError,
     OverflowError,
     sqlite3.ProgrammingError,
     sqlite3.InterfaceError,

@@ -57,7 +57,7 @@ _PICOS = Decimal(10**12)
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])
 
 
-# -- what is told to the journal: steps of a job, and what was learned beside them ------------------------
+# -- what is told to the journal; each step of a job has the job's key --------------------------------------
 
 
 @attrs.frozen
@@ -81,7 +81,6 @@ class Accepted:
     """The task that came of the Run is known.
 
     Attributes:
-        key: The job's key.
         task_id: The task. To replace it by another one, first record ``Doubted``.
         token: The task's socket token. It is kept: whoever has it can watch the task (None: not told).
     """
@@ -96,9 +95,8 @@ class Released:
     """No task came of the Run: it was refused, not sent, or proved absent.
 
     Attributes:
-        key: The job's key.
         error: The name of the error's class, such as ``InsufficientBalance``.
-        message: What the error said.
+        message: What it said.
     """
 
     key: str
@@ -113,12 +111,7 @@ class Released:
 
 @attrs.frozen
 class Doubted:
-    """Nobody knows what came of the Run. A task that was recorded for it is not its own.
-
-    Attributes:
-        key: The job's key.
-        cause: What was seen instead of an answer.
-    """
+    """Nobody knows what came of the Run: *cause* was seen instead. A task recorded for it is not its own."""
 
     key: str
     cause: str
@@ -129,7 +122,6 @@ class Ended:
     """The task has ended. Again, for a task that succeeded: its outputs have newer addresses.
 
     Attributes:
-        key: The job's key.
         outcome: How it ended.
         at: When, in unix seconds (None: when this is recorded).
         cost: What was charged, in USD (None: not known).
@@ -148,13 +140,7 @@ class Ended:
 
     @classmethod
     def of(cls, key: str, task: Task, cost: Decimal | None) -> Ended:
-        """Make the step of a task that has ended.
-
-        Args:
-            key: The job's key.
-            task: The task.
-            cost: What it cost in USD: an estimate, where the service does not tell (None: nobody knows).
-        """
+        """Make the step of a task that has ended; *cost* is an estimate where the service does not tell."""
         assert task.outcome is not None
         return cls(
             key,
@@ -175,7 +161,6 @@ class Saved:
     """An output is on the disk.
 
     Attributes:
-        key: The job's key.
         n: The output's place among the task's, from 0.
         path: The file.
         size: Its length in bytes.
@@ -191,11 +176,7 @@ class Saved:
 
 @attrs.frozen
 class Done:
-    """Everything wanted of the job is there.
-
-    Attributes:
-        key: The job's key.
-    """
+    """Everything wanted of the job is there."""
 
     key: str
 
@@ -217,12 +198,7 @@ class Uploaded:
 
 @attrs.frozen
 class Learned:
-    """What was learned, in place of what was known under that name.
-
-    Attributes:
-        name: The name, such as ``prices``.
-        data: A JSON object.
-    """
+    """What was learned, as a JSON object, in place of what was known under that name, such as ``prices``."""
 
     name: str
     data: JSON = attrs.field(repr=False)
@@ -264,7 +240,7 @@ def after(state: State | None, step: JobStep) -> State | None:
     if isinstance(step, Ended):
         target = _ENDS[step.outcome]
         # A success stays one.
-        return target if state == "running" or target == state else None
+        return target if state in ("running", target) else None
     return target or state
 
 
@@ -322,7 +298,6 @@ class JournalEntry:
     """A job in a journal, with the latest of its attempts.
 
     Attributes:
-        key: The job's key.
         inputs: Its inputs. A local file is there by its path and can be submitted again; of bytes there is
             only the digest.
         state: Where it stands: ``intended``, ``running``, ``ended``, ``done``, ``failed``, ``cancelled``,

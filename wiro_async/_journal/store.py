@@ -86,8 +86,8 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         "CREATE TABLE runs_1 AS SELECT * FROM runs",
         "DROP TABLE runs",
         _RUNS_2,
-        "INSERT INTO runs SELECT job, attempt, names, digest, marker, sent_at, task_id, token, accepted_at, "
-        "outcome, cost, elapsed, ended_at, error, reason FROM runs_1",
+        """INSERT INTO runs SELECT job, attempt, names, digest, marker, sent_at, task_id, token, accepted_at,
+        outcome, cost, elapsed, ended_at, error, reason FROM runs_1""",
         "DROP TABLE runs_1",
     ),
 }
@@ -375,16 +375,13 @@ class Store:
         Raises:
             JournalError: ``conflict``: it cannot follow what is recorded; nothing was changed.
         """
+        now = self._clock()
         match step:
             case Uploaded(sha256, url, size):
-                self._db.execute(
-                    "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)",
-                    (sha256, steps.clean(url), steps.whole(size), self._clock()),
-                )
+                values = (sha256, steps.clean(url), steps.whole(size), now)
+                self._db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", values)
             case Learned(name):
-                self._db.execute(
-                    "INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, text, self._clock())
-                )
+                self._db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, text, now))
             case Intended():
                 self._intend(step, text)
             case _:
@@ -392,7 +389,7 @@ class Store:
                 state = self._after(job, step)
                 if state != job.state:
                     self._db.execute("UPDATE jobs SET state = ? WHERE job = ?", (state, job.id))
-                self._note(job, step)
+                self._note(job, step, now)
 
     def _after(self, job: _Job, step: JobStep) -> State:
         """Return the state that a step brings a job to.
@@ -446,7 +443,7 @@ class Store:
             ),
         )
 
-    def _note(self, job: _Job, step: JobStep) -> None:
+    def _note(self, job: _Job, step: JobStep, now: float) -> None:
         """Record what a step tells of the latest Run, and of its outputs."""
         match step:
             case Accepted(_, task_id, token):
@@ -455,7 +452,7 @@ class Store:
                     job,
                     "task_id = ?, token = coalesce(?, token), accepted_at = coalesce(accepted_at, ?), "
                     "error = '', reason = ''",
-                    (task_id, _hidden(token), self._clock()),
+                    (task_id, _hidden(token), now),
                 )
             case Released(_, error, message):
                 told = (steps.clean(error), steps.clean(message, steps.MAX_REASON))
@@ -467,25 +464,17 @@ class Store:
                     (steps.clean(cause, steps.MAX_REASON),),
                 )
             case Ended():
-                self._end(job, step)
+                self._end(job, step, now)
             case Saved(_, n, path, size, sha256):
                 self._db.execute(
                     "INSERT INTO files (job, attempt, n, path, size, sha256, saved_at) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, attempt, n) DO UPDATE SET "
                     "path = excluded.path, size = excluded.size, sha256 = excluded.sha256, "
                     "saved_at = excluded.saved_at",
-                    (
-                        job.id,
-                        job.attempt,
-                        n,
-                        steps.path_value(path),
-                        steps.whole(size),
-                        sha256,
-                        self._clock(),
-                    ),
+                    (job.id, job.attempt, n, steps.path_value(path), steps.whole(size), sha256, now),
                 )
 
-    def _end(self, job: _Job, step: Ended) -> None:
+    def _end(self, job: _Job, step: Ended, now: float) -> None:
         self._set_run(
             job,
             "outcome = ?, cost = ?, elapsed = ?, ended_at = ?, error = '', reason = ?",
@@ -493,7 +482,7 @@ class Store:
                 step.outcome,
                 steps.picos(step.cost),
                 steps.seconds(step.elapsed),
-                steps.seconds(self._clock() if step.at is None else step.at),
+                steps.seconds(now if step.at is None else step.at),
                 steps.clean(step.reason, steps.MAX_REASON),
             ),
         )
