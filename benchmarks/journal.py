@@ -18,8 +18,8 @@ from pathlib import Path
 
 import anyio
 
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import Ending, Intent, OutputNote, recorded
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Ending, Intent, JournalFile, recorded
 from wiro_async._journal.store import Store
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async._types import Secret
@@ -39,7 +39,7 @@ def intent(number: int) -> Intent:
 
 def ending(number: int) -> Ending:
     """Return the end of a task with one output."""
-    output = OutputNote(0, "0.mp4", f"https://cdn1.wiro.ai/{number:032x}/0.mp4", "video/mp4", 1_200_000)
+    output = JournalFile(0, "0.mp4", f"https://cdn1.wiro.ai/{number:032x}/0.mp4", "video/mp4", 1_200_000)
     return Ending("succeeded", 1.7e9, Decimal("0.35"), 60.5, outputs=(output,))
 
 
@@ -52,10 +52,10 @@ def fill(path: Path, rows: int) -> float:
             for number in range(first, min(first + 100, rows)):
                 wanted = intent(number)
                 store.intend(wanted, recorded(wanted.inputs))
-                store.accepted(wanted.key, str(10**7 + number), Secret(f"{number:064x}"))
-                store.ended(wanted.key, ending(number))
-                store.saved(wanted.key, 0, f"/data/clips/{number}_0.mp4", 1_200_000, f"{number:064x}")
-                store.settled(wanted.key, "done", None)
+                apply(store, Accepted(wanted.key, str(10**7 + number), Secret(f"{number:064x}")))
+                apply(store, ENDED_ended(wanted.key, ending(number)))
+                apply(store, Saved(wanted.key, 0, f"/data/clips/{number}_0.mp4", 1_200_000, f"{number:064x}"))
+                apply(store, Done(wanted.key))
     store.close()
     return time.perf_counter() - start
 
@@ -80,7 +80,7 @@ async def single(folder: Path, writes: int) -> tuple[list[float], list[float]]:
     ours: list[float] = []
     bare: list[float] = []
     file = os.open(folder / "bare", os.O_CREAT | os.O_RDWR)
-    async with await Journal.open(folder / "single.db") as journal:
+    async with await SQLiteJournal.open(folder / "single.db") as journal:
         for number in range(writes):
             wanted = partial(journal.intend, intent(number))
             ours.append(await timed(wanted))
@@ -93,12 +93,12 @@ async def together(folder: Path, writers: int, writes: int) -> tuple[list[float]
     """Return the seconds of each write by many writers, and of all of it."""
     waits: list[float] = []
 
-    async def writer(journal: Journal, first: int) -> None:
+    async def writer(journal: SQLiteJournal, first: int) -> None:
         for number in range(first, first + writes):
             seconds = await timed(partial(journal.intend, intent(number)))
             waits.append(seconds)
 
-    async with await Journal.open(folder / f"{writers}.db") as journal:
+    async with await SQLiteJournal.open(folder / f"{writers}.db") as journal:
         start = time.perf_counter()
         async with anyio.create_task_group() as group:
             for number in range(writers):
@@ -111,15 +111,15 @@ async def reading(path: Path, rows: int) -> dict[str, float]:
     opened: list[float] = []
     for _ in range(5):
         start = time.perf_counter()
-        journal = await Journal.open(path)
+        journal = await SQLiteJournal.open(path)
         opened.append(time.perf_counter() - start)
         await journal.aclose()
-    async with await Journal.open(path) as journal:
+    async with await SQLiteJournal.open(path) as journal:
         counted = await timed(journal.counts)
         found = await timed(lambda: journal.find(intent(rows // 2).key))
         start = time.perf_counter()
         seen = 0
-        async for _ in journal.rows("done"):
+        async for _ in journal.entries("done"):
             seen += 1
         assert seen == rows
         read = time.perf_counter() - start

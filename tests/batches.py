@@ -25,8 +25,8 @@ from tests.virtual import VirtualLoop
 from wiro_async import Job, JobOutcome, Polling
 from wiro_async._batch.batch import Batch
 from wiro_async._journal import sqlite
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import Row
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import JournalEntry
 
 T = TypeVar("T")
 
@@ -99,21 +99,21 @@ def databases(monkeypatch: pytest.MonkeyPatch) -> list[Database]:
     connect, made = quick()
     original = Journal.open
 
-    async def open_quick(path: Any) -> Journal:
+    async def open_quick(path: Any) -> SQLiteJournal:
         return await original(path, connect=connect)
 
-    monkeypatch.setattr(Journal, "open", open_quick)
+    monkeypatch.setattr(SQLiteJournal, "open", open_quick)
     return made
 
 
-def _rows(path: Path) -> dict[str, Row]:
+def _rows(path: Path) -> dict[str, JournalEntry]:
     store = opened(path)
     rows = {row.key: row for _, row in store.page(None, 0)}
     store.close()
     return rows
 
 
-async def rows_of(path: Path) -> dict[str, Row]:
+async def rows_of(path: Path) -> dict[str, JournalEntry]:
     """Return what a closed journal holds."""
     return await anyio.to_thread.run_sync(_rows, path)
 

@@ -27,6 +27,8 @@ _PUBLIC: dict[str, str] = {
     ),
     "_files.inputs": "Director FileSource HailuoSubject TypedInputs",
     "_jobs.job": "Job JobOutcome",
+    "_journal.reader": "JournalReader",
+    "_journal.steps": "JournalCounts JournalEntry JournalFailure JournalFile",
     "_protocol.events": "LogLine TaskEvent TaskProgress",
     "_protocol.records": "Model ModelInput Output Task TaskResult Transition Upload",
     "_tasks.ends": "TaskCancelled TaskError TaskFailed",

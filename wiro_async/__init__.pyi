@@ -50,6 +50,15 @@ from wiro_async._jobs.job import (
     Job as Job,
     JobOutcome as JobOutcome,
 )
+from wiro_async._journal.reader import (
+    JournalReader as JournalReader,
+)
+from wiro_async._journal.steps import (
+    JournalCounts as JournalCounts,
+    JournalEntry as JournalEntry,
+    JournalFailure as JournalFailure,
+    JournalFile as JournalFile,
+)
 from wiro_async._protocol.events import (
     LogLine as LogLine,
     TaskEvent as TaskEvent,
@@ -125,7 +134,12 @@ __all__ = [
     "InvalidTaskState",
     "Job",
     "JobOutcome",
+    "JournalCounts",
+    "JournalEntry",
     "JournalError",
+    "JournalFailure",
+    "JournalFile",
+    "JournalReader",
     "Limits",
     "Listing",
     "LogLine",

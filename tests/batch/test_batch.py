@@ -510,7 +510,7 @@ async def test_a_journal_that_cannot_be_read_is_closed(
     async def counts(self: object) -> None:
         raise JournalError("broken", path="x", reason="io")
 
-    monkeypatch.setattr("wiro_async._journal.sqlite.Journal.counts", counts)
+    monkeypatch.setattr("wiro_async._journal.sqlite.SQLiteJournal.counts", counts)
     async with client(Service()) as own:
         with pytest.raises(JournalError):
             await own.batch(journal=tmp_path / "a.db").__aenter__()
@@ -924,7 +924,7 @@ async def test_a_journal_that_cannot_be_read_any_more_stops_it(
     async def find(self: object, key: str) -> None:
         raise JournalError("cannot be read", path="x", reason="io")
 
-    monkeypatch.setattr("wiro_async._journal.sqlite.Journal.find", find)
+    monkeypatch.setattr("wiro_async._journal.sqlite.SQLiteJournal.find", find)
     async with batch_of(service, jobs("b"), journal=path) as batch:
         report = await batch.wait()
     assert report.stopped is not None

@@ -11,11 +11,11 @@ import attrs
 import pytest
 
 from tests.fakes import FakeService, client, no, ok
-from tests.journals import CANCELLED, FAILURE, SUCCESS, intent
+from tests.journals import cancelled, failed, intended, succeeded
 from wiro_async import Client, ConnectionFailed, InvalidInput, Job, JournalError
 from wiro_async._batch.planning import Planning, make_plan
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import ErrorNote
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Accepted, Done, Learned, Released
 
 MODEL = "MiniMax/image-to-video-01-director"
 TOOL = {
@@ -51,17 +51,17 @@ def jobs(*prompts: str, **fields: Any) -> list[Job]:
 
 async def begun(path: Path) -> None:
     """Make a journal with a job in each state that matters."""
-    async with await Journal.open(path) as journal:
+    async with await SQLiteJournal.open(path) as journal:
         for key in ("running", "done", "failed", "cancelled", "refused"):
-            await journal.intend(intent(key, prompt=key))
+            await journal.record(intended(key, prompt=key))
         for key in ("running", "done", "failed", "cancelled"):
-            await journal.accepted(key, f"task-{key}")
-        await journal.released("refused", ErrorNote("RateLimited", "later"))
-        await journal.ended("done", SUCCESS)
-        await journal.settled("done", "done")
-        await journal.ended("failed", FAILURE)
-        await journal.ended("cancelled", CANCELLED)
-        await journal.save_stats("durations", DURATIONS)
+            await journal.record(Accepted(key, f"task-{key}"))
+        await journal.record(Released("refused", "RateLimited", "later"))
+        await journal.record(succeeded("done"))
+        await journal.record(Done("done"))
+        await journal.record(failed("failed"))
+        await journal.record(cancelled("cancelled"))
+        await journal.record(Learned("durations", DURATIONS))
 
 
 async def test_a_plan_adds_up_what_would_be_sent() -> None:
@@ -162,7 +162,7 @@ async def test_what_the_journal_has_is_not_sent_again(tmp_path: Path) -> None:
     await begun(path)
     async with client(service()) as api:
         chosen = settings(api, journal=path)
-        async with await Journal.open(path) as journal:
+        async with await SQLiteJournal.open(path) as journal:
             planning = Planning(api, chosen, journal, unique=True)
             given = [Job(inputs={"prompt": key}, key=key) for key in ("running", "done", "failed", "new")]
             plan = await planning.plan(given)
@@ -177,7 +177,7 @@ async def test_failed_jobs_are_sent_again_where_that_is_wanted(tmp_path: Path) -
     """They do not count as failed then."""
     path = tmp_path / "run.db"
     await begun(path)
-    async with client(service()) as api, await Journal.open(path) as journal:
+    async with client(service()) as api, await SQLiteJournal.open(path) as journal:
         planning = Planning(api, settings(api, retry_failed=1), journal)
         assert (await planning.plan([])).jobs == 3
     assert planning.failed == 0
@@ -199,19 +199,19 @@ async def test_jobs_without_keys_are_known_by_their_inputs(tmp_path: Path) -> No
         chosen = settings(api, journal=path)
         assert (await make_plan(api, jobs("a", "a"), chosen)).jobs == 2
         assert not path.exists()
-        async with await Journal.open(path) as journal:
+        async with await SQLiteJournal.open(path) as journal:
             intake_keys = [key async for key in _keys(jobs("a", "a"), journal)]
             for key in intake_keys:
-                await journal.intend(intent(key, prompt="a"))
-                await journal.accepted(key, f"task-{key}")
-                await journal.ended(key, FAILURE)
-        async with await Journal.open(path) as journal:
+                await journal.record(intended(key, prompt="a"))
+                await journal.record(Accepted(key, f"task-{key}"))
+                await journal.record(failed(key))
+        async with await SQLiteJournal.open(path) as journal:
             planning = Planning(api, attrs.evolve(chosen, journal=None), journal)
             plan = await planning.plan(jobs("a", "a", "b"))
     assert (plan.jobs, plan.duplicates, plan.failed_before, planning.ended) == (1, 0, 2, 2)
 
 
-async def _keys(given: list[Job], journal: Journal) -> AsyncIterator[str]:
+async def _keys(given: list[Job], journal: SQLiteJournal) -> AsyncIterator[str]:
     from wiro_async._batch.source import JobSource
 
     intake = JobSource(given, journal, model=MODEL)
@@ -229,7 +229,7 @@ async def test_what_is_no_job_is_an_error() -> None:
 async def test_a_journal_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """A missing one is empty; any other trouble is told."""
     path = tmp_path / "run.db"
-    async with client(service()) as api, await Journal.open(path):
+    async with client(service()) as api, await SQLiteJournal.open(path):
         with pytest.raises(JournalError) as caught:
             await make_plan(api, [], settings(api, journal=path))
     assert caught.value.reason == "locked"
@@ -238,7 +238,7 @@ async def test_a_journal_that_cannot_be_read_is_an_error(tmp_path: Path) -> None
 async def test_durations_of_no_sense_are_no_durations(tmp_path: Path) -> None:
     """A journal may have been written by a later version."""
     path = tmp_path / "run.db"
-    async with await Journal.open(path) as journal:
-        await journal.save_stats("durations", {"models": 7})
+    async with await SQLiteJournal.open(path) as journal:
+        await journal.record(Learned("durations", {"models": 7}))
     async with client(service()) as api:
         assert (await make_plan(api, jobs("a"), settings(api, journal=path))).estimated_seconds is None

@@ -30,12 +30,12 @@ from tests.cli_tools import (
 from tests.cli_tools import (
     wiro as wiro,
 )
-from tests.journals import CANCELLED, FAILURE, SUCCESS, intent, opened
+from tests.journals import apply, cancelled, failed, intended, opened, succeeded
 from tests.journals import intend as intend_at
 from wiro_async import BatchStopped, JobOutcome, TaskCancelled
 from wiro_async._batch.plan import InvalidJob
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import ErrorNote, recorded
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Learned, Released, Saved
 from wiro_async._journal.store import Store
 from wiro_async._protocol.catalogue import FILE_RULE
 from wiro_async.cli import _batch, _batch_view
@@ -316,12 +316,12 @@ def test_runs_that_nobody_knows_of_are_told(wiro: Wiro, monkeypatch: pytest.Monk
     wiro("batch", table("a"), *MODEL)
     with _journal() as store:
         intend_at(store, "lost")
-        store.doubted("lost", "the power failed")
+        apply(store, Doubted("lost", "the power failed"))
     said = wiro("resume", "jobs.journal.db", code=3)
     assert "nobody knows what came of 1 run; it may be billed" in said.err
     with _journal() as store:
         intend_at(store, "lost, too")
-        store.doubted("lost, too", "the power failed")
+        apply(store, Doubted("lost, too", "the power failed"))
     said = wiro("resume", "jobs.journal.db", code=3)
     assert "nobody knows what came of 2 runs; they may be billed" in said.err
 
@@ -398,7 +398,7 @@ def test_a_journal_that_no_command_made_can_be_resumed(wiro: Wiro) -> None:
     """A program's, for example: it has no options to remember."""
     with _journal() as store:
         intend_at(store, "a")
-        store.released("a", ErrorNote("RateLimited", "later"))
+        apply(store, Released("a", "RateLimited", "later"))
     said = wiro("resume", "jobs.journal.db", "--json", code=3)
     assert said.records[0]["jobs"] == 1
 
@@ -718,14 +718,14 @@ def journal(tmp_path: Path) -> str:
     for key in ("done", "failed", "cancelled", "r1", "r2", "r3", "r4", "r5", "r6", "unknown", "refused"):
         intend_at(store, key)
         if key not in ("unknown", "refused"):
-            store.accepted(key, f"task-{key}", None)
-    store.ended("done", SUCCESS)
-    store.saved("done", 0, "/clips/0.mp4", 10, "00")
-    store.settled("done", "done", None)
-    store.ended("failed", FAILURE)
-    store.ended("cancelled", CANCELLED)
-    store.doubted("unknown", "the power failed")
-    store.released("refused", ErrorNote("RateLimited", "too \x1b[2J many"))
+            apply(store, Accepted(key, f"task-{key}"))
+    apply(store, succeeded("done"))
+    apply(store, Saved("done", 0, "/clips/0.mp4", 10, "00"))
+    apply(store, Done("done"))
+    apply(store, failed("failed"))
+    apply(store, cancelled("cancelled"))
+    apply(store, Doubted("unknown", "the power failed"))
+    apply(store, Released("refused", "RateLimited", "too \x1b[2J many"))
     store.close()
     return str(path)
 
@@ -791,17 +791,17 @@ def test_failed_jobs_that_are_tried_again_are_left_to_that(wiro: Wiro) -> None:
 
 
 async def _remember_retries() -> None:
-    async with await Journal.open("jobs.journal.db") as journal:
-        await journal.save_stats("batch", Memory(options=Options(retry_failed=1)).record())
+    async with await SQLiteJournal.open("jobs.journal.db") as journal:
+        await journal.record(Learned("batch", Memory(options=Options(retry_failed=1)).record()))
 
 
 def test_a_failed_job_is_paid_once_by_both_ways(wiro: Wiro, sandbox: Sandbox) -> None:
     """The example of the help, followed by a resumption."""
     wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
     with _journal() as store:
-        waiting = intent("turn", prompt="t", inputImageFirstUrl=URL)
-        store.intend(waiting, recorded(waiting.inputs))
-        store.released("turn", ErrorNote("ConcurrencyLimited", "full"))
+        waiting = intended("turn", prompt="t", inputImageFirstUrl=URL)
+        apply(store, waiting)
+        apply(store, Released("turn", "ConcurrencyLimited", "full"))
     Path("retry.jsonl").write_text(wiro("journal", "jobs.journal.db", "--failed").out)
     wiro("batch", "retry.jsonl", code=3)
     wiro("resume", "jobs.journal.db", code=3)
@@ -813,7 +813,7 @@ def test_a_journal_in_which_nothing_waits_says_nothing_of_turns(alone: Wiro, tmp
     """A refusal for good keeps its name."""
     store = opened(tmp_path / "run.db")
     intend_at(store, "a")
-    store.released("a", ErrorNote("InvalidInput", "no such model"))
+    apply(store, Released("a", "InvalidInput", "no such model"))
     store.close()
     out = alone("journal", str(tmp_path / "run.db")).out
     assert "1  refused  no task exists\n" in out
@@ -834,10 +834,9 @@ def test_a_journal_takes_no_address(alone: Wiro, journal: str) -> None:
 def test_failed_jobs_with_bytes_are_left_out(alone: Wiro, tmp_path: Path) -> None:
     """No journal keeps bytes."""
     store = opened(tmp_path / "run.db")
-    wanted = intent("a")
-    store.intend(wanted, json.dumps({"image": {"$sha256": "00", "$size": 1}}))
-    store.accepted("a", "1", None)
-    store.ended("a", FAILURE)
+    apply(store, intended("a", image=Blob("00", 1)))
+    apply(store, Accepted("a", "1"))
+    apply(store, failed("a"))
     store.close()
     said = alone("journal", str(tmp_path / "run.db"), "--failed")
     assert said.out == ""

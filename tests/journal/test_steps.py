@@ -17,11 +17,11 @@ from wiro_async._journal import steps
 from wiro_async._journal.steps import (
     STATES,
     Blob,
-    Counts,
     Ending,
     ErrorNote,
+    JournalCounts,
+    JournalEntry,
     LocalFile,
-    Row,
     State,
     Step,
     described,
@@ -103,14 +103,16 @@ def test_an_error_is_noted_by_class_and_message() -> None:
 def test_neither_inputs_nor_tokens_are_in_a_repr() -> None:
     """They may be somebody's secrets."""
     wanted = intent("k", prompt="canary-prompt")
-    row = Row(key="k", inputs=wanted.inputs, state="intended", attempt=1, fingerprint=wanted.fingerprint)
+    row = JournalEntry(
+        key="k", inputs=wanted.inputs, state="intended", attempt=1, fingerprint=wanted.fingerprint
+    )
     assert "canary" not in repr(wanted) + repr(row)
     assert row.model == MODEL
 
 
 def test_counts_add_up() -> None:
     """The total is of all states."""
-    assert Counts({"done": 3, "failed": 1}, Decimal(1)).total == 4
+    assert JournalCounts({"done": 3, "failed": 1}, Decimal(1)).total == 4
 
 
 def test_an_ending_knows_nothing_it_was_not_told() -> None:

@@ -16,7 +16,8 @@ from wiro_async._batch.source import FAILED, Entry, Jobs, JobSource
 from wiro_async._errors import InvalidInput, JournalError, ModelNotFound
 from wiro_async._jobs.budget import Prices
 from wiro_async._jobs.job import Job
-from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.journal import Journal
+from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import State
 from wiro_async._protocol.catalogue import check_inputs
 from wiro_async._protocol.operations import clean_slug, split_slug
@@ -35,7 +36,7 @@ PAID: frozenset[State] = frozenset({"intended", "running", "ended", "done", "unk
 
 
 async def make_plan(client: Client, jobs: Jobs, settings: Settings) -> BatchPlan:
-    """Find out what a batch would do. Nothing is submitted, and no journal is made or changed.
+    """Find out what a batch would do. Nothing is submitted, and no journal is made.
 
     Each model is looked up in the catalogue once. Prices and durations come from the journal, where it has
     any, and prices else from the catalogue.
@@ -68,7 +69,7 @@ async def open_known(path: str | PathLike[str] | None) -> Journal | None:
     if path is None:
         return None
     try:
-        return await Journal.open(path, create=False)
+        return await SQLiteJournal.open(path, create=False)
     except JournalError as error:
         if error.reason != "missing":
             raise

@@ -25,7 +25,8 @@ from wiro_async._batch.stopping import reason_key, reason_of
 from wiro_async._client import Client
 from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput
 from wiro_async._jobs.job import Job
-from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Learned
 from wiro_async._protocol.catalogue import FILE_RULE, undocumented
 from wiro_async._tasks.handle import TaskTimeout
 from wiro_async._types import JSON
@@ -224,8 +225,8 @@ class BatchCommand:
 
     async def _remember(self, client: Client) -> None:
         memory = self.before.after(self.options, self.jobs, client._config.base_url)
-        async with await Journal.open(self.journal) as journal:
-            await journal.save_stats(MEMORY, memory.record())
+        async with await SQLiteJournal.open(self.journal) as journal:
+            await journal.record(Learned(MEMORY, memory.record()))
 
     # -- the first reading -------------------------------------------------------------------------------
 
@@ -294,7 +295,7 @@ class BatchCommand:
         return f"{self._resume(*options)} goes on"
 
     async def _interrupted(self) -> int:
-        async with await Journal.open(self.journal, create=False) as journal:
+        async with await SQLiteJournal.open(self.journal, create=False) as journal:
             counts = (await journal.counts()).jobs
         left = counts["running"] + counts["intended"]
         report = self.session.report

@@ -21,7 +21,7 @@ import attrs
 
 from wiro_async._client import Client
 from wiro_async._errors import InvalidInput, WiroError
-from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.reader import JournalReader
 from wiro_async._types import Status
 from wiro_async.cli._batch_view import BatchView
 from wiro_async.cli._demo_plan import HANGS, Books, Job, job_record, job_row, plan
@@ -106,8 +106,8 @@ def _perform(demo: _Demo) -> int:
 async def _read_journal(demo: _Demo) -> Decimal:
     """Take over what the journal says of each job, and return what all cost together."""
     jobs = {job.key: job for job in demo.jobs}
-    async with await Journal.open(demo.journal, create=False) as journal:
-        async for row in journal.rows():
+    async with JournalReader(demo.journal) as journal:
+        async for row in journal.entries():
             jobs[row.key].row = row
         return (await journal.counts()).cost
 

@@ -12,7 +12,7 @@ from typing import Literal
 import attrs
 
 from wiro_async._files.inputs import Director, HailuoSubject
-from wiro_async._journal.steps import FileRow, Row, State
+from wiro_async._journal.steps import JournalEntry, JournalFile, State
 from wiro_async._types import JSON
 
 __all__ = ["HANGS", "Books", "Job", "Purpose", "job_record", "job_row", "plan"]
@@ -55,10 +55,10 @@ class Job:
     prompt: str
     label: str
     purpose: Purpose
-    row: Row | None = None
+    row: JournalEntry | None = None
 
     @property
-    def clip(self) -> FileRow | None:
+    def clip(self) -> JournalFile | None:
         """The clip, once it is on the disk."""
         files = self.row.files if self.row is not None else ()
         return next((file for file in files if file.path), None)

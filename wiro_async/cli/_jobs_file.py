@@ -17,7 +17,7 @@ import attrs
 
 from wiro_async._errors import InvalidInput
 from wiro_async._jobs.job import Job, check_key
-from wiro_async._journal.steps import Blob, LocalFile, Row
+from wiro_async._journal.steps import Blob, JournalEntry, LocalFile
 from wiro_async._protocol.envelope import MAX_DEPTH, is_utf8
 from wiro_async._types import JSON
 
@@ -197,7 +197,7 @@ def files_in(value: object) -> Iterator[Path]:
 # -- and back ------------------------------------------------------------------------------------------------
 
 
-def line_of(row: Row) -> JSON:
+def line_of(row: JournalEntry) -> JSON:
     """Return a journal's job as a line of a job file.
 
     Raises:

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from wiro_async._errors import InvalidInput, JournalError
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import STATES, TURNED_AWAY, Counts, Failure, Row, State
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import STATES, TURNED_AWAY, JournalCounts, JournalEntry, JournalFailure, State
 from wiro_async._types import JSON
 from wiro_async.cli._batch_options import MEMORY, Memory
 from wiro_async.cli._jobs_file import line_of
@@ -43,7 +43,7 @@ MEANINGS: Mapping[State, str] = {
     "running": "the task is under way",
     "ended": "succeeded; outputs may be missing on the disk",
     "done": "everything wanted is there",
-    "failed": "the task failed, or was given up",
+    "failed": "the task failed",
     "cancelled": "by anybody",
     "unknown": "the run's answer was lost; it may be billed",
     "refused": "no task exists",
@@ -54,14 +54,14 @@ REASONS_SHOWN = 10
 REASON_LENGTH = 200
 
 
-async def open_existing(path: Path) -> Journal:
+async def open_existing(path: Path) -> SQLiteJournal:
     """Open a journal that must be there.
 
     Raises:
         JournalError: It is not there, or cannot be opened.
     """
     try:
-        return await Journal.open(path, create=False)
+        return await SQLiteJournal.open(path, create=False)
     except JournalError as error:
         if error.reason != "missing":
             raise
@@ -86,26 +86,26 @@ async def show_journal(path: Path, report: Report) -> int:
     return Code.OK
 
 
-def _waits(failure: Failure) -> bool:
+def _waits(failure: JournalFailure) -> bool:
     return failure.state == "refused" and failure.error in WAITING
 
 
-def _failure_line(failure: Failure) -> str:
+def _failure_line(failure: JournalFailure) -> str:
     why = clipped(failure.reason or failure.error, REASON_LENGTH)
     state = TURN if _waits(failure) else failure.state
     return f"{state}: {why}" if why else state
 
 
-async def _oldest(journal: Journal) -> list[Row]:
-    oldest: list[Row] = []
-    async for row in journal.rows("running"):
+async def _oldest(journal: SQLiteJournal) -> list[JournalEntry]:
+    oldest: list[JournalEntry] = []
+    async for row in journal.entries("running"):
         oldest.append(row)
         oldest.sort(key=lambda row: math.inf if row.accepted_at is None else row.accepted_at)
         del oldest[OLDEST_SHOWN:]
     return oldest
 
 
-def _table(counts: Counts) -> Table:
+def _table(counts: JournalCounts) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right")
     waiting = sum(failure.jobs for failure in counts.failures if _waits(failure))
@@ -118,7 +118,7 @@ def _table(counts: Counts) -> Table:
     return table
 
 
-def _journal_record(path: Path, counts: Counts, oldest: list[Row]) -> JSON:
+def _journal_record(path: Path, counts: JournalCounts, oldest: list[JournalEntry]) -> JSON:
     return {
         "type": "journal",
         "journal": str(path),
@@ -136,7 +136,7 @@ def _journal_record(path: Path, counts: Counts, oldest: list[Row]) -> JSON:
 async def show_rows(path: Path, state: State, report: Report) -> int:
     """List the jobs in one state, in the order of their arrival."""
     async with await open_existing(path) as journal:
-        async for row in journal.rows(state):
+        async for row in journal.entries(state):
             report.record(_row_record(row))
             saved = ", ".join(file.path for file in row.files if file.path)
             parts = (row.key, row.task_id, row.model, saved or row.reason or row.error)
@@ -144,7 +144,7 @@ async def show_rows(path: Path, state: State, report: Report) -> int:
     return Code.OK
 
 
-def _row_record(row: Row) -> JSON:
+def _row_record(row: JournalEntry) -> JSON:
     return {
         "type": "row",
         "key": row.key,
@@ -170,7 +170,7 @@ async def show_failed(path: Path, session: Session) -> int:
     left: Counter[State] = Counter()
     async with await open_existing(path) as journal:
         retries = Memory.read(await journal.load_stats(MEMORY)).options.retry_failed or 0
-        async for row in journal.rows(*FAILED, *RESUMED):
+        async for row in journal.entries(*FAILED, *RESUMED):
             if row.state in RESUMED or row.runs <= retries:
                 left[row.state] += 1
                 continue
