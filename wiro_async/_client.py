@@ -12,7 +12,7 @@ from wiro_async._errors import ConfigurationError, InvalidInput, SubmissionUnkno
 from wiro_async._files.inputs import FileSource, TypedInputs
 from wiro_async._jobs.job import Inputs, JobState
 from wiro_async._jobs.options import DEFAULTS, CallSettings, RunOptions, SubmitOptions
-from wiro_async._jobs.pipeline import Pipeline
+from wiro_async._jobs.pipeline import Pipeline, get_model
 from wiro_async._jobs.service import Service
 from wiro_async._protocol.matching import fingerprint_of
 from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult, Upload
@@ -316,7 +316,7 @@ class Client:
             ModelNotFound: There is none.
             WiroError: The call failed.
         """
-        return await self._service.get_model(slug)
+        return await get_model(self._service, slug)
 
     # -- the client itself -------------------------------------------------------------------------------
 

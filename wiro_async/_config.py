@@ -9,6 +9,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias, TypeGuard, get_args
 from urllib.parse import urlsplit
 
@@ -66,11 +67,17 @@ def seconds(_record: object, option: attrs.Attribute[Any], value: object) -> Non
         check_seconds(option.name, value)
 
 
-def whole(least: int, *, optional: bool = False) -> Validator:
-    """Return what refuses all but whole numbers of at least *least*, and None where that is *optional*."""
+def duration(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    """Refuse what is not a number of seconds that is not negative, or None."""
+    if value is not None and check_seconds(option.name, value) < 0:
+        raise ConfigurationError(f"{option.name} is {value!r}; it must be seconds that are not negative")
+
+
+def whole(least: int, *, or_else: object = ...) -> Validator:
+    """Return what refuses all but whole numbers of at least *least*, and the one value *or_else*."""
 
     def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-        if value is None and optional:
+        if value is or_else or (isinstance(value, str) and value == or_else):
             return
         if not _is_number(value) or not isinstance(value, int) or value < least:
             raise ConfigurationError(
@@ -93,6 +100,24 @@ def one_of(*choices: object) -> Validator:
 
 
 count = whole(1)
+"""Refuses all but whole numbers of at least 1."""
+
+
+def usd(value: object) -> Decimal | None:
+    """Convert a ``max_cost`` in USD, whatever it came as (None: there is no limit).
+
+    Raises:
+        ConfigurationError: It is no amount, or negative.
+    """
+    if value is None:
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise ConfigurationError(f"max_cost is {value!r}; it must be an amount in USD that is not negative")
+    return amount
 
 
 def check_seconds(name: str, value: object) -> float:

@@ -35,12 +35,12 @@ from wiro_async._http import network as _network
 from wiro_async._http.connections import (
     MAX_IDLE,
     PROGRESS,
-    Address,
     ConnectionStack,
     Content,
     Request,
     SendProgress,
     adapted,
+    address_of,
     sender,
 )
 from wiro_async._http.http11 import LocalProtocolError, RemoteProtocolError
@@ -680,7 +680,7 @@ def test_before_a_request_nothing_is_known() -> None:
 
 def lean(url: str, body: httpx.AsyncByteStream | None = None, *headers: tuple[bytes, bytes]) -> Request:
     """Return a request as our own transport makes them."""
-    address = Address(httpx.URL(url), [(b"Host", httpx.URL(url).netloc)])
+    address = address_of(httpx.URL(url), [(b"Host", httpx.URL(url).netloc)])
     return Request(address, list(headers), body or Content())
 
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import KEY, SECRET
-from wiro_async._http.connections import MAX_IDLE, PROGRESS, Address, Content, Request
+from wiro_async._http.connections import MAX_IDLE, PROGRESS, Content, Request, address_of
 from wiro_async._http.signing import NonceSource, Signer, SigningTransport, next_nonce, strip_traceback
 from wiro_async._types import Secret
 
@@ -150,7 +150,7 @@ class Inner(httpx.AsyncBaseTransport):
 
 def unsigned(url: str = URL, *headers: tuple[bytes, bytes]) -> Request:
     """Return a request as the transport makes it."""
-    return Request(Address(httpx.URL(url), [(b"A", b"b")]), list(headers), Content(b"body"))
+    return Request(address_of(httpx.URL(url), [(b"A", b"b")]), list(headers), Content(b"body"))
 
 
 def transport(inner: httpx.AsyncBaseTransport, secret: str | None = SECRET) -> SigningTransport:

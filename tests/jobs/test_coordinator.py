@@ -10,13 +10,14 @@ from typing import Any
 
 import anyio
 import pytest
+from wiro_async._batch.coordinator import Coordinator, Terms
+from wiro_async._jobs.window import Window
 
 from tests.batches import MODEL, Service
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.fakes import client, task
 from tests.journals import Database
-from wiro_async._batch.coordinator import Coordinator, Terms
 from wiro_async._batch.progress import ProgressCounter
 from wiro_async._batch.source import Entry
 from wiro_async._batch.stopping import Breaker, Canary
@@ -37,7 +38,6 @@ from wiro_async._errors import (
 )
 from wiro_async._jobs.budget import Budget, Prices
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
-from wiro_async._jobs.window import Window
 from wiro_async._journal.journal import NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._protocol.matching import RunFingerprint

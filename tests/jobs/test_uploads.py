@@ -9,12 +9,12 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from wiro_async._jobs.book import Book
 
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.journals import Database
 from wiro_async import InvalidInput, ServiceError, Upload
-from wiro_async._jobs.book import Book
 from wiro_async._jobs.uploads import Uploads
 from wiro_async._journal.sqlite import Journal
 from wiro_async._journal.steps import LocalFile

@@ -24,7 +24,14 @@ from wiro_async._batch.options import BatchSettings
 from wiro_async._batch.progress import BatchProgress, ProgressCounter
 from wiro_async._batch.source import CHANGED, Jobs, JobSource
 from wiro_async._batch.stopping import Coordinator, reason_key, reason_of
-from wiro_async._errors import BatchStopped, ClientUseError, JournalError, SubmissionUnknown, WiroError
+from wiro_async._errors import (
+    BatchStopped,
+    ClientUseError,
+    ConfigurationError,
+    JournalError,
+    SubmissionUnknown,
+    WiroError,
+)
 from wiro_async._jobs.budget import Budget, Prices
 from wiro_async._jobs.job import Inputs, Job, JobOutcome, JobState, Stage
 from wiro_async._jobs.limiter import Line
@@ -128,6 +135,10 @@ class Batch:
     """
 
     def __init__(self, service: Service, jobs: Jobs, settings: BatchSettings) -> None:
+        if settings.delete_remote and settings.download is None:
+            raise ConfigurationError(
+                "delete_remote is for outputs that were saved; name a folder for them: download=..."
+            )
         self._service = service
         self._jobs = jobs
         self._settings = settings
@@ -170,7 +181,7 @@ class Batch:
         from wiro_async._batch.plan import make_plan  # noqa: PLC0415 - for those who plan
 
         self._used_up = isinstance(self._jobs, Iterator | AsyncIterator)
-        return await make_plan(self._service.get_model, self._jobs, self._settings)
+        return await make_plan(self._service, self._jobs, self._settings)
 
     # -- entering and leaving ----------------------------------------------------------------------------
 
@@ -272,7 +283,7 @@ class Batch:
             journal=journal,
             budget=self._budget,
             prices=prices,
-            saver=None if settings.download is None else OutputSaver(settings.download, journal),
+            saver=None if settings.download is None else OutputSaver(settings.download),
             monitor=self._coordinator,
             wait_timeout=limits.wait_timeout if settings.timeout is None else settings.timeout,
             retry_failed=settings.retry_failed,

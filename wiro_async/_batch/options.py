@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from os import PathLike
-from typing import Any, Literal, TypedDict, get_args
+from typing import Literal, TypedDict, get_args
 
 import attrs
 
 from wiro_async._batch.progress import BatchProgress
-from wiro_async._config import check_seconds, one_of, truth, whole
-from wiro_async._errors import ConfigurationError
+from wiro_async._config import duration, one_of, truth, usd, whole
 from wiro_async._jobs.job import Job
 from wiro_async._types import OnUnknown
 
@@ -78,53 +77,24 @@ class BatchOptions(MapOptions, total=False):
     model: str | None
 
 
-def _usd(value: object) -> Decimal | None:
-    """Return an amount in USD, whatever it came as."""
-    if value is None:
-        return None
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
-        raise ConfigurationError(f"max_cost is {value!r}; it must be an amount in USD that is not negative")
-    return amount
-
-
-def _not_negative(_record: object, option: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and check_seconds(option.name, value) < 0:
-        raise ConfigurationError(f"{option.name} is {value!r}; it must be seconds that are not negative")
-
-
-def _concurrency(record: object, option: attrs.Attribute[Any], value: object) -> None:
-    if value != "auto":
-        whole(1)(record, option, value)
-
-
 @attrs.frozen(kw_only=True)
 class BatchSettings:
-    """The options of one batch, checked; see ``BatchOptions``."""
+    """The options of one batch, each checked; see ``BatchOptions``."""
 
     journal: str | PathLike[str] | None = None
     key: Callable[[Job], object] | None = None
     model: str | None = None
-    concurrency: int | Literal["auto"] = attrs.field(default="auto", validator=_concurrency)
-    max_cost: Decimal | None = attrs.field(default=None, converter=_usd)
+    concurrency: int | Literal["auto"] = attrs.field(default="auto", validator=whole(1, or_else="auto"))
+    max_cost: Decimal | None = attrs.field(default=None, converter=usd)
     download: str | PathLike[str] | None = None
     delete_remote: bool = attrs.field(default=False, validator=truth)
     ordered: bool = attrs.field(default=False, validator=truth)
     fail_fast: bool = attrs.field(default=False, validator=truth)
     retry_failed: int = attrs.field(default=0, validator=whole(0))
-    breaker: int | None = attrs.field(default=20, validator=whole(1, optional=True))
+    breaker: int | None = attrs.field(default=20, validator=whole(1, or_else=None))
     canary: int = attrs.field(default=0, validator=whole(0))
-    timeout: float | None = attrs.field(default=None, validator=_not_negative)
+    timeout: float | None = attrs.field(default=None, validator=duration)
     on_unknown: OnUnknown = attrs.field(default="raise", validator=one_of(*get_args(OnUnknown)))
     stop_on_exit: Literal["leave", "stop"] = attrs.field(default="leave", validator=one_of("leave", "stop"))
     on_progress: Callable[[BatchProgress], object] | None = None
-    total: int | None = attrs.field(default=None, validator=whole(0, optional=True))
-
-    def __attrs_post_init__(self) -> None:
-        if self.delete_remote and self.download is None:
-            raise ConfigurationError(
-                "delete_remote is for outputs that were saved; name a folder for them: download=..."
-            )
+    total: int | None = attrs.field(default=None, validator=whole(0, or_else=None))

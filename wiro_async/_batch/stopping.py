@@ -195,7 +195,7 @@ class Coordinator(Monitor):
             return False
         return job.through or self._canary.may_start()
 
-    def no_money(self, job: JobState, estimate: Decimal | None) -> None:
+    def no_money(self, _job: JobState, estimate: Decimal | None) -> None:
         """Stop where waiting cannot help: what is set aside for Runs in doubt never comes back.
 
         Raises:

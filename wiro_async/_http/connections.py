@@ -49,6 +49,17 @@ _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
 }
 
 
+def address_of(url: httpx.URL, headers: Headers, method: str = "POST") -> Address:
+    """Return what is sent to *url* in every request.
+
+    Raises:
+        LocalProtocolError: HTTP cannot carry one of them.
+    """
+    # The host as it is sent: `url.host` would decode an international name.
+    key = (url.scheme, url.raw_host.decode("ascii"), url.port or PORTS.get(url.scheme, 0))
+    return Address(method, url, headers, key, request_line(method, url.raw_path) + header_lines(headers))
+
+
 class _Connection:
     """A stream, and the reply that is read from it."""
 
@@ -204,7 +215,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         progress: SendProgress = request.extensions.get(PROGRESS) or SendProgress()
         progress.sent = False
         try:
-            address = Address(request.url, request.headers.raw, request.method)
+            address = address_of(request.url, request.headers.raw, request.method)
         except LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from None
         assert isinstance(request.stream, httpx.AsyncByteStream)

@@ -9,8 +9,6 @@ from typing import Protocol
 import attrs
 import httpx
 
-from wiro_async._http.http11 import header_lines, request_line
-
 __all__ = [
     "DEFAULT_MAX_IDLE",
     "MAX_IDLE",
@@ -86,27 +84,23 @@ class _Once:
         return self._pieces.pop()
 
 
+@attrs.frozen(eq=False, repr=False)
 class Address:
-    """Where requests go, and the headers that all of them have; made once, used often.
+    """Where requests go, and the headers that all of them have; made once by ``address``, used often.
 
-    Args:
+    Attributes:
+        method: The method.
         url: The URL.
         headers: The headers, ``Host`` among them.
-        method: The method.
-
-    Raises:
-        LocalProtocolError: HTTP cannot carry one of them.
+        key: What a connection for it leads to.
+        head: Request line and headers, as they are sent.
     """
 
-    __slots__ = ("head", "headers", "key", "method", "url")
-
-    def __init__(self, url: httpx.URL, headers: Headers, method: str = "POST") -> None:
-        self.method: str = method
-        self.url: httpx.URL = url
-        self.headers: Headers = headers
-        # The host as it is sent: `url.host` would decode an international name.
-        self.key: Key = (url.scheme, url.raw_host.decode("ascii"), url.port or PORTS.get(url.scheme, 0))
-        self.head: bytes = request_line(method, url.raw_path) + header_lines(headers)
+    method: str
+    url: httpx.URL
+    headers: Headers
+    key: Key
+    head: bytes
 
 
 @attrs.define(eq=False, repr=False)

@@ -25,6 +25,7 @@ import httpx
 from wiro_async._aio.waiting import Gate, now, running_loop
 from wiro_async._config import Config
 from wiro_async._errors import ClientUseError, ConnectionFailed, InvalidResponse, TaskNotFound, WiroError
+from wiro_async._http.connections import address_of
 from wiro_async._http.messages import Address, Content, Headers, Request, Sender
 from wiro_async._http.retry import READS, RetryBudget, is_transient
 from wiro_async._http.signing import strip_traceback
@@ -241,7 +242,7 @@ class Transport:
         address = self._addresses.get(operation.path)
         if address is None:
             url = httpx.URL(f"{self._base}/{operation.path}")
-            address = Address(url, [(b"Host", url.netloc), *_HEADERS])
+            address = address_of(url, [(b"Host", url.netloc), *_HEADERS])
             # Each model's Run has an address of its own, and there is no end of models.
             if len(self._addresses) < 1000:
                 self._addresses[operation.path] = address

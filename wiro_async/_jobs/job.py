@@ -13,7 +13,6 @@ import attrs
 from wiro_async._errors import InvalidInput, WiroError
 from wiro_async._files.inputs import TypedInputs
 from wiro_async._jobs.options import DEFAULTS, CallSettings
-from wiro_async._protocol.envelope import is_utf8
 from wiro_async._protocol.records import Task, TaskResult
 
 if TYPE_CHECKING:
@@ -23,13 +22,10 @@ if TYPE_CHECKING:
     from wiro_async._tasks.ends import TaskFailed
     from wiro_async._tasks.state import TaskState
 
-__all__ = ["Inputs", "Job", "JobOutcome", "JobState", "Stage", "check_key", "named"]
+__all__ = ["Inputs", "Job", "JobOutcome", "JobState", "Stage"]
 
 Inputs = Mapping[str, Any] | TypedInputs
 """A model's inputs: by name, or typed inputs, which know their model."""
-
-MAX_KEY = 500
-"""Characters of a key at most: it is a primary key in the journal."""
 
 
 @attrs.frozen(init=False)
@@ -117,51 +113,6 @@ class JobOutcome:
         return self.error is None
 
 
-def named(job: Job, model: str | None) -> tuple[str, Inputs]:
-    """Return the model and the inputs of a job.
-
-    Args:
-        job: The job.
-        model: The batch's model, for jobs that name none.
-
-    Raises:
-        InvalidInput: No model is named, or the inputs are neither a mapping nor typed inputs.
-    """
-    inputs = job.inputs
-    if not isinstance(inputs, Mapping | TypedInputs):
-        raise InvalidInput(
-            f"the inputs of a job are a {type(inputs).__name__}; give a mapping or typed inputs",
-            name="inputs",
-        )
-    slug = job.model or (inputs.model if isinstance(inputs, TypedInputs) else model)
-    if not slug:
-        raise InvalidInput(
-            "a job names no model; give Job('owner/model', {...}) or batch(model=...)", name="model"
-        )
-    if not isinstance(slug, str):
-        raise InvalidInput(f"the model of a job is a {type(slug).__name__}; give its slug", name="model")
-    return slug, inputs
-
-
-def check_key(key: object) -> str:
-    """Return a key that a journal can hold.
-
-    Raises:
-        InvalidInput: It is empty, too long, or not a string or a number.
-    """
-    if isinstance(key, bool) or not isinstance(key, str | int):
-        raise InvalidInput(
-            f"the key {str(key)[:60]!r} is a {type(key).__name__}; it must be a str or an int", name="key"
-        )
-    text = str(key)
-    if not text or len(text) > MAX_KEY or "\0" in text or not is_utf8(text):
-        raise InvalidInput(
-            f"the key {text[:60]!r} cannot be used; it must be a text of 1 to {MAX_KEY} characters",
-            name="key",
-        )
-    return text
-
-
 # -- a job on its way ------------------------------------------------------------------------------------
 
 
@@ -180,10 +131,6 @@ Stage: TypeAlias = Literal[
 """Where a job stands; the last six are its end."""
 
 
-def _nothing() -> None:
-    """Nobody waits for the job to let him by."""
-
-
 @attrs.define(eq=False)
 class JobState:
     """A job on its way through the pipeline: what was given, and how far it has come.
@@ -198,7 +145,7 @@ class JobState:
         entry: What the journal had of it (None: nothing).
         problem: Why it cannot even be begun (None: it can).
         index: Its place in the order of outcomes.
-        let_next: Called once it stands in nobody's way any more.
+        let_next: Called once it stands in nobody's way any more (None: nobody waits for that).
         stage: Where it is, for the counting (None: not counted).
         on_trial: Whether it needs a Run of this batch, so that its end tells of those to come.
         through: Whether it has had a slot.
@@ -227,7 +174,7 @@ class JobState:
     entry: JournalEntry | None = None
     problem: InvalidInput | None = None
     index: int = 0
-    let_next: Callable[[], object] = _nothing
+    let_next: Callable[[], object] | None = None
     stage: Stage | None = None
     on_trial: bool = False
     through: bool = False

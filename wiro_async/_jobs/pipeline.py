@@ -8,13 +8,13 @@
     intend      the intent is durable
     send        the Run, out of reach of cancellation
     reconcile   an unknown outcome is searched for
-    accepted    the task's id is durable                                 <- submit() returns here
+    accepted    the task's id is durable                                <- submit() returns here
     watch       polls, socket or callback, to the end
-    settle      cost counted, slot given back, the end is durable        <- run() returns here
-    save        outputs are on the disk                                  <- a batch's job ends here
+    settle      the cost counted, the end durable                       <- run() returns here
+    save        outputs are on the disk                                 <- a batch goes to here
 
 A single call and a job of a batch go the same way. A stage that is not wanted has a null form: ``NullJournal``
-records nothing, a budget without a limit only counts, a ``Monitor`` that nobody sets wants nothing.
+records nothing, a budget without a limit only counts, a plain ``Monitor`` wants nothing.
 
 Money is safe between *intend* and *accepted* because nothing can come between: both, and the exchange between
 them, run to their end whatever cancellation comes. Everywhere else a job may be cut off at any moment.
@@ -48,10 +48,10 @@ from wiro_async._errors import (
     SubmissionUnknown,
     WiroError,
 )
-from wiro_async._files.inputs import FileSource, by_name, is_local_file, resolve
+from wiro_async._files.inputs import FileSource, by_name, holds, is_local_file, resolve
 from wiro_async._http.retry import RUNS, run_knowledge
 from wiro_async._jobs.budget import ZERO, Budget, Prices
-from wiro_async._jobs.job import JobOutcome, JobState, holds
+from wiro_async._jobs.job import JobOutcome, JobState, Stage
 from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.service import Service
@@ -72,17 +72,18 @@ from wiro_async._journal.steps import (
     Step,
 )
 from wiro_async._protocol import records
+from wiro_async._protocol.catalogue import detail_payload, read_model
 from wiro_async._protocol.envelope import encode
 from wiro_async._protocol.matching import Claim, fingerprint_of, unknown, with_marker
-from wiro_async._protocol.operations import clean_slug
+from wiro_async._protocol.operations import TOOL_DETAIL, clean_slug
 from wiro_async._protocol.operations import run as run_of
-from wiro_async._protocol.records import Task, TaskKey, TaskResult
+from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult
 from wiro_async._tasks.ends import TaskError, TaskFailed, ending
 from wiro_async._tasks.handle import TaskHandle, TaskTimeout, timed_out
 from wiro_async._tasks.state import TaskState
 from wiro_async._types import Watch
 
-__all__ = ["Monitor", "Pipeline"]
+__all__ = ["AHEAD", "Monitor", "Pipeline", "get_model"]
 
 logger = logging.getLogger("wiro_async")
 
@@ -91,6 +92,11 @@ RESUBMITS = 2
 
 AHEAD = 8
 """How many jobs of a batch may upload their files, or be searched for, before it is their turn for a slot."""
+
+
+async def get_model(service: Service, slug: str) -> Model:
+    """Return one model of the catalogue; see ``Client.get_model``."""
+    return read_model(await service.transport.call(TOOL_DETAIL, detail_payload(slug)), slug)
 
 
 class Monitor:
@@ -103,14 +109,14 @@ class Monitor:
             BatchStopped: They are not.
         """
 
-    def may_start(self, job: JobState) -> bool:
+    def may_start(self, _job: JobState) -> bool:
         """Whether the job may have a Run now, as far as this one is concerned."""
         return True
 
-    def no_money(self, job: JobState, estimate: Decimal | None) -> None:
+    def no_money(self, _job: JobState, estimate: Decimal | None) -> None:
         """The budget has too little left for a Run."""
 
-    def moved(self, job: JobState, stage: Any) -> None:
+    def moved(self, job: JobState, stage: Stage) -> None:
         """The job is at another stage."""
 
     def heed(self, error: WiroError | OSError) -> None:
@@ -238,7 +244,8 @@ class Pipeline:
             if job.state is not None:
                 if self.stop_on_exit and isinstance(error, anyio.get_cancelled_exc_class()):
                     await self._stop(job, job.state)
-                came_to_nothing = job.state.done and job.state.task.outcome != "succeeded"
+                task = job.state.task
+                came_to_nothing = task is not None and task.outcome in ("failed", "cancelled")
                 if not self.journal.durable and not came_to_nothing:
                     self.service.leave(job.state, "was left by its batch")
             raise
@@ -295,7 +302,7 @@ class Pipeline:
             payload["callbackUrl"] = with_marker(url, secrets.token_hex(8))
         callback = None
         if options.callback_url is not None:
-            from wiro_async._watch.callbacks import CallbackURL  # noqa: PLC0415 - for those who have callbacks
+            from wiro_async._watch.callbacks import CallbackURL  # noqa: PLC0415 - for those who wait so
 
             callback = options.callback_url if isinstance(options.callback_url, CallbackURL) else None
         return Run(operation, job.model, payload, encode(payload), watch, options.expected_duration, callback)
@@ -317,7 +324,7 @@ class Pipeline:
         return watch
 
     async def _revived(self, name: str, value: Any) -> Any:
-        """Return recorded inputs as they can be sent: bytes, of which only a digest is left, by their upload."""
+        """Return recorded inputs as they can be sent: bytes by their upload, for only a digest is left."""
         if isinstance(value, Mapping):
             return {each: await self._revived(each, item) for each, item in value.items()}
         if isinstance(value, list):
@@ -345,7 +352,7 @@ class Pipeline:
             if slug in self._asked:
                 return
             try:
-                self.prices.know(await self.service.get_model(slug))
+                self.prices.know(await get_model(self.service, slug))
             except AuthenticationError:
                 raise
             except WiroError as error:
@@ -368,19 +375,24 @@ class Pipeline:
         elif self.ahead is not None and holds(job.inputs, is_local_file):
             # Its uploads take time: the jobs behind it need not wait for them.
             async with self.ahead:
-                job.let_next()
+                self._let_next(job)
                 job.run = await self._resolve(job)
                 slot = await self._slot(job)
         else:
             job.run = await self._resolve(job)
             self._start_clocks(job)
             slot = await self._slot(job)
-        job.let_next()
+        self._let_next(job)
         while True:
             state = await self._sent(job, slot)
             if state is not None:
                 return state
             slot = await self._slot(job)
+
+    def _let_next(self, job: JobState) -> None:
+        """Let the next job of a batch be read: this one stands in nobody's way any more."""
+        if job.let_next is not None:
+            job.let_next()
 
     def _start_clocks(self, job: JobState) -> None:
         """Begin to count a call's timeouts, now that its files are uploaded."""
@@ -635,12 +647,12 @@ class Pipeline:
         if entry.state == "running":
             self.budget.adopt(job, estimate)
             self._adopt(job, TaskKey(entry.task_id, entry.token))
-            job.let_next()
+            self._let_next(job)
             return
         # A Run that may have left, and may have been paid: its money is set aside before the next job comes.
         self.budget.adopt(job, estimate)
         async with self.ahead or nullcontext():
-            job.let_next()
+            self._let_next(job)
             # A doubt was looked into when it was new. Of an intended Run nobody knows when it really left.
             outcome = await self.service.search.find(
                 entry.fingerprint,
@@ -729,7 +741,7 @@ class Pipeline:
             job.slot.release(task.total_cost)
 
     async def _stop(self, job: JobState, state: TaskState) -> None:
-        """Stop a task whose caller goes, within ``Limits.stop_timeout``; a failure is left for the next poll."""
+        """Stop a task whose caller goes, within ``Limits.stop_timeout``; failures are left to polls."""
 
         async def stop() -> None:
             try:
@@ -750,7 +762,7 @@ class Pipeline:
             DownloadError: The service has fewer outputs than the journal, so one cannot be had any more.
         """
         self.monitor.moved(job, "downloading")
-        job.let_next()
+        self._let_next(job)
         state = job.state = self.service.attach(TaskKey(entry.task_id, entry.token))
         if self.saver is not None and entry.files:
             job.paths = await self.saver.all_there(entry.files)
@@ -777,7 +789,9 @@ class Pipeline:
                 self.monitor.moved(job, "downloading")
             for output in task.outputs:
                 if output.url:
-                    path = await self.saver.save(job.key, job.model, output, before.get(output.index))
+                    path, step = await self.saver.save(job.key, job.model, output, before.get(output.index))
+                    if step is not None:
+                        await self._record(step)
                     job.paths.append(path)
         await self._close(job)
 

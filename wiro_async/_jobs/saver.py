@@ -13,8 +13,7 @@ import anyio.to_thread
 
 from wiro_async._errors import ConfigurationError, DownloadError
 from wiro_async._files.naming import KINDS, extension_of
-from wiro_async._jobs.book import Book
-from wiro_async._journal.steps import FileRow
+from wiro_async._journal.steps import JournalFile, Saved
 from wiro_async._protocol.envelope import is_utf8
 from wiro_async._protocol.records import Output
 
@@ -37,15 +36,16 @@ class OutputSaver:
 
     Args:
         template: Where they go; see ``check_template``.
-        book: Where that is recorded.
+
+    Raises:
+        ConfigurationError: The template cannot work.
     """
 
-    def __init__(self, template: str, book: Book) -> None:
-        self._template = template
-        self._book = book
+    def __init__(self, template: str | os.PathLike[str]) -> None:
+        self._template: str = check_template(os.fspath(template))
         self._paths: _Paths = _Paths()
 
-    async def all_there(self, files: Collection[FileRow]) -> list[Path]:
+    async def all_there(self, files: Collection[JournalFile]) -> list[Path]:
         """Return the paths of files that were saved before (none: not all of them are there, and whole)."""
         if not await anyio.to_thread.run_sync(lambda: all(map(_is_there, files))):
             return []
@@ -53,7 +53,9 @@ class OutputSaver:
             self._paths.claim(file.path, _NOBODY)
         return [Path(file.path) for file in files]
 
-    async def keep(self, key: str, model: str, output: Output, before: FileRow | None) -> Path:
+    async def save(
+        self, key: str, model: str, output: Output, before: JournalFile | None
+    ) -> tuple[Path, Saved | None]:
         """Save one output of a job, unless it is there from before.
 
         Args:
@@ -61,6 +63,9 @@ class OutputSaver:
             model: The job's model.
             output: What to save.
             before: Where it was saved before (None: nowhere).
+
+        Returns:
+            Where it is, and the step to record (None: it was there from before).
 
         Raises:
             DownloadError: It did not arrive whole, or is not what it says.
@@ -72,14 +77,13 @@ class OutputSaver:
         owner = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         if before is not None and await anyio.to_thread.run_sync(_is_there, before):
             self._paths.claim(before.path, owner)
-            return Path(before.path)
+            return Path(before.path), None
         path = self._own(file_name(self._template, key, model, output), owner, before)
         await output.save(path)
         where, sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
-        await self._book.saved(key, output.index, where, size, sha256)
-        return path
+        return path, Saved(key, output.index, str(where), size, sha256)
 
-    def _own(self, path: Path, owner: bytes, before: FileRow | None) -> Path:
+    def _own(self, path: Path, owner: bytes, before: JournalFile | None) -> Path:
         """Return *path*, or one like it where that is another output's, now or when it was saved before."""
         apart = path.with_stem(f"{path.stem}-{owner.hex()}")
         was_apart = before is not None and Path(before.path) == apart.absolute()
@@ -113,7 +117,7 @@ class _Paths:
         return former in (None, owner)
 
 
-def _is_there(file: FileRow) -> bool:
+def _is_there(file: JournalFile) -> bool:
     """Whether a file that was saved before is still whole."""
     try:
         return _digest_of(Path(file.path)) == (file.sha256, file.size)

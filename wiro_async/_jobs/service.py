@@ -6,25 +6,26 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from wiro_async._aio.waiting import Turnstile
 from wiro_async._config import Config
 from wiro_async._errors import SubmissionUnknown
-from wiro_async._files.download import Downloader
+from wiro_async._files.download import Downloader, current
 from wiro_async._files.upload import Uploader
-from wiro_async._http.connections import make_tls, sender
+from wiro_async._http.connections import make_tls
+from wiro_async._http.foreign import sender
 from wiro_async._http.signing import Signer, SigningTransport
 from wiro_async._http.transport import USER_AGENT, Transport
-from wiro_async._jobs.limiter import ConcurrencyLimiter, Line, Slot
+from wiro_async._jobs.limiter import ConcurrencyLimiter, Line
 from wiro_async._jobs.reconcile import TaskSearch
 from wiro_async._jobs.submit import InFlightRuns
-from wiro_async._protocol.catalogue import detail_payload, list_payload, read_model, read_models
+from wiro_async._protocol.catalogue import list_payload, read_models
 from wiro_async._protocol.matching import KnownTasks
-from wiro_async._protocol.operations import DETAIL, TOOL_DETAIL, TOOL_LIST
-from wiro_async._protocol.records import Model, Output, Task, TaskKey, read_task, read_tasks
+from wiro_async._protocol.operations import TOOL_LIST
+from wiro_async._protocol.records import Model, Task, TaskKey, read_tasks
 from wiro_async._tasks.handle import TaskHandle
 from wiro_async._tasks.iterators import Listing
 from wiro_async._tasks.state import TaskContext, TaskState
@@ -93,13 +94,10 @@ class Service:
         sending = sender(transport, proxy, limits.connect_timeout)
         calls = Transport(config, SigningTransport(sending, signer, config.origin))
 
-        async def refreshed(output: Output) -> Output:
-            key = TaskKey(output.task_id)
-            task = read_task(DETAIL, await calls.call(DETAIL, key.payload("tasktoken")), key)
-            return next((known for known in task.outputs if known.index == output.index), output)
-
         # Downloads have connections of their own, so that none of them ever carried a credential.
-        downloader = Downloader(config, sender(transport, proxy, limits.connect_timeout), refreshed)
+        downloader = Downloader(
+            config, sender(transport, proxy, limits.connect_timeout), partial(current, calls)
+        )
         sockets = None
         if transport is None and proxy is None:
             sockets = _sockets(config)
@@ -113,8 +111,6 @@ class Service:
             sockets=sockets,
             safety_interval=polling.safety_interval,
             urgent_interval=polling.min_interval,
-            turnstile=Turnstile(),
-            on_end=_give_slot_back,
         )
         return cls(
             config,
@@ -135,10 +131,6 @@ class Service:
                 request_timeout=limits.request_timeout,
             ),
         )
-
-    async def get_model(self, slug: str) -> Model:
-        """Return one model with its inputs; see ``Client.get_model``."""
-        return read_model(await self.transport.call(TOOL_DETAIL, detail_payload(slug)), slug)
 
     def list_tasks(self, model: str | None, limit: int | None) -> Listing[Task]:
         """Iterate over the project's tasks; see ``Client.list_tasks``."""
@@ -166,6 +158,9 @@ class Service:
     def leave(self, state: TaskState, why: str) -> None:
         """Keep a task whose caller was cancelled where he can find it."""
         self.unclaimed.append(TaskHandle(state))
+        if state.slot is not None:
+            # Perhaps nobody will ever see its end: it counts as another program's from here on.
+            state.slot.release()
         logger.warning("task %s %s; it is %s", state.key.id, why, state.status)
 
     def leave_open(self, error: SubmissionUnknown) -> None:
@@ -180,12 +175,6 @@ class Service:
         await self.transport.aclose()
         self.tasks.wake()
         await self.downloader.aclose()
-
-
-def _give_slot_back(state: TaskState) -> None:
-    slot = state.slot
-    if isinstance(slot, Slot):
-        slot.release(state.task.total_cost if state.task is not None else None)
 
 
 def _sockets(config: Config) -> Sockets | None:

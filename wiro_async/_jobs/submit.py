@@ -58,7 +58,7 @@ class Run:
 
 
 class InFlightRuns:
-    """The Runs of one client that are on their way, so that whoever searches for an equal one waits for them."""
+    """The Runs of one client that are on their way: whoever searches for an equal one waits for them."""
 
     def __init__(self) -> None:
         self._landed: dict[Run, anyio.Event] = {}

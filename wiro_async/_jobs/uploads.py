@@ -13,7 +13,8 @@ import anyio.to_thread
 import attrs
 
 from wiro_async._files.inputs import FileSource
-from wiro_async._jobs.book import Book
+from wiro_async._journal.journal import Journal
+from wiro_async._journal.steps import Uploaded
 from wiro_async._protocol.records import Upload
 
 __all__ = ["Uploads"]
@@ -28,11 +29,11 @@ class Uploads:
 
     Args:
         upload: Uploads one file.
-        book: Remembers where a content is, beyond this process.
+        journal: Remembers where a content is, beyond this process.
     """
 
     _upload: Callable[[FileSource], Awaitable[Upload]]
-    _book: Book
+    _journal: Journal
     _urls: OrderedDict[str, str] = attrs.field(factory=OrderedDict, init=False)
     _busy: dict[str, anyio.Event] = attrs.field(factory=dict, init=False)
 
@@ -52,10 +53,10 @@ class Uploads:
         # There was no await since that check, so whoever comes next with the same content finds it busy.
         done = self._busy[sha256] = anyio.Event()
         try:
-            url = self._urls.get(sha256) or await self._book.url_of(sha256)
+            url = self._urls.get(sha256) or await self._journal.url_of(sha256)
             if url is None:
                 url = (await self._upload(file)).url
-                await self._book.uploaded(sha256, url, size)
+                await self._journal.record(Uploaded(sha256, url, size))
         finally:
             del self._busy[sha256]
             done.set()

@@ -23,8 +23,8 @@ from wiro_async._protocol.records import Task, TaskResult
 from wiro_async._types import JSON, JSONMapping, Outcome, Secret
 
 __all__ = [
-    "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Done", "Doubted", "Ended", "Intended",
-    "JobStep", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile", "Learned", "LocalFile",
+    "FAILED", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Done", "Doubted", "Ended",
+    "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile", "Learned", "LocalFile",
     "Released", "Saved", "State", "Step", "Uploaded", "described", "key_of",
 ]  # fmt: skip
 
@@ -40,6 +40,9 @@ exists.
 """
 
 STATES: tuple[State, ...] = get_args(State)
+
+FAILED: tuple[State, ...] = ("failed", "cancelled")
+"""The states of jobs whose tasks came to nothing; such a job can have another Run."""
 
 TURNED_AWAY = (ConcurrencyLimited, RateLimited, ConnectionFailed)
 """The errors of attempts that were no Runs: not sent, or turned away before anything was looked at."""
@@ -417,20 +420,24 @@ def key_of(model: str, inputs: Mapping[str, object], occurrence: int = 0) -> str
     return f"{digest(told, told.keys())[:32]}-{occurrence}"
 
 
-def check_key(key: object) -> None:
-    """Refuse what cannot be a key.
+def check_key(key: object) -> str:
+    """Return a key that a journal can hold.
 
     Raises:
-        InvalidInput: It is no text, empty, or too long.
+        InvalidInput: It is empty, too long, or not a string or a number.
     """
-    if not isinstance(key, str):
-        raise InvalidInput(f"the key is a {type(key).__name__}; it must be a str", name="key")
-    if not 0 < len(key) <= MAX_KEY or "\0" in key or not is_utf8(key):
+    if isinstance(key, bool) or not isinstance(key, str | int):
         raise InvalidInput(
-            f"the key {key[:60]!r} ({len(key)} characters) cannot be recorded; give 1 to {MAX_KEY} of them, "
-            f"without NUL or halves of surrogate pairs",
+            f"the key {str(key)[:60]!r} is a {type(key).__name__}; it must be a str or an int", name="key"
+        )
+    text = str(key)
+    if not text or len(text) > MAX_KEY or "\0" in text or not is_utf8(text):
+        raise InvalidInput(
+            f"the key {text[:60]!r} ({len(text)} characters) cannot be recorded; give 1 to {MAX_KEY} "
+            f"characters, without NUL or halves of surrogate pairs",
             name="key",
         )
+    return text
 
 
 def described(inputs: Mapping[str, object]) -> JSON:

@@ -630,8 +630,8 @@ def read_accepted(payload: JSON) -> Accepted:
         raise InvalidResponse(
             "Run: accepted, but the reply names no task id", http_status=200, operation="Run"
         )
-    token = secret(payload.get("socketaccesstoken"))
-    return Accepted(task_id, token if token is not None and is_utf8(token.reveal()) else None)
+    token = text(payload.get("socketaccesstoken"))
+    return Accepted(task_id, Secret(token) if token and is_utf8(token) else None)
 
 
 def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputStore | None = None) -> Task:

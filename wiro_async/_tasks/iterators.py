@@ -1,4 +1,4 @@
-"""Iterations over a task's life and over the service's lists: a place in a sequence, and nothing to clean up."""
+"""Iterations over a task's life, and over the service's lists. None needs to be closed."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ import math
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 import attrs
@@ -74,6 +75,14 @@ _NO_HISTORY: Final = History()
 _NO_EVENTS: Final = EventBuffer()
 
 
+class HeldSlot(Protocol):
+    """A place among the account's concurrent tasks."""
+
+    def release(self, cost: Decimal | None = None) -> None:
+        """Give it back: the task is over, and cost so many USD (None: not known)."""
+        ...
+
+
 @attrs.frozen(eq=False, repr=False, kw_only=True)
 class TaskContext:
     """What all tasks of one client share.
@@ -83,7 +92,6 @@ class TaskContext:
         schedule: Says when to poll.
         limits: The client's bounds.
         store: Reads the outputs.
-        on_end: Told of each task once, when its end is first seen.
         sockets: The WebSockets (None: polling only).
         safety_interval: Seconds between two polls of a task whose end a socket or a callback will tell.
         urgent_interval: Seconds between two polls of a task whose end was told, until Detail has it, too.
@@ -95,7 +103,6 @@ class TaskContext:
     schedule: Schedule
     limits: Limits
     store: OutputStore
-    on_end: Callable[[TaskState], object]
     sockets: Sockets | None = None
     safety_interval: float = 60.0
     urgent_interval: float = 1.5
@@ -123,6 +130,7 @@ class TaskState:
         submitted_at: When its Run was accepted, in unix seconds (None: attached).
         since: The same on the event loop's clock.
         claim: The Run's claim on the task, until a poll confirms it (None: there is nothing to confirm).
+        slot: What its place among the account's concurrent tasks is given back by (None: it holds none).
         history: What was learned.
         events: What the socket told beside the statuses.
     """
@@ -135,6 +143,7 @@ class TaskState:
     submitted_at: float | None = None
     since: float | None = None
     claim: Claim | None = None
+    slot: HeldSlot | None = None
     history: History = attrs.field(default=_NO_HISTORY, init=False)
     events: EventBuffer = attrs.field(default=_NO_EVENTS, init=False)
     # Of the last poll's reply (0: there was none).
@@ -261,7 +270,8 @@ class TaskState:
             self._feed.close()
         if self._unbind is not None:
             self._unbind()
-        context.on_end(self)
+        if self.slot is not None:
+            self.slot.release(task.total_cost)
 
     def hear(self, message: Message, at: float) -> None:
         """Learn from a message of the task's socket that came at that time of the event loop's clock."""

@@ -44,7 +44,7 @@ class Poll:
         since: When the task was created, on the event loop's clock (None: not known yet).
         started: When it began to run, on the same clock (None: not seen running).
         polled_at: When the last poll ended, or the submit (None: there was neither).
-        safety_interval: Seconds between two polls while something else will tell the end (None: nothing will).
+        safety_interval: Seconds between two polls while something else tells the end (None: nothing does).
         urgent_interval: Seconds between two polls at most, because the end is known to be near (None: it is
             not).
         failures: How many polls in a row have failed.
