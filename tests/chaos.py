@@ -38,6 +38,7 @@ import attrs
 
 import wiro_async
 from wiro_async import Client, Limits, Polling, SubmissionUnknown, TaskHandle, WiroError
+from wiro_async._http.retry import DOWNLOADS, READS, RUNS
 from wiro_async.sandbox import Sandbox
 from wiro_async.sandbox.faults import (
     Blackhole,
@@ -95,8 +96,10 @@ SCALED = {
     "wiro_async._protocol.matching.LOOKS": tuple(look / Limits().settle_timeout for look in LOOKS),
     "wiro_async._jobs.submit.FIRST_PAUSE": 0.05,
     "wiro_async._jobs.submit.LONGEST_PAUSE": 0.2,
-    "wiro_async._http.retry.BASE_DELAY": 0.01,
-    "wiro_async._http.retry.MAX_DELAY": 0.1,
+    # As often as a read, so that a submit has the same bound.
+    "wiro_async._jobs.submit.RUNS": attrs.evolve(RUNS, attempts=READS.attempts, base=0.02, longest=0.1),
+    "wiro_async._http.transport.READS": attrs.evolve(READS, base=0.02, longest=0.1),
+    "wiro_async._files.download.DOWNLOADS": attrs.evolve(DOWNLOADS, base=0.08, longest=0.1),
     "wiro_async._files.download.STALL_SECONDS": 0.4,
 }
 
@@ -633,7 +636,7 @@ def stuck(client: Client) -> list[str]:
         "Runs on their way": len(client._submitter._in_flight_runs),
         "places in the line": client._submitter._line.in_flight + client._submitter._line.waiting,
         "downloads": client._downloader._gate.in_flight + client._downloader._gate.waiting,
-        "paid calls": client._transport._paid_calls,
+        "Runs at the service": client._transport.paid_exchanges,
     }
     return [f"stuck: {count} {what}" for what, count in occupied.items() if count]
 

@@ -504,3 +504,17 @@ async def test_one_task_can_be_listened_to_by_name() -> None:
     wrong: Any = "push"
     with pytest.raises(wiro_async.ConfigurationError, match="watch is 'push'"):
         await caller.submit("owner/model", {"prompt": PROMPT}, watch=wrong)
+
+
+async def test_statistics_tell_who_waits_for_a_turn() -> None:
+    """Requests beyond ``max_in_flight`` wait for a slot, and none of them is at the service."""
+    service = done()
+    service.latency = 0.05
+    async with client(service, limits=wiro_async.Limits(max_in_flight=2)) as caller:
+        assert (caller.statistics().in_flight, caller.statistics().waiting) == (0, 0)
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(caller.attach(str(number)).refresh)
+            await anyio.wait_all_tasks_blocked()
+            assert (caller.statistics().in_flight, caller.statistics().waiting) == (2, 3)
+        assert (caller.statistics().in_flight, caller.statistics().waiting) == (0, 0)

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+import attrs
 import pytest
 
 from tests.strategies import TOKEN
@@ -80,6 +81,26 @@ def test_a_secret_has_no_dict_and_no_format() -> None:
         format(Secret(TOKEN), ">40")
     with pytest.raises(TypeError, match="not JSON serializable"):
         json.dumps(Secret(TOKEN))
+
+
+def test_a_secret_is_not_unfolded() -> None:
+    """It is made by attrs, but what shows or copies the fields of attrs classes does not know that."""
+
+    @attrs.frozen
+    class Record:
+        token: Secret
+
+    record = Record(Secret(TOKEN))
+    assert not attrs.has(Secret)
+    assert attrs.asdict(record) == {"token": Secret(TOKEN)}
+    assert TOKEN not in repr((attrs.asdict(record), attrs.astuple(record), record))
+    assert not hasattr(Secret, "__match_args__")
+
+
+def test_a_secret_cannot_be_changed() -> None:
+    """It can be a key of a mapping."""
+    with pytest.raises(AttributeError):
+        Secret(TOKEN)._value = "another"  # type: ignore[misc]
 
 
 def test_a_secret_is_revealed_when_asked_by_name() -> None:

@@ -48,7 +48,7 @@ one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a broken download be taken up at once, and a missing file be asked for again at once."""
-    monkeypatch.setattr(_download, "DOWNLOADS", attrs.evolve(DOWNLOADS, base=0.0))
+    monkeypatch.setattr(_download, "DOWNLOADS", attrs.evolve(DOWNLOADS, base=1e-9))
     monkeypatch.setattr(_download, "LAGS", (0.0,) * 5)
 
 

@@ -24,6 +24,7 @@ from wiro_async._http.http11 import (
     RemoteProtocolError,
     ReplyParser,
     header_lines,
+    request_line,
 )
 from wiro_async._http.messages import (
     DEFAULT_MAX_IDLE,
@@ -32,6 +33,7 @@ from wiro_async._http.messages import (
     PROGRESS,
     Address,
     Content,
+    Headers,
     Key,
     Request,
     Response,
@@ -39,7 +41,7 @@ from wiro_async._http.messages import (
 )
 from wiro_async._http.network import Connect, ReadError, Stream, WriteError, connect
 
-__all__ = ["ConnectionStack", "OwnResponse", "make_tls"]
+__all__ = ["ConnectionStack", "OwnResponse", "address_of", "make_tls"]
 
 _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
     ReadError: httpx.ReadError,

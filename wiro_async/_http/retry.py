@@ -130,7 +130,7 @@ class RetryPolicy:
     ========== ======== ===== ======= ====== ======================================================
     policy     attempts base  longest jitter pauses at most
     ========== ======== ===== ======= ====== ======================================================
-    RUNS       11       0.1 s 20 s    0.5    65 s in all: the service may restart meanwhile
+    RUNS       11       0.1 s 20 s    0.5    65.5 s in all: the service may restart meanwhile
     READS      3        0.1 s 20 s    1      0.3 s in all: a poll that failed is made again anyway
     UPLOADS    5        0.5 s 20 s    1      7.5 s in all
     DOWNLOADS  6        0.4 s 20 s    0      12.4 s in all; attempts in a row that brought no byte

@@ -80,8 +80,8 @@ class Signer:
     def __init__(
         self, api_key: Secret, api_secret: Secret | None, nonces: Callable[[], int] = next_nonce
     ) -> None:
-        self._nonces = nonces
         self._key: _Sealed = _Sealed((b"x-api-key", api_key.reveal().encode("ascii")))
+        self._nonces = nonces
         # The signature's state after key and secret, which never change. Its repr shows neither.
         self._begun: hmac.HMAC | None = None
         if api_secret is not None:

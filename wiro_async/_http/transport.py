@@ -70,6 +70,7 @@ class Transport:
 
     Attributes:
         gate: Lets ``Limits.max_in_flight`` requests through at a time.
+        paid_exchanges: How many Runs are at the service; closing waits for them.
     """
 
     def __init__(self, config: Config, http: Sender, chance: Callable[[], float] = random.random) -> None:
@@ -82,7 +83,7 @@ class Transport:
         # The process and the event loop of the first use.
         self._home: tuple[int, object] | None = None
         self._closed = False
-        self._paid_exchanges = 0
+        self.paid_exchanges: int = 0
         self._paid_done: anyio.Event | None = None
         self.gate: Gate = Gate(config.limits.max_in_flight)
 
@@ -107,7 +108,8 @@ class Transport:
             WiroError: The call brought no good answer; the class tells what can be done.
         """
         assert not operation.paid, "a Run that is tried again here could be paid for twice"
-        body = encode(payload)
+        # Not bytes: some tracebacks print locals, and there may be a token in it.
+        body = Content(encode(payload))
         attempt = 1
         while True:
             await self.enter(operation, until)
@@ -201,13 +203,14 @@ class Transport:
             WiroError: The call brought no good answer; ``run_knowledge`` says what is known of the Run.
         """
         self.check_use()
-        self._paid_exchanges += 1
+        request = self._request(operation, Content(body))
+        del body  # Some tracebacks print locals.
+        self.paid_exchanges += 1
         try:
-            deadline = now() + self._limits.request_timeout
-            return await self._exchange(operation, self._request(operation, body), deadline)
+            return await self._exchange(operation, request, now() + self._limits.request_timeout)
         finally:
-            self._paid_exchanges -= 1
-            if self._paid_exchanges == 0 and self._paid_done is not None:
+            self.paid_exchanges -= 1
+            if self.paid_exchanges == 0 and self._paid_done is not None:
                 self._paid_done.set()
 
     def leave(self) -> None:
@@ -234,9 +237,9 @@ class Transport:
         elif self._home[1] != home[1]:
             raise ClientUseError("this client belongs to another event loop; make one client per event loop")
 
-    def _request(self, operation: Operation, body: bytes) -> Request:
-        headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
-        return Request(self._address(operation), headers, Content(body), operation.max_idle)
+    def _request(self, operation: Operation, body: Content) -> Request:
+        headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body.data))]
+        return Request(self._address(operation), headers, body, operation.max_idle)
 
     def _address(self, operation: Operation) -> Address:
         address = self._addresses.get(operation.path)
@@ -298,7 +301,7 @@ class Transport:
         """Wait for the paid exchanges under way, each within its deadline, then close the connections."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            if self._paid_exchanges:
+            if self.paid_exchanges:
                 if self._paid_done is None:
                     self._paid_done = anyio.Event()
                 await self._paid_done.wait()
