@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,8 @@ from tests.batches import MODEL, Service
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.fakes import client, task
-from tests.journals import Database
+from tests.journals import Database, intended
+from tests.journals import error as sqlite_error
 from wiro_async._batch.coordinator import Coordinator, Terms
 from wiro_async._batch.progress import ProgressCounter
 from wiro_async._batch.source import Entry
@@ -40,6 +42,7 @@ from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
 from wiro_async._jobs.window import Window
 from wiro_async._journal.journal import NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Accepted
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async._protocol.records import TaskKey, parse_task
 from wiro_async._types import Secret
@@ -394,3 +397,39 @@ async def test_handles() -> None:
         run = await at.prepare(MODEL, {"prompt": "a"})
         assert at.attach(key).model == ""
         assert at.handle(key, run).model == MODEL
+
+
+# -- the journal -------------------------------------------------------------------------------------------
+
+
+async def test_a_disk_that_fails_stops_the_batch_and_no_job(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """What has happened is paid for, so that the job goes on; no further Run leaves."""
+    async with client(Service()) as own, await SQLiteJournal.open(tmp_path / "a.db") as journal:
+        at = desk(own, journal)
+        await at.record(intended("a"))
+        databases[0].fail = lambda sql: (
+            sqlite_error(sqlite3.OperationalError, sqlite3.SQLITE_FULL, "full") if sql == "COMMIT" else None
+        )
+        await at.record(Accepted("a", "2221"))
+        assert not journal.durable
+        assert at.stopped is not None
+        assert at.stopped.reason == "journal"
+        with pytest.raises(JournalError):
+            await journal.record(intended("b"))
+
+
+async def test_what_has_happened_is_recorded_whatever_is_cancelled(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """The answer to a paid Run above all."""
+    async with client(Service()) as own, await SQLiteJournal.open(tmp_path / "a.db") as journal:
+        at = desk(own, journal)
+        await at.record(intended("a"))
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await at.record(Accepted("a", "2221"))
+        entry = await journal.find("a")
+        assert entry is not None
+        assert entry.state == "running"

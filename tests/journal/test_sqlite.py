@@ -296,7 +296,7 @@ async def test_a_token_is_no_local_of_a_write_that_fails(path: Path) -> None:
 
 
 async def test_steps_that_are_recorded_together_are_made_together(path: Path) -> None:
-    """All, by one commit, or none: the first that cannot be made undoes those before it, and harms no other."""
+    """All or none, by one commit: what cannot be made undoes what came before it, and harms no other."""
     journal, database = await open_quick(path)
     whole: tuple[Step, ...] = (intended("whole"), Accepted("whole", "1"), succeeded("whole"))
     broken: tuple[Step, ...] = (intended("broken"), Accepted("broken", "2"), Done("broken"))
