@@ -54,8 +54,7 @@ async def written(journal: SQLiteJournal) -> None:
         await journal.record(intended(key, image=b"jpeg") if key == "blob" else intended(key))
     for key in ("running", "ended", "done", "failed"):
         await journal.record(Accepted(key, f"task {key}"))
-    for key, ending in (("ended", SUCCESS), ("done", SUCCESS), ("failed", FAILURE)):
-        await journal.record(ENDED_ended(key, ending))
+    await journal.record(succeeded("ended"), succeeded("done"), failed("failed"))
     await journal.record(Done("done"))
     await journal.record(Doubted("unknown", "ReadTimeout"))
     for key in ("refused", "blob"):
@@ -302,7 +301,7 @@ async def with_files(journal: SQLiteJournal, folder: Path) -> None:
         await journal.record(Accepted(key, f"task {key}"))
         await journal.record(Ended(key, "succeeded", 1.0, outputs=(note,)))
         if path is not None:
-            await journal.record(Saved(key, 0, path, 4, "0" * 64))
+            await journal.record(Saved(key, 0, str(path), 4, "0" * 64))
         await journal.record(Done(key))
 
 

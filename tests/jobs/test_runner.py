@@ -394,9 +394,8 @@ async def test_a_run_is_as_old_as_its_turn(monkeypatch: pytest.MonkeyPatch) -> N
     ages: list[float] = []
 
     async def record(_: NullJournal, *steps: Step) -> None:
-        ages.extend(
-            anyio.current_time() - step.fingerprint.sent_at for step in steps if isinstance(step, Intended)
-        )
+        sent = [step.fingerprint.sent_at for step in steps if isinstance(step, Intended)]
+        ages.extend(anyio.current_time() - at for at in sent)
 
     monkeypatch.setattr(NullJournal, "record", record)
     monkeypatch.setattr("wiro_async._batch.runner.time", SimpleNamespace(time=anyio.current_time))
