@@ -93,7 +93,7 @@ SLACK = 2.0
 """Seconds beyond its deadline after which an await counts as stuck: the machine may be busy."""
 
 SCALED = {
-    "wiro_async._protocol.matching.LOOKS": tuple(look / Limits().settle_timeout for look in LOOKS),
+    "wiro_async._protocol.matching.SEARCHES": tuple(look / Limits().settle_timeout for look in LOOKS),
     "wiro_async._jobs.submit.FIRST_PAUSE": 0.05,
     "wiro_async._jobs.submit.LONGEST_PAUSE": 0.2,
     # As often as a read, so that a submit has the same bound.
@@ -616,27 +616,27 @@ async def _story(schedule: Schedule, report: Report, folder: Path, sandbox: Sand
         rotated = any(injection.fault == ROTATED for injection in sandbox.faults.injected)
         await _recollect(client, story, None if not rotated else sandbox.base_url)
         story.wrong += stuck(client)
-    assert client._sockets is not None
-    if client._sockets.open_sockets:
-        story.wrong.append(f"{client._sockets.open_sockets} WebSockets were left open")
-    open_ones = client._transport._http._inner.connections  # type: ignore[attr-defined]
-    if open_ones or client._downloader._http.connections:  # type: ignore[attr-defined]
+    assert client._service.sockets is not None
+    if client._service.sockets.open_sockets:
+        story.wrong.append(f"{client._service.sockets.open_sockets} WebSockets were left open")
+    open_ones = client._service.transport._http._inner.connections  # type: ignore[attr-defined]
+    if open_ones or client._service.downloader._http.connections:  # type: ignore[attr-defined]
         story.wrong.append("connections are open after aclose()")
     return story
 
 
 def stuck(client: Client) -> list[str]:
     """Tell what is occupied although nobody calls."""
-    stack: Any = client._transport._http._inner  # type: ignore[attr-defined]
-    files: Any = client._downloader._http
+    stack: Any = client._service.transport._http._inner  # type: ignore[attr-defined]
+    files: Any = client._service.downloader._http
     occupied = {
-        "slots in flight": client._transport.gate.in_flight,
-        "callers in the queue": client._transport.gate.waiting,
+        "slots in flight": client._service.transport.gate.in_flight,
+        "callers in the queue": client._service.transport.gate.waiting,
         "connections in use": len(stack._busy) + len(files._busy),
-        "Runs on their way": len(client._submitter._in_flight_runs),
-        "places in the line": client._submitter._line.in_flight + client._submitter._line.waiting,
-        "downloads": client._downloader._gate.in_flight + client._downloader._gate.waiting,
-        "Runs at the service": client._transport.paid_exchanges,
+        "Runs on their way": len(client._service.in_flight),
+        "places in the line": client._service.line.waiting,
+        "downloads": client._service.downloader._gate.in_flight + client._service.downloader._gate.waiting,
+        "Runs at the service": client._service.transport.paid_turns,
     }
     return [f"stuck: {count} {what}" for what, count in occupied.items() if count]
 

@@ -48,7 +48,7 @@ async def paid(
     try:
         return await caller.exchange(operation, encode(payload or {}))
     finally:
-        caller.leave()
+        caller.leave(RUN)
 
 
 class Silent(FakeService):
@@ -252,9 +252,9 @@ async def test_a_full_queue_is_an_error_that_says_so() -> None:
             await wait()
         assert caught.value.sent is False
     assert anyio.current_time() - start == pytest.approx(10.0)
-    caller.leave()
+    caller.leave(RUN)
     await caller.enter(RUN)
-    caller.leave()
+    caller.leave(RUN)
     assert caller.gate.in_flight == 0
 
 
@@ -389,7 +389,7 @@ async def test_a_run_is_not_sent_once_the_client_is_closed() -> None:
     await caller.aclose()
     with pytest.raises(wiro_async.ClientUseError, match="closed"):
         await caller.exchange(RUN, b"{}")
-    caller.leave()
+    caller.leave(RUN)
     assert service.calls == []
 
 

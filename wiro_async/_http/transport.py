@@ -70,7 +70,7 @@ class Transport:
 
     Attributes:
         gate: Lets ``Limits.max_in_flight`` requests through at a time.
-        paid_exchanges: How many Runs are at the service; closing waits for them.
+        paid_turns: How many slots Runs hold; closing waits for them.
     """
 
     def __init__(self, config: Config, http: Sender, chance: Callable[[], float] = random.random) -> None:
@@ -83,7 +83,7 @@ class Transport:
         # The process and the event loop of the first use.
         self._home: tuple[int, object] | None = None
         self._closed = False
-        self.paid_exchanges: int = 0
+        self.paid_turns: int = 0
         self._paid_done: anyio.Event | None = None
         self.gate: Gate = Gate(config.limits.max_in_flight)
 
@@ -128,7 +128,7 @@ class Transport:
                     self._budget.credit()
                 return answer
             finally:
-                self.leave()
+                self.leave(operation)
             await anyio.sleep(pause)
             attempt += 1
 
@@ -162,7 +162,7 @@ class Transport:
             request = Request(self._address(operation), headers, body, operation.max_idle)
             return await self._exchange(operation, request, min(now() + self._limits.upload_timeout, until))
         finally:
-            self.leave()
+            self.leave(operation)
 
     # -- Runs --------------------------------------------------------------------------------------------
 
@@ -178,15 +178,16 @@ class Transport:
             ConnectionFailed: No slot came free within ``Limits.slot_timeout``; nothing was sent.
         """
         self.check_use()
-        if self.gate.enter_nowait():
-            return
-        if not await self.gate.enter(operation.priority, min(now() + self._limits.slot_timeout, until)):
+        if not self.gate.enter_nowait() and not await self.gate.enter(
+            operation.priority, min(now() + self._limits.slot_timeout, until)
+        ):
             raise ConnectionFailed(
                 f"{operation.name}: no free slot in time: {self._limits.max_in_flight} requests are in "
                 f"flight; raise Limits.max_in_flight or Limits.slot_timeout",
                 sent=False,
                 operation=operation.name,
             )
+        self.paid_turns += operation.paid
 
     async def exchange(self, operation: Operation, body: bytes) -> Payload:
         """Send one request and return the payload of its answer; it is never sent again from here.
@@ -205,17 +206,14 @@ class Transport:
         self.check_use()
         request = self._request(operation, Content(body))
         del body  # Some tracebacks print locals.
-        self.paid_exchanges += 1
-        try:
-            return await self._exchange(operation, request, now() + self._limits.request_timeout)
-        finally:
-            self.paid_exchanges -= 1
-            if self.paid_exchanges == 0 and self._paid_done is not None:
-                self._paid_done.set()
+        return await self._exchange(operation, request, now() + self._limits.request_timeout)
 
-    def leave(self) -> None:
-        """Give a slot back."""
+    def leave(self, operation: Operation) -> None:
+        """Give a slot back; what a Run has brought is recorded by now."""
         self.gate.leave()
+        self.paid_turns -= operation.paid
+        if self.paid_turns == 0 and self._paid_done is not None:
+            self._paid_done.set()
 
     # -- one exchange ------------------------------------------------------------------------------------
 
@@ -298,10 +296,10 @@ class Transport:
         return Reply(operation.name, response.status, body, response.header("retry-after"), time.time())
 
     async def aclose(self) -> None:
-        """Wait for the paid exchanges under way, each within its deadline, then close the connections."""
+        """Wait for the Runs under way, each within its deadline, then close the connections."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            if self.paid_exchanges:
+            if self.paid_turns:
                 if self._paid_done is None:
                     self._paid_done = anyio.Event()
                 await self._paid_done.wait()

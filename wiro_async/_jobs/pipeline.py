@@ -221,12 +221,12 @@ class Pipeline:
                 await self._watch(job, job.state or await self._accepted(job))
         except BaseException as error:
             if job.state is not None:
-                cut_off = isinstance(error, TaskTimeout | anyio.get_cancelled_exc_class())
-                if cut_off and job.options.on_cancel == "stop":
-                    await self._stop(job, job.state)
                 if not isinstance(error, TaskError | SubmissionUnknown):
                     # Whoever called run() has no handle of the task, which may go on and be billed.
                     self.service.leave(job.state, "was left by its run()")
+                cut_off = isinstance(error, TaskTimeout | anyio.get_cancelled_exc_class())
+                if cut_off and job.options.on_cancel == "stop":
+                    await self._stop(job, job.state)
             raise
         return TaskResult.of(job.task)
 
@@ -243,11 +243,12 @@ class Pipeline:
         except BaseException as error:
             if job.state is not None:
                 if self.stop_on_exit and isinstance(error, anyio.get_cancelled_exc_class()):
-                    await self._stop(job, job.state)
-                task = job.state.task
-                came_to_nothing = task is not None and task.outcome in ("failed", "cancelled")
-                if not self.journal.durable and not came_to_nothing:
-                    self.service.leave(job.state, "was left by its batch")
+                    try:
+                        await self._stop(job, job.state)
+                    finally:
+                        self._leave(job.state)
+                else:
+                    self._leave(job.state)
             raise
         known = getattr(problem, "task_id", None) if job.state is None else job.state.key.id
         return JobOutcome(
@@ -269,6 +270,12 @@ class Pipeline:
         while job.task is None:
             await self._watch(job, job.state or await self._accepted(job))
         await self._save(job, job.task, {})
+
+    def _leave(self, state: TaskState) -> None:
+        """Leave a task alone, because its batch is left; where no journal keeps it, the client does."""
+        came_to_nothing = state.task is not None and state.task.outcome in ("failed", "cancelled")
+        if not self.journal.durable and not came_to_nothing:
+            self.service.leave(state, "was left by its batch")
 
     # -- resolve -----------------------------------------------------------------------------------------
 
@@ -469,7 +476,7 @@ class Pipeline:
             self._give_back(job, slot)
             raise
 
-        def late(outcome: TaskState | SubmissionUnknown) -> None:
+        def late(outcome: TaskState | WiroError) -> None:
             # The caller was cancelled meanwhile. A task is in job.state, for whoever clears up.
             if isinstance(outcome, SubmissionUnknown):
                 slot.release()
@@ -478,15 +485,20 @@ class Pipeline:
         try:
             self._check(job, slot)
             outcome = await finish(lambda: self._exchange(job, slot), late)
-        except (ConcurrencyLimited, RateLimited, ConnectionFailed) as error:
-            self._wait_or_raise(job, error)
-            return None
         finally:
-            transport.leave()
-        job.tries = 0
-        return (
-            await self._reconcile(job, slot, outcome) if isinstance(outcome, SubmissionUnknown) else outcome
-        )
+            transport.leave(job.run.operation)
+        match outcome:
+            case TaskState():
+                job.tries = 0
+                return outcome
+            case SubmissionUnknown():
+                job.tries = 0
+                return await self._reconcile(job, slot, outcome)
+            case ConcurrencyLimited() | RateLimited() | ConnectionFailed():
+                self._wait_or_raise(job, outcome)
+                return None
+            case _:
+                raise outcome
 
     def _check(self, job: JobState, slot: Slot) -> None:
         try:
@@ -495,11 +507,12 @@ class Pipeline:
             self._give_back(job, slot)
             raise
 
-    async def _exchange(self, job: JobState, slot: Slot) -> TaskState | SubmissionUnknown:
+    async def _exchange(self, job: JobState, slot: Slot) -> TaskState | WiroError:
         """Record the intent, send the Run, and record what is known of it. Nothing comes between.
 
-        Raises:
-            WiroError: There is no task, and slot and money are given back.
+        Returns:
+            The task; or why there is none, and then slot and money are given back; or that nobody knows, and
+            then both stay taken, because it may run, and may have been paid.
         """
         assert job.run is not None
         service = self.service
@@ -508,14 +521,13 @@ class Pipeline:
         try:
             if self.journal.path:
                 await self.journal.record(Intended(job.key, job.told, run.fingerprint))
-        except WiroError:
+        except WiroError as error:
             self._give_back(job, slot)
-            raise
+            return error
         job.attempts += 1
         try:
             accepted, claim = await send(run, service.transport, service.known, service.in_flight)
         except SubmissionUnknown as error:
-            # Slot and money stay taken: it may run, and may have been paid.
             slot.doubted()
             return error
         except WiroError as error:
@@ -524,7 +536,7 @@ class Pipeline:
             job.attempts -= isinstance(error, TURNED_AWAY)
             await self._record(Released.of(job.key, error))
             self._give_back(job, slot, error)
-            raise
+            return error
         except BaseException:
             # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
             slot.release()
@@ -547,6 +559,7 @@ class Pipeline:
             watch=run.watch,
             expected=run.expected,
             submitted_at=time.time(),
+            since=now(),
             claim=claim,
             # Whoever holds a single call's handle may see its end, or let go of it; a batch settles first.
             slot=slot if self.budget is None else None,
