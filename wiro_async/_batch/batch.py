@@ -139,6 +139,7 @@ class Batch:
             raise ConfigurationError(
                 "delete_remote is for outputs that were saved; name a folder for them: download=..."
             )
+        self._saver = None if settings.download is None else OutputSaver(settings.download)
         self._service = service
         self._jobs = jobs
         self._settings = settings
@@ -283,7 +284,7 @@ class Batch:
             journal=journal,
             budget=self._budget,
             prices=prices,
-            saver=None if settings.download is None else OutputSaver(settings.download),
+            saver=self._saver,
             monitor=self._coordinator,
             wait_timeout=limits.wait_timeout if settings.timeout is None else settings.timeout,
             retry_failed=settings.retry_failed,

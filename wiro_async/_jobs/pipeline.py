@@ -13,8 +13,8 @@
     settle      the cost counted, the end durable                       <- run() returns here
     save        outputs are on the disk                                 <- a batch goes to here
 
-A single call and a job of a batch go the same way. A stage that is not wanted has a null form: ``NullJournal``
-records nothing, a budget without a limit only counts, a plain ``Monitor`` wants nothing.
+A single call and a job of a batch go the same way. A stage that is not wanted has a null form:
+``NullJournal`` records nothing, a budget without a limit only counts, a plain ``Monitor`` wants nothing.
 
 Money is safe between *intend* and *accepted* because nothing can come between: both, and the exchange between
 them, run to their end whatever cancellation comes. Everywhere else a job may be cut off at any moment.
@@ -428,8 +428,8 @@ class Pipeline:
             )
         if slot is None:
             raise self._out_of_patience(job)
-        job.through = True
         self.monitor.moved(job, "submitting")
+        job.through = True
         return slot
 
     def _may_start(self, job: JobState) -> bool:
@@ -478,6 +478,7 @@ class Pipeline:
 
         def late(outcome: TaskState | WiroError) -> None:
             # The caller was cancelled meanwhile. A task is in job.state, for whoever clears up.
+            self._count(job, slot, outcome)
             if isinstance(outcome, SubmissionUnknown):
                 slot.release()
                 self._leave_open(outcome)
@@ -487,6 +488,7 @@ class Pipeline:
             outcome = await finish(lambda: self._exchange(job, slot), late)
         finally:
             transport.leave(job.run.operation)
+        self._count(job, slot, outcome)
         match outcome:
             case TaskState():
                 job.tries = 0
@@ -507,12 +509,27 @@ class Pipeline:
             self._give_back(job, slot)
             raise
 
+    def _count(self, job: JobState, slot: Slot, outcome: TaskState | WiroError) -> None:
+        """Tell what became of a Run to those who count slots and money.
+
+        Not before the caller of the exchange knows it, too: whoever is let through next must find a batch
+        stopped that stops for this.
+        """
+        match outcome:
+            case TaskState():
+                slot.accepted()
+                self.monitor.moved(job, "running")
+            case SubmissionUnknown():
+                # Slot and money stay taken: it may run, and may have been paid.
+                slot.doubted()
+            case _:
+                self._give_back(job, slot, outcome)
+
     async def _exchange(self, job: JobState, slot: Slot) -> TaskState | WiroError:
         """Record the intent, send the Run, and record what is known of it. Nothing comes between.
 
         Returns:
-            The task; or why there is none, and then slot and money are given back; or that nobody knows, and
-            then both stay taken, because it may run, and may have been paid.
+            The task; or why there is none; or ``SubmissionUnknown``.
         """
         assert job.run is not None
         service = self.service
@@ -522,27 +539,23 @@ class Pipeline:
             if self.journal.path:
                 await self.journal.record(Intended(job.key, job.told, run.fingerprint))
         except WiroError as error:
-            self._give_back(job, slot)
             return error
         job.attempts += 1
         try:
             accepted, claim = await send(run, service.transport, service.known, service.in_flight)
         except SubmissionUnknown as error:
-            slot.doubted()
             return error
         except WiroError as error:
             # Before the record, which takes its time: others are about to send.
             self.monitor.heed(error)
             job.attempts -= isinstance(error, TURNED_AWAY)
             await self._record(Released.of(job.key, error))
-            self._give_back(job, slot, error)
             return error
         except BaseException:
             # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
             slot.release()
             self._leave_open(unknown(run.fingerprint, "the program ended before the answer was in"))
             raise
-        slot.accepted()
         state = self._accept(job, slot, accepted, claim)
         await self._record(Accepted(job.key, accepted.id, accepted.token))
         return state
@@ -567,7 +580,6 @@ class Pipeline:
         if run.callback is not None:
             state.await_callback(run.callback)
         job.slot = slot
-        self.monitor.moved(job, "running")
         return state
 
     def _wait_or_raise(self, job: JobState, error: WiroError) -> None:
@@ -628,9 +640,10 @@ class Pipeline:
             self._leave_open(error)
             raise
         if isinstance(outcome, records.Accepted):
-            slot.found()
             assert job.run is not None
             state = self._accept(job, slot, outcome, job.run.claim(self.service.known))
+            slot.found()
+            self.monitor.moved(job, "running")
             await self._record(Accepted(job.key, outcome.id, outcome.token))
             return state
         await self._record(Doubted(job.key, outcome.cause))
