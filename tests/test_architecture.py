@@ -20,7 +20,7 @@ ROOT = Path(wiro_async.__file__).parent
 
 PURE = {
     "_types", "_errors", "_config", "_version", "_protocol.records", "_protocol.envelope",
-    "_protocol.refusals",
+    "_protocol.refusals", "_files.naming",
     "_protocol.operations", "_protocol.catalogue", "_protocol.matching", "_protocol.events", "_http.retry",
     "_http.http11", "_watch.schedule", "_watch.durations", "_tasks.history", "_jobs.window", "_jobs.budget",
     "_batch.stopping", "_batch.progress", "_batch.plan", "_journal.steps", "sandbox._engine",
