@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 import stat
@@ -140,7 +141,7 @@ class Downloader:
 
     async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
         """Store *output* as *target*, or in it if that is a folder; see ``Output.save``."""
-        seconds = seconds_of("timeout", timeout, self._timeout)
+        seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, os.fspath(target))
         self._check_url(output.url, progress)
         path = await anyio.to_thread.run_sync(_target, target, progress)
@@ -158,7 +159,7 @@ class Downloader:
         self, outputs: Sequence[Output], folder: str | PathLike[str], timeout: float | None
     ) -> list[Path]:
         """Store every one of *outputs* in *folder*, under a name of its own; see ``TaskResult.save``."""
-        until = anyio.current_time() + seconds_of("timeout", timeout, float("inf"))
+        until = anyio.current_time() + seconds_of("timeout", timeout, math.inf)
         paths: list[Path] = []
         for output, name in zip(outputs, folder_names(outputs), strict=True):
             if name is None:
@@ -172,7 +173,7 @@ class Downloader:
 
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
         """Return the bytes of *output*; see ``Output.read``."""
-        seconds = seconds_of("timeout", timeout, self._timeout)
+        seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, None)
         self._check_url(output.url, progress)
         memory = _Memory(max_bytes, progress)
@@ -207,6 +208,7 @@ class Downloader:
                 )
                 await anyio.sleep(lag)
                 await self._look_up(progress, sink)
+                status = None
         problem = f"not whole after {seconds:g} s ({sink.size} of {progress.total or '?'} bytes)"
         if status is not None:
             problem = f"{problem}; the server answered {_refused(status)}"

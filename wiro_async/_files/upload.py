@@ -211,8 +211,8 @@ def _extent(file: BinaryIO) -> tuple[int, int]:
         if inspect.iscoroutine(nothing):
             nothing.close()
             raise InvalidInput(
-                f"the open file is a {type(file).__name__}, which is read with await; give its content, "
-                f"`await file.read()`, or the plain file in it (UploadFile has it as `file.file`)"
+                f"the open file has the type {type(file).__name__}, which is read with await; give its "
+                f"content, `await file.read()`, or the plain file in it (UploadFile has it as `file.file`)"
             )
         if not isinstance(nothing, bytes):
             raise InvalidInput("the open file gives text; open it with mode 'rb'")
