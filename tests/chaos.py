@@ -636,7 +636,7 @@ def stuck(client: Client) -> list[str]:
         "Runs on their way": len(client._submitter._in_flight_runs),
         "places in the line": client._submitter._line.in_flight + client._submitter._line.waiting,
         "downloads": client._downloader._gate.in_flight + client._downloader._gate.waiting,
-        "Runs at the service": client._transport.paid_exchanges,
+        "Runs under way": client._transport.paid_calls,
     }
     return [f"stuck: {count} {what}" for what, count in occupied.items() if count]
 

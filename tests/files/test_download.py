@@ -26,6 +26,7 @@ from wiro_async._errors import ConfigurationError, DownloadError
 from wiro_async._files import download as _download
 from wiro_async._files.download import Downloader, safe_name
 from wiro_async._http.connections import ConnectionStack
+from wiro_async._http.retry import DOWNLOADS
 from wiro_async._protocol.records import Output
 
 URL = "https://cdn1.wiro.ai/uploads/0.mp4"
@@ -40,7 +41,7 @@ one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a broken download be taken up at once."""
-    monkeypatch.setattr(_download, "DOWNLOADS", attrs.evolve(_download.DOWNLOADS, base=1e-9))
+    monkeypatch.setattr(_download, "DOWNLOADS", attrs.evolve(DOWNLOADS, base=1e-9))
 
 
 def output(url: str = URL, size: int | None = len(DATA), **fields: Any) -> Output:
