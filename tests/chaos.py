@@ -636,7 +636,7 @@ def stuck(client: Client) -> list[str]:
         "Runs on their way": len(client._service.in_flight),
         "places in the line": client._service.line.waiting,
         "downloads": client._service.downloader._gate.in_flight + client._service.downloader._gate.waiting,
-        "Runs at the service": client._service.transport.paid_turns,
+        "Runs under way": client._service.transport.paid_calls,
     }
     return [f"stuck: {count} {what}" for what, count in occupied.items() if count]
 

@@ -350,7 +350,7 @@ def test_closing_before_the_end_lets_a_submit_in_the_background_succeed(service:
     async def main():
         async with make() as client:
             task = asyncio.create_task(client.submit(MODEL, INPUTS))
-            while not client._service.transport.paid_turns:
+            while not client._service.transport.paid_calls:
                 await asyncio.sleep(0.01)
         print((await task).id)
     asyncio.run(main())

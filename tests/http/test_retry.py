@@ -200,8 +200,10 @@ def test_a_pause_has_bounds(policy: RetryPolicy, attempt: int, chance: float, wi
 
 def pauses(policy: RetryPolicy, chance: float) -> list[float]:
     """Return every pause of a policy until it gives up."""
-    found = iter(policy.delay(attempt, chance) for attempt in range(1, 1000))
-    return [round(pause, 6) for pause in iter(lambda: next(found), None) if pause is not None]
+    found: list[float] = []
+    while (pause := policy.delay(len(found) + 1, chance)) is not None:
+        found.append(round(pause, 6))
+    return found
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -48,7 +49,7 @@ async def paid(
     try:
         return await caller.exchange(operation, encode(payload or {}))
     finally:
-        caller.leave(RUN)
+        caller.leave()
 
 
 class Silent(FakeService):
@@ -252,9 +253,9 @@ async def test_a_full_queue_is_an_error_that_says_so() -> None:
             await wait()
         assert caught.value.sent is False
     assert anyio.current_time() - start == pytest.approx(10.0)
-    caller.leave(RUN)
+    caller.leave()
     await caller.enter(RUN)
-    caller.leave(RUN)
+    caller.leave()
     assert caller.gate.in_flight == 0
 
 
@@ -381,16 +382,31 @@ async def test_closing_waits_for_runs_under_way() -> None:
     assert answers == [ok(taskid="1")] * 2
 
 
-async def test_a_run_is_not_sent_once_the_client_is_closed() -> None:
-    """Although it had its slot before."""
-    service = FakeService(Run=ok(taskid="1"))
-    caller = transport(service)
+async def test_closing_waits_for_a_run_that_has_its_slot() -> None:
+    """Its intent is perhaps being written down; those in the queue are told that the client is closed."""
+    service = FakeService(Run=ok(taskid="1"), Task_Detail=ok())
+    caller = transport(service, max_in_flight=1)
+    refused: list[type[Exception]] = []
+
+    async def wait(action: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await action()
+        except wiro_async.ClientUseError as error:
+            refused.append(type(error))
+
     await caller.enter(RUN)
-    await caller.aclose()
-    with pytest.raises(wiro_async.ClientUseError, match="closed"):
-        await caller.exchange(RUN, b"{}")
-    caller.leave(RUN)
-    assert service.calls == []
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, lambda: caller.enter(RUN))
+        group.start_soon(wait, lambda: caller.call(DETAIL, {}))
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(caller.aclose)
+        await anyio.wait_all_tasks_blocked()
+        assert not service.closed
+        assert await caller.exchange(RUN, b"{}") == ok(taskid="1")
+        caller.leave()
+    assert service.closed
+    assert refused == [wiro_async.ClientUseError] * 2
+    assert (caller.gate.in_flight, caller.paid_calls) == (0, 0)
 
 
 async def test_a_cancelled_read_ends_at_once() -> None:

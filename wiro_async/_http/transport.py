@@ -70,7 +70,7 @@ class Transport:
 
     Attributes:
         gate: Lets ``Limits.max_in_flight`` requests through at a time.
-        paid_turns: How many slots Runs hold; closing waits for them.
+        paid_calls: How many Runs are under way, from ``enter()`` to ``leave()``.
     """
 
     def __init__(self, config: Config, http: Sender, chance: Callable[[], float] = random.random) -> None:
@@ -83,7 +83,7 @@ class Transport:
         # The process and the event loop of the first use.
         self._home: tuple[int, object] | None = None
         self._closed = False
-        self.paid_turns: int = 0
+        self.paid_calls: int = 0
         self._paid_done: anyio.Event | None = None
         self.gate: Gate = Gate(config.limits.max_in_flight)
 
@@ -112,7 +112,7 @@ class Transport:
         body = Content(encode(payload))
         attempt = 1
         while True:
-            await self.enter(operation, until)
+            await self._wait_for_slot(operation, until)
             try:
                 deadline = min(now() + self._limits.request_timeout, until)
                 answer = await self._exchange(operation, self._request(operation, body), deadline, known)
@@ -128,7 +128,7 @@ class Transport:
                     self._budget.credit()
                 return answer
             finally:
-                self.leave(operation)
+                self.gate.leave()
             await anyio.sleep(pause)
             attempt += 1
 
@@ -157,65 +157,72 @@ class Transport:
         Raises:
             WiroError: As for ``call()``.
         """
-        await self.enter(operation, until)
+        await self._wait_for_slot(operation, until)
         try:
             request = Request(self._address(operation), headers, body, operation.max_idle)
             return await self._exchange(operation, request, min(now() + self._limits.upload_timeout, until))
         finally:
-            self.leave(operation)
+            self.gate.leave()
 
     # -- Runs --------------------------------------------------------------------------------------------
 
     async def enter(self, operation: Operation, until: float = math.inf) -> None:
-        """Wait for one of the ``Limits.max_in_flight`` slots; whoever gets one must call ``leave()``.
+        """Wait for one of the ``Limits.max_in_flight`` slots, to make a Run in.
+
+        Whoever gets one must call ``leave()``; closing the client waits for that.
 
         Args:
-            operation: Which call; its priority decides who goes first.
+            operation: Which Run.
             until: When to give up at the latest, on the event loop's clock.
 
         Raises:
             ClientUseError: The client is closed, or belongs to another event loop or process.
             ConnectionFailed: No slot came free within ``Limits.slot_timeout``; nothing was sent.
         """
+        await self._wait_for_slot(operation, until)
+        self.paid_calls += 1
+
+    async def exchange(self, operation: Operation, body: bytes) -> Payload:
+        """Send a Run once and return the payload of its answer; it is never sent again from here.
+
+        The caller has a slot, and shields this from cancellation: a Run whose answer is not read may have
+        been paid for. It ends within ``Limits.request_timeout``.
+
+        Args:
+            operation: Which Run.
+            body: Its JSON body, encoded.
+
+        Raises:
+            WiroError: There was no good answer; ``run_knowledge`` tells what that says of the Run.
+        """
+        request = self._request(operation, Content(body))
+        del body  # Some tracebacks print locals.
+        return await self._exchange(operation, request, now() + self._limits.request_timeout)
+
+    def leave(self) -> None:
+        """Give the slot of a Run back."""
+        self.gate.leave()
+        self.paid_calls -= 1
+        if self.paid_calls == 0 and self._paid_done is not None:
+            self._paid_done.set()
+
+    # -- one exchange ------------------------------------------------------------------------------------
+
+    async def _wait_for_slot(self, operation: Operation, until: float) -> None:
         self.check_use()
-        if not self.gate.enter_nowait() and not await self.gate.enter(
-            operation.priority, min(now() + self._limits.slot_timeout, until)
-        ):
+        if self.gate.enter_nowait():
+            return
+        if not await self.gate.enter(operation.priority, min(now() + self._limits.slot_timeout, until)):
             raise ConnectionFailed(
                 f"{operation.name}: no free slot in time: {self._limits.max_in_flight} requests are in "
                 f"flight; raise Limits.max_in_flight or Limits.slot_timeout",
                 sent=False,
                 operation=operation.name,
             )
-        self.paid_turns += operation.paid
-
-    async def exchange(self, operation: Operation, body: bytes) -> Payload:
-        """Send one request and return the payload of its answer; it is never sent again from here.
-
-        The caller has a slot, and shields this from cancellation: a Run whose answer is not read may have
-        been paid for. It ends within ``Limits.request_timeout``.
-
-        Args:
-            operation: Which call.
-            body: Its JSON body, encoded.
-
-        Raises:
-            ClientUseError: The client was closed meanwhile; nothing was sent.
-            WiroError: The call brought no good answer; ``run_knowledge`` says what is known of the Run.
-        """
-        self.check_use()
-        request = self._request(operation, Content(body))
-        del body  # Some tracebacks print locals.
-        return await self._exchange(operation, request, now() + self._limits.request_timeout)
-
-    def leave(self, operation: Operation) -> None:
-        """Give a slot back; what a Run has brought is recorded by now."""
-        self.gate.leave()
-        self.paid_turns -= operation.paid
-        if self.paid_turns == 0 and self._paid_done is not None:
-            self._paid_done.set()
-
-    # -- one exchange ------------------------------------------------------------------------------------
+        if self._closed:
+            # Whoever closes the client has not waited for this one.
+            self.gate.leave()
+            self.check_use()
 
     def check_use(self) -> None:
         """Refuse what would hang or corrupt: a closed client, another event loop, a forked child.
@@ -296,10 +303,10 @@ class Transport:
         return Reply(operation.name, response.status, body, response.header("retry-after"), time.time())
 
     async def aclose(self) -> None:
-        """Wait for the Runs under way, each within its deadline, then close the connections."""
+        """Wait for the Runs under way, from ``enter()`` to ``leave()``, then close the connections."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            if self.paid_turns:
+            if self.paid_calls:
                 if self._paid_done is None:
                     self._paid_done = anyio.Event()
                 await self._paid_done.wait()

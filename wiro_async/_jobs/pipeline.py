@@ -487,7 +487,7 @@ class Pipeline:
             self._check(job, slot)
             outcome = await finish(lambda: self._exchange(job, slot), late)
         finally:
-            transport.leave(job.run.operation)
+            transport.leave()
         self._count(job, slot, outcome)
         match outcome:
             case TaskState():
