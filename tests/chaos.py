@@ -92,7 +92,7 @@ SLACK = 2.0
 """Seconds beyond its deadline after which an await counts as stuck: the machine may be busy."""
 
 SCALED = {
-    "wiro_async._protocol.matching.LOOKS": tuple(look / Limits().settle_timeout for look in LOOKS),
+    "wiro_async._protocol.matching.SEARCHES": tuple(look / Limits().settle_timeout for look in LOOKS),
     "wiro_async._jobs.submit.FIRST_PAUSE": 0.05,
     "wiro_async._jobs.submit.LONGEST_PAUSE": 0.2,
     "wiro_async._http.retry.BASE_DELAY": 0.01,

@@ -31,7 +31,7 @@ FAST = wiro_async.Polling(min_interval=0.001, max_interval=0.001)
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconcile without the half minute; test_submit.py has the real one, on virtual time."""
-    monkeypatch.setattr("wiro_async._protocol.matching.LOOKS", (0.0, 0.00003))
+    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 0.00003))
 
 
 def done(**fields: Any) -> FakeService:

@@ -17,8 +17,7 @@ from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import SubmissionUnknown, TaskHandle
 from wiro_async._aio.shield import on_asyncio
-from wiro_async._jobs.submit import PAGE, KnownTasks
-from wiro_async._protocol.matching import RunFingerprint
+from wiro_async._jobs.submit import PAGE
 
 PROMPT = {"prompt": "waves"}
 LOST = httpx.ReadError("reset")
@@ -648,29 +647,6 @@ async def test_a_cancelled_wait_in_line_lets_the_others_pass() -> None:
 
 
 # -- bookkeeping -----------------------------------------------------------------------------------------
-
-
-def test_what_is_held_is_bounded() -> None:
-    """The newest are kept."""
-    held = KnownTasks(kept=3)
-    for number in range(5):
-        held.add(str(number))
-    assert [number for number in range(5) if str(number) in held] == [2, 3, 4]
-
-
-def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
-    """What is certain, or another's by now, stays; what was forgotten meanwhile is still the claimant's."""
-    mine, other = RunFingerprint("o/m", (), "1", 0.0), RunFingerprint("o/m", (), "2", 0.0)
-    held = KnownTasks()
-    held.add("1", mine)
-    held.release("1", other)
-    assert "1" in held
-    held.release("1", mine)
-    assert "1" not in held
-    assert held.confirm("1", mine)
-    held.release("1", mine)
-    assert "1" in held
-    assert not held.confirm("1", mine)
 
 
 async def test_a_task_whose_id_is_no_text_is_not_adopted() -> None:

@@ -1,7 +1,7 @@
 """Submitting: one Run, one task, whatever becomes of the answer.
 
-What is known not to have been taken is sent again; what was refused is raised; what is unknown is searched for.
-Code 96 waits its turn. All state is changed between awaits, in the one place that owns it: here.
+What is known not to have been taken is sent again; what was refused is raised; what is unknown is searched
+for. Code 96 waits its turn. All state is changed between awaits, in the one place that owns it: here.
 """
 
 from __future__ import annotations

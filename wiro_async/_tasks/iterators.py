@@ -1,4 +1,4 @@
-"""Iterations over a task's life and over the service's lists: a place in a sequence, and nothing to clean up."""
+"""Iterations over a task's life and over the service's lists: they hold a place, and nothing to clean up."""
 
 from __future__ import annotations
 

@@ -1,0 +1,110 @@
+"""Lists that page by themselves: every item once, in order, and an end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio.lowlevel
+import pytest
+
+from tests.virtual import anyio_backend as anyio_backend
+from wiro_async import Listing, ServiceError
+from wiro_async._tasks.iterators import MAX_REPEATS
+
+
+class Service:
+    """Has a list, newest first, of which it tells a few items at a time.
+
+    Attributes:
+        items: The list.
+        most: How many items a page has at most.
+        asked: Each start and limit that was asked for.
+        errors: What to fail with, call by call.
+        grows: How many items appear at the front after each page.
+    """
+
+    def __init__(self, *items: str, most: int = 1000) -> None:
+        self.items = list(items)
+        self.most = most
+        self.asked: list[tuple[int, int]] = []
+        self.errors: list[Exception] = []
+        self.grows = 0
+
+    async def fetch(self, start: int, limit: int) -> list[str]:
+        """Return a page."""
+        self.asked.append((start, limit))
+        await anyio.lowlevel.checkpoint()
+        if self.errors:
+            raise self.errors.pop()
+        page = self.items[start : start + min(limit, self.most)]
+        self.items[:0] = [f"new {len(self.items) + more}" for more in range(self.grows)]
+        return page
+
+
+def listing(fetch: Callable[[int, int], Awaitable[list[str]]], page_size: int = 3) -> Listing[str]:
+    return Listing(fetch, str, page_size)
+
+
+async def test_pages_are_read_as_they_are_needed() -> None:
+    """Up to one that has nothing, since a short page may be all that the service grants."""
+    service = Service(*"abcdefg", most=2)
+    pages = listing(service.fetch)
+    assert aiter(pages) is pages
+    assert await anext(pages) == "a"
+    assert service.asked == [(0, 3)]
+    assert [item async for item in pages] == list("bcdefg")
+    assert service.asked == [(start, 3) for start in (0, 2, 4, 6, 7)]
+
+
+async def test_an_empty_list_is_asked_for_once() -> None:
+    """And it stays at its end."""
+    service = Service()
+    pages = listing(service.fetch)
+    for _ in range(2):
+        with pytest.raises(StopAsyncIteration):
+            await anext(pages)
+    assert len(service.asked) == 1
+
+
+async def test_what_moves_to_a_later_page_comes_once() -> None:
+    """Because new items have come before it; nothing that was there at the beginning is missed."""
+    service = Service(*"abcdefg")
+    service.grows = 1
+    assert [item async for item in listing(service.fetch)] == list("abcdefg")
+
+
+async def test_a_page_of_known_items_only_is_no_end() -> None:
+    """As many new items have come as a page holds; what is behind them is still found."""
+    service = Service(*"abcdefg")
+    service.grows = 3
+    pages = listing(service.fetch)
+    assert await anext(pages) == "a"
+    service.grows = 0
+    assert [item async for item in pages] == list("bcdefg")
+    assert len(service.asked) == 5
+
+
+async def test_a_service_that_ignores_the_start_is_given_up() -> None:
+    """After some pages in a row that bring nothing new."""
+
+    async def fetch(_start: int, _limit: int) -> list[str]:
+        await anyio.lowlevel.checkpoint()
+        asked.append(_start)
+        return list("abc")
+
+    asked: list[int] = []
+    assert [item async for item in listing(fetch)] == list("abc")
+    assert len(asked) == 1 + MAX_REPEATS + 1
+
+
+async def test_a_page_that_fails_is_asked_for_again() -> None:
+    """By the next step, from the same place."""
+    service = Service(*"abcd")
+    pages = listing(service.fetch)
+    for _ in range(3):
+        await anext(pages)
+    service.errors = [ServiceError("busy")]
+    with pytest.raises(ServiceError):
+        await anext(pages)
+    assert await anext(pages) == "d"
+    assert service.asked == [(0, 3), (3, 3), (3, 3)]
