@@ -355,6 +355,7 @@ def test_claims_that_nobody_verifies_keep_no_payload() -> None:
     oldest = claimed(known, "0")
     known.add("1")
     payload = weakref.ref(claimed(known, "2", images=[]))
+    claimed(known, "certain").verify(recorded("certain"))
     for number in range(LAZY_CLAIMS):
         claimed(known, str(number + 3))
     gc.collect()

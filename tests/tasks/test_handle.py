@@ -189,10 +189,12 @@ async def test_the_default_timeout_is_the_clients() -> None:
     start = anyio.current_time()
     with pytest.raises(wiro_async.TaskTimeout):
         await handle
-    with pytest.raises(wiro_async.TaskTimeout):
-        async for _ in handle:
-            pass
-    assert anyio.current_time() - start == pytest.approx(200)
+    for iteration in (handle, handle.events()):
+        with pytest.raises(wiro_async.TaskTimeout) as caught:
+            async for _ in iteration:
+                pass
+        assert caught.value.handle is handle
+    assert anyio.current_time() - start == pytest.approx(300)
 
 
 async def test_a_stored_error_is_waited_out_and_named() -> None:
@@ -246,6 +248,23 @@ async def test_a_handle_that_nobody_holds_goes_at_once() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+async def test_closing_the_client_ends_every_wait() -> None:
+    """At once, however far off the next poll is."""
+    its_client = client(timed_service())
+    handle = await its_client.submit("owner/model", INPUTS)
+    start = anyio.current_time()
+
+    async def wait() -> None:
+        with pytest.raises(wiro_async.ClientUseError, match="closed"):
+            await handle.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        await its_client.aclose()
+    assert anyio.current_time() == start
 
 
 async def test_many_awaiters_share_one_poll() -> None:

@@ -1,19 +1,20 @@
-"""Lists that page by themselves: every item once, in order, and an end."""
+"""Lists that page by themselves: every item once, in order, as many as asked for, and an end in any case."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio.lowlevel
 import pytest
 
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import Listing, ServiceError
+from wiro_async import InvalidInput, Listing, ServiceError
 from wiro_async._tasks.iterators import MAX_REPEATS
 
 
 class Service:
-    """Has a list, newest first, of which it tells a few items at a time.
+    """Has a list, of which it tells a few items at a time.
 
     Attributes:
         items: The list.
@@ -41,29 +42,38 @@ class Service:
         return page
 
 
-def listing(fetch: Callable[[int, int], Awaitable[list[str]]], page_size: int = 3) -> Listing[str]:
-    return Listing(fetch, str, page_size)
+def listing(fetch: Callable[[int, int], Awaitable[list[str]]], limit: int | None = None) -> Listing[str]:
+    return Listing(fetch, str, limit, page_size=3)
 
 
-async def test_pages_are_read_as_they_are_needed() -> None:
-    """Up to one that has nothing, since a short page may be all that the service grants."""
-    service = Service(*"abcdefg", most=2)
-    pages = listing(service.fetch)
+@pytest.mark.parametrize(
+    ("items", "limit", "asked"),
+    [
+        ("", None, [(0, 3)]),
+        ("ab", None, [(0, 3), (2, 3)]),
+        ("abcdefg", None, [(0, 3), (3, 3), (6, 3), (7, 3)]),
+        ("abcdefg", 4, [(0, 3), (3, 1)]),
+        ("abcdefg", 2, [(0, 2)]),
+        ("a", 2, [(0, 2), (1, 1)]),
+        ("abcdefg", 0, []),
+    ],
+)
+async def test_pages_are_read_as_they_are_needed(
+    items: str, limit: int | None, asked: list[tuple[int, int]]
+) -> None:
+    """Until one is empty, or the limit is reached; and then it stays at its end."""
+    service = Service(*items)
+    pages = listing(service.fetch, limit)
     assert aiter(pages) is pages
-    assert await anext(pages) == "a"
-    assert service.asked == [(0, 3)]
-    assert [item async for item in pages] == list("bcdefg")
-    assert service.asked == [(start, 3) for start in (0, 2, 4, 6, 7)]
+    assert [item async for item in pages] == list(items)[:limit]
+    assert [item async for item in pages] == []
+    assert service.asked == asked
 
 
-async def test_an_empty_list_is_asked_for_once() -> None:
-    """And it stays at its end."""
-    service = Service()
-    pages = listing(service.fetch)
-    for _ in range(2):
-        with pytest.raises(StopAsyncIteration):
-            await anext(pages)
-    assert len(service.asked) == 1
+async def test_a_page_that_is_not_full_is_not_the_last() -> None:
+    """The service may grant less than was asked for."""
+    service = Service(*"abcdefg", most=2)
+    assert [item async for item in listing(service.fetch)] == list("abcdefg")
 
 
 async def test_what_moves_to_a_later_page_comes_once() -> None:
@@ -86,15 +96,10 @@ async def test_a_page_of_known_items_only_is_no_end() -> None:
 
 async def test_a_service_that_ignores_the_start_is_given_up() -> None:
     """After some pages in a row that bring nothing new."""
-
-    async def fetch(_start: int, _limit: int) -> list[str]:
-        await anyio.lowlevel.checkpoint()
-        asked.append(_start)
-        return list("abc")
-
-    asked: list[int] = []
-    assert [item async for item in listing(fetch)] == list("abc")
-    assert len(asked) == 1 + MAX_REPEATS + 1
+    service = Service(*"abc")
+    pages = listing(lambda _start, limit: service.fetch(0, limit))
+    assert [item async for item in pages] == list("abc")
+    assert len(service.asked) == 1 + MAX_REPEATS + 1
 
 
 async def test_a_page_that_fails_is_asked_for_again() -> None:
@@ -108,3 +113,10 @@ async def test_a_page_that_fails_is_asked_for_again() -> None:
         await anext(pages)
     assert await anext(pages) == "d"
     assert service.asked == [(0, 3), (3, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("limit", [-1, True, 2.0, "3"])
+def test_a_limit_is_a_whole_number(limit: Any) -> None:
+    """It is refused where it is given, not in the loop."""
+    with pytest.raises(InvalidInput, match="limit is"):
+        listing(Service().fetch, limit)

@@ -1,11 +1,13 @@
-"""Iterations over a task's life and over the service's lists: they hold a place, and nothing to clean up."""
+"""Iterations over a task's life, and over the service's lists. None needs to be closed."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
+from wiro_async._errors import InvalidInput
 from wiro_async._protocol.records import Transition
 
 if TYPE_CHECKING:
@@ -117,44 +119,53 @@ class Listing(Generic[T]):
     Args:
         fetch: Returns the items from a number on, at most so many; fewer do not mean that there are no more.
         id_of: Tells items apart.
+        limit: How many items to return at most (None: all).
         page_size: How many items to ask for at a time.
+
+    Raises:
+        InvalidInput: The limit is not a whole number, or negative.
     """
 
-    __slots__ = ("_fetch", "_id_of", "_is_over", "_known", "_page", "_page_size", "_repeats", "_start")
+    __slots__ = ("_fetch", "_id_of", "_known", "_left", "_page", "_page_size", "_repeats", "_start")
 
     def __init__(
         self,
         fetch: Callable[[int, int], Awaitable[list[T]]],
         id_of: Callable[[T], str],
+        limit: int | None = None,
         page_size: int = PAGE_SIZE,
     ) -> None:
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise InvalidInput(
+                f"limit is {limit!r}; give a whole number that is not negative, or None for all", name="limit"
+            )
         self._fetch: Callable[[int, int], Awaitable[list[T]]] = fetch
         self._id_of: Callable[[T], str] = id_of
+        self._left: float = math.inf if limit is None else limit
         self._page_size: int = page_size
         self._page: deque[T] = deque()
         self._start: int = 0
         self._known: set[str] = set()
         self._repeats: int = 0
-        self._is_over: bool = False
 
     def __aiter__(self) -> Listing[T]:
         return self
 
     async def __anext__(self) -> T:
-        while not self._page:
-            if self._is_over:
-                raise StopAsyncIteration
-            self._take(await self._fetch(self._start, self._page_size))
+        while self._left and not self._page:
+            items = await self._fetch(self._start, int(min(self._page_size, self._left)))
+            self._start += len(items)
+            for item in items:
+                key = self._id_of(item)
+                if key not in self._known:
+                    self._known.add(key)
+                    self._page.append(item)
+            # A page of known items only can be one that new items have pushed back; several in a row cannot:
+            # the service ignores where to start.
+            self._repeats = 0 if self._page else self._repeats + 1
+            if not items or self._repeats > MAX_REPEATS:
+                self._left = 0
+        if not self._left:
+            raise StopAsyncIteration
+        self._left -= 1
         return self._page.popleft()
-
-    def _take(self, items: list[T]) -> None:
-        """Take a page in."""
-        self._start += len(items)
-        for item in items:
-            key = self._id_of(item)
-            if key not in self._known:
-                self._known.add(key)
-                self._page.append(item)
-        # A page of known items only can be one that new items have pushed back; several in a row cannot.
-        self._repeats = 0 if self._page else self._repeats + 1
-        self._is_over = not items or self._repeats > MAX_REPEATS

@@ -28,9 +28,10 @@ class Pollable(Protocol):
 
 
 class Poll(Alarm):
-    """Paces the polls of one task, and wakes its awaiters: an alarm beside it would be one more object a task.
+    """Paces the polls of one task, and wakes its awaiters.
 
-    It is told anew at each step whom to poll, or else each task and its poll would hold each other.
+    It is an alarm, and has none, because thousands of tasks may wait, and the garbage collector visits each
+    object. It is told anew at each step whom to poll, or else each task and its poll would hold each other.
 
     Args:
         schedule: The client's schedule.
