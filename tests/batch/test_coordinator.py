@@ -31,9 +31,6 @@ from wiro_async._errors import (
     InvalidInput,
     JournalError,
     ServiceError,
-    TaskCancelled,
-    TaskFailed,
-    TaskTimeout,
     WiroError,
 )
 from wiro_async._jobs.budget import Budget, Prices
@@ -42,6 +39,8 @@ from wiro_async._journal.journal import NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async._protocol.records import TaskKey, parse_task
+from wiro_async._tasks.ends import TaskCancelled, TaskFailed
+from wiro_async._tasks.handle import TaskTimeout
 from wiro_async._types import Secret
 
 

@@ -236,7 +236,7 @@ class TaskState:
         if self.done and not known.is_terminal:
             self._take_end(task, known)
         if self._poll is not None and self.history is not known:
-            self._poll.notify()
+            self._poll.ring()
 
     def _place_in_time(self, poll: Poll, task: Task) -> None:
         """Tell the poll when the task was created and started, on the event loop's clock."""
@@ -288,7 +288,7 @@ class TaskState:
             poll.hurry()
         elif self._listeners:
             # Who waits for the end only is not woken by what comes before it.
-            poll.notify()
+            poll.ring()
 
     def await_callback(self, url: CallbackURL) -> None:
         """Let a callback to *url* bring the next poll forward."""

@@ -78,8 +78,8 @@ class Feed:
         self._handler: weakref.ref[MessageHandler] = weakref.ref(handler, self.close)
         self._poll: weakref.ref[Poll] = weakref.ref(poll)
         self._safety_interval: float = safety_interval
-        # From opening to open (there is a channel) to confirmed: a poll that began after the registration is
-        # in, so that from then on nothing can be missed. A loss leads back to the start.
+        # From opening to open (there is a channel) to confirmed: a poll that was begun after the registration
+        # is in, so that from then on nothing can be missed. A loss leads back to the start.
         self._opening: bool = False
         self._channel: Channel | None = None
         self._confirmed: bool = False
@@ -176,7 +176,7 @@ class Feed:
         poll = self._poll()
         if poll is not None:
             poll.polled_at = None
-            poll.notify()
+            poll.ring()
 
 
 def loop_time() -> float:

@@ -27,10 +27,11 @@ class Pollable(Protocol):
         ...
 
 
-class Poll:
-    """Paces the polls of one task.
+class Poll(Alarm):
+    """Paces the polls of one task, and wakes its awaiters.
 
-    It is told anew at each step whom to poll, or else each task and its poll would hold each other.
+    It is an alarm, and has none, because thousands of tasks may wait, and the garbage collector visits each
+    object. It is told anew at each step whom to poll, or else each task and its poll would hold each other.
 
     Args:
         schedule: The client's schedule.
@@ -44,7 +45,8 @@ class Poll:
         since: When the task was created, on the event loop's clock (None: not known yet).
         started: When it began to run, on the same clock (None: not seen running).
         polled_at: When the last poll ended, or the submit (None: there was neither).
-        safety_interval: Seconds between two polls while something else tells the end (None: nothing does).
+        safety_interval: Seconds between two polls while something else will tell the end (None: nothing
+            will).
         urgent_interval: Seconds between two polls at most, because the end is known to be near (None: it is
             not).
         failures: How many polls in a row have failed.
@@ -52,7 +54,6 @@ class Poll:
 
     __slots__ = (
         "__weakref__",
-        "_alarm",
         "_expected",
         "_hurry",
         "_leading",
@@ -77,11 +78,11 @@ class Poll:
         expected: float | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        super().__init__()
         self._schedule: Schedule = schedule
         self._place: float = chance()
         self._expected: float | None = expected
         self._leading: bool = False
-        self._alarm: Alarm = Alarm()
         self._hurry: bool = False
         self._reserved: float | None = None
         self.model: str = model
@@ -105,7 +106,7 @@ class Poll:
             WiroError: The poll failed in a way that another one would not mend.
         """
         if self._leading:
-            await self._alarm.sleep_until(until)
+            await self.sleep_until(until)
             return
         self._leading = True
         try:
@@ -115,7 +116,7 @@ class Poll:
             due = time if self._hurry else self.due(time)
             overdue = max(time - due, 0.0)
             while (ready := self._ready(due, overdue, time)) > time:
-                if not await self._alarm.sleep_until(min(ready, until)) or ready > until:
+                if not await self.sleep_until(min(ready, until)) or ready > until:
                     # There are news, or there is no time left: the caller decides whether to go on.
                     return
                 # Asked again: meanwhile another task's poll may have shown that the service is unwell.
@@ -124,16 +125,12 @@ class Poll:
         finally:
             # Synchronous: a leader that is cancelled here still hands over.
             self._leading = False
-            self.notify()
-
-    def notify(self) -> None:
-        """Wake every awaiter, for something was learned of the task in another way."""
-        self._alarm.ring()
+            self.ring()
 
     def hurry(self) -> None:
         """Make the next poll due at once, before all budgets: an event says that it pays."""
         self._hurry = True
-        self.notify()
+        self.ring()
 
     def due(self, time: float) -> float:
         """Return when the next poll is due, before the budget, as things are at *time*."""
