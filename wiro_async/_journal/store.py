@@ -393,9 +393,9 @@ class Store:
             JournalError: It cannot be made.
         """
         if isinstance(step, Accepted):
-            if not is_utf8(step.task_id):
+            if not step.task_id or not is_utf8(step.task_id):
                 raise self._error(
-                    "conflict", f"cannot keep {step.task_id[:60]!r} as a task id; it is no UTF-8"
+                    "conflict", f"cannot keep {step.task_id[:60]!r} as a task id; it is no text"
                 )
             if job.state and job.task_id == step.task_id:
                 return job.state
