@@ -155,10 +155,10 @@ def _lay(fuse: _Fuse) -> None:
 
     async def recording(self: Any, *steps: Step) -> None:
         for step in steps:
-            fuse.at(BEFORE.get(type(step), ""))
+            fuse.at(BEFORE.get(type(step), "another step"))
         await record(self, *steps)
         for step in steps:
-            fuse.at(AFTER.get(type(step), ""))
+            fuse.at(AFTER.get(type(step), "another step"))
 
     sqlite.SQLiteJournal.record = recording  # type: ignore[method-assign]
     _around(handle.TaskHandle, "_look", lambda: fuse.at("before the first look"), _nothing)

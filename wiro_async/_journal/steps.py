@@ -301,6 +301,7 @@ class JournalEntry:
     """A job in a journal, with the latest of its attempts.
 
     Attributes:
+        key: The key that it has in its batch.
         inputs: Its inputs. A local file is there by its path and can be submitted again; of bytes there is
             only the digest.
         state: Where it stands: ``intended``, ``running``, ``ended``, ``done``, ``failed``, ``cancelled``,

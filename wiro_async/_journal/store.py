@@ -191,11 +191,6 @@ class _Hidden:
         return self._token.reveal()
 
 
-def _hidden(token: Secret | None) -> _Hidden | None:
-    """Return a token for its column, unless it is no text that can be stored."""
-    return None if token is None or not is_utf8(token.reveal()) else _Hidden(token)
-
-
 class Store:
     """An open journal, for the thread that opened it.
 
@@ -398,9 +393,9 @@ class Store:
             JournalError: It cannot be made.
         """
         if isinstance(step, Accepted):
-            if not is_utf8(step.task_id):
+            if not step.task_id or not is_utf8(step.task_id):
                 raise self._error(
-                    "conflict", f"cannot keep {step.task_id[:60]!r} as a task id; it is no UTF-8"
+                    "conflict", f"cannot keep {step.task_id[:60]!r} as a task id; it is no text"
                 )
             if job.state and job.task_id == step.task_id:
                 return job.state
@@ -419,40 +414,32 @@ class Store:
 
     def _intend(self, step: Intended, inputs: str) -> None:
         self._check_files()
-        fingerprint = step.fingerprint
-        job = self._find(step.key)
-        values = (fingerprint.model, inputs, self._after(job, step), step.key)
-        if job.state is None:
-            self._db.execute(
-                "INSERT INTO jobs (model, inputs, state, key, attempt) VALUES (?, ?, ?, ?, 1)", values
-            )
-        else:
-            self._db.execute(
-                "UPDATE jobs SET model = ?, inputs = ?, state = ?, attempt = attempt + 1 WHERE key = ?",
-                values,
-            )
+        state = self._after(self._find(step.key), step)
+        model, names, digest, sent_at, marker = step.fingerprint
+        self._db.execute(
+            "INSERT INTO jobs (key, model, inputs, state, attempt) VALUES (?, ?, ?, ?, 1) ON CONFLICT (key) "
+            "DO UPDATE SET model = excluded.model, inputs = excluded.inputs, state = excluded.state, "
+            "attempt = attempt + 1",
+            (step.key, model, inputs, state),
+        )
         self._db.execute(
             "INSERT INTO runs (job, attempt, names, digest, marker, sent_at) "
             "SELECT job, attempt, ?, ?, ?, ? FROM jobs WHERE key = ?",
-            (
-                json.dumps(fingerprint.names, separators=(",", ":")),
-                fingerprint.digest,
-                fingerprint.marker,
-                fingerprint.sent_at,
-                step.key,
-            ),
+            (json.dumps(names, separators=(",", ":")), digest, marker, sent_at, step.key),
         )
 
     def _note(self, job: _Job, step: JobStep, now: float) -> None:
         """Record what a step tells of the latest Run, and of its outputs."""
         match step:
             case Accepted(_, task_id, token):
-                # The same task again brings nothing but a token that was not known.
+                # The same task again brings nothing but a token that was not known. One that is no text that
+                # can be stored is left out: the task is polled without it.
+                kept = None if token is None or not is_utf8(token.reveal()) else _Hidden(token)
                 self._set_run(
                     job,
                     "task_id = ?, token = coalesce(?, token), accepted_at = coalesce(accepted_at, ?), "
                     "error = '', reason = ''",
-                    (task_id, _hidden(token), now),
+                    (task_id, kept, now),
                 )
             case Released(_, error, message):
                 told = (steps.clean(error), steps.clean(message, steps.MAX_REASON))
