@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import typing
@@ -448,6 +449,29 @@ def test_every_test_states_its_claim() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                 assert ast.get_docstring(node), f"{path.name}: {node.name}"
+
+
+# -- what the design says --------------------------------------------------------------------------------
+
+
+DESIGN = Path(__file__).parents[1] / "DESIGN.md"
+PAGES = DESIGN.parent / "docs" / "design"
+
+
+@pytest.mark.parametrize("page", [DESIGN, *sorted(PAGES.glob("*.md"))], ids=lambda page: page.stem)
+def test_the_design_names_files_that_exist(page: Path) -> None:
+    """Who reads that something is in ``_http/retry`` finds it there."""
+    named = re.findall(r"`(_\w+/\w+|tests/\w+(?=\.py))", page.read_text("utf-8"))
+    missing = [name for name in named if not (DESIGN.parent / f"{name}.py").is_file()]
+    assert [name for name in missing if name.replace("/", ".") not in MODULES] == []
+
+
+@pytest.mark.parametrize("room", sorted(room for room in CORE if len(within({room})) > 1))
+def test_a_page_of_the_design_lists_its_room(room: str) -> None:
+    """Each file of a room stands in the list at the head of its page, with what it is for."""
+    page = (PAGES / f"{room.strip('_')}.md").read_text("utf-8")
+    files = {name.partition(".")[2] for name in within({room})} - {""}
+    assert set(re.findall(r"^    (\w+)\.py +\S", page, re.MULTILINE)) == files
 
 
 # -- what is public --------------------------------------------------------------------------------------
