@@ -6,11 +6,7 @@ import pytest
 
 from tests.way import LIMITS, Way, follow, show
 
-NOT_YET: dict[str, str] = {
-    "submit": "the stages of a submit are spread over more files",
-    "wait": "the stages of a wait are spread over more files",
-    "batch": "the stages of a batch's job are spread over more files",
-}
+NOT_YET: dict[str, str] = {"batch": "the stages of a batch's job are spread over more files"}
 """Operations that meet too many files today; the marks are strict, so that an entry goes with its reason."""
 
 

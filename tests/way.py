@@ -137,7 +137,7 @@ async def _follow(times: int, recorder: Recorder, sandbox: Sandbox, folder: Path
             with recorder.recording() as wait:
                 await task.wait()
             with recorder.recording() as batch:
-                await _one_job(client, Job(inputs), folder / str(number))
+                await _one_job(client, Job(inputs=inputs), folder / str(number))
             found.append({"submit": submit, "wait": wait, "batch": batch})
     return found[1:]
 
