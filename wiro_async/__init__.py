@@ -14,7 +14,7 @@ from types import ModuleType
 from wiro_async._version import __version__ as __version__
 
 _PUBLIC: dict[str, str] = {
-    "_batch.batch": "Batch BatchReport",
+    "_batch.batch": "Batch BatchFailure BatchReport",
     "_batch.plan": "BatchPlan InvalidJob",
     "_batch.progress": "BatchProgress",
     "_client": "Client",

@@ -2,6 +2,7 @@
 
 from wiro_async._batch.batch import (
     Batch as Batch,
+    BatchFailure as BatchFailure,
     BatchReport as BatchReport,
 )
 from wiro_async._batch.plan import (
@@ -99,6 +100,7 @@ __all__ = [
     "APIError",
     "AuthenticationError",
     "Batch",
+    "BatchFailure",
     "BatchPlan",
     "BatchProgress",
     "BatchReport",

@@ -508,6 +508,7 @@ class Client:
         stop_on_exit: Literal["leave", "stop"] = "leave",
         on_progress: Callable[[BatchProgress], object] | None = None,
         total: int | None = None,
+        memo: Mapping[str, Any] | None = None,
     ) -> Batch:
         """Make many things, each paid for once. **This costs money** for every task that succeeds.
 
@@ -547,6 +548,8 @@ class Client:
                 ``"stop"``; those that are stopped are made again with ``retry_failed``.
             on_progress: Called with the counts as they change, at most ten times a second.
             total: How many jobs there are, if you know; without it there is no estimate of the end.
+            memo: A JSON object to keep in the journal for whoever resumes the batch (None: the journal keeps
+                the one it has). ``JournalReader.memo()`` returns it; ``wiro batch`` keeps its options there.
 
         Raises:
             ConfigurationError: An argument cannot work.
@@ -571,6 +574,7 @@ class Client:
             stop_on_exit=stop_on_exit,
             on_progress=on_progress,
             total=total,
+            memo=memo,
         )
         return Batch(self, jobs, settings)
 
@@ -676,6 +680,11 @@ class Client:
         return catalogue.read_model(answer, slug)
 
     # -- the client itself -------------------------------------------------------------------------------
+
+    @property
+    def base_url(self) -> str:
+        """The API's address."""
+        return self._config.base_url
 
     def statistics(self) -> Statistics:
         """Return what the waiting of this client has cost so far, and how late it was to know."""

@@ -32,12 +32,9 @@ from tests.cli_tools import (
 )
 from tests.journals import CANCELLED, FAILURE, SUCCESS, intent, opened
 from tests.journals import intend as intend_at
-from wiro_async import BatchStopped, JobOutcome, TaskCancelled
-from wiro_async._batch.plan import InvalidJob
-from wiro_async._journal.sqlite import Journal
+from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
 from wiro_async._journal.steps import ErrorNote, recorded
 from wiro_async._journal.store import Store
-from wiro_async._protocol.catalogue import FILE_RULE
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
@@ -213,9 +210,7 @@ def test_a_file_without_jobs_is_a_problem(wiro: Wiro, name: str, text: str) -> N
     assert f"{name} holds no job; write one a line" in wiro("batch", name, *MODEL, code=2).problem
 
 
-def test_what_no_model_lists_is_noted_before_it_is_paid(
-    wiro: Wiro, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_no_model_lists_is_noted_before_it_is_paid(wiro: Wiro) -> None:
     """Once for each name, with the line where it came first; it is sent all the same."""
     rows = [{"prompt": word, "inputImageFirstUrl": URL, "caption": "c"} for word in "ab"]
     Path("jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -223,8 +218,6 @@ def test_what_no_model_lists_is_noted_before_it_is_paid(
     assert said.problem == (
         f"note: line 1: 'caption' is not listed among the inputs of {DIRECTOR}, and is sent all the same"
     )
-    monkeypatch.setattr(_batch, "NOTES_KEPT", 0)
-    assert wiro("batch", "jobs.jsonl", *MODEL, "--dry-run").err == ""
 
 
 def test_known_keys_with_other_inputs_are_noted(wiro: Wiro) -> None:
@@ -616,11 +609,13 @@ def test_leaving_shows_the_cursor_again(monkeypatch: pytest.MonkeyPatch) -> None
     assert ended == [130]
 
 
-def test_other_warnings_are_let_through() -> None:
-    """Only the batch's own stop is told by the command itself."""
-    stop = BatchStopped("no", reason="balance")
-    said = [logging.LogRecord("n", 30, "p", 1, "%s", args, None) for args in ((stop,), ("x",), None)]
-    assert [_batch._NoStops().filter(record) for record in said] == [False, True, True]
+def test_other_warnings_are_let_through(caplog: pytest.LogCaptureFixture) -> None:
+    """Only what the plan and the report have is told by the command itself."""
+    with _batch._without_batch_warnings():
+        logging.getLogger("wiro_async.batch").warning("a stop")
+        logging.getLogger("wiro_async").warning("a task")
+    logging.getLogger("wiro_async.batch").warning("a later stop")
+    assert caplog.messages == ["a task", "a later stop"]
 
 
 # -- the view ----------------------------------------------------------------------------------------------
@@ -780,19 +775,23 @@ def test_failed_jobs_are_a_job_file(alone: Wiro, journal: str) -> None:
     assert said.problem == f"not among these: 1 unknown, 1 refused; `wiro resume {journal}` takes them up"
 
 
-def test_failed_jobs_that_are_tried_again_are_left_to_that(wiro: Wiro) -> None:
+def test_failed_jobs_that_are_tried_again_are_left_to_that(wiro: Wiro, sandbox: Sandbox) -> None:
     """The journal remembers how often."""
     wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
     assert len(wiro("journal", "jobs.journal.db", "--failed").records) == 1
-    asyncio.run(_remember_retries())
+    asyncio.run(_remember_retries(sandbox))
     said = wiro("journal", "jobs.journal.db", "--failed")
     assert said.out == ""
     assert said.problem.startswith("not among these: 1 failed; ")
 
 
-async def _remember_retries() -> None:
-    async with await Journal.open("jobs.journal.db") as journal:
-        await journal.save_stats("batch", Memory(options=Options(retry_failed=1)).record())
+async def _remember_retries(sandbox: Sandbox) -> None:
+    memo = Memory(options=Options(retry_failed=1)).record()
+    async with (
+        Client("sandbox-key", "sandbox-secret", base_url=sandbox.base_url) as client,
+        client.batch(journal="jobs.journal.db", memo=memo),
+    ):
+        pass
 
 
 def test_a_failed_job_is_paid_once_by_both_ways(wiro: Wiro, sandbox: Sandbox) -> None:
@@ -818,12 +817,6 @@ def test_a_journal_in_which_nothing_waits_says_nothing_of_turns(alone: Wiro, tmp
     out = alone("journal", str(tmp_path / "run.db")).out
     assert "1  refused  no task exists\n" in out
     assert "  1 × refused: no such model\n" in out
-
-
-def test_the_rule_for_files_is_told_in_words_of_job_files() -> None:
-    """A row has no pathlib."""
-    told = _batch._in_words_of_files(InvalidJob("line 1", f"'image' is 'x.jpg'; {FILE_RULE}"))
-    assert told.reason == "'image' is 'x.jpg'; write @ before the path of a local file, or give a URL"
 
 
 def test_a_journal_takes_no_address(alone: Wiro, journal: str) -> None:

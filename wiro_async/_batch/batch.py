@@ -42,17 +42,18 @@ from wiro_async._jobs.job import Inputs, Job, JobOutcome, check_template
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
 from wiro_async._jobs.window import Window
 from wiro_async._journal.sqlite import Journal
-from wiro_async._types import OnUnknown
+from wiro_async._types import JSONMapping, OnUnknown
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from wiro_async._batch.plan import BatchPlan
+    from wiro_async._batch.plan import BatchPlan, InvalidJob
     from wiro_async._client import Client
 
-__all__ = ["Batch", "BatchReport", "as_jobs", "batch_settings"]
+__all__ = ["Batch", "BatchFailure", "BatchReport", "as_jobs", "batch_settings"]
 
-logger = logging.getLogger("wiro_async")
+batch_logger = logging.getLogger("wiro_async.batch")
+"""Has the warnings that a caller gets as values too, in ``BatchPlan`` and ``BatchReport``."""
 
 MOST_PENDING = 1000
 """Outcomes that may wait to be taken before no more jobs are read."""
@@ -61,6 +62,9 @@ MOST_DOWNLOADS = 64
 """Jobs whose outputs may be on the way before no more jobs are submitted."""
 
 REASONS_KEPT = 50
+
+MEMO = "batch"
+"""Under which name the journal keeps what its batch is asked to remember."""
 
 TELL_EVERY = 0.1
 """Seconds between two calls of ``on_progress`` at least."""
@@ -81,6 +85,7 @@ class Settings:
     canary: int = 0
     on_progress: Callable[[BatchProgress], object] | None = None
     total: int | None = None
+    memo: JSONMapping | None = None
 
 
 def batch_settings(
@@ -96,6 +101,7 @@ def batch_settings(
     canary: int,
     on_progress: Callable[[BatchProgress], object] | None,
     total: int | None,
+    memo: JSONMapping | None,
     **terms: Any,
 ) -> Settings:
     """Check a batch's arguments.
@@ -112,6 +118,8 @@ def batch_settings(
             _check_count(name, value, least)
     _check_count("canary", canary, 0)
     _check_terms(download, **terms)
+    if memo is not None and journal is None:
+        raise ConfigurationError("memo is kept in the journal, and there is none; name one: journal=...")
     return Settings(
         terms=Terms(download=None if download is None else check_template(os.fspath(download)), **terms),
         journal=journal,
@@ -124,6 +132,7 @@ def batch_settings(
         canary=canary,
         on_progress=on_progress,
         total=total,
+        memo=memo,
     )
 
 
@@ -200,6 +209,21 @@ def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
     return iter(_EachJob(inputs)) if isinstance(inputs, Iterator) else _EachJob(inputs)
 
 
+@attrs.frozen
+class BatchFailure:
+    """A way in which jobs of a batch came to nothing.
+
+    Attributes:
+        error: The class of the error, such as ``TaskFailed``.
+        reason: What was said; one example where the jobs differ in numbers, ids and quoted texts only.
+        jobs: How many jobs.
+    """
+
+    error: str
+    reason: str
+    jobs: int
+
+
 @attrs.frozen(kw_only=True)
 class BatchReport:
     """What became of a batch.
@@ -207,13 +231,13 @@ class BatchReport:
     Attributes:
         progress: The counts, the money and the time.
         stopped: Why it made no more Runs before all were done (None: it did all that it was given).
-        failures: The commonest reasons of jobs that brought nothing, and how many had them; at most 50.
+        failures: The commonest failures, at most 50, most frequent first.
         journal: The journal's path ("" without one).
     """
 
     progress: BatchProgress
     stopped: BatchStopped | None
-    failures: tuple[tuple[str, int], ...]
+    failures: tuple[BatchFailure, ...]
     journal: str = ""
 
     @property
@@ -258,14 +282,21 @@ class Batch:
         self._ended_at: float | None = None
         self._all_read: bool = False
         self._problem: Exception | None = None
-        self._reasons: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
+        self._failures: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], str] = {}
 
-    async def plan(self) -> BatchPlan:
-        """Find out what this batch would do. Nothing is submitted, and no journal is made or changed.
+    async def plan(
+        self, *, on_invalid: Callable[[InvalidJob], object] | None = None, unique: bool = False
+    ) -> BatchPlan:
+        """Find out what this batch would do. Nothing is submitted, and no journal is made.
 
         The jobs are read to their end. Those of a generator, or of another iterator, are gone then: plan such
         jobs on a batch of their own.
+
+        Args:
+            on_invalid: Called with each job that cannot be sent, before the next job is read.
+            unique: Whether a key that came before makes a job invalid; else the job is a duplicate, which
+                the batch leaves out.
 
         Returns:
             How many jobs there are, which of them cannot work, what they cost and how long they take, as far
@@ -275,10 +306,22 @@ class Batch:
             JournalError: The journal cannot be read.
             WiroError: The catalogue was not reached.
         """
-        from wiro_async._batch.planning import make_plan  # noqa: PLC0415 - it is for those who plan
+        from wiro_async._batch.plan import make_plan  # noqa: PLC0415 - it is for those who plan
 
         self._used_up = isinstance(self._jobs, Iterator | AsyncIterator)
-        return await make_plan(self._client, self._jobs, self._settings)
+        settings = self._settings
+        return await make_plan(
+            self._jobs,
+            settings.journal,
+            self._client.get_model,
+            key=settings.key,
+            model=settings.model,
+            retries=settings.terms.retry_failed,
+            fetches=settings.terms.download is not None,
+            slots=settings.concurrency,
+            on_invalid=on_invalid,
+            unique=unique,
+        )
 
     # -- entering and leaving ----------------------------------------------------------------------------
 
@@ -296,6 +339,8 @@ class Batch:
         try:
             if self._settings.journal is not None:
                 self._journal = await Journal.open(self._settings.journal)
+                if self._settings.memo is not None:
+                    await self._journal.save_stats(MEMO, dict(self._settings.memo))
             self._desk = await self._set_up(self._journal)
         except BaseException:
             await self._close_journal()
@@ -391,7 +436,7 @@ class Batch:
             self._all_read = True
             self._bell.ring()
             if self._intake.changed:
-                logger.warning(CHANGED, self._intake.changed)
+                batch_logger.warning(CHANGED, self._intake.changed)
 
     async def _read_on(self, desk: Coordinator) -> None:
         """Read jobs as long as there is room for what they bring, and set a worker on each."""
@@ -482,9 +527,9 @@ class Batch:
 
     def _note(self, error: WiroError | OSError) -> None:
         reason = reason_of(error) if isinstance(error, WiroError) else str(error)
-        key = reason_key(reason)
-        if key in self._reasons or len(self._reasons) < REASONS_KEPT:
-            self._reasons[key] += 1
+        key = (type(error).__name__, reason_key(reason))
+        if key in self._failures or len(self._failures) < REASONS_KEPT:
+            self._failures[key] += 1
             self._examples.setdefault(key, reason)
 
     def __aiter__(self) -> Self:
@@ -537,7 +582,9 @@ class Batch:
         """What became of it so far."""
         progress = self.progress
         assert self._desk is not None
-        failures = tuple((self._examples[key], count) for key, count in self._reasons.most_common())
+        failures = tuple(
+            BatchFailure(key[0], self._examples[key], count) for key, count in self._failures.most_common()
+        )
         path = "" if self._journal is None else self._journal.path
         return BatchReport(progress=progress, stopped=self._desk.stopped, failures=failures, journal=path)
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["Coordinator", "Terms"]
 
 logger = logging.getLogger("wiro_async")
+batch_logger = logging.getLogger("wiro_async.batch")
+"""Has the warnings that a caller gets as values too, in ``BatchPlan`` and ``BatchReport``."""
 
 AHEAD = 8
 """How many jobs may upload their files, or be looked for, before it is their turn."""
@@ -234,18 +236,17 @@ class Coordinator:
             return True
         # What is set aside for Runs in doubt never comes back: where nothing runs, waiting has no use.
         if self.door.active == 0 or not self.budget.may_fit(estimate):
-            self.stop("max_cost", self._why_no_money(estimate))
+            limit = f"max_cost={plain(self.budget.max_cost or ZERO)}"
+            # Nothing is left although there is a rest: that is what a run without any estimate does.
+            if self.budget.left == 0 and 0 < self.budget.rest >= (estimate or ZERO):
+                self.stop(
+                    "unpriced",
+                    f"{limit} cannot be kept by one more run: a run of unknown price is still in flight",
+                )
+            else:
+                self.stop("max_cost", f"{limit} is spent, or would be by one more run")
             self.check()
         return False
-
-    def _why_no_money(self, estimate: Decimal | None) -> str:
-        """Tell why a Run that may cost so much cannot begin, now that waiting would not help."""
-        budget = self.budget
-        limit = f"max_cost={plain(budget.max_cost or ZERO)}"
-        # Nothing is left although there is a rest: that is what a run without any estimate does.
-        if budget.left == 0 and 0 < budget.rest >= (estimate or ZERO):
-            return f"{limit} cannot be kept by one more run: a run of unknown price is still in flight"
-        return f"{limit} is spent, or would be by one more run"
 
     def _estimate(self, entry: Entry) -> Decimal | None:
         return self.prices.highest(entry.model, entry.told)
@@ -298,7 +299,7 @@ class Coordinator:
             return counted if cost is None else cost
         if self.budget.max_cost is not None:
             self.stop(
-                "max_cost",
+                "unpriced",
                 f"max_cost={plain(self.budget.max_cost)} cannot be kept: the service does not tell what "
                 f"task {task.id} cost, and no price of {entry.model} is known; leave max_cost out to go on",
             )
@@ -379,7 +380,7 @@ class Coordinator:
                 f"costs nothing; with a journal it goes on where it stopped",
                 reason=reason,
             )
-            logger.warning("%s", self.stopped)
+            batch_logger.warning("%s", self.stopped)
             self._on_stop()
         self._bell.ring()
 
