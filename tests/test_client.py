@@ -415,6 +415,11 @@ async def test_the_catalogue_is_searched_and_shown() -> None:
         await caller.get_model("o/m")
 
 
+def test_a_client_tells_its_address() -> None:
+    """A journal's user may want to know which service its tasks are at."""
+    assert client(FakeService()).base_url == BASE
+
+
 # -- closing ---------------------------------------------------------------------------------------------
 
 

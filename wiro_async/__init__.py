@@ -14,8 +14,9 @@ from types import ModuleType
 from wiro_async._version import __version__ as __version__
 
 _PUBLIC: dict[str, str] = {
-    "_batch.batch": "Batch BatchReport",
+    "_batch.batch": "Batch BatchFailure BatchReport",
     "_batch.plan": "BatchPlan InvalidJob",
+    "_batch.options": "BatchOptions MapOptions",
     "_batch.progress": "BatchProgress",
     "_client": "Client",
     "_config": "Limits Polling",
@@ -27,6 +28,7 @@ _PUBLIC: dict[str, str] = {
     ),
     "_files.inputs": "Director FileSource HailuoSubject TypedInputs",
     "_jobs.job": "Job JobOutcome",
+    "_jobs.options": "RunOptions SubmitOptions",
     "_journal.reader": "JournalReader",
     "_journal.steps": "JournalCounts JournalEntry JournalFailure JournalFile",
     "_protocol.events": "LogLine TaskEvent TaskProgress",

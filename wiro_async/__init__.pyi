@@ -2,7 +2,12 @@
 
 from wiro_async._batch.batch import (
     Batch as Batch,
+    BatchFailure as BatchFailure,
     BatchReport as BatchReport,
+)
+from wiro_async._batch.options import (
+    BatchOptions as BatchOptions,
+    MapOptions as MapOptions,
 )
 from wiro_async._batch.plan import (
     BatchPlan as BatchPlan,
@@ -49,6 +54,10 @@ from wiro_async._files.inputs import (
 from wiro_async._jobs.job import (
     Job as Job,
     JobOutcome as JobOutcome,
+)
+from wiro_async._jobs.options import (
+    RunOptions as RunOptions,
+    SubmitOptions as SubmitOptions,
 )
 from wiro_async._journal.reader import (
     JournalReader as JournalReader,
@@ -110,6 +119,8 @@ __all__ = [
     "APIError",
     "AuthenticationError",
     "Batch",
+    "BatchFailure",
+    "BatchOptions",
     "BatchPlan",
     "BatchProgress",
     "BatchReport",
@@ -143,6 +154,7 @@ __all__ = [
     "Limits",
     "Listing",
     "LogLine",
+    "MapOptions",
     "Model",
     "ModelInput",
     "ModelNotFound",
@@ -152,11 +164,13 @@ __all__ = [
     "Output",
     "Polling",
     "RateLimited",
+    "RunOptions",
     "Secret",
     "ServiceError",
     "Statistics",
     "Status",
     "SubmissionUnknown",
+    "SubmitOptions",
     "Task",
     "TaskCancelled",
     "TaskError",

@@ -360,7 +360,7 @@ def _job(model: str | TypedInputs, inputs: Inputs | None, settings: CallSettings
                 f"no inputs for {model[:60]!r}; give a mapping, {{}} if it takes none", name="inputs"
             )
         return JobState(model, inputs, settings)
-    if isinstance(model, TypedInputs) and inputs is None:
+    if inputs is None and isinstance(model, TypedInputs):
         return JobState(model.model, model, settings)
     raise InvalidInput(
         "the model comes first, as owner/model; only typed inputs can do without", name="model"

@@ -311,9 +311,9 @@ class BatchStopped(WiroError):
 
     Attributes:
         reason: One word to branch on: ``balance`` (code 97), ``credentials`` (refused), ``max_cost`` (spent),
-            ``breaker`` (too many equal failures in a row), ``canary`` (one of the first jobs failed),
-            ``fail_fast``, ``journal`` (it cannot be written), ``disk`` (outputs cannot), ``stopped`` (by the
-            caller).
+            ``unpriced`` (``max_cost`` cannot be kept: a price is not known), ``breaker`` (too many equal
+            failures in a row), ``canary`` (one of the first jobs failed), ``fail_fast``, ``journal`` (it
+            cannot be written), ``disk`` (outputs cannot), ``stopped`` (by the caller).
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -24,6 +24,7 @@ from tests.journals import Database
 from tests.journals import error as sqlite_error
 from wiro_async import (
     AuthenticationError,
+    BatchFailure,
     BatchProgress,
     BatchStopped,
     Client,
@@ -39,6 +40,7 @@ from wiro_async import (
 )
 from wiro_async._batch.batch import Batch
 from wiro_async._jobs.budget import Prices
+from wiro_async._journal.sqlite import Journal
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +89,7 @@ async def test_the_report_counts() -> None:
         report = await batch.wait()
     assert not report.complete
     assert report.stopped is None
-    assert report.failures == (("no face in image 7", 2),)
+    assert report.failures == (BatchFailure("TaskFailed", "no face in image 7", 2),)
     assert (report.progress.succeeded, report.progress.failed, report.progress.read) == (1, 2, 3)
     assert report.progress.total == 3
     assert report.progress.spent == Decimal("0.35")
@@ -295,7 +297,7 @@ async def test_equal_failures_in_a_row_stop_it() -> None:
     assert report.stopped is not None
     assert report.stopped.reason == "breaker"
     assert service.counts["Run"] == 20
-    assert report.failures[0][1] == 20
+    assert report.failures[0].jobs == 20
 
 
 async def test_different_failures_do_not() -> None:
@@ -358,6 +360,18 @@ async def test_stop_is_heard_while_the_next_job_is_waited_for() -> None:
 def test_stopping_what_has_not_begun_does_nothing() -> None:
     """There is nothing to stop."""
     client(Service()).batch().stop()
+
+
+async def test_a_batch_can_leave_a_memo_in_its_journal(tmp_path: Path) -> None:
+    """It stays until another takes its place."""
+    path, kept = tmp_path / "a.db", []
+    given: tuple[dict[str, Any], ...] = ({"memo": {"by": "me", "n": [1]}}, {}, {"memo": {}})
+    for options in given:
+        async with batch_of(Service(), jobs("a"), journal=path, **options) as batch:
+            await batch.wait()
+        async with await Journal.open(path) as journal:
+            kept.append(await journal.load_stats("batch"))
+    assert kept == [{"by": "me", "n": [1]}, {"by": "me", "n": [1]}, {}]
 
 
 # -- money -----------------------------------------------------------------------------------------------
@@ -434,7 +448,7 @@ async def test_a_limit_holds_where_no_costs_are_told(tmp_path: Path, databases: 
             async with batch_of(service, endless(), max_cost=1, journal=path) as batch:
                 report = await batch.wait()
             assert report.stopped is not None
-            assert report.stopped.reason == "max_cost"
+            assert report.stopped.reason == ("max_cost" if price else "unpriced")
         made[price] = len(service.made), report.progress.spent
     assert made == {"0.50": (2, Decimal(1)), "": (1, Decimal(0))}
     assert "does not tell what task" in str(report.stopped)
@@ -707,7 +721,7 @@ async def test_an_error_that_nobody_thought_of(monkeypatch: pytest.MonkeyPatch) 
     async def prepare(*_: object) -> None:
         raise Oops("a bug")
 
-    monkeypatch.setattr("wiro_async._batch.coordinator.Desk.prepare", prepare)
+    monkeypatch.setattr("wiro_async._batch.coordinator.Coordinator.prepare", prepare)
     async with batch_of(Service(), jobs("a")) as batch:
         await anyio.sleep(10)
         with pytest.raises(Oops, match="a bug"):
@@ -845,7 +859,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_an_error(
             fail()
 
     if whose == "input":
-        monkeypatch.setattr("wiro_async._batch.coordinator.Desk.prepare", fail_later)
+        monkeypatch.setattr("wiro_async._batch.coordinator.Coordinator.prepare", fail_later)
     options = {whose: fail} if whose in ("key", "on_progress") else {}
     async with batch_of(Service(), given(), **options) as batch:
         await anyio.sleep(100)
@@ -988,6 +1002,7 @@ async def test_the_total_gives_an_estimate_of_the_end() -> None:
         ({"retry_failed": None}, "retry_failed"),
         ({"total": 1.5}, "total"),
         ({"max_cost": "much"}, "max_cost"),
+        ({"memo": {}}, "memo is kept in the journal"),
         ({"max_cost": -1}, "max_cost"),
         ({"max_cost": float("nan")}, "max_cost"),
         ({"max_cost": True}, "max_cost"),

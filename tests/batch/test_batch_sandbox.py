@@ -17,6 +17,7 @@ import pytest
 from benchmarks.batch import Stub
 from tests.batches import MODEL, rows_of, states_of
 from wiro_async import (
+    BatchFailure,
     BatchStopped,
     Client,
     DownloadError,
@@ -62,7 +63,7 @@ async def test_a_batch_from_beginning_to_end(tmp_path: Path) -> None:
             report = batch.report
         books = sandbox.ledger()
     assert isinstance(found["bad"].error, TaskFailed)
-    assert report.failures == (("no face found", 1),)
+    assert report.failures == (BatchFailure("TaskFailed", "no face found", 1),)
     assert report.progress.succeeded == books["paid"] == 30
     assert report.progress.spent == Decimal(books["charged"])
     assert books["runs"] == 31

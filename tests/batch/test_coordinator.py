@@ -256,7 +256,7 @@ async def test_what_nobody_can_count_stops_a_batch_with_a_limit() -> None:
     assert at.settle(one, ended(cost=None)) is None
     with pytest.raises(BatchStopped, match="the service does not tell what task 1 cost") as caught:
         at.check()
-    assert caught.value.reason == "max_cost"
+    assert caught.value.reason == "unpriced"
     at = desk()
     assert at.settle(entry(at), ended(cost=None)) is None
     assert at.stopped is None
@@ -302,14 +302,18 @@ async def test_where_nothing_runs_nobody_waits_for_money() -> None:
 
 
 @pytest.mark.parametrize(
-    ("estimates", "why"),
+    ("estimates", "reason", "why"),
     [
-        ([None], "max_cost=2 cannot be kept by one more run: a run of unknown price is still in flight"),
-        ([None, "1.75"], "max_cost=2 is spent, or would be by one more run"),
-        (["1.75"], "max_cost=2 is spent, or would be by one more run"),
+        (
+            [None],
+            "unpriced",
+            "max_cost=2 cannot be kept by one more run: a run of unknown price is still in flight",
+        ),
+        ([None, "1.75"], "max_cost", "max_cost=2 is spent, or would be by one more run"),
+        (["1.75"], "max_cost", "max_cost=2 is spent, or would be by one more run"),
     ],
 )
-async def test_why_there_is_no_money(estimates: list[str | None], why: str) -> None:
+async def test_why_there_is_no_money(estimates: list[str | None], reason: str, why: str) -> None:
     """A run without a price in doubt is not the same as money that is spent."""
     at = desk(max_cost=Decimal("2.000"))
     for number, estimate in enumerate(estimates):
@@ -317,6 +321,7 @@ async def test_why_there_is_no_money(estimates: list[str | None], why: str) -> N
     at.prices.learn(MODEL, {}, Decimal("0.50"))
     with pytest.raises(BatchStopped) as caught:
         await at.enter(entry(at))
+    assert caught.value.reason == reason
     assert f"{why}." in str(caught.value)
 
 

@@ -30,14 +30,11 @@ from tests.cli_tools import (
 from tests.cli_tools import (
     wiro as wiro,
 )
-from tests.journals import apply, cancelled, failed, intended, opened, succeeded
+from tests.journals import CANCELLED, FAILURE, SUCCESS, intent, opened
 from tests.journals import intend as intend_at
-from wiro_async import BatchStopped, JobOutcome, TaskCancelled
-from wiro_async._batch.plan import InvalidJob
-from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Learned, Released, Saved
+from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
+from wiro_async._journal.steps import ErrorNote, recorded
 from wiro_async._journal.store import Store
-from wiro_async._protocol.catalogue import FILE_RULE
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
@@ -213,9 +210,7 @@ def test_a_file_without_jobs_is_a_problem(wiro: Wiro, name: str, text: str) -> N
     assert f"{name} holds no job; write one a line" in wiro("batch", name, *MODEL, code=2).problem
 
 
-def test_what_no_model_lists_is_noted_before_it_is_paid(
-    wiro: Wiro, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_no_model_lists_is_noted_before_it_is_paid(wiro: Wiro) -> None:
     """Once for each name, with the line where it came first; it is sent all the same."""
     rows = [{"prompt": word, "inputImageFirstUrl": URL, "caption": "c"} for word in "ab"]
     Path("jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -223,8 +218,6 @@ def test_what_no_model_lists_is_noted_before_it_is_paid(
     assert said.problem == (
         f"note: line 1: 'caption' is not listed among the inputs of {DIRECTOR}, and is sent all the same"
     )
-    monkeypatch.setattr(_batch, "NOTES_KEPT", 0)
-    assert wiro("batch", "jobs.jsonl", *MODEL, "--dry-run").err == ""
 
 
 def test_known_keys_with_other_inputs_are_noted(wiro: Wiro) -> None:
@@ -316,12 +309,12 @@ def test_runs_that_nobody_knows_of_are_told(wiro: Wiro, monkeypatch: pytest.Monk
     wiro("batch", table("a"), *MODEL)
     with _journal() as store:
         intend_at(store, "lost")
-        apply(store, Doubted("lost", "the power failed"))
+        store.doubted("lost", "the power failed")
     said = wiro("resume", "jobs.journal.db", code=3)
     assert "nobody knows what came of 1 run; it may be billed" in said.err
     with _journal() as store:
         intend_at(store, "lost, too")
-        apply(store, Doubted("lost, too", "the power failed"))
+        store.doubted("lost, too", "the power failed")
     said = wiro("resume", "jobs.journal.db", code=3)
     assert "nobody knows what came of 2 runs; they may be billed" in said.err
 
@@ -398,7 +391,7 @@ def test_a_journal_that_no_command_made_can_be_resumed(wiro: Wiro) -> None:
     """A program's, for example: it has no options to remember."""
     with _journal() as store:
         intend_at(store, "a")
-        apply(store, Released("a", "RateLimited", "later"))
+        store.released("a", ErrorNote("RateLimited", "later"))
     said = wiro("resume", "jobs.journal.db", "--json", code=3)
     assert said.records[0]["jobs"] == 1
 
@@ -616,11 +609,13 @@ def test_leaving_shows_the_cursor_again(monkeypatch: pytest.MonkeyPatch) -> None
     assert ended == [130]
 
 
-def test_other_warnings_are_let_through() -> None:
-    """Only the batch's own stop is told by the command itself."""
-    stop = BatchStopped("no", reason="balance")
-    said = [logging.LogRecord("n", 30, "p", 1, "%s", args, None) for args in ((stop,), ("x",), None)]
-    assert [_batch._NoStops().filter(record) for record in said] == [False, True, True]
+def test_other_warnings_are_let_through(caplog: pytest.LogCaptureFixture) -> None:
+    """Only what the plan and the report have is told by the command itself."""
+    with _batch._without_batch_warnings():
+        logging.getLogger("wiro_async.batch").warning("a stop")
+        logging.getLogger("wiro_async").warning("a task")
+    logging.getLogger("wiro_async.batch").warning("a later stop")
+    assert caplog.messages == ["a task", "a later stop"]
 
 
 # -- the view ----------------------------------------------------------------------------------------------
@@ -718,14 +713,14 @@ def journal(tmp_path: Path) -> str:
     for key in ("done", "failed", "cancelled", "r1", "r2", "r3", "r4", "r5", "r6", "unknown", "refused"):
         intend_at(store, key)
         if key not in ("unknown", "refused"):
-            apply(store, Accepted(key, f"task-{key}"))
-    apply(store, succeeded("done"))
-    apply(store, Saved("done", 0, "/clips/0.mp4", 10, "00"))
-    apply(store, Done("done"))
-    apply(store, failed("failed"))
-    apply(store, cancelled("cancelled"))
-    apply(store, Doubted("unknown", "the power failed"))
-    apply(store, Released("refused", "RateLimited", "too \x1b[2J many"))
+            store.accepted(key, f"task-{key}", None)
+    store.ended("done", SUCCESS)
+    store.saved("done", 0, "/clips/0.mp4", 10, "00")
+    store.settled("done", "done", None)
+    store.ended("failed", FAILURE)
+    store.ended("cancelled", CANCELLED)
+    store.doubted("unknown", "the power failed")
+    store.released("refused", ErrorNote("RateLimited", "too \x1b[2J many"))
     store.close()
     return str(path)
 
@@ -780,28 +775,32 @@ def test_failed_jobs_are_a_job_file(alone: Wiro, journal: str) -> None:
     assert said.problem == f"not among these: 1 unknown, 1 refused; `wiro resume {journal}` takes them up"
 
 
-def test_failed_jobs_that_are_tried_again_are_left_to_that(wiro: Wiro) -> None:
+def test_failed_jobs_that_are_tried_again_are_left_to_that(wiro: Wiro, sandbox: Sandbox) -> None:
     """The journal remembers how often."""
     wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
     assert len(wiro("journal", "jobs.journal.db", "--failed").records) == 1
-    asyncio.run(_remember_retries())
+    asyncio.run(_remember_retries(sandbox))
     said = wiro("journal", "jobs.journal.db", "--failed")
     assert said.out == ""
     assert said.problem.startswith("not among these: 1 failed; ")
 
 
-async def _remember_retries() -> None:
-    async with await SQLiteJournal.open("jobs.journal.db") as journal:
-        await journal.record(Learned("batch", Memory(options=Options(retry_failed=1)).record()))
+async def _remember_retries(sandbox: Sandbox) -> None:
+    memo = Memory(options=Options(retry_failed=1)).record()
+    async with (
+        Client("sandbox-key", "sandbox-secret", base_url=sandbox.base_url) as client,
+        client.batch(journal="jobs.journal.db", memo=memo),
+    ):
+        pass
 
 
 def test_a_failed_job_is_paid_once_by_both_ways(wiro: Wiro, sandbox: Sandbox) -> None:
     """The example of the help, followed by a resumption."""
     wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
     with _journal() as store:
-        waiting = intended("turn", prompt="t", inputImageFirstUrl=URL)
-        apply(store, waiting)
-        apply(store, Released("turn", "ConcurrencyLimited", "full"))
+        waiting = intent("turn", prompt="t", inputImageFirstUrl=URL)
+        store.intend(waiting, recorded(waiting.inputs))
+        store.released("turn", ErrorNote("ConcurrencyLimited", "full"))
     Path("retry.jsonl").write_text(wiro("journal", "jobs.journal.db", "--failed").out)
     wiro("batch", "retry.jsonl", code=3)
     wiro("resume", "jobs.journal.db", code=3)
@@ -813,17 +812,11 @@ def test_a_journal_in_which_nothing_waits_says_nothing_of_turns(alone: Wiro, tmp
     """A refusal for good keeps its name."""
     store = opened(tmp_path / "run.db")
     intend_at(store, "a")
-    apply(store, Released("a", "InvalidInput", "no such model"))
+    store.released("a", ErrorNote("InvalidInput", "no such model"))
     store.close()
     out = alone("journal", str(tmp_path / "run.db")).out
     assert "1  refused  no task exists\n" in out
     assert "  1 × refused: no such model\n" in out
-
-
-def test_the_rule_for_files_is_told_in_words_of_job_files() -> None:
-    """A row has no pathlib."""
-    told = _batch._in_words_of_files(InvalidJob("line 1", f"'image' is 'x.jpg'; {FILE_RULE}"))
-    assert told.reason == "'image' is 'x.jpg'; write @ before the path of a local file, or give a URL"
 
 
 def test_a_journal_takes_no_address(alone: Wiro, journal: str) -> None:
@@ -834,9 +827,10 @@ def test_a_journal_takes_no_address(alone: Wiro, journal: str) -> None:
 def test_failed_jobs_with_bytes_are_left_out(alone: Wiro, tmp_path: Path) -> None:
     """No journal keeps bytes."""
     store = opened(tmp_path / "run.db")
-    apply(store, intended("a", image=Blob("00", 1)))
-    apply(store, Accepted("a", "1"))
-    apply(store, failed("a"))
+    wanted = intent("a")
+    store.intend(wanted, json.dumps({"image": {"$sha256": "00", "$size": 1}}))
+    store.accepted("a", "1", None)
+    store.ended("a", FAILURE)
     store.close()
     said = alone("journal", str(tmp_path / "run.db"), "--failed")
     assert said.out == ""

@@ -456,13 +456,13 @@ def test_a_list_that_was_cut_says_so(wiro: Wiro, monkeypatch: pytest.MonkeyPatch
     assert "more:" not in wiro("tasks").out
 
 
-def test_a_model_has_a_price_where_the_catalogue_tells(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_has_a_price_where_the_catalogue_tells(wiro: Wiro) -> None:
     """About that, in USD; else there is none."""
     assert "\nprice  about $0.28 a run\n" in wiro("model", DIRECTOR).out
     assert wiro("model", DIRECTOR, "--json").records[0]["price"].startswith("0.28")
-    monkeypatch.setattr("wiro_async.cli._commands.listed_price", lambda *_: None)
-    assert "price" not in wiro("model", DIRECTOR).out
-    assert wiro("model", DIRECTOR, "--json").records[0]["price"] is None
+    with Stub(Tool_Detail=ok(tool=[{"slugowner": "a", "slugproject": "b"}])) as stub:
+        assert "price" not in wiro("model", "a/b", "--base-url", stub.base_url).out
+        assert wiro("model", "a/b", "--base-url", stub.base_url, "--json").records[0]["price"] is None
 
 
 @pytest.mark.parametrize(
@@ -505,8 +505,8 @@ def test_another_import_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> 
     """Only the extra's own packages are explained away."""
     for name in [name for name in sys.modules if name.startswith("wiro_async.cli.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "wiro_async._version", None)
-    with pytest.raises(ImportError, match="_version"):
+    monkeypatch.setitem(sys.modules, "wiro_async.cli._report", None)
+    with pytest.raises(ImportError, match="_report"):
         main(["--version"])
 
 

@@ -327,7 +327,7 @@ def test_books_that_disagree_are_told(capsys: pytest.CaptureFixture[str]) -> Non
     """The demo counts money and runs on both sides."""
     jobs = plan([Path("a.jpg")])
     for job in jobs:
-        job.row = row(job)
+        job.entry = row(job)
     books = Books(Decimal("0.56"), Decimal("0.84"), runs=5, paid=3, requests=1, seconds=1.0)
     assert _demo._concluded(jobs, Path("out"), books, Report()) == 1
     out = capsys.readouterr().out
@@ -381,15 +381,15 @@ def test_a_job_is_as_planned_only_if_all_of_it_is() -> None:
     clip, _, failure, cancellation = plan([Path("a.jpg")])
     assert clip.trouble == "it had no run"
     assert job_record(clip)["outcome"] is None
-    clip.row = row(clip, files=())
+    clip.entry = row(clip, files=())
     assert clip.trouble == "it ended as done"
-    clip.row = row(clip)
+    clip.entry = row(clip)
     assert clip.as_planned
     assert (clip.trouble, clip.cost) == ("", Decimal("0.28"))
     assert job_record(clip)["saved"] == "/clips/a-director_0.mp4"
-    failure.row = row(failure, state="done")
+    failure.entry = row(failure, state="done")
     assert not failure.as_planned
-    cancellation.row = row(cancellation, state="failed", reason="too dark")
+    cancellation.entry = row(cancellation, state="failed", reason="too dark")
     assert cancellation.trouble == "too dark"
     assert job_record(cancellation)["problem"] == "too dark"
     assert cancellation.cost == 0

@@ -12,8 +12,8 @@ import anyio.to_thread
 import pytest
 
 from tests.journals import NOW
-from wiro_async import InvalidInput
-from wiro_async._journal.steps import Blob, JournalEntry, LocalFile, State
+from wiro_async import InvalidInput, InvalidJob
+from wiro_async._journal.steps import Blob, LocalFile, Row, State
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async.cli import _jobs_reader
 from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, line_of
@@ -33,9 +33,9 @@ def read(fields: Any, key: str | None = None) -> Any:
     return job_of_json(line, Reading(HERE, key))
 
 
-def row_of(**inputs: Any) -> JournalEntry:
+def row_of(**inputs: Any) -> Row:
     state: State = "failed"
-    return JournalEntry(
+    return Row(
         key="7", inputs=inputs, state=state, attempt=1, fingerprint=RunFingerprint("o/m", (), "d", NOW, "")
     )
 
@@ -86,8 +86,8 @@ def test_any_field_can_be_the_key(fields: Any) -> None:
         (b'{"inputs": "x"}', "its inputs are a str"),
         (b'{"inputs": {}, "modle": "o/m"}', "the field 'modle'; beside inputs, there are model and key"),
         (b'{"model": 7}', "its model is a int"),
-        (b'{"key": true}', "the key"),
-        (b'{"key": ""}', "the key"),
+        (b'{"key": true}', "its key is a bool; it must be a text or a whole number"),
+        (b'{"key": [1]}', "its key is a list"),
         (b'{"image": "@"}', "names no file; .* is written @@"),
         (b'{"image": "@a\\u0000"}', "names no file"),
         (b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", "nested deeper"),
@@ -298,36 +298,34 @@ async def test_bad_rows_are_told_once_and_then_left_out(
     """The first reading finds them, its user may add others, and the second one has the rest."""
     monkeypatch.setattr(_jobs_reader, "ROWS_AT_ONCE", 2)
     file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": 1}\n[]\n{"a": 2}\n{"a": 3}\n')
-    bad, problems = bytearray(), []
-    first = JobsReader(file, None, bad)
-
-    def problem(reason: str) -> None:
-        problems.append((first.place, reason))
-        first.reject()
-
-    first.on_problem = problem
+    monkeypatch.setattr(_jobs_reader, "MOST_INVALID", 2)
+    first, places = JobsReader(file, None), []
     async for job in first:
-        if job.inputs == {"a": 2}:
-            first.reject()
-    assert [place for place, _ in problems] == ["line 2"]
-    assert bad == bytearray([0, 1, 1, 0])
-    assert [job.inputs async for job in JobsReader(file, None, bad)] == [{"a": 1}, {"a": 3}]
+        places.append(job.where)
+        if job.inputs != {"a": 1}:
+            first.reject(InvalidJob(job.where, "no"))
+    assert places == ["line 1", "line 3", "line 4"]
+    assert [invalid.where for invalid in first.invalid] == ["line 2", "line 3"]
+    assert first.invalid_jobs == 3
+    assert first.bad == bytearray([0, 1, 1, 1])
+    assert [job.inputs async for job in JobsReader(file, None, bad=first.bad)] == [{"a": 1}]
 
 
 async def test_a_row_that_turned_bad_is_an_error(tmp_path: Path) -> None:
     """Such as one whose picture has gone between the two readings."""
     file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": "@x.jpg"}')
     with pytest.raises(InvalidInput, match="line 1: the local file"):
-        await anext(JobsReader(file, None, bytearray(1)))
+        await anext(JobsReader(file, None, bad=bytearray(1)))
 
 
 async def test_a_row_must_name_its_model_where_nobody_else_does(tmp_path: Path) -> None:
     """The way out is the command line's own."""
     file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": 1, "model": "o/m"}\n{"a": 2}\n')
-    reader = JobsReader(file, None, bytearray(), needs_model=True)
-    assert (await anext(reader)).model == "o/m"
-    with pytest.raises(InvalidInput, match="line 2: it names no model; give --model, or a field or column"):
-        await anext(reader)
+    reader = JobsReader(file, None, needs_model=True)
+    assert [job.model async for job in reader] == ["o/m"]
+    (invalid,) = reader.invalid
+    assert invalid.where == "line 2"
+    assert invalid.reason.startswith("it names no model; give --model, or a field or column")
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_a_record_of_a_model_has_its_inputs() -> None:
     model = parse_model(
         {"slugowner": "a", "slugproject": "b", "title": "T", "parameters": [{"items": [item]}]}
     )
-    record = model_record(model, None)
+    record = model_record(model)
     assert record["slug"] == "a/b"
     assert record["inputs"][0]["max"] == 9.0
     assert record["inputs"][0]["options"] == ["1"]

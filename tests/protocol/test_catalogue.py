@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -89,6 +90,7 @@ def test_the_detail_form_is_read(parameters: object) -> None:
         "Makes clips.",
         ("tool", "image-to-video"),
         INPUTS,
+        Decimal("0.280"),
         raw={"id": "598", "dynamicprice": TOOL["dynamicprice"]},
     )
 

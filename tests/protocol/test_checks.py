@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import wiro_async.sandbox
 from tests.strategies import loose
-from wiro_async._protocol.catalogue import FILE_RULE, check_inputs, names_file, undocumented
+from wiro_async._protocol.catalogue import check_inputs, names_file, undocumented
 from wiro_async._protocol.envelope import number
 from wiro_async._protocol.records import Model, ModelInput
 
@@ -221,7 +221,10 @@ def test_one_of_two_names_may_be_empty(kind: str) -> None:
 @pytest.mark.parametrize("value", ["photo.jpg", "./in/photo.PNG", "C:\\clips\\a.mp4", "a b.webp"])
 def test_a_path_as_text_is_not_a_file(value: str) -> None:
     """It would be sent as it is; the message says what to give instead."""
-    expected = "a text is sent as it is; give pathlib.Path(...) for a local file, or a URL"
+    expected = (
+        "a text is sent as it is; give a URL, or pathlib.Path(...) for a local file "
+        "(in a job file: @ before its path)"
+    )
     assert check_inputs(model(IMAGE), {"inputImage": value}) == [f"'inputImage' is {value!r}; {expected}"]
 
 
@@ -363,4 +366,4 @@ def test_names_of_files_are_known_by_their_ends() -> None:
     """An address is none; the complaint has the rule that others may put in words of their own."""
     assert [names_file(value) for value in ("a/b.jpg", "https://x/b.jpg", "waves", 7)] == [True] + [False] * 3
     (complaint,) = complaints(IMAGE, "a/b.jpg")
-    assert complaint.endswith(FILE_RULE)
+    assert complaint.endswith("(in a job file: @ before its path)")

@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_is_told(
 
 def test_the_public_names_are_what_is_documented() -> None:
     """Nothing else is offered."""
-    assert wiro_async.sandbox.__all__ == ["Engine", "Sandbox", "SandboxConfig", "serve"]
+    assert wiro_async.sandbox.__all__ == ["Engine", "Sandbox", "SandboxConfig", "demo_images", "serve"]
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

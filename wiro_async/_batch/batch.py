@@ -12,6 +12,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
@@ -36,22 +37,23 @@ from wiro_async._jobs.budget import Budget, Prices
 from wiro_async._jobs.job import Inputs, Job, JobOutcome, JobState, Stage
 from wiro_async._jobs.limiter import Line
 from wiro_async._jobs.options import CallSettings
-from wiro_async._jobs.pipeline import AHEAD, Pipeline
+from wiro_async._jobs.pipeline import AHEAD, Pipeline, get_model
 from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.service import Service
 from wiro_async._jobs.uploads import Uploads
 from wiro_async._journal.journal import Journal, NullJournal
-from wiro_async._journal.steps import Learned
+from wiro_async._journal.steps import MEMO, Learned
 from wiro_async._tasks.ends import TaskCancelled
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from wiro_async._batch.plan import BatchPlan
+    from wiro_async._batch.plan import BatchPlan, InvalidJob
 
-__all__ = ["Batch", "BatchReport", "as_jobs"]
+__all__ = ["Batch", "BatchFailure", "BatchReport", "as_jobs"]
 
-logger = logging.getLogger("wiro_async")
+logger = logging.getLogger("wiro_async.batch")
+"""Has the warnings that a caller gets as values too, in ``BatchPlan`` and ``BatchReport``."""
 
 MOST_PENDING = 1000
 """Outcomes that may wait to be taken before no more jobs are read."""
@@ -95,6 +97,21 @@ def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
     return iter(_EachJob(inputs)) if isinstance(inputs, Iterator) else _EachJob(inputs)
 
 
+@attrs.frozen
+class BatchFailure:
+    """A way in which jobs of a batch came to nothing.
+
+    Attributes:
+        error: The class of the error, such as ``TaskFailed``.
+        reason: What was said; one example where the jobs differ in numbers, ids and quoted texts only.
+        jobs: How many jobs.
+    """
+
+    error: str
+    reason: str
+    jobs: int
+
+
 @attrs.frozen(kw_only=True)
 class BatchReport:
     """What became of a batch.
@@ -102,13 +119,13 @@ class BatchReport:
     Attributes:
         progress: The counts, the money and the time.
         stopped: Why it made no more Runs before all were done (None: it did all that it was given).
-        failures: The commonest reasons of jobs that brought nothing, and how many had them; at most 50.
+        failures: The commonest failures, at most 50, most frequent first.
         journal: The journal's path ("" without one).
     """
 
     progress: BatchProgress
     stopped: BatchStopped | None
-    failures: tuple[tuple[str, int], ...]
+    failures: tuple[BatchFailure, ...]
     journal: str = ""
 
     @property
@@ -135,6 +152,8 @@ class Batch:
     """
 
     def __init__(self, service: Service, jobs: Jobs, settings: BatchSettings) -> None:
+        if settings.memo is not None and settings.journal is None:
+            raise ConfigurationError("memo is kept in the journal, and there is none; name one: journal=...")
         if settings.delete_remote and settings.download is None:
             raise ConfigurationError(
                 "delete_remote is for outputs that were saved; name a folder for them: download=..."
@@ -162,14 +181,21 @@ class Batch:
         self._ended_at: float | None = None
         self._all_read: bool = False
         self._problem: Exception | None = None
-        self._reasons: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
+        self._failures: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], str] = {}
 
-    async def plan(self) -> BatchPlan:
-        """Find out what this batch would do. Nothing is submitted, and no journal is made or changed.
+    async def plan(
+        self, *, on_invalid: Callable[[InvalidJob], object] | None = None, unique: bool = False
+    ) -> BatchPlan:
+        """Find out what this batch would do. Nothing is submitted, and no journal is made.
 
         The jobs are read to their end. Those of a generator, or of another iterator, are gone then: plan such
         jobs on a batch of their own.
+
+        Args:
+            on_invalid: Called with each job that cannot be sent, before the next job is read.
+            unique: Whether a key that came before makes a job invalid; else the job is a duplicate, which
+                the batch leaves out.
 
         Returns:
             How many jobs there are, which of them cannot work, what they cost and how long they take, as far
@@ -182,7 +208,19 @@ class Batch:
         from wiro_async._batch.plan import make_plan  # noqa: PLC0415 - for those who plan
 
         self._used_up = isinstance(self._jobs, Iterator | AsyncIterator)
-        return await make_plan(self._service, self._jobs, self._settings)
+        settings = self._settings
+        return await make_plan(
+            self._jobs,
+            settings.journal,
+            partial(get_model, self._service),
+            key=settings.key,
+            model=settings.model,
+            retries=settings.retry_failed,
+            fetches=settings.download is not None,
+            slots=None if settings.concurrency == "auto" else settings.concurrency,
+            on_invalid=on_invalid,
+            unique=unique,
+        )
 
     # -- entering and leaving ----------------------------------------------------------------------------
 
@@ -202,6 +240,8 @@ class Batch:
                 from wiro_async._journal.sqlite import SQLiteJournal  # noqa: PLC0415 - SQLite, for journals
 
                 self._journal = await SQLiteJournal.open(self._settings.journal)
+                if self._settings.memo is not None:
+                    await self._journal.record(Learned(MEMO, dict(self._settings.memo)))
             await self._set_up()
         except BaseException:
             await self._close_journal()
@@ -413,9 +453,9 @@ class Batch:
 
     def _note(self, error: WiroError | OSError) -> None:
         reason = reason_of(error) if isinstance(error, WiroError) else str(error)
-        key = reason_key(reason)
-        if key in self._reasons or len(self._reasons) < REASONS_KEPT:
-            self._reasons[key] += 1
+        key = (type(error).__name__, reason_key(reason))
+        if key in self._failures or len(self._failures) < REASONS_KEPT:
+            self._failures[key] += 1
             self._examples.setdefault(key, reason)
 
     def __aiter__(self) -> Self:
@@ -464,7 +504,9 @@ class Batch:
     @property
     def report(self) -> BatchReport:
         """What became of it so far."""
-        failures = tuple((self._examples[key], count) for key, count in self._reasons.most_common())
+        failures = tuple(
+            BatchFailure(key[0], self._examples[key], count) for key, count in self._failures.most_common()
+        )
         return BatchReport(
             progress=self.progress, stopped=self._stopped, failures=failures, journal=self._journal.path
         )

@@ -15,7 +15,7 @@ import attrs
 from wiro_async._batch.progress import BatchProgress
 from wiro_async._config import duration, one_of, truth, usd, whole
 from wiro_async._jobs.job import Job
-from wiro_async._types import OnUnknown
+from wiro_async._types import JSONMapping, OnUnknown
 
 __all__ = ["BatchOptions", "BatchSettings", "MapOptions"]
 
@@ -47,6 +47,8 @@ class MapOptions(TypedDict, total=False):
             stopped ones are made again with ``retry_failed``.
         on_progress: Called with the counts as they change, at most ten times a second.
         total: How many jobs there are, if you know; without it there is no estimate of the end.
+        memo: A JSON object to keep in the journal for whoever resumes the batch (None: the journal keeps the
+            one it has). ``JournalReader.memo()`` returns it; ``wiro batch`` keeps its options there.
     """
 
     journal: str | PathLike[str] | None
@@ -65,6 +67,7 @@ class MapOptions(TypedDict, total=False):
     stop_on_exit: Literal["leave", "stop"]
     on_progress: Callable[[BatchProgress], object] | None
     total: int | None
+    memo: JSONMapping | None
 
 
 class BatchOptions(MapOptions, total=False):
@@ -98,3 +101,4 @@ class BatchSettings:
     stop_on_exit: Literal["leave", "stop"] = attrs.field(default="leave", validator=one_of("leave", "stop"))
     on_progress: Callable[[BatchProgress], object] | None = None
     total: int | None = attrs.field(default=None, validator=whole(0, or_else=None))
+    memo: JSONMapping | None = None

@@ -1,17 +1,48 @@
-"""What a batch would do, without doing it. Pure: jobs in, sums out."""
+"""What a batch would do, found out before anything is paid: its jobs, checked and added up one by one.
+
+The jobs go through the same source as in the batch itself, so that both agree on keys, on what is done
+already, and on what is taken up from the journal.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from decimal import ROUND_CEILING, Context, Decimal
+from os import PathLike
+from typing import Self
 
 import attrs
 
-__all__ = ["BatchPlan", "InvalidJob", "Planner"]
+from wiro_async._batch.source import CHANGED, Jobs, JobSource, KeyFunction
+from wiro_async._errors import InvalidInput, JournalError, ModelNotFound
+from wiro_async._files.inputs import by_name
+from wiro_async._jobs.budget import Prices
+from wiro_async._jobs.job import Job, JobState
+from wiro_async._journal.journal import Journal, NullJournal
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import FAILED, State
+from wiro_async._protocol.catalogue import check_inputs, undocumented
+from wiro_async._protocol.operations import clean_slug, split_slug
+from wiro_async._protocol.records import Model
+from wiro_async._types import JSON
+from wiro_async._watch.durations import Durations
+
+__all__ = ["BatchPlan", "InvalidJob", "Sums", "make_plan"]
 
 MAX_INVALID = 1000
 """How many invalid jobs are listed; all are counted."""
 
+MAX_NOTES = 100
+"""How many notes are kept."""
+
+PAID: frozenset[State] = frozenset({"intended", "running", "ended", "done", "unknown"})
+"""States of a job that has had a Run: it needs no other, unless that one is proved absent."""
+
 _EXACT = Context(prec=60, rounding=ROUND_CEILING)
+
+
+# -- what a plan says ------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -19,8 +50,8 @@ class InvalidJob:
     """A job that cannot be sent.
 
     Attributes:
-        where: Its place in the input, such as ``line 7``.
-        reason: The value, the rule, and the way out.
+        where: Its place in the input: ``Job.where``, or its number, such as ``job 7``.
+        reason: The value, the rule, and what to do.
     """
 
     where: str
@@ -33,89 +64,315 @@ class BatchPlan:
 
     Attributes:
         jobs: How many jobs would be sent.
-        invalid: Jobs that cannot be sent, in order; at most 1 000 of them.
+        invalid: Jobs that cannot be sent, in order; the first 1 000 of them.
         invalid_jobs: How many there are in all.
-        duplicates: How many need nothing: equal to an earlier one, or done before.
+        duplicates: How many given jobs need nothing: equal to an earlier one, or done before.
         failed_before: How many of the given jobs failed or were cancelled in an earlier run, and are not run
             again.
-        estimated_cost: USD of the jobs whose price is known (None: of none it is).
+        taken_up: How many jobs of the journal have had a Run and are seen to their ends.
+        ended: How many of the given jobs have ended before, well or badly, and are left out.
+        failed: How many jobs of the journal failed or were cancelled, and are not run again.
+        changed: How many given jobs are left out although the journal has other inputs under their keys.
+        estimated_cost: USD of the jobs whose price is known (None: no price is known).
         unpriced: How many jobs have no known price.
-        estimated_seconds: How long it would take (None: nothing is known about durations).
+        estimated_seconds: How long the batch would take (None: no duration is known).
+        spent: USD that the journal's runs have cost so far.
+        notes: What looks like a mistake and may be none, a sentence each; the first 100.
     """
 
     jobs: int
-    invalid: tuple[InvalidJob, ...]
-    invalid_jobs: int
-    duplicates: int
+    invalid: tuple[InvalidJob, ...] = ()
+    invalid_jobs: int = 0
+    duplicates: int = 0
     failed_before: int = 0
+    taken_up: int = 0
+    ended: int = 0
+    failed: int = 0
+    changed: int = 0
     estimated_cost: Decimal | None
     unpriced: int
     estimated_seconds: float | None
+    spent: Decimal = Decimal(0)
+    notes: tuple[str, ...] = ()
+
+
+# -- making one ------------------------------------------------------------------------------------------
+
+
+async def make_plan(
+    jobs: Jobs,
+    journal: str | PathLike[str] | None,
+    get_model: Callable[[str], Awaitable[Model]],
+    *,
+    key: KeyFunction | None = None,
+    model: str | None = None,
+    retries: int = 0,
+    fetches: bool = False,
+    slots: int | None = None,
+    on_invalid: Callable[[InvalidJob], object] | None = None,
+    unique: bool = False,
+) -> BatchPlan:
+    """Find out what a batch would do. Nothing is submitted, and no journal is made.
+
+    Each model is looked up in the catalogue once. Prices and durations come from the journal, and those that
+    it does not know from the catalogue.
+
+    Args:
+        jobs: As for ``Client.batch``; they are read to their end.
+        journal: The journal's path; one that does not exist is empty (None: there is none).
+        get_model: Looks up a model.
+        key: As for ``JobSource``.
+        model: As there.
+        retries: As there.
+        fetches: As there.
+        slots: How many jobs run at a time (None: all at once).
+        on_invalid: Called with each job that cannot be sent, before the next job is read.
+        unique: Whether a key that came before makes a job invalid; else it is a duplicate.
+
+    Raises:
+        JournalError: The journal cannot be read.
+        WiroError: The catalogue was not reached.
+    """
+    async with AsyncExitStack() as stack:
+        known: Journal = NullJournal()
+        if journal is not None:
+            try:
+                known = await stack.enter_async_context(await SQLiteJournal.open(journal, create=False))
+            except JournalError as error:
+                if error.reason != "missing":
+                    raise
+        planner = _Planner(jobs, known, get_model, key=key, on_invalid=on_invalid, unique=unique)
+        source = JobSource(planner, known, key=key, model=model, retries=retries, fetches=fetches)
+        return await planner.plan(source, slots)
+
+
+class _Planner:
+    """Checks the jobs of one batch and adds them up.
+
+    It hands the jobs to a ``JobSource``, which gives back those that need work. A job is left out by the
+    source if the next one is asked for before it came back; why, the source's own counts tell.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        journal: Journal,
+        get_model: Callable[[str], Awaitable[Model]],
+        *,
+        key: KeyFunction | None,
+        on_invalid: Callable[[InvalidJob], object] | None,
+        unique: bool,
+    ) -> None:
+        self._jobs: Iterator[Job] | AsyncIterator[Job] = (
+            aiter(jobs) if isinstance(jobs, AsyncIterable) else iter(jobs)
+        )
+        self._journal = journal
+        self._get_model = get_model
+        self._key = key
+        self._on_invalid = on_invalid
+        self._unique = unique
+        self._source: JobSource
+        self._read: int = 0
+        self._last: Job | None = None
+        self._prices: Prices = Prices()
+        self._medians: dict[str, float] = {}
+        self._models: dict[str, Model | str] = {}
+        self._sums: Sums = Sums()
+        self._invalid: list[InvalidJob] = []
+        self._invalid_jobs: int = 0
+        self._duplicates: int = 0
+        self._failed_before: int = 0
+        self._skipped: int = 0
+        self._taken_up: int = 0
+        self._ended: int = 0
+        self._failed: int = 0
+        self._notes: dict[tuple[str, str], str] = {}
+
+    async def plan(self, source: JobSource, slots: int | None) -> BatchPlan:
+        """Read all jobs through *source*, and return the sums."""
+        self._source = source
+        self._prices.merge(await self._journal.load_stats("prices"))
+        self._medians = _medians(await self._journal.load_stats("durations"))
+        counts = await self._journal.counts()
+        self._failed = counts.jobs["failed"] + counts.jobs["cancelled"]
+        while (state := await source.next()) is not None:
+            self._last = None
+            await self._add(state)
+        notes = [CHANGED % source.changed] if source.changed else []
+        return BatchPlan(
+            jobs=self._sums.jobs,
+            invalid=tuple(self._invalid),
+            invalid_jobs=self._invalid_jobs,
+            duplicates=self._duplicates,
+            failed_before=self._failed_before,
+            taken_up=self._taken_up,
+            ended=self._ended,
+            failed=self._failed,
+            changed=source.changed,
+            estimated_cost=self._sums.cost,
+            unpriced=self._sums.unpriced,
+            estimated_seconds=self._sums.seconds(slots),
+            spent=counts.cost,
+            notes=(*notes, *self._notes.values()),
+        )
+
+    # -- on their way to the source ----------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Job:
+        if self._last is not None:
+            last, self._last = self._last, None
+            await self._left_out(last)
+        if isinstance(self._jobs, AsyncIterator):
+            self._last = await anext(self._jobs, None)
+        else:
+            self._last = next(self._jobs, None)
+        if self._last is None:
+            raise StopAsyncIteration
+        self._read += 1
+        return self._last
+
+    async def _left_out(self, job: Job) -> None:
+        """Count a job that the source did not give back."""
+        if self._source.failed_before > self._failed_before:
+            self._failed_before = self._source.failed_before
+            self._ended += 1
+            return
+        if self._source.skipped == self._skipped:
+            return  # It was taken up from the journal, and is counted.
+        self._skipped = self._source.skipped
+        key = job.key if self._key is None else self._key(job)
+        known = bool(self._journal.path) and (key is None or await self._journal.find(str(key)) is not None)
+        if known or not self._unique:
+            self._ended += known
+            self._duplicates += 1
+        else:
+            self._reject(job, f"the key {str(key)[:60]!r} came before; give every job a key of its own")
+
+    # -- back from the source ----------------------------------------------------------------------------
+
+    async def _add(self, state: JobState) -> None:
+        if state.problem is not None:
+            self._reject(state.job, state.problem.message)
+            return
+        if state.entry is not None and state.entry.state in PAID:
+            self._taken_up += 1
+            return
+        self._failed -= state.entry is not None and state.entry.state in FAILED
+        model = await self._model(state.model)
+        # What the journal has was taken before, whatever the catalogue says now.
+        if state.job is not None:
+            complaint = (
+                model if isinstance(model, str) else "; ".join(check_inputs(model, by_name(state.inputs)))
+            )
+            if complaint:
+                self._reject(state.job, complaint)
+                return
+            if isinstance(model, Model):
+                self._note(state.job, model, by_name(state.inputs))
+        seconds = self._medians.get(clean_slug(state.model))
+        self._sums.add(self._prices.expected(state.model, state.told, seconds=seconds), seconds)
+
+    async def _model(self, slug: str) -> Model | str:
+        """Return a model, or why there is none."""
+        if slug not in self._models:
+            try:
+                split_slug(slug)
+                model = await self._get_model(slug)
+                self._prices.know(model)
+                self._models[slug] = model
+            except (InvalidInput, ModelNotFound) as error:
+                self._models[slug] = error.message
+        return self._models[slug]
+
+    def _note(self, job: Job, model: Model, inputs: Mapping[str, object]) -> None:
+        """Note inputs that the catalogue does not list, each by the first job that has it."""
+        for name in undocumented(model, inputs):
+            if (model.slug, name) not in self._notes and len(self._notes) < MAX_NOTES:
+                what = f"{name!r} is not listed among the inputs of {model.slug}, and is sent all the same"
+                self._notes[model.slug, name] = f"{self._where(job)}: {what}"
+
+    def _reject(self, job: Job | None, reason: str) -> None:
+        invalid = InvalidJob(self._where(job), reason)
+        self._invalid_jobs += 1
+        if len(self._invalid) < MAX_INVALID:
+            self._invalid.append(invalid)
+        if self._on_invalid is not None:
+            self._on_invalid(invalid)
+
+    def _where(self, job: Job | None) -> str:
+        return (job.where if job is not None else "") or f"job {self._read}"
 
 
 @attrs.define
-class Planner:
-    """Adds up jobs, one by one, in a fixed amount of memory."""
+class Sums:
+    """Adds up the jobs that would be sent, in a fixed amount of memory.
 
-    _jobs: int = attrs.field(default=0, init=False)
-    _invalid: list[InvalidJob] = attrs.field(factory=list, init=False)
-    _invalid_jobs: int = attrs.field(default=0, init=False)
-    _duplicates: int = attrs.field(default=0, init=False)
-    _failed_before: int = attrs.field(default=0, init=False)
+    Attributes:
+        jobs: How many there are.
+        unpriced: How many of them have no known price.
+    """
+
+    jobs: int = attrs.field(default=0, init=False)
+    unpriced: int = attrs.field(default=0, init=False)
     _cost: Decimal = attrs.field(default=Decimal(0), init=False)
-    _priced: int = attrs.field(default=0, init=False)
     _seconds: float = attrs.field(default=0.0, init=False)
     _timed: int = attrs.field(default=0, init=False)
     _longest: float = attrs.field(default=0.0, init=False)
 
-    def job(self, cost: Decimal | None = None, seconds: float | None = None) -> None:
-        """Count a job that would be sent.
+    def add(self, cost: Decimal | None, seconds: float | None) -> None:
+        """Count a job.
 
         Args:
             cost: USD that it costs on average (None: not known).
             seconds: The median duration of its kind (None: not known).
         """
-        self._jobs += 1
-        if cost is not None:
+        self.jobs += 1
+        if cost is None:
+            self.unpriced += 1
+        else:
             self._cost = _EXACT.add(self._cost, cost)
-            self._priced += 1
         if seconds is not None:
             self._seconds += seconds
             self._timed += 1
             self._longest = max(self._longest, seconds)
 
-    def invalid(self, where: str, reason: str) -> None:
-        """Count a job that cannot be sent."""
-        self._invalid_jobs += 1
-        if len(self._invalid) < MAX_INVALID:
-            self._invalid.append(InvalidJob(where, reason))
+    @property
+    def cost(self) -> Decimal | None:
+        """USD of the jobs whose price is known (None: there are jobs, and no price is known)."""
+        return self._cost if self.unpriced < self.jobs or not self.jobs else None
 
-    def duplicate(self) -> None:
-        """Count a job that needs nothing."""
-        self._duplicates += 1
+    def seconds(self, slots: float | None) -> float | None:
+        """Estimate how long all of them take.
 
-    def failed_before(self) -> None:
-        """Count a job that failed in an earlier run, and is not run again."""
-        self._failed_before += 1
-
-    def plan(self, slots: float | None = None) -> BatchPlan:
-        """Return the sums.
+        Jobs of unknown duration are taken to last as long as the others on average. The whole takes at least
+        as long as its longest job.
 
         Args:
-            slots: How many jobs run at a time (None: all at once). Jobs whose duration is not known are taken
-                to last as long as the others on average; the whole is as long as its longest job at least.
+            slots: How many jobs run at a time (None: all at once).
+
+        Returns:
+            Seconds (None: no duration is known).
         """
-        seconds = None
-        if self._timed:
-            total = self._seconds / self._timed * self._jobs
-            seconds = max(total / max(slots or self._jobs, 1.0), self._longest)
-        return BatchPlan(
-            jobs=self._jobs,
-            invalid=tuple(self._invalid),
-            invalid_jobs=self._invalid_jobs,
-            duplicates=self._duplicates,
-            failed_before=self._failed_before,
-            estimated_cost=self._cost if self._priced or not self._jobs else None,
-            unpriced=self._jobs - self._priced,
-            estimated_seconds=seconds if self._jobs else 0.0,
-        )
+        if not self.jobs:
+            return 0.0
+        if not self._timed:
+            return None
+        total = self._seconds / self._timed * self.jobs
+        return max(total / max(slots or self.jobs, 1.0), self._longest)
+
+
+def _medians(data: JSON) -> dict[str, float]:
+    """Return what models' tasks take from submit to end, in seconds, from what a schedule has exported."""
+    models = data.get("models")
+    medians: dict[str, float] = {}
+    for name, stages in models.items() if isinstance(models, Mapping) else ():
+        queued, ran = Durations(), Durations()
+        if isinstance(stages, Mapping):
+            queued.merge(stages.get("queued"))
+            ran.merge(stages.get("ran"))
+        if ran.count:
+            medians[clean_slug(str(name))] = queued.quantile(0.5) + ran.quantile(0.5)
+    return medians

@@ -206,7 +206,7 @@ class JobSource:
         return None
 
     def _is_wanted(self, entry: JournalEntry) -> bool:
-        """Whether to take a entry up now: not twice, and bytes first by the job that still has them."""
+        """Whether to take an entry up now: not twice, and bytes first by the job that still has them."""
         if entry.state in FAILED and not self._is_retried(entry):
             return False
         if self._source is None and entry.state in ("refused", *FAILED) and holds(entry.inputs, _is_blob):
@@ -238,7 +238,7 @@ class JobSource:
             state = await self._state(job)
             if state is not None:
                 return state
-            # Thousands may be left out in a entry.
+            # Thousands may be left out in a row.
             await anyio.lowlevel.checkpoint()
 
     async def _read(self) -> Job | None:

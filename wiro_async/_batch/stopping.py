@@ -27,7 +27,8 @@ from wiro_async._tasks.ends import TaskCancelled, TaskFailed
 
 __all__ = ["Breaker", "Canary", "Coordinator", "Trial", "reason_key", "reason_of"]
 
-logger = logging.getLogger("wiro_async")
+logger = logging.getLogger("wiro_async.batch")
+"""Has the warnings that a caller gets as values too, in ``BatchPlan`` and ``BatchReport``."""
 
 LONGEST_KEY = 200
 
@@ -204,14 +205,15 @@ class Coordinator(Monitor):
         budget = self._budget
         if self.active and budget.may_fit(estimate):
             return
-        why = f"max_cost={plain(budget.max_cost or ZERO)} is spent, or would be by one more run"
+        limit = f"max_cost={plain(budget.max_cost or ZERO)}"
         # Nothing is left although there is a rest: that is what a run without any estimate does.
         if budget.left == 0 and 0 < budget.rest >= (estimate or ZERO):
-            why = (
-                f"max_cost={plain(budget.max_cost or ZERO)} cannot be kept by one more run: a run of unknown "
-                f"price is still in flight"
+            self.stop(
+                "unpriced",
+                f"{limit} cannot be kept by one more run: a run of unknown price is still in flight",
             )
-        self.stop("max_cost", why)
+        else:
+            self.stop("max_cost", f"{limit} is spent, or would be by one more run")
         self.check()
 
     # -- what becomes of them ----------------------------------------------------------------------------
@@ -251,7 +253,7 @@ class Coordinator(Monitor):
         """Stop a batch with a limit: nobody knows what a run of it has cost."""
         if self._budget.max_cost is not None:
             self.stop(
-                "max_cost",
+                "unpriced",
                 f"max_cost={plain(self._budget.max_cost)} cannot be kept: the service does not tell what "
                 f"task {task.id} cost, and no price of {job.model} is known; leave max_cost out to go on",
             )

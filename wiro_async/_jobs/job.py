@@ -43,6 +43,7 @@ class Job:
         inputs: The model's inputs by name, or typed inputs.
         key: What the caller knows the job by: under one journal no key is paid for twice (None: the batch's
             ``key`` function, or else a digest of model and inputs).
+        where: Where the job comes from, such as ``line 7``, for ``InvalidJob.where``.
 
     Raises:
         InvalidInput: The inputs stand in the model's place. All else is checked when the batch reads the job,
@@ -52,15 +53,18 @@ class Job:
     model: str | None
     inputs: Inputs
     key: str | None
+    where: str = attrs.field(eq=False)
 
     @overload
-    def __init__(self, model: TypedInputs, *, key: str | None = None) -> None: ...
+    def __init__(self, model: TypedInputs, *, key: str | None = None, where: str = "") -> None: ...
 
     @overload
-    def __init__(self, model: str | None, inputs: Inputs, *, key: str | None = None) -> None: ...
+    def __init__(
+        self, model: str | None, inputs: Inputs, *, key: str | None = None, where: str = ""
+    ) -> None: ...
 
     @overload
-    def __init__(self, *, inputs: Inputs, key: str | None = None) -> None: ...
+    def __init__(self, *, inputs: Inputs, key: str | None = None, where: str = "") -> None: ...
 
     def __init__(
         self,
@@ -68,9 +72,10 @@ class Job:
         inputs: Inputs | None = None,
         *,
         key: str | None = None,
+        where: str = "",
     ) -> None:
         if isinstance(model, TypedInputs) and inputs is None:
-            self.__attrs_init__(model.model, model, key)
+            self.__attrs_init__(model.model, model, key, where)
             return
         if isinstance(model, Mapping):
             raise InvalidInput(
@@ -80,7 +85,7 @@ class Job:
             )
         # What the overloads rule out besides is left to named(): a table with an empty cell must not end the
         # iterable that the jobs come from.
-        self.__attrs_init__(model, inputs, key)  # type: ignore[arg-type]
+        self.__attrs_init__(model, inputs, key, where)  # type: ignore[arg-type]
 
 
 @attrs.frozen

@@ -9,7 +9,8 @@ from typing import Self, final
 
 from wiro_async._errors import ClientUseError
 from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import JournalCounts, JournalEntry, State
+from wiro_async._journal.steps import MEMO, JournalCounts, JournalEntry, State
+from wiro_async._types import JSON
 
 __all__ = ["JournalReader"]
 
@@ -91,6 +92,14 @@ class JournalReader:
             JournalError: The file cannot be read.
         """
         return await self._opened().find(key)
+
+    async def memo(self) -> JSON:
+        """Return what ``Client.batch(memo=...)`` has asked the journal to keep ({}: nothing).
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        return await self._opened().load_stats(MEMO)
 
     def _opened(self) -> SQLiteJournal:
         if self._journal is None:

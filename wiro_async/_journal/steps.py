@@ -23,9 +23,9 @@ from wiro_async._protocol.records import Task, TaskResult
 from wiro_async._types import JSON, JSONMapping, Outcome, Secret
 
 __all__ = [
-    "FAILED", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Done", "Doubted", "Ended",
-    "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile", "Learned", "LocalFile",
-    "Released", "Saved", "State", "Step", "Uploaded", "described", "key_of",
+    "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Done", "Doubted",
+    "Ended", "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile",
+    "Learned", "LocalFile", "Released", "Saved", "State", "Step", "Uploaded", "described", "key_of",
 ]  # fmt: skip
 
 State: TypeAlias = Literal[
@@ -43,6 +43,9 @@ STATES: tuple[State, ...] = get_args(State)
 
 FAILED: tuple[State, ...] = ("failed", "cancelled")
 """The states of jobs whose tasks came to nothing; such a job can have another Run."""
+
+MEMO = "batch"
+"""The name under which a journal keeps what its batch is asked to remember."""
 
 TURNED_AWAY = (ConcurrencyLimited, RateLimited, ConnectionFailed)
 """The errors of attempts that were no Runs: not sent, or turned away before anything was looked at."""

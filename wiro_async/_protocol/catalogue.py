@@ -21,7 +21,7 @@ from wiro_async._protocol.records import Model, ModelInput, parse_model
 from wiro_async._types import JSON
 
 __all__ = [
-    "FILE_RULE", "check_inputs", "detail_payload", "list_payload", "listed_price", "names_file", "price_of",
+    "check_inputs", "detail_payload", "list_payload", "listed_price", "names_file", "price_of",
     "read_model", "read_models", "undocumented",
 ]  # fmt: skip
 
@@ -50,7 +50,8 @@ def detail_payload(slug: str) -> JSON:
 
 def read_models(answer: JSON) -> list[Model]:
     """Read every model of a reply."""
-    return [parse_model(item) for item in objects(answer.get("tool"))]
+    models = map(parse_model, objects(answer.get("tool")))
+    return [attrs.evolve(model, price=listed_price(model.raw, {})) for model in models]
 
 
 def read_model(answer: JSON, slug: str) -> Model:
@@ -83,9 +84,6 @@ _FILE_NAME = re.compile(
     r"[^\n]+\.(?:jpe?g|png|webp|gif|bmp|heic|mp4|mov|webm|mkv|mp3|wav|m4a|flac|ogg|pdf|docx?|txt)",
     re.IGNORECASE,
 )
-
-FILE_RULE = "give pathlib.Path(...) for a local file, or a URL"
-"""The way out for callers in Python; others have a spelling of their own."""
 
 LONGEST_SHOWN = 60
 
@@ -271,7 +269,12 @@ def _spelled(value: object) -> str:
 
 def _file_problem(value: object) -> str:
     """Complain of a file's name given as text; other texts may be addresses, or ids of stored files."""
-    return f"a text is sent as it is; {FILE_RULE}" if names_file(value) else ""
+    if not names_file(value):
+        return ""
+    return (
+        "a text is sent as it is; give a URL, or pathlib.Path(...) for a local file (in a job file: @ before "
+        "its path)"
+    )
 
 
 def _shown(value: object) -> str:

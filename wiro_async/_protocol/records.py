@@ -393,6 +393,7 @@ class Model:
         description: What it does.
         categories: Such as ``image-to-video``.
         inputs: Its inputs; empty in a listing, filled by ``client.get_model(slug)``.
+        price: About what a run costs, in USD, by the catalogue (None: it cannot be told).
         raw: What the service sent beyond the above.
     """
 
@@ -401,6 +402,7 @@ class Model:
     description: str = attrs.field(default="", repr=False)
     categories: tuple[str, ...] = ()
     inputs: tuple[ModelInput, ...] = attrs.field(default=(), repr=False)
+    price: Decimal | None = None
     raw: JSONMapping = attrs.field(factory=dict, repr=False)
 
 

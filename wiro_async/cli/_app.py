@@ -12,13 +12,10 @@ import attrs
 import cyclopts
 from cyclopts import App, Parameter, validators
 
-from wiro_async._client import Client
-from wiro_async._errors import InvalidInput
-from wiro_async._journal.steps import State
-from wiro_async._tasks.handle import TaskHandle
-from wiro_async._version import __version__
+from wiro_async import Client, InvalidInput, TaskHandle, __version__
 from wiro_async.cli import _batch, _commands, _journal_view
 from wiro_async.cli._batch_options import Options
+from wiro_async.cli._journal_view import State
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, Session
 
@@ -76,7 +73,7 @@ Timeout = Annotated[
 ]
 Interval = Annotated[
     float | None,
-    Parameter(validator=_POSITIVE, help="Seconds between two looks at the task, at least (default: 1.5)."),
+    Parameter(validator=_POSITIVE, help="Seconds between two polls of the task, at least (default: 1.5)."),
 ]
 OnCancel = Annotated[
     Literal["keep", "stop"],
@@ -211,7 +208,7 @@ def watch(
 def status(task: TaskId = None, /, *, token: Token = None, common: Common = _COMMON) -> int:
     """Show a task as it is now.
 
-    The exit code tells whether the look succeeded, not whether the task did.
+    The exit code tells whether the call succeeded, not whether the task did.
 
     For example:
         wiro status 2221

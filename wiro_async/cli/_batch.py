@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
@@ -17,20 +17,18 @@ from typing import Any
 import anyio
 import attrs
 
-from wiro_async._batch.batch import Batch, BatchReport, Settings
-from wiro_async._batch.plan import BatchPlan, InvalidJob
-from wiro_async._batch.planning import Planning, open_known
-from wiro_async._batch.source import CHANGED
-from wiro_async._batch.stopping import reason_key, reason_of
-from wiro_async._client import Client
-from wiro_async._errors import BatchStopped, ConfigurationError, InvalidInput
-from wiro_async._jobs.job import Job
-from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import Learned
-from wiro_async._protocol.catalogue import FILE_RULE, undocumented
-from wiro_async._tasks.handle import TaskTimeout
-from wiro_async._types import JSON
-from wiro_async.cli._batch_options import MEMORY, Memory, Options, in_options
+from wiro_async import (
+    Batch,
+    BatchPlan,
+    BatchReport,
+    BatchStopped,
+    Client,
+    ConfigurationError,
+    InvalidInput,
+    Job,
+    TaskTimeout,
+)
+from wiro_async.cli._batch_options import Memory, Options, in_options
 from wiro_async.cli._batch_view import (
     REFRESHES_PER_SECOND,
     BatchView,
@@ -49,7 +47,6 @@ __all__ = ["batch", "resume"]
 
 PROBLEMS_SHOWN = 20
 REASONS_SHOWN = 5
-NOTES_KEPT = 100
 
 
 # -- the two commands ----------------------------------------------------------------------------------------
@@ -65,15 +62,11 @@ def batch(name: str, journal: Path | None, options: Options, session: Session, *
         session: The command.
         dry_run: Whether only to check and to estimate.
     """
-    place = journal or _journal_of(name)
+    if journal is None and name == "-":
+        raise InvalidInput("jobs from stdin need a name for their journal; give --journal run.db")
+    place = journal or Path(name).with_suffix(".journal.db")
     with given_jobs(name, options.format) as jobs:
         return session.perform(BatchCommand(session, place, jobs, options.settled(), dry_run=dry_run))
-
-
-def _journal_of(name: str) -> Path:
-    if name == "-":
-        raise InvalidInput("jobs from stdin need a name for their journal; give --journal run.db")
-    return Path(name).with_suffix(".journal.db")
 
 
 def resume(journal: Path, jobs: str | None, options: Options, session: Session) -> int:
@@ -95,8 +88,8 @@ def resume(journal: Path, jobs: str | None, options: Options, session: Session) 
 
 
 async def _remembered(path: Path) -> Memory:
-    async with await open_existing(path) as journal:
-        return Memory.read(await journal.load_stats(MEMORY))
+    async with open_existing(path) as journal:
+        return Memory.read(await journal.memo())
 
 
 def _jobs_of_memory(memory: Memory, options: Options, report: Report) -> JobsFile | None:
@@ -116,57 +109,6 @@ def _jobs_of_memory(memory: Memory, options: Options, report: Report) -> JobsFil
 
 
 # -- the work ------------------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class _Survey:
-    """What the first reading has shown.
-
-    Attributes:
-        plan: The sums.
-        taken_up: Jobs of the journal that have had a Run.
-        ended: Jobs of the file that have ended before.
-        failed: Jobs of the journal that came to nothing, and are not run again.
-        bad: A byte for each row; 1 where it cannot be sent.
-        max_cost: USD that the journal's runs may cost in all (None: no limit).
-        spent: USD that they have cost.
-        notes: What looks like a mistake, and is none for certain.
-    """
-
-    plan: BatchPlan
-    taken_up: int
-    ended: int
-    failed: int
-    bad: bytearray
-    max_cost: Decimal | None
-    spent: Decimal
-    notes: tuple[str, ...]
-
-    @property
-    def total(self) -> int:
-        """How many jobs the batch is going to read."""
-        return self.plan.jobs + self.plan.duplicates + self.plan.failed_before + self.taken_up
-
-    @property
-    def affordable(self) -> int | None:
-        """About how many jobs max-cost still covers (None: all of them, or it cannot be told)."""
-        plan = self.plan
-        if self.max_cost is None or not plan.estimated_cost:
-            return None
-        left = max(self.max_cost - self.spent, Decimal(0))
-        count = int(left * (plan.jobs - plan.unpriced) / plan.estimated_cost)
-        return count if count < plan.jobs else None
-
-    def record(self, journal: Path) -> JSON:
-        """Return it for programs."""
-        return plan_record(
-            self.plan,
-            taken_up=self.taken_up,
-            ended=self.ended,
-            failed=self.failed,
-            notes=self.notes,
-            journal=str(journal),
-        )
 
 
 @attrs.frozen
@@ -193,100 +135,61 @@ class BatchCommand:
         """Do it."""
         report = self.session.report
         self._check_service(client)
-        arguments = self.options.arguments()
-        survey = await self._survey(client, arguments)
-        plan = survey.plan
-        _say_plan(report, survey)
-        report.record(survey.record(self.journal))
+        with closing(self._reader()) as reader:
+            plan = await self._batch(client, reader).plan(on_invalid=reader.reject, unique=True)
+        # The reader knows of the rows, too, that hold no job.
+        plan = attrs.evolve(plan, invalid=tuple(reader.invalid), invalid_jobs=reader.invalid_jobs)
+        _say_plan(report, plan, self.options.max_cost)
+        report.record(plan_record(plan, str(self.journal)))
         if plan.invalid_jobs and not self.options.skip_invalid:
             invalid, them = _jobs(plan.invalid_jobs), "it" if plan.invalid_jobs == 1 else "them"
             report.problem(f"{invalid} cannot be sent, and nothing was; mend {them}, or give --skip-invalid")
             return Code.USAGE
-        if self.jobs is not None and not survey.bad and not survey.taken_up:
+        if self.jobs is not None and not reader.bad and not plan.taken_up:
             report.problem(f"{self.jobs.name} holds no job; write one a line, in a CSV file below its header")
             return Code.USAGE
         if self.dry_run:
             return Code.OK
         if self.options.download is not None:
             await check_folder(_folder_of(self.options.download))
-        await self._remember(client)
         report.say(f"journal {self.journal}")
-        return await self._perform(client, arguments, survey)
+        return await self._perform(client, plan, reader.bad)
 
     def _check_service(self, client: Client) -> None:
         """Refuse a journal of another service: its tasks would all seem to be lost."""
-        expected, base_url = self.before.base_url, client._config.base_url
+        expected = self.before.base_url
         # An address that was given is meant; the environment's may be that of another day.
-        if expected not in ("", base_url) and self.session.base_url is None:
+        if expected not in ("", client.base_url) and self.session.base_url is None:
             raise ConfigurationError(
-                f"the journal's tasks are at {expected}, and this would ask {base_url}; "
+                f"the journal's tasks are at {expected}, and this would ask {client.base_url}; "
                 f"give --base-url {expected}, or the other one if they moved"
             )
 
-    async def _remember(self, client: Client) -> None:
-        memory = self.before.after(self.options, self.jobs, client._config.base_url)
-        async with await SQLiteJournal.open(self.journal) as journal:
-            await journal.record(Learned(MEMORY, memory.record()))
+    def _reader(self, bad: bytearray | None = None) -> JobsReader:
+        return JobsReader(self.jobs, self.options.key, needs_model=self.options.model is None, bad=bad)
 
-    # -- the first reading -------------------------------------------------------------------------------
-
-    async def _survey(self, client: Client, arguments: dict[str, Any]) -> _Survey:
-        """Read and check everything, before anything is paid for."""
-        bad, spent = bytearray(), Decimal(0)
-        notes: dict[tuple[str, str], str] = {}
-        settings = self._settings(client, arguments)
-        async with AsyncExitStack() as stack:
-            journal = await open_known(self.journal)
-            if journal is not None:
-                stack.push_async_callback(journal.aclose)
-                spent = (await journal.counts()).cost
-            reader = stack.enter_context(closing(self._reader(bad)))
-            planning = Planning(
-                client,
-                settings,
-                journal,
-                where=lambda: reader.place,
-                on_invalid=reader.reject,
-                unique=True,
-            )
-            reader.on_problem = planning.reject
-            jobs = _noted(reader, planning, self.options.model or "", notes)
-            plan = await planning.plan(await stack.enter_async_context(aclosing(jobs)))
-        plan = attrs.evolve(plan, invalid=tuple(map(_in_words_of_files, plan.invalid)))
-        told = tuple(
-            f"{where}: {name!r} is not listed among the inputs of {slug}, and is sent all the same"
-            for (slug, name), where in notes.items()
-        )
-        if planning.changed:
-            told = (CHANGED % planning.changed, *told)
-        counts = (planning.taken_up, planning.ended, planning.failed)
-        return _Survey(plan, *counts, bad, settings.max_cost, spent, told)
-
-    def _reader(self, bad: bytearray) -> JobsReader:
-        return JobsReader(self.jobs, self.options.key, bad, needs_model=self.options.model is None)
-
-    def _settings(self, client: Client, arguments: dict[str, Any]) -> Settings:
+    def _batch(self, client: Client, jobs: AsyncIterator[Job], **more: Any) -> Batch:
         try:
-            return client.batch(**arguments)._settings
+            return client.batch(jobs, journal=self.journal, **self.options.arguments(), **more)
         except ConfigurationError as error:
             raise ConfigurationError(in_options(error.message)) from None
 
-    # -- the second reading ------------------------------------------------------------------------------
-
-    async def _perform(self, client: Client, arguments: dict[str, Any], survey: _Survey) -> int:
+    async def _perform(self, client: Client, plan: BatchPlan, bad: bytearray) -> int:
+        """Read the jobs again, and make them."""
         view = BatchView(self.session.report, self.options.max_cost)
+        total = plan.jobs + plan.duplicates + plan.failed_before + plan.taken_up
+        memo = self.before.after(self.options, self.jobs, client.base_url).record()
         last_words = f"\nwiro: left at once; nothing is lost: {self._way_on()}\n"
         with (
-            closing(self._reader(survey.bad)) as jobs,
-            _quiet_about_stops(),
+            closing(self._reader(bad)) as jobs,
+            _without_batch_warnings(),
             _signals(last_words, self.session.report) as signals,
         ):
-            batch = client.batch(jobs, journal=self.journal, total=survey.total, **arguments)
-            async with batch:
+            async with self._batch(client, jobs, total=total, memo=memo) as batch:
                 late, unmade = await _follow(batch, view, signals)
             if signals.came:
                 return await self._interrupted()
-        return self._concluded(batch.report, survey.failed, late, unmade)
+        return self._concluded(batch.report, plan.failed, late, unmade)
 
     def _resume(self, *options: str) -> str:
         return self.session.command("resume", str(self.journal), *options)
@@ -295,7 +198,7 @@ class BatchCommand:
         return f"{self._resume(*options)} goes on"
 
     async def _interrupted(self) -> int:
-        async with await SQLiteJournal.open(self.journal, create=False) as journal:
+        async with open_existing(self.journal) as journal:
             counts = (await journal.counts()).jobs
         left = counts["running"] + counts["intended"]
         report = self.session.report
@@ -304,22 +207,21 @@ class BatchCommand:
         report.problem(f"interrupted; {_go_on(left)}; {self._resume()} {way_on}")
         return Code.INTERRUPTED
 
-    def _concluded(self, ended: BatchReport, failed_before: int, late: Sequence[str], unmade: int) -> int:
+    def _concluded(self, ended: BatchReport, failed_before: int, late: int, unmade: int) -> int:
         report, progress = self.session.report, ended.progress
-        standing = progress_record(progress)
         report.record(
             {
-                **standing,
+                **progress_record(progress),
                 "type": "batch",
                 "complete": ended.complete,
                 "stopped": None if ended.stopped is None else ended.stopped.reason,
-                "failures": [{"reason": reason, "jobs": jobs} for reason, jobs in ended.failures],
+                "failures": [{"reason": each.reason, "jobs": each.jobs} for each in ended.failures],
                 "journal": ended.journal,
             }
         )
         _say_end(report, ended, late, unmade)
         if late:
-            report.problem(f"{_go_on(len(late))}; {self._resume()} waits again")
+            report.problem(f"{_go_on(late)}; {self._resume()} waits again")
         if ended.stopped is not None:
             report.problem(self._why_stopped(ended.stopped))
             return Code.STOPPED
@@ -331,9 +233,9 @@ class BatchCommand:
         return Code.OK if ended.complete and not failed_before else Code.TASK_FAILED
 
     def _why_stopped(self, stopped: BatchStopped) -> str:
-        if stopped.reason != "max_cost" or self.options.max_cost is None or "is spent" not in stopped.message:
-            return f"{stopped.message}; {self._way_on()}"
-        limit = usd(Decimal(self.options.max_cost))
+        if stopped.reason != "max_cost":
+            return f"{in_options(stopped.message)}; {self._way_on()}"
+        limit = usd(Decimal(self.options.max_cost or 0))
         return (
             f"the batch makes no more runs: --max-cost {limit} is spent, or would be by one more run; "
             f"{self._way_on('--max-cost', 'MORE')}"
@@ -348,35 +250,13 @@ def _folder_of(template: str) -> Path:
     return Path(fixed.replace("\0", "{").replace("\1", "}"))
 
 
-async def _noted(
-    reader: JobsReader, planning: Planning, model: str, notes: dict[tuple[str, str], str]
-) -> AsyncGenerator[Job, None]:
-    """Pass jobs on, and take note of inputs that their models do not list, and where they came first."""
-    async for job in reader:
-        place = reader.place
-        yield job
-        # By now it was checked, and its model is known if there is one.
-        known = planning.model(job.model or model)
-        if known is None or not isinstance(job.inputs, Mapping):
-            continue
-        for name in undocumented(known, job.inputs):
-            if len(notes) < NOTES_KEPT:
-                notes.setdefault((known.slug, name), place)
-
-
-def _in_words_of_files(invalid: InvalidJob) -> InvalidJob:
-    rule = "write @ before the path of a local file, or give a URL"
-    return attrs.evolve(invalid, reason=invalid.reason.replace(FILE_RULE, rule))
-
-
-async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> tuple[list[str], int]:
+async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> tuple[int, int]:
     """Tell of the batch until it ends, or until a signal comes.
 
     Returns:
-        The reasons of jobs whose tasks go on, one for each, and how many jobs were not made.
+        How many jobs were given up while their tasks go on, and how many were not made.
     """
-    late: list[str] = []
-    unmade = 0
+    late = unmade = 0
 
     async def tick() -> None:
         while True:
@@ -389,8 +269,7 @@ async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> tuple[lis
         try:
             async for outcome in batch:
                 view.outcome(outcome_record(outcome))
-                if isinstance(outcome.error, TaskTimeout):
-                    late.append(reason_key(reason_of(outcome.error)))
+                late += isinstance(outcome.error, TaskTimeout)
                 unmade += isinstance(outcome.error, BatchStopped)
         finally:
             ticker.cancel()
@@ -452,54 +331,53 @@ def _leave(last_words: str, report: Report) -> None:
     os._exit(Code.INTERRUPTED)
 
 
-class _NoStops(logging.Filter):
-    """Leaves out those of the library's warnings that the command words itself."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        stops = any(isinstance(value, BatchStopped) for value in record.args or ())
-        return not stops and record.msg != CHANGED
-
-
 @contextmanager
-def _quiet_about_stops() -> Iterator[None]:
-    logger, no_stops = logging.getLogger("wiro_async"), _NoStops()
-    logger.addFilter(no_stops)
+def _without_batch_warnings() -> Iterator[None]:
+    """Leave out the library's warnings that the command words itself, from the plan and the report."""
+    logger = logging.getLogger("wiro_async.batch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.removeFilter(no_stops)
+        logger.setLevel(level)
 
 
 # -- words ---------------------------------------------------------------------------------------------------
 
 
-def _say_plan(report: Report, survey: _Survey) -> None:
+def _say_plan(report: Report, plan: BatchPlan, max_cost: str | None) -> None:
     """Say what is wrong with the jobs, and what is going to happen to the others."""
-    plan = survey.plan
     for invalid in plan.invalid[:PROBLEMS_SHOWN]:
         report.problem(f"{invalid.where}: {invalid.reason}")
     if plan.invalid_jobs > PROBLEMS_SHOWN:
         report.problem(f"… and {plan.invalid_jobs - PROBLEMS_SHOWN} more")
-    for note in survey.notes[:PROBLEMS_SHOWN]:
+    for note in plan.notes[:PROBLEMS_SHOWN]:
         report.problem(f"note: {note}")
     parts = [f"{_jobs(plan.jobs)} to make"]
     for count, words in (
-        (survey.taken_up, "to see to their ends"),
-        (survey.ended, "ended before"),
+        (plan.taken_up, "to see to their ends"),
+        (plan.ended, "ended before"),
         (plan.invalid_jobs, "invalid"),
     ):
         if count:
             parts.append(f"{count} {words}")
     report.say(", ".join(parts), "bold")
     if plan.jobs:
-        report.say(f"about {_estimate(plan)}")
-    if survey.affordable is not None:
-        spent = f", {usd(survey.spent)} of it are spent" if survey.spent else ""
-        report.say(f"max-cost {usd(survey.max_cost)} covers about {survey.affordable} of {plan.jobs}{spent}")
-    if survey.failed:
-        report.say(
-            f"{_jobs(survey.failed)} failed before; --retry-failed N runs such jobs again, N times each"
-        )
+        cost = "an unknown cost" if plan.estimated_cost is None else usd(plan.estimated_cost)
+        unpriced = f" ({_jobs(plan.unpriced)} without a known price)" if plan.unpriced else ""
+        seconds = plan.estimated_seconds
+        duration = "an unknown time" if seconds is None else f"{clock(seconds)} or more"
+        report.say(f"about {cost}{unpriced}, {duration}")
+    if max_cost is not None and plan.estimated_cost:
+        left = max(Decimal(max_cost) - plan.spent, Decimal(0))
+        affordable = int(left * (plan.jobs - plan.unpriced) / plan.estimated_cost)
+        if affordable < plan.jobs:
+            spent = f", {usd(plan.spent)} of it are spent" if plan.spent else ""
+            limit = usd(Decimal(max_cost))
+            report.say(f"max-cost {limit} covers about {affordable} of {plan.jobs}{spent}")
+    if plan.failed:
+        report.say(f"{_jobs(plan.failed)} failed before; --retry-failed N runs such jobs again, N times each")
 
 
 def _go_on(count: int) -> str:
@@ -510,30 +388,22 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def _estimate(plan: BatchPlan) -> str:
-    """Say what it may cost and take: ``$11.20 (3 jobs without a known price), 4:10 or more``."""
-    cost = "an unknown cost" if plan.estimated_cost is None else usd(plan.estimated_cost)
-    unpriced = f" ({_jobs(plan.unpriced)} without a known price)" if plan.unpriced else ""
-    seconds = plan.estimated_seconds
-    return f"{cost}{unpriced}, " + ("an unknown time" if seconds is None else f"{clock(seconds)} or more")
-
-
-def _say_end(report: Report, ended: BatchReport, late: Sequence[str], unmade: int) -> None:
+def _say_end(report: Report, ended: BatchReport, late: int, unmade: int) -> None:
     """Say what came of all jobs.
 
-    Those in *late* run on, which the library counts as failed; those not made it counts as cancelled.
+    The library counts those that are late, whose tasks go on, as failed, and those not made as cancelled.
     """
     progress = ended.progress
     names = ("succeeded", "failed", "cancelled", "unknown", "skipped", "failed_before")
     figures = {name.replace("_", " "): getattr(progress, name) for name in names}
-    figures["failed"] -= len(late)
-    figures["still running"] = len(late)
+    figures["failed"] -= late
+    figures["still running"] = late
     figures["cancelled"] -= unmade
     figures["not made"] = unmade
     counts = [f"{count} {name}" for name, count in figures.items() if count]
     report.say(
         f"{', '.join(counts) or 'no jobs'}; {usd(progress.spent)} in all; {clock(progress.elapsed)}", "bold"
     )
-    failures = [failure for failure in ended.failures if reason_key(failure[0]) not in late]
-    for reason, jobs in failures[:REASONS_SHOWN]:
-        report.say(f"  {jobs} × {clean(reason)}", "red")
+    failures = [failure for failure in ended.failures if failure.error != TaskTimeout.__name__]
+    for failure in failures[:REASONS_SHOWN]:
+        report.say(f"  {failure.jobs} × {clean(failure.reason)}", "red")

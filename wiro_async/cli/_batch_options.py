@@ -11,15 +11,12 @@ from typing import Annotated, Any, Literal
 import attrs
 from cyclopts import Parameter, validators
 
-from wiro_async._types import JSON
 from wiro_async.cli._jobs_reader import Format, JobsFile
+from wiro_async.cli._text import JSON
 
-__all__ = ["MEMORY", "Memory", "Options", "in_options"]
+__all__ = ["Memory", "Options", "in_options"]
 
 _COUNT = validators.Number(gte=0)
-
-MEMORY = "batch"
-"""Under which name the journal remembers the command."""
 
 
 def in_options(message: str) -> str:

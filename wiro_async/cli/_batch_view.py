@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -13,15 +13,17 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from wiro_async._batch.plan import BatchPlan
-from wiro_async._batch.progress import BatchProgress
-from wiro_async._batch.stopping import reason_of
-from wiro_async._errors import BatchStopped, WiroError
-from wiro_async._jobs.job import JobOutcome
-from wiro_async._tasks.handle import TaskTimeout
-from wiro_async._types import JSON
+from wiro_async import (
+    BatchPlan,
+    BatchProgress,
+    BatchStopped,
+    JobOutcome,
+    TaskFailed,
+    TaskTimeout,
+    WiroError,
+)
 from wiro_async.cli._report import Report
-from wiro_async.cli._text import clipped, clock, usd
+from wiro_async.cli._text import JSON, clipped, clock, usd
 
 __all__ = ["BatchView", "outcome_record", "plan_record", "progress_record", "stacked"]
 
@@ -50,24 +52,22 @@ STAGES: tuple[tuple[str, str, str], ...] = (
 # -- records -------------------------------------------------------------------------------------------------
 
 
-def plan_record(
-    plan: BatchPlan, *, taken_up: int, ended: int, failed: int, notes: Sequence[str], journal: str
-) -> JSON:
-    """What a batch is going to do; the counts beside the plan are those of ``Planning``."""
+def plan_record(plan: BatchPlan, journal: str) -> JSON:
+    """What a batch is going to do."""
     cost = plan.estimated_cost
     return {
         "type": "plan",
         "jobs": plan.jobs,
-        "taken_up": taken_up,
-        "ended_before": ended,
-        "failed_before": failed,
-        "duplicates": plan.duplicates + plan.failed_before - ended,
+        "taken_up": plan.taken_up,
+        "ended_before": plan.ended,
+        "failed_before": plan.failed,
+        "duplicates": plan.duplicates + plan.failed_before - plan.ended,
         "invalid_jobs": plan.invalid_jobs,
         "invalid": [{"where": invalid.where, "reason": invalid.reason} for invalid in plan.invalid],
         "estimated_cost": None if cost is None else f"{cost:f}",
         "unpriced": plan.unpriced,
         "estimated_seconds": plan.estimated_seconds,
-        "notes": list(notes),
+        "notes": list(plan.notes),
         "journal": journal,
     }
 
@@ -104,9 +104,15 @@ def outcome_record(outcome: JobOutcome) -> JSON:
 
 
 def _reason(error: WiroError | OSError) -> str:
-    if isinstance(error, TaskTimeout):
-        return f"still running after {clock(error.waited)}"
-    return reason_of(error) if isinstance(error, WiroError) else str(error)
+    match error:
+        case TaskTimeout():
+            return f"still running after {clock(error.waited)}"
+        case TaskFailed(reason=reason) if reason:
+            return reason
+        case WiroError():
+            return error.message
+        case _:
+            return str(error)
 
 
 # -- the view ------------------------------------------------------------------------------------------------

@@ -17,12 +17,20 @@ import attrs
 from rich.table import Table
 from rich.text import Text
 
-from wiro_async._client import Client
-from wiro_async._errors import InvalidInput, InvalidTaskState, WiroError
-from wiro_async._protocol.catalogue import listed_price
-from wiro_async._protocol.records import Model, ModelInput, Output, Task, TaskResult
-from wiro_async._tasks.handle import TaskHandle, TaskTimeout
-from wiro_async._types import OnCancel
+from wiro_async import (
+    Client,
+    InvalidInput,
+    InvalidTaskState,
+    Model,
+    ModelInput,
+    OnCancel,
+    Output,
+    Task,
+    TaskHandle,
+    TaskResult,
+    TaskTimeout,
+    WiroError,
+)
 from wiro_async.cli._live import StatusLine, status_line
 from wiro_async.cli._records import (
     model_record,
@@ -327,14 +335,13 @@ def _say_more(count: int, limit: int, report: Report) -> None:
 async def show_model(client: Client, slug: str, report: Report) -> int:
     """Show a model's inputs, and a command that runs it."""
     model = await client.get_model(slug)
-    price = listed_price(model.raw, {})
-    report.record(model_record(model, price))
+    report.record(model_record(model))
     report.say(model.slug, "bold")
     about = dict.fromkeys((model.title, model.description, ", ".join(model.categories)))
     for line in filter(None, about):
         report.say(line)
-    if price is not None:
-        report.say(f"price  about {usd(price)} a run")
+    if model.price is not None:
+        report.say(f"price  about {usd(model.price)} a run")
     report.say()
     if model.inputs:
         table = _table("input", "type", "required", "default", "options")

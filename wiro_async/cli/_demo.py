@@ -19,17 +19,14 @@ from typing import Any
 
 import attrs
 
-from wiro_async._client import Client
-from wiro_async._errors import InvalidInput, WiroError
-from wiro_async._journal.reader import JournalReader
-from wiro_async._types import Status
+from wiro_async import Client, InvalidInput, JournalReader, Status, WiroError
 from wiro_async.cli._batch_view import BatchView
 from wiro_async.cli._demo_plan import HANGS, Books, Job, job_record, job_row, plan
 from wiro_async.cli._demo_sandbox import SandboxProcess
 from wiro_async.cli._demo_view import say_summary
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, interruptible
-from wiro_async.sandbox._images import demo_images
+from wiro_async.sandbox import demo_images
 
 __all__ = ["run_demo"]
 
@@ -107,8 +104,8 @@ async def _read_journal(demo: _Demo) -> Decimal:
     """Take over what the journal says of each job, and return what all cost together."""
     jobs = {job.key: job for job in demo.jobs}
     async with JournalReader(demo.journal) as journal:
-        async for row in journal.entries():
-            jobs[row.key].row = row
+        async for entry in journal.entries():
+            jobs[entry.key].entry = entry
         return (await journal.counts()).cost
 
 

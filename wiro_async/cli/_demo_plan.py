@@ -11,9 +11,8 @@ from typing import Literal
 
 import attrs
 
-from wiro_async._files.inputs import Director, HailuoSubject
-from wiro_async._journal.steps import JournalEntry, JournalFile, State
-from wiro_async._types import JSON
+from wiro_async import Director, HailuoSubject, JournalEntry, JournalFile
+from wiro_async.cli._text import JSON
 
 __all__ = ["HANGS", "Books", "Job", "Purpose", "job_record", "job_row", "plan"]
 
@@ -32,7 +31,7 @@ HANGS = "[sandbox:hang] a job that never ends by itself"
 
 _MODELS: dict[str, type[Director | HailuoSubject]] = {"director": Director, "subject": HailuoSubject}
 
-_WANTED: dict[Purpose, State] = {"clip": "done", "failure": "failed", "cancellation": "cancelled"}
+_WANTED: dict[Purpose, str] = {"clip": "done", "failure": "failed", "cancellation": "cancelled"}
 
 
 @attrs.define(eq=False)
@@ -46,7 +45,7 @@ class Job:
         prompt: What the model is told.
         label: The prompt in two words.
         purpose: What is meant to come of it.
-        row: What the journal says of it in the end (None: nothing).
+        entry: What the journal says of it in the end (None: nothing).
     """
 
     key: str
@@ -55,18 +54,18 @@ class Job:
     prompt: str
     label: str
     purpose: Purpose
-    row: JournalEntry | None = None
+    entry: JournalEntry | None = None
 
     @property
     def clip(self) -> JournalFile | None:
         """The clip, once it is on the disk."""
-        files = self.row.files if self.row is not None else ()
+        files = self.entry.files if self.entry is not None else ()
         return next((file for file in files if file.path), None)
 
     @property
     def as_planned(self) -> bool:
         """Whether that came of it which was meant to."""
-        state = self.row.state if self.row is not None else None
+        state = self.entry.state if self.entry is not None else None
         return state == _WANTED[self.purpose] and (
             self.purpose != "clip" or bool(self.clip and self.clip.size)
         )
@@ -74,16 +73,16 @@ class Job:
     @property
     def cost(self) -> Decimal:
         """What it was billed, in USD."""
-        return (self.row.cost if self.row is not None else None) or Decimal(0)
+        return (self.entry.cost if self.entry is not None else None) or Decimal(0)
 
     @property
     def trouble(self) -> str:
         """Why it did not go as planned ("" if it did)."""
         if self.as_planned:
             return ""
-        return (
-            (self.row.reason or f"it ended as {self.row.state}") if self.row is not None else "it had no run"
-        )
+        if self.entry is None:
+            return "it had no run"
+        return self.entry.reason or f"it ended as {self.entry.state}"
 
 
 @attrs.frozen
@@ -146,7 +145,7 @@ def job_row(job: Job) -> JSON:
 
 def job_record(job: Job) -> JSON:
     """One job in the document that ``demo --json`` writes."""
-    row, clip = job.row, job.clip
+    entry, clip = job.entry, job.clip
     return {
         "key": job.key,
         "image": str(job.image),
@@ -154,8 +153,8 @@ def job_record(job: Job) -> JSON:
         "prompt": job.prompt,
         "purpose": job.purpose,
         "as_planned": job.as_planned,
-        "task_id": None if row is None else row.task_id or None,
-        "outcome": None if row is None else row.outcome,
+        "task_id": None if entry is None else entry.task_id or None,
+        "outcome": None if entry is None else entry.outcome,
         "cost": f"{job.cost:f}",
         "saved": None if clip is None else clip.path,
         "size": None if clip is None else clip.size,

@@ -15,13 +15,13 @@ from typing import NoReturn
 
 import attrs
 
-from wiro_async._errors import InvalidInput
-from wiro_async._jobs.job import Job, check_key
-from wiro_async._journal.steps import Blob, JournalEntry, LocalFile
-from wiro_async._protocol.envelope import MAX_DEPTH, is_utf8
-from wiro_async._types import JSON
+from wiro_async import InvalidInput, Job, JournalEntry
+from wiro_async.cli._text import JSON
 
 __all__ = ["Columns", "Reading", "delimiter_of", "files_in", "job_of_json", "line_of"]
+
+MAX_DEPTH = 64
+"""Levels of an input: as many as the library sends."""
 
 _AS_INPUT = "inputs."
 """What makes a field an input, whatever its name: three models have an input that is called ``model``."""
@@ -103,10 +103,12 @@ def _key(fields: JSON, reading: Reading) -> object:
 def _job(inputs: JSON, model: object, key: object, reading: Reading) -> Job:
     if model is not None and not isinstance(model, str):
         raise InvalidInput(f"its model is a {type(model).__name__}; it must be a text, such as owner/model")
+    if isinstance(key, bool) or not isinstance(key, str | int | None):
+        raise InvalidInput(f"its key is a {type(key).__name__}; it must be a text or a whole number")
     return Job(
         model or None,
         {name: _with_files(name, value, reading.folder, 1) for name, value in inputs.items()},
-        key=None if key is None else check_key(key),
+        key=None if key is None else str(key),
     )
 
 
@@ -152,8 +154,10 @@ class Columns:
         if len(cells) != len(self._names):
             raise InvalidInput(f"it has {len(cells)} cells, and the header {len(self._names)}")
         for name, cell in zip(self._names, cells, strict=True):
-            if not is_utf8(cell):
-                raise InvalidInput(f"its {name[:60]!r} is not UTF-8; save the file as UTF-8")
+            try:
+                cell.encode()
+            except UnicodeEncodeError:  # The reader lets other bytes through as halves of surrogate pairs.
+                raise InvalidInput(f"its {name[:60]!r} is not UTF-8; save the file as UTF-8") from None
         fields = {name: cell for name, cell in zip(self._names, cells, strict=True) if cell}
         return _job(*_split(fields, self._reading), self._reading)
 
@@ -197,25 +201,29 @@ def files_in(value: object) -> Iterator[Path]:
 # -- and back ------------------------------------------------------------------------------------------------
 
 
-def line_of(row: JournalEntry) -> JSON:
+def line_of(entry: JournalEntry) -> JSON:
     """Return a journal's job as a line of a job file.
 
     Raises:
         InvalidInput: It has bytes for an input, of which the journal keeps the digest only.
     """
-    inputs = {name: _told(row.key, value) for name, value in row.inputs.items()}
-    return {"key": row.key, "model": row.model, "inputs": inputs}
+    inputs = {name: _told(entry.key, value) for name, value in entry.inputs.items()}
+    return {"key": entry.key, "model": entry.model, "inputs": inputs}
 
 
 def _told(key: str, value: object) -> object:
-    if isinstance(value, LocalFile):
-        return f"@{value.path}"
-    if isinstance(value, Blob):
-        raise InvalidInput(
-            f"the job {key[:60]!r} has bytes for an input, which no journal keeps; it is left out"
-        )
-    if isinstance(value, Mapping):
-        return {name: _told(key, item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_told(key, item) for item in value]
-    return f"@{value}" if isinstance(value, str) and value.startswith("@") else value
+    match value:
+        case os.PathLike():
+            return f"@{os.fspath(value)}"
+        case Mapping():
+            return {name: _told(key, item) for name, item in value.items()}
+        case list():
+            return [_told(key, item) for item in value]
+        case str():
+            return f"@{value}" if value.startswith("@") else value
+        case int() | float() | None:
+            return value
+        case _:
+            raise InvalidInput(
+                f"the job {key[:60]!r} has bytes for an input, which no journal keeps; it is left out"
+            )

@@ -15,15 +15,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Literal, Self, TypeAlias
 
 import anyio.to_thread
 import attrs
 
-from wiro_async._errors import InvalidInput
-from wiro_async._jobs.job import Job
-from wiro_async._protocol.catalogue import names_file
+from wiro_async import InvalidInput, InvalidJob, Job
 from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json
 
 __all__ = ["Format", "JobsFile", "JobsReader", "find_jobs", "given_jobs", "read_rows"]
@@ -35,6 +33,9 @@ ROWS_AT_ONCE = 200
 
 _OF_FILE = re.compile("^input|url$|image|video|audio|mask|photo|file", re.IGNORECASE)
 """Names of inputs that take files; the catalogue calls many of them mere texts."""
+
+MOST_INVALID = 1000
+"""Rows that cannot be sent are kept up to this number, and counted beyond."""
 
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes of a line of JSON: as many as the service is believed to reply with."""
@@ -189,15 +190,15 @@ def _row(number: int, read: Callable[[], Job], folder: Path) -> JobRow:
             _check_file(path)
     except InvalidInput as error:
         return JobRow(number, None, error.message)
-    return JobRow(number, job)
+    return JobRow(number, Job(job.model, job.inputs, key=job.key, where=f"line {number}"))
 
 
 def _check_text(name: str, value: object, folder: Path) -> None:
     """Refuse the name of a file that is there, where a file is wanted and the @ is missing."""
     for item in value if isinstance(value, list) else [value]:
-        if not isinstance(item, str) or not _OF_FILE.search(name) or not names_file(item):
+        if not isinstance(item, str) or not _OF_FILE.search(name):
             continue
-        if _is_there(folder / item):
+        if "://" not in item and PurePath(item).suffix and _is_there(folder / item):
             raise InvalidInput(
                 f"its input {name[:60]!r} is the text {item[:200]!r}, and there is such a file; "
                 f"did you mean @{item[:200]}?"
@@ -226,31 +227,45 @@ def _check_file(path: Path) -> None:
 class JobsReader:
     """An async iterator of a file's jobs, read by a thread, in a fixed amount of memory.
 
+    A file is read twice: first to check it, then to make its jobs. The first reading passes over rows that
+    hold no job, and remembers them; so does whoever checks the jobs, by ``reject``. The second one leaves
+    these rows out, and raises if another holds no job: the file has changed.
+
     Args:
         file: The file (None: there are no jobs).
         key: The field that holds the key.
-        bad: A byte for each row that was found bad before; filled while reading if it is empty.
         needs_model: Whether every row must name its model.
+        bad: What the first reading has found (None: this is the first one).
 
     Attributes:
-        place: The row that was read last, such as ``line 7``.
-        on_problem: Called with what is wrong with a row (None: it is raised).
+        bad: A byte for each row; 1 where it cannot be sent.
+        invalid: The first 1 000 rows that cannot be sent, and why.
+        invalid_jobs: How many there are in all.
     """
 
     def __init__(
-        self, file: JobsFile | None, key: str | None, bad: bytearray, *, needs_model: bool = False
+        self,
+        file: JobsFile | None,
+        key: str | None,
+        *,
+        needs_model: bool = False,
+        bad: bytearray | None = None,
     ) -> None:
-        self._rows: Generator[JobRow, None, None] = read_rows(file, key)
-        self._bad: bytearray = bad
+        self.bad: bytearray = bytearray() if bad is None else bad
+        self.invalid: list[InvalidJob] = []
+        self.invalid_jobs: int = 0
+        self._is_first: bool = bad is None
         self._needs_model: bool = needs_model
+        self._rows: Generator[JobRow, None, None] = read_rows(file, key)
         self._ahead: deque[JobRow] = deque()
         self._count: int = 0
-        self.place: str = "line 1"
-        self.on_problem: Callable[[str], object] | None = None
 
-    def reject(self) -> None:
-        """Mark the row that was read last as bad."""
-        self._bad[self._count - 1] = 1
+    def reject(self, invalid: InvalidJob) -> None:
+        """Take note that the row that was read last cannot be sent."""
+        self.bad[self._count - 1] = 1
+        self.invalid_jobs += 1
+        if len(self.invalid) < MOST_INVALID:
+            self.invalid.append(invalid)
 
     def close(self) -> None:
         """Close the file, which else stays open until its end is read."""
@@ -261,25 +276,22 @@ class JobsReader:
 
     async def __anext__(self) -> Job:
         while True:
-            row = await self._next()
+            if not self._ahead:
+                rows = await anyio.to_thread.run_sync(lambda: list(islice(self._rows, ROWS_AT_ONCE)))
+                if not rows:
+                    raise StopAsyncIteration
+                self._ahead.extend(rows)
+            row = self._ahead.popleft()
             self._count += 1
-            self.place = f"line {row.line}"
-            if self._count > len(self._bad):
-                self._bad.append(0)
-            if self._bad[self._count - 1]:
+            if self._is_first:
+                self.bad.append(0)
+            elif self.bad[self._count - 1]:
                 continue
             problem = row.problem
             if row.job is not None:
                 if row.job.model is not None or not self._needs_model:
                     return row.job
                 problem = "it names no model; give --model, or a field or column that is called model"
-            if self.on_problem is None:
-                raise InvalidInput(f"{self.place}: {problem}")
-            self.on_problem(problem)
-
-    async def _next(self) -> JobRow:
-        if not self._ahead:
-            self._ahead.extend(await anyio.to_thread.run_sync(lambda: list(islice(self._rows, ROWS_AT_ONCE))))
-        if not self._ahead:
-            raise StopAsyncIteration
-        return self._ahead.popleft()
+            if not self._is_first:
+                raise InvalidInput(f"line {row.line}: {problem}")
+            self.reject(InvalidJob(f"line {row.line}", problem))

@@ -10,8 +10,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from wiro_async._protocol.events import LogLine, TaskEvent, TaskProgress
-from wiro_async._protocol.records import Transition
+from wiro_async import LogLine, TaskEvent, TaskProgress, Transition
 from wiro_async.cli._records import line_record, progress_record, transition_record
 from wiro_async.cli._report import Report
 from wiro_async.cli._text import clean, clipped, clock

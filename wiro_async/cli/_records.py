@@ -9,9 +9,19 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from wiro_async._protocol.events import LogLine, TaskProgress
-from wiro_async._protocol.records import Model, ModelInput, Output, Task, TaskResult, Transition, Upload
-from wiro_async._types import JSON, Status
+from wiro_async import (
+    LogLine,
+    Model,
+    ModelInput,
+    Output,
+    Status,
+    Task,
+    TaskProgress,
+    TaskResult,
+    Transition,
+    Upload,
+)
+from wiro_async.cli._text import JSON
 
 __all__ = [
     "line_record",
@@ -132,15 +142,15 @@ def models_record(models: list[Model]) -> JSON:
     }
 
 
-def model_record(model: Model, price: Decimal | None) -> JSON:
-    """One model and its inputs; *price* is about what a run costs, in USD."""
+def model_record(model: Model) -> JSON:
+    """One model and its inputs; the price is about what a run costs, in USD."""
     return {
         "type": "model",
         "slug": model.slug,
         "title": model.title,
         "description": model.description,
         "categories": list(model.categories),
-        "price": _money(price),
+        "price": _money(model.price),
         "inputs": [_model_input(item) for item in model.inputs],
     }
 

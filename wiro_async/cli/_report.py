@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from wiro_async._types import JSON
-from wiro_async.cli._text import clean
+from wiro_async.cli._text import JSON, clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -19,18 +19,21 @@ from types import FrameType
 
 import attrs
 
-from wiro_async._client import Client
-from wiro_async._config import Limits, Polling
-from wiro_async._errors import (
+from wiro_async import (
+    Client,
     ConfigurationError,
     DownloadError,
     InvalidInput,
+    Limits,
+    Polling,
     SubmissionUnknown,
+    TaskCancelled,
+    TaskFailed,
+    TaskHandle,
     TaskNotFound,
+    TaskTimeout,
     WiroError,
 )
-from wiro_async._tasks.ends import TaskCancelled, TaskFailed
-from wiro_async._tasks.handle import TaskHandle, TaskTimeout
 from wiro_async.cli._report import Report
 
 __all__ = ["Code", "Session", "interruptible"]
@@ -69,7 +72,7 @@ class Session:
         report: Where its words go.
         base_url: The API's address (None: from the environment).
         timeout: Seconds to wait for a task's end.
-        interval: Shortest time between two looks at a task, in seconds (None: the client's default).
+        interval: Shortest time between two polls of a task, in seconds (None: the client's default).
         folder: Where a task's outputs are to be saved, for the hint at how to go on (None: nowhere).
     """
 

@@ -7,8 +7,12 @@ is shown as text and nothing else: a terminal must not take any of it for an ins
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any, TypeAlias
 
-__all__ = ["clean", "clipped", "clock", "megabytes", "plain_status", "usd"]
+__all__ = ["JSON", "clean", "clipped", "clock", "megabytes", "plain_status", "usd"]
+
+JSON: TypeAlias = dict[str, Any]
+"""An object of JSON."""
 
 
 def clean(text: object) -> str:

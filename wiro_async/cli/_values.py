@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from wiro_async._errors import InvalidInput
+from wiro_async import InvalidInput
 
 __all__ = ["parse_values"]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from wiro_async.sandbox import _extra as _extra
 from wiro_async.sandbox._config import SandboxConfig
 from wiro_async.sandbox._engine import Engine
+from wiro_async.sandbox._images import demo_images
 from wiro_async.sandbox._server import Sandbox, serve
 
-__all__ = ["Engine", "Sandbox", "SandboxConfig", "serve"]
+__all__ = ["Engine", "Sandbox", "SandboxConfig", "demo_images", "serve"]
