@@ -23,10 +23,12 @@ class Journal(Protocol):
     @property
     def path(self) -> str:
         """Where it is ("" for one that keeps nothing)."""
+        ...
 
     @property
     def durable(self) -> bool:
         """Whether the next process will find what is recorded now."""
+        ...
 
     async def record(self, *steps: Step) -> None:
         """Record steps: all of them or, where one cannot be made, none. They are durable when this returns.
@@ -38,9 +40,11 @@ class Journal(Protocol):
             JournalError: ``conflict``: a step contradicts what is recorded, such as a new Run for a job whose
                 last one may be paid for. Anything else: nothing can be written any more.
         """
+        ...
 
     async def find(self, key: str, /) -> JournalEntry | None:
         """Return one job (None: there is no such key)."""
+        ...
 
     def entries(self, *states: State) -> AsyncIterator[JournalEntry]:
         """Iterate over the jobs in these states, one state after the other, or over all jobs.
@@ -48,21 +52,27 @@ class Journal(Protocol):
         Raises:
             InvalidInput: There is no such state.
         """
+        ...
 
     async def counts(self) -> JournalCounts:
         """Count all jobs, and add up what they cost."""
+        ...
 
     async def url_of(self, sha256: str, /) -> str | None:
         """Return where that content was uploaded to (None: nowhere, or too long ago to be trusted)."""
+        ...
 
     async def task_ids(self) -> Sequence[str]:
         """Return the tasks that a lost answer might be mistaken for, oldest first."""
+        ...
 
     async def load_stats(self, name: str, /) -> JSON:
         """Return what was learned under that name ({}: nothing)."""
+        ...
 
     async def aclose(self) -> None:
         """Close it; again does no harm."""
+        ...
 
 
 class NullJournal:
