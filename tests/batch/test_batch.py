@@ -707,7 +707,7 @@ async def test_an_error_that_nobody_thought_of(monkeypatch: pytest.MonkeyPatch) 
     async def prepare(*_: object) -> None:
         raise Oops("a bug")
 
-    monkeypatch.setattr("wiro_async._batch.coordinator.Desk.prepare", prepare)
+    monkeypatch.setattr("wiro_async._batch.coordinator.Coordinator.prepare", prepare)
     async with batch_of(Service(), jobs("a")) as batch:
         await anyio.sleep(10)
         with pytest.raises(Oops, match="a bug"):
@@ -720,7 +720,7 @@ async def test_an_error_that_nobody_thought_of_loses_no_task(monkeypatch: pytest
     async def keep(*_: object) -> None:
         raise Oops("a bug")
 
-    monkeypatch.setattr("wiro_async._batch.runner.Worker._keep", keep)
+    monkeypatch.setattr("wiro_async._batch.runner.JobRunner._keep", keep)
     service = Service()
     async with client(service) as own:
         with pytest.raises(Oops, match="a bug"):
@@ -845,7 +845,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_an_error(
             fail()
 
     if whose == "input":
-        monkeypatch.setattr("wiro_async._batch.coordinator.Desk.prepare", fail_later)
+        monkeypatch.setattr("wiro_async._batch.coordinator.Coordinator.prepare", fail_later)
     options = {whose: fail} if whose in ("key", "on_progress") else {}
     async with batch_of(Service(), given(), **options) as batch:
         await anyio.sleep(100)
