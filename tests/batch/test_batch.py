@@ -734,7 +734,7 @@ async def test_an_error_that_nobody_thought_of_loses_no_task(monkeypatch: pytest
     async def keep(*_: object) -> None:
         raise Oops("a bug")
 
-    monkeypatch.setattr("wiro_async._batch.runner.Worker._keep", keep)
+    monkeypatch.setattr("wiro_async._batch.runner.JobRunner._keep", keep)
     service = Service()
     async with client(service) as own:
         with pytest.raises(Oops, match="a bug"):
