@@ -23,7 +23,7 @@ PURE = {
     "_protocol.refusals",
     "_protocol.operations", "_protocol.catalogue", "_protocol.matching", "_protocol.events", "_http.retry",
     "_http.http11", "_watch.schedule", "_watch.durations", "_tasks.history", "_jobs.window", "_jobs.budget",
-    "_batch.stopping", "_batch.progress", "_batch.plan", "_journal.steps", "sandbox._engine",
+    "_batch.stopping", "_batch.progress", "_journal.steps", "sandbox._engine",
     "sandbox._camera",
     "sandbox._directives", "sandbox._refusal", "sandbox._catalogue", "sandbox._messages", "sandbox._replies",
     "sandbox._config",

@@ -78,15 +78,15 @@ def test_any_field_can_be_the_key(fields: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b'{"prompt": "x"\n', r"^it is no JSON: [^:]* \(character 16\)$"),
-        (b'{"prompt": NaN}', "NaN is no number"),
-        (b"[" * 100_000, "it is no JSON"),
+        (b'{"prompt": "x"\n', r"^it is not JSON: [^:]* \(character 16\)$"),
+        (b'{"prompt": NaN}', "NaN is not a number"),
+        (b"[" * 100_000, "it is not JSON"),
         (b'{"prompt": "\xff"}', r"not UTF-8 \(byte 12\)"),
         (b"[1]", "it is a list"),
         (b'{"inputs": "x"}', "its inputs are a str"),
         (b'{"inputs": {}, "modle": "o/m"}', "the field 'modle'; beside inputs, there are model and key"),
         (b'{"model": 7}', "its model is a int"),
-        (b'{"key": true}', "its key is a bool; it must be a text or a whole number"),
+        (b'{"key": true}', "its key is a bool; it must be a string or a whole number"),
         (b'{"key": [1]}', "its key is a list"),
         (b'{"image": "@"}', "names no file; .* is written @@"),
         (b'{"image": "@a\\u0000"}', "names no file"),
@@ -135,7 +135,7 @@ def test_columns_are_inputs() -> None:
     [
         (["a", ""], None, "column 2 of the header has no name"),
         (["a", "b", "a"], None, "names 'a' twice"),
-        (["a", "b"], "id", "no 'id', which is to be the key; it has a, b"),
+        (["a", "b"], "id", "no 'id', which is given as the key; it has a, b"),
     ],
 )
 def test_a_header_that_cannot_be_used_is_refused(names: list[str], key: str | None, problem: str) -> None:
@@ -147,7 +147,7 @@ def test_a_header_that_cannot_be_used_is_refused(names: list[str], key: str | No
 def test_a_row_has_a_cell_for_each_column() -> None:
     """One too few is a row that was cut, or a comma without quotes."""
     columns = Columns(["a", "b"], Reading(HERE))
-    with pytest.raises(InvalidInput, match="3 cells, and the header 2"):
+    with pytest.raises(InvalidInput, match="3 cells; the header has 2"):
         columns.job_of(["1", "2", "3"])
     with pytest.raises(InvalidInput, match="'b' is not UTF-8"):
         columns.job_of(["1", "\udcff"])
@@ -217,9 +217,9 @@ def test_a_table_is_read_with_its_line_numbers(tmp_path: Path) -> None:
     told = rows(jobs_file(tmp_path, text, "jobs.csv"))
     assert told[0] == (2, {"prompt": "two\nlines"})
     assert told[1][0] == 5
-    assert "it is no CSV" in told[1][1]
+    assert "it is not CSV" in told[1][1]
     assert told[2] == (6, {"prompt": "x"})
-    assert told[3] == (7, "it has 3 cells, and the header 2")
+    assert told[3] == (7, "it has 3 cells; the header has 2")
     assert "not UTF-8" in told[4][1]
 
 
@@ -233,7 +233,7 @@ def test_an_empty_file_has_no_jobs(tmp_path: Path, name: str) -> None:
     ("value", "problem"),
     [
         ("@none.jpg", "does not exist"),
-        ("@.", "is no file"),
+        ("@.", "is not a file"),
         ("@empty.jpg", "is empty"),
         ("@" + "x" * 300, ""),
     ],

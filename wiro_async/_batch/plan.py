@@ -265,12 +265,11 @@ class _Planner:
         model = await self._model(entry.model)
         # What the journal has was taken before, whatever the catalogue says now.
         if entry.job is not None:
-            complaint = model if isinstance(model, str) else "; ".join(check_inputs(model, entry.inputs))
-            if complaint:
-                self._reject(entry.job, complaint)
+            complaints = [model] if isinstance(model, str) else check_inputs(model, entry.inputs)
+            if complaints or isinstance(model, str):
+                self._reject(entry.job, "; ".join(complaints))
                 return
-            if isinstance(model, Model):
-                self._note(entry.job, model, entry.inputs)
+            self._note(entry.job, model, entry.inputs)
         seconds = self._medians.get(clean_slug(entry.model))
         self._sums.add(self._prices.expected(entry.model, entry.told, seconds=seconds), seconds)
 
