@@ -30,10 +30,10 @@ from tests.cli_tools import (
 from tests.cli_tools import (
     wiro as wiro,
 )
-from tests.journals import CANCELLED, FAILURE, SUCCESS, intent, opened
+from tests.journals import apply, cancelled, failed, intended, opened, succeeded
 from tests.journals import intend as intend_at
 from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
-from wiro_async._journal.steps import ErrorNote, recorded
+from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Released, Saved
 from wiro_async._journal.store import Store
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
@@ -74,7 +74,7 @@ def test_a_file_of_jobs_becomes_clips(wiro: Wiro, sandbox: Sandbox) -> None:
     """The journal stands beside it, and what happened is told line by line."""
     said = wiro("batch", table("a", "b"), *MODEL, "--download", "clips/")
     assert said.out.splitlines()[:3] == [
-        "2 jobs to make",
+        "2 jobs to run",
         "about $0.56, an unknown time",
         "journal jobs.journal.db",
     ]
@@ -89,7 +89,7 @@ def test_a_file_of_jobs_becomes_clips(wiro: Wiro, sandbox: Sandbox) -> None:
 def test_a_second_time_nothing_is_paid(wiro: Wiro, sandbox: Sandbox) -> None:
     """The keys are done, by either command."""
     wiro("batch", table("a", "b"), *MODEL)
-    assert "0 jobs to make, 2 ended before" in wiro("batch", "jobs.jsonl", *MODEL).out
+    assert "0 jobs to run, 2 ended before" in wiro("batch", "jobs.jsonl", *MODEL).out
     assert "2 skipped" in wiro("resume", "jobs.journal.db").out
     assert sandbox.ledger()["runs"] == 2
 
@@ -130,7 +130,7 @@ def test_jobs_can_come_through_a_pipe(wiro: Wiro, sandbox: Sandbox, monkeypatch:
     assert "give --journal run.db" in wiro("batch", "-", *MODEL, code=2).problem
     assert wiro("batch", "-", *MODEL, "--journal", "run.db").err == ""
     assert sandbox.ledger()["paid"] == 2
-    assert "only what the journal knows is taken up" in wiro("resume", "run.db").problem
+    assert "only the journal's own jobs are resumed" in wiro("resume", "run.db").problem
 
 
 # -- before anything is paid -------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_bad_rows_are_told_with_their_lines_and_nothing_is_sent(wiro: Wiro, sand
         "line 5",
         "line 6",
     ]
-    assert problems[-1] == "wiro: 5 jobs cannot be sent, and nothing was; mend them, or give --skip-invalid"
+    assert problems[-1] == "wiro: 5 jobs cannot be sent, so nothing was; fix them, or give --skip-invalid"
     assert not Path("jobs.journal.db").exists()
     assert sandbox.ledger()["runs"] == 0
 
@@ -183,7 +183,7 @@ def test_bad_rows_can_be_left_out(wiro: Wiro, sandbox: Sandbox) -> None:
 def test_a_dry_run_does_nothing(wiro: Wiro, sandbox: Sandbox) -> None:
     """It says what would be done, and what that may cost."""
     said = wiro("batch", table("a", "b"), *MODEL, "--dry-run", "--download", "clips")
-    assert said.out == "2 jobs to make\nabout $0.56, an unknown time\n"
+    assert said.out == "2 jobs to run\nabout $0.56, an unknown time\n"
     wiro("batch", "jobs.jsonl", *MODEL)
     (plan,) = wiro("batch", table("a", "b", "c"), *MODEL, "--dry-run", "--json").records
     assert (plan["jobs"], plan["ended_before"], plan["estimated_cost"]) == (1, 2, "0.280000000000")
@@ -240,7 +240,7 @@ def test_jobs_without_a_model_are_told_of_the_option(wiro: Wiro) -> None:
     """And not of arguments."""
     said = wiro("batch", table("a"), "--dry-run", code=2)
     assert "line 1: it names no model; give --model" in said.err
-    assert "1 job cannot be sent, and nothing was; mend it, or give" in said.err
+    assert "1 job cannot be sent, so nothing was; fix it, or give" in said.err
 
 
 def test_an_unknown_price_is_told(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_a_batch_that_stops_is_7(wiro: Wiro, sandbox: Sandbox) -> None:
     said = wiro("batch", table("a", "b", "c"), *MODEL, "--max-cost", "0.40", code=7)
     assert "--max-cost $0.40 is spent, or would be by one more run" in said.problem
     assert said.problem.endswith("`wiro resume jobs.journal.db --max-cost MORE` goes on")
-    assert "1 succeeded, 1 not made" in said.out
+    assert "1 succeeded, 1 not run" in said.out
     assert sandbox.ledger()["runs"] == 1
     assert "2 succeeded, 1 skipped" in wiro("resume", "jobs.journal.db", "--max-cost", "5").out
     assert sandbox.ledger()["runs"] == 3
@@ -309,14 +309,14 @@ def test_runs_that_nobody_knows_of_are_told(wiro: Wiro, monkeypatch: pytest.Monk
     wiro("batch", table("a"), *MODEL)
     with _journal() as store:
         intend_at(store, "lost")
-        store.doubted("lost", "the power failed")
+        apply(store, Doubted("lost", "the power failed"))
     said = wiro("resume", "jobs.journal.db", code=3)
-    assert "nobody knows what came of 1 run; it may be billed" in said.err
+    assert "the outcome of 1 run is unknown, and it may be billed" in said.err
     with _journal() as store:
         intend_at(store, "lost, too")
-        store.doubted("lost, too", "the power failed")
+        apply(store, Doubted("lost, too", "the power failed"))
     said = wiro("resume", "jobs.journal.db", code=3)
-    assert "nobody knows what came of 2 runs; they may be billed" in said.err
+    assert "the outcome of 2 runs is unknown, and they may be billed" in said.err
 
 
 def test_a_stop_by_another_limit_has_its_own_words(wiro: Wiro) -> None:
@@ -366,7 +366,7 @@ def test_a_file_that_changed_is_not_read_unless_it_is_named(wiro: Wiro, sandbox:
     wiro("batch", table("a"), *MODEL)
     table("a", "b")
     said = wiro("resume", "jobs.journal.db")
-    assert "jobs.jsonl has changed since; only what the journal knows is taken up" in said.problem
+    assert "jobs.jsonl has changed since; only the journal's own jobs are resumed" in said.problem
     Path("jobs.jsonl").rename("more.jsonl")
     assert "cannot be read" in wiro("resume", "jobs.journal.db").problem
     assert sandbox.ledger()["runs"] == 1
@@ -391,7 +391,7 @@ def test_a_journal_that_no_command_made_can_be_resumed(wiro: Wiro) -> None:
     """A program's, for example: it has no options to remember."""
     with _journal() as store:
         intend_at(store, "a")
-        store.released("a", ErrorNote("RateLimited", "later"))
+        apply(store, Released("a", "RateLimited", "later"))
     said = wiro("resume", "jobs.journal.db", "--json", code=3)
     assert said.records[0]["jobs"] == 1
 
@@ -447,7 +447,7 @@ def test_an_interruption_leaves_tasks_to_the_journal(wiro: Wiro, sandbox: Sandbo
     """They go on; how to take them up is told, and works."""
     with interrupt_when(running(sandbox, 2), number):
         said = wiro("batch", table("[sandbox:hang]a", "[sandbox:hang]b"), *MODEL, "--json", code=130)
-    assert said.problem == "interrupted; 2 tasks go on; `wiro resume jobs.journal.db` takes them up"
+    assert said.problem == "interrupted; 2 tasks go on; `wiro resume jobs.journal.db` resumes them"
     assert said.records[-1]["type"] == "interrupted"
     assert said.records[-1]["running"] == 2
     ledger = sandbox.ledger()
@@ -462,7 +462,7 @@ def test_an_interruption_can_stop_the_tasks(wiro: Wiro, sandbox: Sandbox) -> Non
     with interrupt_when(running(sandbox)):
         said = wiro("batch", table("[sandbox:hang]"), *MODEL, "--stop-on-exit", code=130)
     assert said.problem == (
-        "interrupted; no task goes on; `wiro resume jobs.journal.db` makes the jobs that had no run"
+        "interrupted; no task goes on; `wiro resume jobs.journal.db` runs the remaining jobs"
     )
     assert sandbox.ledger()["active"] == 0
 
@@ -524,7 +524,7 @@ def test_a_second_signal_leaves_at_once_and_loses_nothing(wiro: Wiro, sandbox: S
         child.kill()
         child.communicate()
     assert child.returncode == 130
-    assert "left at once; nothing is lost: `wiro resume jobs.journal.db` goes on" in errors
+    assert "exited at once; nothing is lost: `wiro resume jobs.journal.db` goes on" in errors
     for task in sandbox.ledger()["tasks"]:
         wiro("stop", task["id"])
     assert "2 cancelled" in wiro("resume", "jobs.journal.db", code=3).out
@@ -713,14 +713,17 @@ def journal(tmp_path: Path) -> str:
     for key in ("done", "failed", "cancelled", "r1", "r2", "r3", "r4", "r5", "r6", "unknown", "refused"):
         intend_at(store, key)
         if key not in ("unknown", "refused"):
-            store.accepted(key, f"task-{key}", None)
-    store.ended("done", SUCCESS)
-    store.saved("done", 0, "/clips/0.mp4", 10, "00")
-    store.settled("done", "done", None)
-    store.ended("failed", FAILURE)
-    store.ended("cancelled", CANCELLED)
-    store.doubted("unknown", "the power failed")
-    store.released("refused", ErrorNote("RateLimited", "too \x1b[2J many"))
+            apply(store, Accepted(key, f"task-{key}", None))
+    apply(
+        store,
+        succeeded("done"),
+        Saved("done", 0, "/clips/0.mp4", 10, "00"),
+        Done("done"),
+        failed("failed"),
+        cancelled("cancelled"),
+        Doubted("unknown", "the power failed"),
+        Released("refused", "RateLimited", "too \x1b[2J many"),
+    )
     store.close()
     return str(path)
 
@@ -734,7 +737,7 @@ def alone(capsys: pytest.CaptureFixture[str]) -> Wiro:
 def test_a_journal_is_shown(alone: Wiro, journal: str) -> None:
     """By state, with the cost, the reasons, and the oldest tasks that run."""
     out = alone("journal", journal).out
-    assert "1  done       everything wanted is there" in out
+    assert "1  done       complete" in out
     assert "6  running    the task is under way" in out
     assert "ended      " not in out
     assert "11 jobs; cost $0.35\n" in out
@@ -772,7 +775,7 @@ def test_failed_jobs_are_a_job_file(alone: Wiro, journal: str) -> None:
     said = alone("journal", journal, "--failed")
     assert [record["key"] for record in said.records] == ["failed", "cancelled"]
     assert said.records[0] == {"key": "failed", "model": DIRECTOR, "inputs": {"prompt": "waves"}}
-    assert said.problem == f"not among these: 1 unknown, 1 refused; `wiro resume {journal}` takes them up"
+    assert said.problem == f"not among these: 1 unknown, 1 refused; `wiro resume {journal}` resumes them"
 
 
 def test_failed_jobs_that_are_tried_again_are_left_to_that(wiro: Wiro, sandbox: Sandbox) -> None:
@@ -798,9 +801,8 @@ def test_a_failed_job_is_paid_once_by_both_ways(wiro: Wiro, sandbox: Sandbox) ->
     """The example of the help, followed by a resumption."""
     wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
     with _journal() as store:
-        waiting = intent("turn", prompt="t", inputImageFirstUrl=URL)
-        store.intend(waiting, recorded(waiting.inputs))
-        store.released("turn", ErrorNote("ConcurrencyLimited", "full"))
+        waiting = intended("turn", prompt="t", inputImageFirstUrl=URL)
+        apply(store, waiting, Released("turn", "ConcurrencyLimited", "full"))
     Path("retry.jsonl").write_text(wiro("journal", "jobs.journal.db", "--failed").out)
     wiro("batch", "retry.jsonl", code=3)
     wiro("resume", "jobs.journal.db", code=3)
@@ -812,7 +814,7 @@ def test_a_journal_in_which_nothing_waits_says_nothing_of_turns(alone: Wiro, tmp
     """A refusal for good keeps its name."""
     store = opened(tmp_path / "run.db")
     intend_at(store, "a")
-    store.released("a", ErrorNote("InvalidInput", "no such model"))
+    apply(store, Released("a", "InvalidInput", "no such model"))
     store.close()
     out = alone("journal", str(tmp_path / "run.db")).out
     assert "1  refused  no task exists\n" in out
@@ -827,10 +829,8 @@ def test_a_journal_takes_no_address(alone: Wiro, journal: str) -> None:
 def test_failed_jobs_with_bytes_are_left_out(alone: Wiro, tmp_path: Path) -> None:
     """No journal keeps bytes."""
     store = opened(tmp_path / "run.db")
-    wanted = intent("a")
-    store.intend(wanted, json.dumps({"image": {"$sha256": "00", "$size": 1}}))
-    store.accepted("a", "1", None)
-    store.ended("a", FAILURE)
+    wanted = intended("a", image=Blob("00", 1))
+    apply(store, wanted, Accepted("a", "1", None), failed("a"))
     store.close()
     said = alone("journal", str(tmp_path / "run.db"), "--failed")
     assert said.out == ""

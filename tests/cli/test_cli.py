@@ -176,7 +176,7 @@ def test_status_shows_a_task_as_it_is(wiro: Wiro) -> None:
 
 def test_tasks_lists_the_newest_first(wiro: Wiro) -> None:
     """A run whose answer was lost is found here."""
-    assert "no such task" in wiro("tasks").out
+    assert "no tasks found" in wiro("tasks").out
     wiro(*RUN, "prompt=waves")
     submit(wiro, "[sandbox:queue]")
     head, queued, done = wiro("tasks").out.splitlines()
@@ -225,7 +225,7 @@ def test_a_kill_that_takes_its_time_says_so(
     monkeypatch.setenv("WIRO_API_KEY", "key")
     with Stub(Task_Kill=about("task_start")) as stub:
         said = Wiro(capsys, lambda: [TOKEN])("kill", "2221", "--base-url", stub.base_url)
-    assert "is task_start; its end was asked for: `wiro watch 2221`" in said.out
+    assert "is task_start; its end was requested: `wiro watch 2221`" in said.out
 
 
 def test_download_saves_the_outputs(wiro: Wiro, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -582,7 +582,7 @@ def test_a_reader_that_leaves_is_no_traceback(sandbox: Sandbox) -> None:
     finally:
         os.close(writing)
     assert run.returncode == 1
-    assert run.stderr == "wiro: nobody reads what this command writes\n"
+    assert run.stderr == "wiro: the output pipe was closed\n"
 
 
 def test_a_report_can_lose_a_stdout_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:

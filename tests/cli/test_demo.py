@@ -89,7 +89,7 @@ def test_the_demo_makes_clips_that_play(wiro: Wiro, monkeypatch: pytest.MonkeyPa
     assert "was cancelled, on purpose" in said.out
     assert f"6 clips of 6 s are in {tmp_path / 'clips'}/" in said.out
     assert "killed once, and nothing was paid for twice: 8 runs for 8 jobs,\n6 of them paid." in said.out
-    assert "Bill: $1.68 of play money; the sandbox's books say so, too." in said.out
+    assert "Bill: $1.68 of play money; the sandbox's books agree." in said.out
     assert re.search(r"\d+ requests in \d+\.\d s", said.out)
     assert "wiro batch jobs.csv --model MiniMax/image-to-video-01-director" in said.out
     assert said.err == ""
@@ -146,7 +146,7 @@ def test_a_terminal_shows_the_batch(wiro: Wiro, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"), [("none.jpg", "does not exist"), ("", "is no file"), ("empty.jpg", "is empty")]
+    ("name", "problem"), [("none.jpg", "does not exist"), ("", "is not a file"), ("empty.jpg", "is empty")]
 )
 def test_a_bad_path_is_one_line_before_anything_starts(
     wiro: Wiro, processes: list[SandboxProcess], tmp_path: Path, name: str, problem: str
@@ -198,7 +198,7 @@ def test_an_interruption_ends_the_sandbox(
 
     with interrupt_when(jobs_run):
         said = wiro("demo", "--output", str(tmp_path), "--json", code=130)
-    assert said.problem == "interrupted; the sandbox is stopped, nothing goes on"
+    assert said.problem == "interrupted; the sandbox is stopped"
     assert [record["error"] for record in said.records] == ["Interrupted"]
 
 

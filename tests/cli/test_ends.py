@@ -264,7 +264,7 @@ def test_a_run_without_an_answer_is_6(
         said = call(stub, *RUN, "prompt=waves", "--json", code=6)
     assert stub.calls.count("Run") == 1
     assert f"The task may exist and be billed; {found}" in said.problem
-    assert said.problem.endswith("look at `wiro tasks` before you run it again")
+    assert said.problem.endswith("check `wiro tasks` before you run it again")
     assert said.records[-1]["error"] == "SubmissionUnknown"
 
 

@@ -12,8 +12,8 @@ import anyio.to_thread
 import pytest
 
 from tests.journals import NOW
-from wiro_async import InvalidInput, InvalidJob
-from wiro_async._journal.steps import Blob, LocalFile, Row, State
+from wiro_async import InvalidInput, InvalidJob, JournalEntry
+from wiro_async._journal.steps import Blob, LocalFile, State
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async.cli import _jobs_reader
 from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, line_of
@@ -33,9 +33,9 @@ def read(fields: Any, key: str | None = None) -> Any:
     return job_of_json(line, Reading(HERE, key))
 
 
-def row_of(**inputs: Any) -> Row:
+def entry_of(**inputs: Any) -> JournalEntry:
     state: State = "failed"
-    return Row(
+    return JournalEntry(
         key="7", inputs=inputs, state=state, attempt=1, fingerprint=RunFingerprint("o/m", (), "d", NOW, "")
     )
 
@@ -78,15 +78,15 @@ def test_any_field_can_be_the_key(fields: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b'{"prompt": "x"\n', r"^it is no JSON: [^:]* \(character 16\)$"),
-        (b'{"prompt": NaN}', "NaN is no number"),
-        (b"[" * 100_000, "it is no JSON"),
+        (b'{"prompt": "x"\n', r"^it is not JSON: [^:]* \(character 16\)$"),
+        (b'{"prompt": NaN}', "NaN is not a number"),
+        (b"[" * 100_000, "it is not JSON"),
         (b'{"prompt": "\xff"}', r"not UTF-8 \(byte 12\)"),
         (b"[1]", "it is a list"),
         (b'{"inputs": "x"}', "its inputs are a str"),
         (b'{"inputs": {}, "modle": "o/m"}', "the field 'modle'; beside inputs, there are model and key"),
         (b'{"model": 7}', "its model is a int"),
-        (b'{"key": true}', "its key is a bool; it must be a text or a whole number"),
+        (b'{"key": true}', "its key is a bool; it must be a string or a whole number"),
         (b'{"key": [1]}', "its key is a list"),
         (b'{"image": "@"}', "names no file; .* is written @@"),
         (b'{"image": "@a\\u0000"}', "names no file"),
@@ -135,7 +135,7 @@ def test_columns_are_inputs() -> None:
     [
         (["a", ""], None, "column 2 of the header has no name"),
         (["a", "b", "a"], None, "names 'a' twice"),
-        (["a", "b"], "id", "no 'id', which is to be the key; it has a, b"),
+        (["a", "b"], "id", "no 'id', which is given as the key; it has a, b"),
     ],
 )
 def test_a_header_that_cannot_be_used_is_refused(names: list[str], key: str | None, problem: str) -> None:
@@ -147,7 +147,7 @@ def test_a_header_that_cannot_be_used_is_refused(names: list[str], key: str | No
 def test_a_row_has_a_cell_for_each_column() -> None:
     """One too few is a row that was cut, or a comma without quotes."""
     columns = Columns(["a", "b"], Reading(HERE))
-    with pytest.raises(InvalidInput, match="3 cells, and the header 2"):
+    with pytest.raises(InvalidInput, match="3 cells; the header has 2"):
         columns.job_of(["1", "2", "3"])
     with pytest.raises(InvalidInput, match="'b' is not UTF-8"):
         columns.job_of(["1", "\udcff"])
@@ -164,7 +164,7 @@ def test_the_delimiter_is_seen_in_the_header(header: str, found: str) -> None:
 
 def test_a_journals_job_is_a_line_again() -> None:
     """It reads as the same job."""
-    line = line_of(row_of(a=LocalFile("/p/x.jpg"), b=["@home", 1], c={"d": "@@"}))
+    line = line_of(entry_of(a=LocalFile("/p/x.jpg"), b=["@home", 1], c={"d": "@@"}))
     assert line == {
         "key": "7",
         "model": "o/m",
@@ -178,7 +178,7 @@ def test_a_journals_job_is_a_line_again() -> None:
 def test_bytes_cannot_be_a_line() -> None:
     """The journal has their digest only."""
     with pytest.raises(InvalidInput, match="'7' has bytes"):
-        line_of(row_of(a=Blob("00", 1)))
+        line_of(entry_of(a=Blob("00", 1)))
 
 
 # -- files ---------------------------------------------------------------------------------------------------
@@ -217,9 +217,9 @@ def test_a_table_is_read_with_its_line_numbers(tmp_path: Path) -> None:
     told = rows(jobs_file(tmp_path, text, "jobs.csv"))
     assert told[0] == (2, {"prompt": "two\nlines"})
     assert told[1][0] == 5
-    assert "it is no CSV" in told[1][1]
+    assert "it is not CSV" in told[1][1]
     assert told[2] == (6, {"prompt": "x"})
-    assert told[3] == (7, "it has 3 cells, and the header 2")
+    assert told[3] == (7, "it has 3 cells; the header has 2")
     assert "not UTF-8" in told[4][1]
 
 
@@ -233,7 +233,7 @@ def test_an_empty_file_has_no_jobs(tmp_path: Path, name: str) -> None:
     ("value", "problem"),
     [
         ("@none.jpg", "does not exist"),
-        ("@.", "is no file"),
+        ("@.", "is not a file"),
         ("@empty.jpg", "is empty"),
         ("@" + "x" * 300, ""),
     ],

@@ -106,12 +106,12 @@ def test_files_under_one_name_are_a_list() -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        (["prompt"], "'prompt' is no assignment"),
-        (["=x"], "no assignment"),
-        ([":=1"], "no assignment"),
+        (["prompt"], "'prompt' is not an assignment"),
+        (["=x"], "not an assignment"),
+        ([":=1"], "not an assignment"),
         (["image=@"], "names no file"),
-        (["seed:=seven"], "seed:= holds no JSON"),
-        (["seed:=" + "[" * 100_000], "seed:= holds no JSON"),
+        (["seed:=seven"], "seed:= is not JSON"),
+        (["seed:=" + "[" * 100_000], "seed:= is not JSON"),
         (["p=a", "p=b"], "'p' is given twice"),
         (["p=@a", "p=b"], "'p' is given twice"),
     ],

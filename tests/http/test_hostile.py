@@ -220,7 +220,7 @@ async def test_a_hostile_peer_neither_hangs_a_call_nor_spoils_the_next(
 
             service.hostile = False
             await anyio.sleep(0.05)
-            assert client._transport.gate.in_flight == 0
+            assert client._service.transport.gate.in_flight == 0
             await handle.refresh()
             assert [task async for task in client.list_tasks()] == []
             assert await output.read() == DATA

@@ -264,14 +264,12 @@ class _Planner:
         model = await self._model(state.model)
         # What the journal has was taken before, whatever the catalogue says now.
         if state.job is not None:
-            complaint = (
-                model if isinstance(model, str) else "; ".join(check_inputs(model, by_name(state.inputs)))
-            )
-            if complaint:
-                self._reject(state.job, complaint)
+            inputs = by_name(state.inputs)
+            complaints = [model] if isinstance(model, str) else check_inputs(model, inputs)
+            if complaints or isinstance(model, str):
+                self._reject(state.job, "; ".join(complaints))
                 return
-            if isinstance(model, Model):
-                self._note(state.job, model, by_name(state.inputs))
+            self._note(state.job, model, inputs)
         seconds = self._medians.get(clean_slug(state.model))
         self._sums.add(self._prices.expected(state.model, state.told, seconds=seconds), seconds)
 

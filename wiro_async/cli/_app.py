@@ -44,7 +44,7 @@ Exit codes:
     5    the task has not ended within --timeout; it goes on
     6    a run's answer did not arrive: the task may exist and be billed
     7    a batch stopped before its end: no money, max-cost, breaker, …
-    130  interrupted; what goes on is printed, and how to take it up
+    130  interrupted; what goes on is printed, and how to resume it
 """
 
 app = App(
@@ -77,7 +77,7 @@ Interval = Annotated[
 ]
 OnCancel = Annotated[
     Literal["keep", "stop"],
-    Parameter(help="What becomes of the task on Ctrl-C or a timeout (default: keep)."),
+    Parameter(help="What to do with the task on Ctrl-C or a timeout (default: keep)."),
 ]
 Limit = Annotated[
     int, Parameter(validator=validators.Number(gte=1), help="How many to list at most (default: 20).")
@@ -122,7 +122,7 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
-        Report().problem(f"{_told(error)}; `wiro --help` and `wiro COMMAND --help` show what can be said")
+        Report().problem(f"{_told(error)}; `wiro --help` and `wiro COMMAND --help` list the options")
         return Code.USAGE
     except SystemExit as end:
         # The sandbox's own parser ends like this.

@@ -95,7 +95,7 @@ async def _remembered(path: Path) -> Memory:
 def _jobs_of_memory(memory: Memory, options: Options, report: Report) -> JobsFile | None:
     """Return the job file that the journal remembers, if it is as it was."""
     if not memory.jobs:
-        report.problem("only what the journal knows is taken up; --jobs FILE adds the jobs of a file")
+        report.problem("only the journal's own jobs are resumed; --jobs FILE adds those of a file")
         return None
     try:
         found = find_jobs(Path(memory.jobs), options.format)
@@ -104,7 +104,7 @@ def _jobs_of_memory(memory: Memory, options: Options, report: Report) -> JobsFil
         found, problem = None, error.message
     if not problem:
         return found
-    report.problem(f"{problem}; only what the journal knows is taken up; --jobs FILE adds the jobs of a file")
+    report.problem(f"{problem}; only the journal's own jobs are resumed; --jobs FILE adds those of a file")
     return None
 
 
@@ -143,7 +143,7 @@ class BatchCommand:
         report.record(plan_record(plan, str(self.journal)))
         if plan.invalid_jobs and not self.options.skip_invalid:
             invalid, them = _jobs(plan.invalid_jobs), "it" if plan.invalid_jobs == 1 else "them"
-            report.problem(f"{invalid} cannot be sent, and nothing was; mend {them}, or give --skip-invalid")
+            report.problem(f"{invalid} cannot be sent, so nothing was; fix {them}, or give --skip-invalid")
             return Code.USAGE
         if self.jobs is not None and not reader.bad and not plan.taken_up:
             report.problem(f"{self.jobs.name} holds no job; write one a line, in a CSV file below its header")
@@ -179,7 +179,7 @@ class BatchCommand:
         view = BatchView(self.session.report, self.options.max_cost)
         total = plan.jobs + plan.duplicates + plan.failed_before + plan.taken_up
         memo = self.before.after(self.options, self.jobs, client.base_url).record()
-        last_words = f"\nwiro: left at once; nothing is lost: {self._way_on()}\n"
+        last_words = f"\nwiro: exited at once; nothing is lost: {self._way_on()}\n"
         with (
             closing(self._reader(bad)) as jobs,
             _without_batch_warnings(),
@@ -203,7 +203,7 @@ class BatchCommand:
         left = counts["running"] + counts["intended"]
         report = self.session.report
         report.record({"type": "interrupted", "journal": str(self.journal), "running": left, "task_ids": []})
-        way_on = f"takes {'it' if left == 1 else 'them'} up" if left else "makes the jobs that had no run"
+        way_on = f"resumes {'it' if left == 1 else 'them'}" if left else "runs the remaining jobs"
         report.problem(f"interrupted; {_go_on(left)}; {self._resume()} {way_on}")
         return Code.INTERRUPTED
 
@@ -226,9 +226,9 @@ class BatchCommand:
             report.problem(self._why_stopped(ended.stopped))
             return Code.STOPPED
         if progress.unknown:
-            runs = "1 run; it" if progress.unknown == 1 else f"{progress.unknown} runs; they"
+            runs, they = ("1 run", "it") if progress.unknown == 1 else (f"{progress.unknown} runs", "they")
             report.problem(
-                f"nobody knows what came of {runs} may be billed: {self._way_on()}, and looks again"
+                f"the outcome of {runs} is unknown, and {they} may be billed: {self._resume()} looks again"
             )
         return Code.OK if ended.complete and not failed_before else Code.TASK_FAILED
 
@@ -254,7 +254,7 @@ async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> tuple[int
     """Tell of the batch until it ends, or until a signal comes.
 
     Returns:
-        How many jobs were given up while their tasks go on, and how many were not made.
+        How many jobs were given up while their tasks go on, and how many were not run.
     """
     late = unmade = 0
 
@@ -354,9 +354,9 @@ def _say_plan(report: Report, plan: BatchPlan, max_cost: str | None) -> None:
         report.problem(f"… and {plan.invalid_jobs - PROBLEMS_SHOWN} more")
     for note in plan.notes[:PROBLEMS_SHOWN]:
         report.problem(f"note: {note}")
-    parts = [f"{_jobs(plan.jobs)} to make"]
+    parts = [f"{_jobs(plan.jobs)} to run"]
     for count, words in (
-        (plan.taken_up, "to see to their ends"),
+        (plan.taken_up, "to resume"),
         (plan.ended, "ended before"),
         (plan.invalid_jobs, "invalid"),
     ):
@@ -391,7 +391,7 @@ def _jobs(count: int) -> str:
 def _say_end(report: Report, ended: BatchReport, late: int, unmade: int) -> None:
     """Say what came of all jobs.
 
-    The library counts those that are late, whose tasks go on, as failed, and those not made as cancelled.
+    The library counts those that are late, whose tasks go on, as failed, and those not run as cancelled.
     """
     progress = ended.progress
     names = ("succeeded", "failed", "cancelled", "unknown", "skipped", "failed_before")
@@ -399,7 +399,7 @@ def _say_end(report: Report, ended: BatchReport, late: int, unmade: int) -> None
     figures["failed"] -= late
     figures["still running"] = late
     figures["cancelled"] -= unmade
-    figures["not made"] = unmade
+    figures["not run"] = unmade
     counts = [f"{count} {name}" for name, count in figures.items() if count]
     report.say(
         f"{', '.join(counts) or 'no jobs'}; {usd(progress.spent)} in all; {clock(progress.elapsed)}", "bold"

@@ -247,7 +247,9 @@ async def end(handle: TaskHandle, verb: Verb, report: Report) -> int:
     if task.outcome == "cancelled":
         report.say(f"task {task.id} was cancelled")
     elif task.outcome is None:
-        report.say(f"task {task.id} is {task.status}; its end was asked for: `wiro watch {task.id}` sees it")
+        report.say(
+            f"task {task.id} is {task.status}; its end was requested: `wiro watch {task.id}` waits for it"
+        )
     else:
         report.say(f"task {task.id} had already ended: {task.outcome}; cost {usd(task.total_cost)}")
     return Code.OK
@@ -275,7 +277,7 @@ async def list_tasks(client: Client, model: str | None, limit: int, report: Repo
     tasks = [task async for task in client.list_tasks(model=model, limit=limit)]
     report.record(tasks_record(tasks))
     if not tasks:
-        report.say("there is no such task")
+        report.say("no tasks found")
         return Code.OK
     table = _table("task", "created", "status", "outcome", "cost", "model")
     for task in tasks:

@@ -58,7 +58,7 @@ def run_demo(images: Sequence[Path], folder: Path, report: Report) -> int:
         ):
             return _perform(_Demo(jobs, folder, Path(place), sandbox, report))
     except KeyboardInterrupt:
-        report.error("Interrupted", "interrupted; the sandbox is stopped, nothing goes on")
+        report.error("Interrupted", "interrupted; the sandbox is stopped")
         return Code.INTERRUPTED
     except (WiroError, OSError) as error:
         report.error(type(error).__name__, error.message if isinstance(error, WiroError) else str(error))
@@ -66,12 +66,12 @@ def run_demo(images: Sequence[Path], folder: Path, report: Report) -> int:
 
 
 def _checked(images: Sequence[Path]) -> Sequence[Path]:
-    """Refuse what is no file, before anything starts."""
+    """Refuse what is not a file, before anything starts."""
     if not images:
         raise InvalidInput("no pictures came along with this installation; name some: wiro demo photo.jpg")
     for image in images:
         if not image.is_file():
-            problem = "is no file" if image.exists() else "does not exist"
+            problem = "is not a file" if image.exists() else "does not exist"
             raise InvalidInput(f"the picture {str(image)!r} {problem}; nothing was started")
         if not image.stat().st_size:
             raise InvalidInput(f"the picture {str(image)!r} is empty; nothing was started")
@@ -172,7 +172,7 @@ class _Demo:
             self.report.say(
                 f"The power fails: the batch's process is killed. {running} tasks run on.", "bold"
             )
-            self.report.say("`wiro resume` takes it up again, from its journal alone.", "bold")
+            self.report.say("`wiro resume` continues it, from its journal alone.", "bold")
             with self._child("resume", str(self.journal)) as child, self._cancelling(child):
                 self._follow(child, view)
 

@@ -30,7 +30,7 @@ def say_summary(report: Report, jobs: Sequence[Job], folder: Path, books: Books)
     for job in jobs:
         report.show(_result_line(job), soft_wrap=True)
     clips = sum(job.clip is not None for job in jobs)
-    theirs = "say so, too" if books.bill == books.charged else f"say {usd(books.charged)}"
+    theirs = "agree" if books.bill == books.charged else f"say {usd(books.charged)}"
     twice = "nothing was paid for twice" if books.agree(jobs) else "the books do not agree"
     report.say()
     report.say(f"{clips} clips of 6 s are in {folder}/", "bold")

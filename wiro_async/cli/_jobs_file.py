@@ -52,12 +52,12 @@ def job_of_json(line: bytes, reading: Reading) -> Job:
     try:
         fields = json.loads(line.decode().removeprefix("\ufeff"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"it is not UTF-8 (byte {error.start}); write the file anew as UTF-8") from None
+        raise InvalidInput(f"it is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         # Its own words count lines, too, from the beginning of this one.
-        raise InvalidInput(f"it is no JSON: {error.msg} (character {error.pos + 1})") from None
+        raise InvalidInput(f"it is not JSON: {error.msg} (character {error.pos + 1})") from None
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"it is no JSON: {error}") from None
+        raise InvalidInput(f"it is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise InvalidInput(
             f"it is a {type(fields).__name__}; each line must be an object, such as "
@@ -67,7 +67,7 @@ def job_of_json(line: bytes, reading: Reading) -> Job:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _apart(fields: JSON, reading: Reading) -> tuple[JSON, object, object]:
@@ -96,15 +96,15 @@ def _split(fields: JSON, reading: Reading) -> tuple[JSON, object, object]:
 def _key(fields: JSON, reading: Reading) -> object:
     key = fields.get(reading.key or "key")
     if key is None and reading.key is not None:
-        raise InvalidInput(f"it has no {reading.key!r}, which is to be its key")
+        raise InvalidInput(f"it has no {reading.key!r}, which is given as its key")
     return key
 
 
 def _job(inputs: JSON, model: object, key: object, reading: Reading) -> Job:
     if model is not None and not isinstance(model, str):
-        raise InvalidInput(f"its model is a {type(model).__name__}; it must be a text, such as owner/model")
+        raise InvalidInput(f"its model is a {type(model).__name__}; it must be a string, such as owner/model")
     if isinstance(key, bool) or not isinstance(key, str | int | None):
-        raise InvalidInput(f"its key is a {type(key).__name__}; it must be a text or a whole number")
+        raise InvalidInput(f"its key is a {type(key).__name__}; it must be a string or a whole number")
     return Job(
         model or None,
         {name: _with_files(name, value, reading.folder, 1) for name, value in inputs.items()},
@@ -141,7 +141,7 @@ class Columns:
                 raise InvalidInput(f"the header names {name[:60]!r} twice; keep one of them")
         if reading.key is not None and reading.key not in self._names:
             raise InvalidInput(
-                f"the header has no {reading.key!r}, which is to be the key; "
+                f"the header has no {reading.key!r}, which is given as the key; "
                 f"it has {', '.join(self._names)[:200]}"
             )
 
@@ -152,7 +152,7 @@ class Columns:
             InvalidInput: It holds none.
         """
         if len(cells) != len(self._names):
-            raise InvalidInput(f"it has {len(cells)} cells, and the header {len(self._names)}")
+            raise InvalidInput(f"it has {len(cells)} cells; the header has {len(self._names)}")
         for name, cell in zip(self._names, cells, strict=True):
             try:
                 cell.encode()

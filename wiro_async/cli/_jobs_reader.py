@@ -169,7 +169,7 @@ def _csv_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
             try:
                 cells = next(rows, None)
             except csv.Error as error:
-                yield JobRow(number, None, f"it is no CSV: {error}")
+                yield JobRow(number, None, f"it is not CSV: {error}")
                 continue
             if cells is None:
                 return
@@ -214,7 +214,7 @@ def _is_there(path: Path) -> bool:
 
 def _check_file(path: Path) -> None:
     try:
-        problem = "" if path.is_file() else "is no file" if path.exists() else "does not exist"
+        problem = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
         problem = problem or ("" if path.stat().st_size else "is empty")
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"

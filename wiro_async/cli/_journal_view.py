@@ -43,9 +43,9 @@ MEANINGS: Mapping[State, str] = {
     "intended": "a run may have left",
     "running": "the task is under way",
     "ended": "succeeded; outputs may be missing on the disk",
-    "done": "everything wanted is there",
+    "done": "complete",
     "failed": "the task failed, or was given up",
-    "cancelled": "by anybody",
+    "cancelled": "the task was cancelled",
     "unknown": "the run's answer was lost; it may be billed",
     "refused": "no task exists",
 }
@@ -193,6 +193,6 @@ async def show_failed(path: Path, session: Session) -> int:
     if left:
         told = ", ".join(f"{count} {state}" for state, count in left.items())
         session.report.problem(
-            f"not among these: {told}; {session.command('resume', str(path))} takes them up"
+            f"not among these: {told}; {session.command('resume', str(path))} resumes them"
         )
     return Code.OK

@@ -102,7 +102,7 @@ class Session:
             return self._interrupted()
         except BrokenPipeError:
             self.report.close_stdout()
-            self._explain("nobody reads what this command writes")
+            self._explain("the output pipe was closed")
             return Code.FAILURE
         except (WiroError, OSError) as error:
             return self._failed(error)
@@ -174,7 +174,7 @@ class Session:
             found = "it was looked for and not found" if error.absent else "it was not proved absent"
             return (
                 f"the answer to the run of {error.model} was lost: {error.cause}. The task may exist and be "
-                f"billed; {found}, so look at {self.command('tasks')} before you run it again"
+                f"billed; {found}, so check {self.command('tasks')} before you run it again"
             )
         message = error.message if isinstance(error, WiroError) else str(error)
         if isinstance(error, DownloadError):

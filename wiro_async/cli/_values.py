@@ -34,7 +34,7 @@ def _parse(assignment: str) -> tuple[str, object]:
     typed = name.endswith(":")
     name = name.removesuffix(":")
     if not equals or not name:
-        raise InvalidInput(f"the input {assignment[:60]!r} is no assignment; {_RULE}")
+        raise InvalidInput(f"the input {assignment[:60]!r} is not an assignment; {_RULE}")
     if typed:
         return name, _from_json(name, value)
     if value == "@":
@@ -49,7 +49,7 @@ def _from_json(name: str, value: str) -> object:
     try:
         parsed: object = json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"the input {name}:= holds no JSON ({error}); {_RULE}", name=name) from None
+        raise InvalidInput(f"the value of {name}:= is not JSON ({error}); {_RULE}", name=name) from None
     return parsed
 
 
