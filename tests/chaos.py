@@ -94,10 +94,10 @@ SLACK = 2.0
 
 SCALED = {
     "wiro_async._protocol.matching.SEARCHES": tuple(look / Limits().settle_timeout for look in LOOKS),
-    "wiro_async._jobs.submit.FIRST_PAUSE": 0.05,
-    "wiro_async._jobs.submit.LONGEST_PAUSE": 0.2,
+    "wiro_async._jobs.limiter.FIRST_ASKING": 0.05,
+    "wiro_async._jobs.limiter.LONGEST_ASKING": 0.2,
     # As often as a read, so that a submit has the same bound.
-    "wiro_async._jobs.submit.RUNS": attrs.evolve(RUNS, attempts=READS.attempts, base=0.02, longest=0.1),
+    "wiro_async._jobs.pipeline.RUNS": attrs.evolve(RUNS, attempts=READS.attempts, base=0.02, longest=0.1),
     "wiro_async._http.transport.READS": attrs.evolve(READS, base=0.02, longest=0.1),
     "wiro_async._files.download.DOWNLOADS": attrs.evolve(DOWNLOADS, base=0.08, longest=0.1),
     "wiro_async._files.download.STALL_SECONDS": 0.4,
@@ -692,7 +692,7 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except SubmissionUnknown as error:
-            if error.absent or error.cause.startswith("the reply named"):
+            if error.absent or error.cause.startswith("the reply name"):
                 raise
         except wiro_async.ConnectionFailed:
             await anyio.sleep(0.2)

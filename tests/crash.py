@@ -29,11 +29,12 @@ from typing import Any
 import attrs
 
 from wiro_async import Client, InvalidInput, Job, Limits, Polling
-from wiro_async._batch import runner
 from wiro_async._files import download
+from wiro_async._jobs import pipeline
+from wiro_async._jobs.job import JobState
 from wiro_async._journal import sqlite, store
 from wiro_async._journal.steps import Accepted, Ended, Intended, Released, Saved, Step
-from wiro_async._tasks import handle
+from wiro_async._tasks import state
 from wiro_async.sandbox import Sandbox
 
 MODEL = "MiniMax/image-to-video-01-director"
@@ -53,7 +54,7 @@ POINTS = (
     "answer lost",
     "answer read",
     "answer recorded",
-    "before the first look",
+    "before the first poll",
     "end seen",
     "download begun",
     "file in place",
@@ -161,7 +162,7 @@ def _lay(fuse: _Fuse) -> None:
             fuse.at(AFTER.get(type(step), "another step"))
 
     sqlite.SQLiteJournal.record = recording  # type: ignore[method-assign]
-    _around(handle.TaskHandle, "_look", lambda: fuse.at("before the first look"), _nothing)
+    _around(state.TaskState, "poll_once", lambda: fuse.at("before the first poll"), _nothing)
     _around(download._PartFile, "write", _nothing, lambda: fuse.at("download begun"))
     close = store.Store.close
 
@@ -210,15 +211,19 @@ def run_batch(order: dict[str, Any]) -> None:
         signal.setitimer(signal.ITIMER_REAL, max(cut.after, 1e-4))
     _lay(_Fuse(cut))
     if order.get("careless"):
-        runner.JobRunner._found_again = _forget_and_resend  # type: ignore[method-assign]
+        pipeline.Pipeline._take_up = _forget_and_resend  # type: ignore[method-assign]
     asyncio.run(_batch(order))
 
 
-async def _forget_and_resend(self: runner.JobRunner) -> None:
+async def _forget_and_resend(self: pipeline.Pipeline, job: JobState) -> None:
     """Do what a careless client would: take a lost answer for a lost request."""
-    row = self._entry.row
-    assert row is not None
-    await self._desk.record(Released.of(row.key, InvalidInput("sent again without looking")))
+    if job.entry is not None and job.entry.state == "intended":
+        await self.journal.record(Released.of(job.key, InvalidInput("sent again without a search")))
+        job.entry = None
+    await _TAKE_UP(self, job)
+
+
+_TAKE_UP = pipeline.Pipeline._take_up
 
 
 async def _batch(order: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import chaos
 from tests.chaos import Backend, Job, Record, Report, Story
-from wiro_async._http.retry import is_transient
+from wiro_async import ConnectionFailed
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +50,10 @@ def test_a_seed_is_a_schedule(backend: Backend) -> None:
     ("sabotage", "finding"),
     [
         # A Run whose answer was lost is sent again blindly.
-        (("wiro_async._jobs.submit.run_may_repeat", is_transient), "times"),
+        (("wiro_async._jobs.submit.unknown", lambda *_: ConnectionFailed("reset", sent=False)), "times"),
         # The doubts of cancelled callers are dropped.
         (
-            ("wiro_async._jobs.submit.Submitter._look_until_settled", mock.AsyncMock(side_effect=KeyError)),
+            ("wiro_async._jobs.pipeline.Pipeline._reconcile", mock.AsyncMock(side_effect=KeyError)),
             "KeyError",
         ),
         # A connection is never given back.

@@ -533,14 +533,14 @@ def test_a_second_signal_leaves_at_once_and_loses_nothing(wiro: Wiro, sandbox: S
 
 _DEAF = """
 import sys, anyio
-from wiro_async._tasks.handle import TaskHandle
+from wiro_async._tasks.state import TaskState
 from wiro_async.cli import main
 
 async def stop(*_):
     print("stopping", file=sys.stderr, flush=True)
     await anyio.sleep(60)
 
-TaskHandle.stop = stop
+TaskState.stop = stop
 main()
 """
 

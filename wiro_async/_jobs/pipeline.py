@@ -39,16 +39,14 @@ from wiro_async._errors import (
     AuthenticationError,
     BatchStopped,
     ConcurrencyLimited,
-    ConnectionFailed,
     DownloadError,
     InvalidInput,
     JournalError,
-    RateLimited,
     SubmissionUnknown,
     WiroError,
 )
 from wiro_async._files.inputs import FileSource, by_name, holds, is_local_file, resolve
-from wiro_async._http.retry import RUNS, run_knowledge
+from wiro_async._http.retry import RUNS, run_knowledge, run_may_repeat
 from wiro_async._jobs.budget import ZERO, Budget, Prices
 from wiro_async._jobs.job import JobOutcome, JobState
 from wiro_async._jobs.limiter import Line, Slot
@@ -495,7 +493,7 @@ class Pipeline:
             case SubmissionUnknown():
                 job.tries = 0
                 return await self._reconcile(job, slot, outcome)
-            case ConcurrencyLimited() | RateLimited() | ConnectionFailed():
+            case WiroError() if isinstance(outcome, ConcurrencyLimited) or run_may_repeat(outcome):
                 self._wait_or_raise(job, outcome)
                 return None
             case _:
