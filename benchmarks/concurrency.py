@@ -1,4 +1,4 @@
-"""How well the window of "auto" concurrency fits an account's limit: a simulation on a virtual clock.
+"""How well the learned limit fits an account's own: a simulation on a virtual clock.
 
 An account with a limit, a falling balance, top-ups and other programs; a client that always has work, and
 learns of its tasks' ends late. Two figures a case, once it is steady: which share of the Runs was refused
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import attrs
-from wiro_async._jobs.window import Window, limit_of
+
+from wiro_async._jobs.limiter import LearnedLimit, limit_of
 
 REFUSED_TARGET = 0.02
 BUSY_TARGET = 0.95
@@ -48,11 +49,11 @@ class Controller(Protocol):
         """Return when to ask again if nothing happens."""
         ...
 
-    def submitted(self, now: float, /) -> None:
+    def submitted(self) -> None:
         """Take note of a Run that leaves."""
         ...
 
-    def accepted(self, now: float, /) -> None:
+    def accepted(self) -> None:
         """Take note that a Run was accepted."""
         ...
 
@@ -60,7 +61,7 @@ class Controller(Protocol):
         """Take note that a Run was refused with code 96."""
         ...
 
-    def ended(self, now: float, cost: Decimal | None, /) -> None:
+    def ended(self, cost: Decimal | None, /) -> None:
         """Take note that a task is over."""
         ...
 
@@ -82,17 +83,17 @@ class Naive:
         """Return when the first worker has rested."""
         return self._resting[0] if self._resting else None
 
-    def submitted(self, _now: float) -> None:
+    def submitted(self) -> None:
         """Nothing to note."""
 
-    def accepted(self, _now: float) -> None:
+    def accepted(self) -> None:
         """Nothing to note."""
 
     def refused(self, now: float, _active: int, _limit: int | None, _balance: Decimal | None) -> None:
         """Let a worker rest."""
         heapq.heappush(self._resting, now + NAIVE_PAUSE)
 
-    def ended(self, _now: float, _cost: Decimal | None) -> None:
+    def ended(self, _cost: Decimal | None) -> None:
         """Nothing to note."""
 
 
@@ -247,11 +248,13 @@ class Simulation:
     # -- the client --------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        while self._controller.may_submit(self._active, self._now):
-            self._controller.submitted(self._now)
+        # The user's own limit is the batch's to keep, not the controller's.
+        most = self._case.ceiling or 10**9
+        while self._active < most and self._controller.may_submit(self._active, self._now):
+            self._controller.submitted()
             self._active += 1
             self._after(EXCHANGE_SECONDS * self._chance.uniform(0.3, 0.7), self._arrive)
-        wake = self._controller.next_try(self._now)
+        wake = None if self._active >= most else self._controller.next_try(self._now)
         if wake is not None and (self._wake <= self._now or wake < self._wake):
             self._wake = wake
             self._after(wake - self._now, lambda: None)
@@ -279,7 +282,7 @@ class Simulation:
 
     def _accept(self) -> None:
         self._counts.runs += 1
-        self._controller.accepted(self._now)
+        self._controller.accepted()
 
     def _end(self) -> None:
         self._ours -= 1
@@ -289,7 +292,7 @@ class Simulation:
 
     def _learn(self) -> None:
         self._active -= 1
-        self._controller.ended(self._now, Decimal(self._case.cost))
+        self._controller.ended(Decimal(self._case.cost))
 
 
 CASES = (
@@ -314,8 +317,8 @@ CASES = (
 
 
 def simulate(case: Case, seed: int, *, naive: bool = False) -> Result:
-    """Run one case with the window, or with the naive loop."""
-    controller: Controller = Naive(case.ceiling or NAIVE_WORKERS) if naive else Window(case.ceiling)
+    """Run one case with the learned limit, or with the naive loop."""
+    controller: Controller = Naive(case.ceiling or NAIVE_WORKERS) if naive else LearnedLimit()
     return Simulation(case, controller, seed).run()
 
 
@@ -324,16 +327,16 @@ class Row:
     """A row of the table: medians over the seeds."""
 
     case: str
-    window: Result
+    learned: Result
     naive: Result
 
     @property
     def reached(self) -> bool:
-        """Whether the window keeps to both targets."""
-        return self.window.refused <= REFUSED_TARGET and self.window.busy >= BUSY_TARGET
+        """Whether the learned limit keeps to both targets."""
+        return self.learned.refused <= REFUSED_TARGET and self.learned.busy >= BUSY_TARGET
 
     def __str__(self) -> str:
-        shares = (self.window.refused, self.window.busy, self.naive.refused, self.naive.busy)
+        shares = (self.learned.refused, self.learned.busy, self.naive.refused, self.naive.busy)
         verdict = "reached" if self.reached else "not reached"
         return f"| {self.case} | {' | '.join(f'{share:.1%}' for share in shares)} | {verdict} |"
 
@@ -341,14 +344,14 @@ class Row:
 def measure(case: Case, seeds: int) -> Row:
     """Simulate a case with several seeds."""
     results = [[simulate(case, seed, naive=naive) for seed in range(seeds)] for naive in (False, True)]
-    window, naive = (
+    learned, naive = (
         Result(
             refused=statistics.median(result.refused for result in each),
             busy=statistics.median(result.busy for result in each),
         )
         for each in results
     )
-    return Row(case.name, window, naive)
+    return Row(case.name, learned, naive)
 
 
 def main() -> None:
