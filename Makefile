@@ -12,7 +12,7 @@ CREATE = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q --upgrade 
 INSTALL = $(BIN)/python -m pip install -q
 endif
 
-.PHONY: help demo test test-all chaos check docs bench clean
+.PHONY: help demo test test-all chaos check way docs bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,14 +50,18 @@ chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, and 3
 test-one: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.dev ## lint, types, architecture
+check: $(VENV)/.dev ## lint, types, architecture, the way of a job
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/typed .
 	cd $(VENV) && PYTHONPATH=typed bin/pyright --pythonpath bin/python --ignoreexternal --verifytypes wiro_async
-	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_way.py
+
+way: $(VENV)/.dev ## the files that a job meets on its way, the size of the core, the tests' grip on it
+	$(BIN)/python -m tests.way
+	$(BIN)/python -m tests.counts
 
 docs: $(VENV)/.docs ## the reference, in docs/_build/index.html
 	$(BIN)/pdoc --docformat google --output-directory docs/_build wiro_async wiro_async.sandbox wiro_async.sandbox.faults

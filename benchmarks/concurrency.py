@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import attrs
-
 from wiro_async._jobs.window import Window, limit_of
 
 REFUSED_TARGET = 0.02

@@ -18,8 +18,17 @@ from pathlib import Path
 
 import anyio
 
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import Ending, Intent, OutputNote, recorded
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import (
+    Accepted,
+    Done,
+    Ended,
+    Intended,
+    JournalFile,
+    Saved,
+    Step,
+    text_of,
+)
 from wiro_async._journal.store import Store
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async._types import Secret
@@ -27,20 +36,27 @@ from wiro_async._types import Secret
 MODEL = "MiniMax/image-to-video-01-director"
 
 
-def intent(number: int) -> Intent:
+def intended(number: int) -> Intended:
     """Return a Run of the usual size."""
     inputs = {
         "prompt": "[Zoom in] a woman underwater, her hair flowing in the current " * 4,
         "inputImageFirstUrl": f"https://images.example.org/{number:032d}.jpg",
     }
     fingerprint = RunFingerprint(MODEL, tuple(sorted(inputs)), f"{number:064x}", 1.7e9, f"{number:032x}")
-    return Intent(f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}-0", inputs, fingerprint)
+    return Intended(f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}-0", inputs, fingerprint)
 
 
-def ending(number: int) -> Ending:
-    """Return the end of a task with one output."""
-    output = OutputNote(0, "0.mp4", f"https://cdn1.wiro.ai/{number:032x}/0.mp4", "video/mp4", 1_200_000)
-    return Ending("succeeded", 1.7e9, Decimal("0.35"), 60.5, outputs=(output,))
+def life(number: int) -> tuple[Step, ...]:
+    """Return the steps of a job with one output, from the intent to the end."""
+    run = intended(number)
+    output = JournalFile(0, "0.mp4", f"https://cdn1.wiro.ai/{number:032x}/0.mp4", "video/mp4", 1_200_000)
+    return (
+        run,
+        Accepted(run.key, str(10**7 + number), Secret(f"{number:064x}")),
+        Ended(run.key, "succeeded", 1.7e9, Decimal("0.35"), 60.5, outputs=(output,)),
+        Saved(run.key, 0, f"/data/clips/{number}_0.mp4", 1_200_000, f"{number:064x}"),
+        Done(run.key),
+    )
 
 
 def fill(path: Path, rows: int) -> float:
@@ -50,12 +66,8 @@ def fill(path: Path, rows: int) -> float:
     for first in range(0, rows, 100):
         with store.transaction():
             for number in range(first, min(first + 100, rows)):
-                wanted = intent(number)
-                store.intend(wanted, recorded(wanted.inputs))
-                store.accepted(wanted.key, str(10**7 + number), Secret(f"{number:064x}"))
-                store.ended(wanted.key, ending(number))
-                store.saved(wanted.key, 0, f"/data/clips/{number}_0.mp4", 1_200_000, f"{number:064x}")
-                store.settled(wanted.key, "done", None)
+                for step in life(number):
+                    store.apply(step, text_of(step))
     store.close()
     return time.perf_counter() - start
 
@@ -80,9 +92,9 @@ async def single(folder: Path, writes: int) -> tuple[list[float], list[float]]:
     ours: list[float] = []
     bare: list[float] = []
     file = os.open(folder / "bare", os.O_CREAT | os.O_RDWR)
-    async with await Journal.open(folder / "single.db") as journal:
+    async with await SQLiteJournal.open(folder / "single.db") as journal:
         for number in range(writes):
-            wanted = partial(journal.intend, intent(number))
+            wanted = partial(journal.record, intended(number))
             ours.append(await timed(wanted))
             bare.append(await anyio.to_thread.run_sync(fsync_once, file))
     os.close(file)
@@ -93,12 +105,12 @@ async def together(folder: Path, writers: int, writes: int) -> tuple[list[float]
     """Return the seconds of each write by many writers, and of all of it."""
     waits: list[float] = []
 
-    async def writer(journal: Journal, first: int) -> None:
+    async def writer(journal: SQLiteJournal, first: int) -> None:
         for number in range(first, first + writes):
-            seconds = await timed(partial(journal.intend, intent(number)))
+            seconds = await timed(partial(journal.record, intended(number)))
             waits.append(seconds)
 
-    async with await Journal.open(folder / f"{writers}.db") as journal:
+    async with await SQLiteJournal.open(folder / f"{writers}.db") as journal:
         start = time.perf_counter()
         async with anyio.create_task_group() as group:
             for number in range(writers):
@@ -111,15 +123,15 @@ async def reading(path: Path, rows: int) -> dict[str, float]:
     opened: list[float] = []
     for _ in range(5):
         start = time.perf_counter()
-        journal = await Journal.open(path)
+        journal = await SQLiteJournal.open(path)
         opened.append(time.perf_counter() - start)
         await journal.aclose()
-    async with await Journal.open(path) as journal:
+    async with await SQLiteJournal.open(path) as journal:
         counted = await timed(journal.counts)
-        found = await timed(lambda: journal.find(intent(rows // 2).key))
+        found = await timed(lambda: journal.find(intended(rows // 2).key))
         start = time.perf_counter()
         seen = 0
-        async for _ in journal.rows("done"):
+        async for _ in journal.entries("done"):
             seen += 1
         assert seen == rows
         read = time.perf_counter() - start

@@ -1,9 +1,9 @@
-"""What looking costs and what it brings: the client's schedule against fixed ones, on a virtual clock.
+"""What polling costs and what it brings: the client's schedule against fixed ones, on a virtual clock.
 
 Tasks queue exponentially around 6 s and run log-normally around a median of 60 s. The service's stamps are
 whole seconds, cut off; lateness is measured against the true end. The service's own schedule, which its
-documents show, looks every 2 s for 15 s, every 5 s until 60 s, then every 10 s. A fixed interval's
-looks × lateness is the best of eight. The client has a budget only where the table says so.
+documents show, polls every 2 s for 15 s, every 5 s until 60 s, then every 10 s. A fixed interval's
+polls × lateness is the best of eight. The client has a budget only where the table says so.
 
 Run: ``python -m benchmarks.simulate [--jobs N] [--seed S] [--json FILE]``; exits with 1 if a target is not
 reached. Times of single calls, at the end, are this machine's.
@@ -27,7 +27,7 @@ import attrs
 
 from benchmarks.lines import Line, show
 from wiro_async import Polling
-from wiro_async._watch.schedule import Schedule, Sight
+from wiro_async._watch.schedule import Schedule, TaskTiming
 
 QUEUE = 6.0
 RUN = 60.0
@@ -58,7 +58,7 @@ class Job:
 
 @attrs.define
 class Figures:
-    """Looks and lateness, counted in bins of 1 %, so that a million jobs need no more memory than one."""
+    """Polls and lateness, counted in bins of 1 %, so that a million jobs need no more memory than one."""
 
     jobs: int = 0
     polls: int = 0
@@ -73,8 +73,8 @@ class Figures:
         self.bins[math.ceil(math.log(max(late, 1e-3)) / 0.01)] += 1
 
     @property
-    def mean_looks(self) -> float:
-        """Looks a job."""
+    def mean_polls(self) -> float:
+        """Polls a job."""
         return self.polls / self.jobs
 
     @property
@@ -94,8 +94,8 @@ class Figures:
 
     @property
     def product(self) -> float:
-        """Looks × lateness."""
-        return self.mean_looks * self.mean_late
+        """Polls × lateness."""
+        return self.mean_polls * self.mean_late
 
 
 def draw(count: int, seed: str, sigma: float, gap: float = 1.0, run: float = RUN) -> Iterator[Job]:
@@ -112,7 +112,7 @@ def draw(count: int, seed: str, sigma: float, gap: float = 1.0, run: float = RUN
 
 
 def official(job: Job) -> tuple[int, float]:
-    """Return the looks and the lateness of the service's own schedule."""
+    """Return the polls and the lateness of the service's own schedule."""
     end = job.queued + job.ran
     age, polls = 0.0, 0
     while age < end:
@@ -132,7 +132,7 @@ def fixed(job: Job, interval: float) -> tuple[int, float]:
 
 @attrs.define
 class Waiting:
-    """A job that is looked at, and what is known of it."""
+    """A job that is polled, and what is known of it."""
 
     job: Job
     place: float
@@ -141,11 +141,11 @@ class Waiting:
     started: float | None = None
     polled_at: float = 0.0
 
-    def sight(self) -> Sight:
+    def timing(self) -> TaskTiming:
         """Return what the schedule is told."""
-        return Sight(MODEL, self.job.created, self.started, self.polled_at, 0, self.place)
+        return TaskTiming(MODEL, self.job.created, self.started, self.polled_at, 0, self.place)
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Read the reply: stamps count from the creation's, whose time on our clock we know."""
         self.polls += 1
         self.polled_at = now
@@ -164,9 +164,9 @@ class Ended:
 
 
 def play(
-    jobs: Iterable[Job], schedule: Schedule, looked: Callable[[float], None] = lambda _: None
+    jobs: Iterable[Job], schedule: Schedule, polled: Callable[[float], None] = lambda _: None
 ) -> Iterator[Ended]:
-    """Look at all jobs in the way of ``_watch.poll``, and yield each when its end is seen."""
+    """Poll all jobs in the way of ``_watch.poll``, and yield each when its end is seen."""
     chance = random.Random("places")
     arrivals = iter(jobs)
     upcoming = next(arrivals, None)
@@ -181,27 +181,27 @@ def play(
             if waiting.reserved:
                 heapq.heappush(turns, (schedule.reserve(now), waiting.job.number, waiting))
                 continue
-            waiting.look(now)
-            looked(now)
+            waiting.poll(now)
+            polled(now)
             if now >= waiting.job.end:
-                learn(schedule, waiting.job, waiting.sight())
+                learn(schedule, waiting.job, waiting.timing())
                 yield Ended(waiting.job, waiting.polls, now - waiting.job.end)
                 continue
-        heapq.heappush(turns, (schedule.next_poll(waiting.sight(), now), waiting.job.number, waiting))
+        heapq.heappush(turns, (schedule.next_poll(waiting.timing(), now), waiting.job.number, waiting))
 
 
-def learn(schedule: Schedule, job: Job, sight: Sight | None = None) -> None:
-    """Tell what the reply to the last look tells."""
+def learn(schedule: Schedule, job: Job, timing: TaskTiming | None = None) -> None:
+    """Tell what the reply to the last poll tells."""
     start, end = math.floor(job.created + job.queued), math.floor(job.end)
     queued, ran = float(start - math.floor(job.created)), float(end - start)
-    schedule.learn(MODEL, queued=queued, ran=ran, sight=sight)
+    schedule.learn(MODEL, queued=queued, ran=ran, timing=timing)
 
 
 # -- the parts -------------------------------------------------------------------------------------------
 
 
 def steady(count: int, seed: int, sigma: float) -> Iterator[Line]:
-    """Yield looks × lateness of a warm schedule against the others', over the same jobs."""
+    """Yield polls × lateness of a warm schedule against the others', over the same jobs."""
     ours, theirs = Figures(), Figures()
     others = {interval: Figures() for interval in INTERVALS}
     for ended in play(draw(count + WARM_UP, f"steady {seed}", sigma), Schedule(UNLIMITED)):
@@ -213,15 +213,15 @@ def steady(count: int, seed: int, sigma: float) -> Iterator[Line]:
     best = min(figures.product for figures in others.values())
     note = f"{_told(ours)}; official {_told(theirs)}; fixed {best:.1f}"
     yield Line(
-        f"σ {sigma}: looks × lateness / official's", ours.product / theirs.product, 1 / PRODUCT[sigma], note
+        f"σ {sigma}: polls × lateness / official's", ours.product / theirs.product, 1 / PRODUCT[sigma], note
     )
-    yield Line(f"σ {sigma}: looks × lateness / best fixed's", ours.product / best, SHARE[sigma])
+    yield Line(f"σ {sigma}: polls × lateness / best fixed's", ours.product / best, SHARE[sigma])
     yield Line(f"σ {sigma}: p99 lateness / official's", ours.p99 / theirs.p99, 1.0)
 
 
 def _told(figures: Figures) -> str:
     return (
-        f"{figures.mean_looks:.2f} looks × {figures.mean_late:.2f} s = {figures.product:.1f}, "
+        f"{figures.mean_polls:.2f} polls × {figures.mean_late:.2f} s = {figures.product:.1f}, "
         f"p99 {figures.p99:.1f} s"
     )
 
@@ -236,8 +236,8 @@ def cold(repeats: int, seed: int, sigma: float, gap: float) -> Iterator[Line]:
     how = "one by one" if gap else "together"
     note = f"{_told(ours)}; official {_told(theirs)}"
     yield Line(
-        f"σ {sigma}: first {COLD} jobs {how}, looks / official's",
-        ours.mean_looks / theirs.mean_looks,
+        f"σ {sigma}: first {COLD} jobs {how}, polls / official's",
+        ours.mean_polls / theirs.mean_polls,
         1.2,
         note,
     )
@@ -247,7 +247,7 @@ def cold(repeats: int, seed: int, sigma: float, gap: float) -> Iterator[Line]:
 
 
 def shift(repeats: int, seed: int, sigma: float, factor: float) -> Iterator[Line]:
-    """Yield looks × lateness from 50 jobs after a change on, against a schedule that knew nothing else."""
+    """Yield polls × lateness from 50 jobs after a change on, against a schedule that knew nothing else."""
     after, alike = Figures(), Figures()
     for repeat in range(repeats):
         for figures, before in ((after, RUN), (alike, RUN * factor)):
@@ -258,12 +258,12 @@ def shift(repeats: int, seed: int, sigma: float, factor: float) -> Iterator[Line
                 if ended.job.number >= 50:
                     figures.add(ended.polls, ended.late)
     note = f"{_told(after)}; unchanged {_told(alike)}"
-    name = f"σ {sigma}: 50 jobs after runs × {factor}, looks × lateness / steady"
+    name = f"σ {sigma}: 50 jobs after runs × {factor}, polls × lateness / steady"
     yield Line(name, after.product / alike.product, 1.2, note)
 
 
 def crowd(seed: int, sigma: float, polling: Polling, name: str, most: float) -> Line:
-    """Return the most looks in a second at a thousand jobs that are submitted together."""
+    """Return the most polls in a second at a thousand jobs that are submitted together."""
     schedule = Schedule(polling)
     for job in draw(WARM_UP, f"before {seed}", sigma):
         learn(schedule, job)
@@ -277,12 +277,12 @@ def crowd(seed: int, sigma: float, polling: Polling, name: str, most: float) -> 
             first += 1
         busiest = max(busiest, index - first + 1)
     return Line(
-        f"σ {sigma}: 1000 jobs together, {name}, most looks in a second", busiest, most, _told(figures)
+        f"σ {sigma}: 1000 jobs together, {name}, most polls in a second", busiest, most, _told(figures)
     )
 
 
 def cost(seed: int) -> Iterator[Line]:
-    """Yield the µs of CPU that one ``next_look`` and ``reserve`` take, and all that a look costs here."""
+    """Yield the µs of CPU that one ``next_poll`` and ``reserve`` take, and all that a poll costs here."""
     jobs = list(draw(WARM_UP + 1000, f"cost {seed}", 0.25))
     ages = [(float(age), start) for age in range(60) for start in (None, 5.0)]
     alone, together = [], []
@@ -291,13 +291,13 @@ def cost(seed: int) -> Iterator[Line]:
         begin = time.process_time()
         polls = sum(ended.polls for ended in play(jobs, schedule))
         together.append((time.process_time() - begin) / polls * 1e6)
-        sights = [Sight(MODEL, 0.0, start, age, 0, 0.5) for age, start in ages] * 20
+        timings = [TaskTiming(MODEL, 0.0, start, age, 0, 0.5) for age, start in ages] * 20
         begin = time.process_time()
-        for sight in sights:
-            schedule.reserve(schedule.next_poll(sight, 100.0))
-        alone.append((time.process_time() - begin) / len(sights) * 1e6)
-    yield Line("µs of next_look and reserve (median of 9)", statistics.median(alone), 20.0)
-    yield Line("µs a look of the whole simulation, learning included", statistics.median(together), 100.0)
+        for timing in timings:
+            schedule.reserve(schedule.next_poll(timing, 100.0))
+        alone.append((time.process_time() - begin) / len(timings) * 1e6)
+    yield Line("µs of next_poll and reserve (median of 9)", statistics.median(alone), 20.0)
+    yield Line("µs a poll of the whole simulation, learning included", statistics.median(together), 100.0)
 
 
 def lines(count: int, seed: int) -> Iterator[Line]:
@@ -312,7 +312,7 @@ def lines(count: int, seed: int) -> Iterator[Line]:
         yield from shift(8, seed, sigma, 0.5)
     for sigma in SIGMAS:
         yield crowd(seed, sigma, UNLIMITED, "no budget", 500.0)
-        yield crowd(seed, sigma, Polling(), "50 looks a second", 76.0)
+        yield crowd(seed, sigma, Polling(), "50 polls a second", 76.0)
     yield from cost(seed)
     yield Line("MiB of memory at most", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 128.0)
 

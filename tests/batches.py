@@ -20,13 +20,13 @@ import trio
 import trio.testing
 
 from tests.fakes import BASE, FakeService, client, no, ok
-from tests.journals import Database, opened, quick
+from tests.journals import Database, entries_of, quick
 from tests.virtual import VirtualLoop
 from wiro_async import Job, JobOutcome, Polling
 from wiro_async._batch.batch import Batch
 from wiro_async._journal import sqlite
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import Row
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import JournalEntry
 
 T = TypeVar("T")
 
@@ -97,25 +97,18 @@ def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def databases(monkeypatch: pytest.MonkeyPatch) -> list[Database]:
     """Make all journals quick, and return the databases that they will have."""
     connect, made = quick()
-    original = Journal.open
+    original = SQLiteJournal.open
 
-    async def open_quick(path: Any) -> Journal:
+    async def open_quick(path: Any) -> SQLiteJournal:
         return await original(path, connect=connect)
 
-    monkeypatch.setattr(Journal, "open", open_quick)
+    monkeypatch.setattr(SQLiteJournal, "open", open_quick)
     return made
 
 
-def _rows(path: Path) -> dict[str, Row]:
-    store = opened(path)
-    rows = {row.key: row for _, row in store.page(None, 0)}
-    store.close()
-    return rows
-
-
-async def rows_of(path: Path) -> dict[str, Row]:
+async def rows_of(path: Path) -> dict[str, JournalEntry]:
     """Return what a closed journal holds."""
-    return await anyio.to_thread.run_sync(_rows, path)
+    return await anyio.to_thread.run_sync(entries_of, path)
 
 
 async def states_of(path: Path) -> dict[str, str]:

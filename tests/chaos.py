@@ -38,6 +38,7 @@ import attrs
 
 import wiro_async
 from wiro_async import Client, Limits, Polling, SubmissionUnknown, TaskHandle, WiroError
+from wiro_async._http.retry import DOWNLOADS, READS, RUNS
 from wiro_async.sandbox import Sandbox
 from wiro_async.sandbox.faults import (
     Blackhole,
@@ -92,11 +93,13 @@ SLACK = 2.0
 """Seconds beyond its deadline after which an await counts as stuck: the machine may be busy."""
 
 SCALED = {
-    "wiro_async._protocol.matching.LOOKS": tuple(look / Limits().settle_timeout for look in LOOKS),
+    "wiro_async._protocol.matching.SEARCHES": tuple(look / Limits().settle_timeout for look in LOOKS),
     "wiro_async._jobs.submit.FIRST_PAUSE": 0.05,
     "wiro_async._jobs.submit.LONGEST_PAUSE": 0.2,
-    "wiro_async._http.retry.BASE_DELAY": 0.01,
-    "wiro_async._http.retry.MAX_DELAY": 0.1,
+    # As often as a read, so that a submit has the same bound.
+    "wiro_async._jobs.submit.RUNS": attrs.evolve(RUNS, attempts=READS.attempts, base=0.02, longest=0.1),
+    "wiro_async._http.transport.READS": attrs.evolve(READS, base=0.02, longest=0.1),
+    "wiro_async._files.download.DOWNLOADS": attrs.evolve(DOWNLOADS, base=0.08, longest=0.1),
     "wiro_async._files.download.STALL_SECONDS": 0.4,
 }
 
@@ -613,27 +616,27 @@ async def _story(schedule: Schedule, report: Report, folder: Path, sandbox: Sand
         rotated = any(injection.fault == ROTATED for injection in sandbox.faults.injected)
         await _recollect(client, story, None if not rotated else sandbox.base_url)
         story.wrong += stuck(client)
-    assert client._sockets is not None
-    if client._sockets.open_sockets:
-        story.wrong.append(f"{client._sockets.open_sockets} WebSockets were left open")
-    open_ones = client._transport._http._inner.connections  # type: ignore[attr-defined]
-    if open_ones or client._downloader._http.connections:  # type: ignore[attr-defined]
+    assert client._service.sockets is not None
+    if client._service.sockets.open_sockets:
+        story.wrong.append(f"{client._service.sockets.open_sockets} WebSockets were left open")
+    open_ones = client._service.transport._http._inner.connections  # type: ignore[attr-defined]
+    if open_ones or client._service.downloader._http.connections:  # type: ignore[attr-defined]
         story.wrong.append("connections are open after aclose()")
     return story
 
 
 def stuck(client: Client) -> list[str]:
     """Tell what is occupied although nobody calls."""
-    stack: Any = client._transport._http._inner  # type: ignore[attr-defined]
-    files: Any = client._downloader._http
+    stack: Any = client._service.transport._http._inner  # type: ignore[attr-defined]
+    files: Any = client._service.downloader._http
     occupied = {
-        "slots in flight": client._transport.gate.in_flight,
-        "callers in the queue": client._transport.gate.waiting,
+        "slots in flight": client._service.transport.gate.in_flight,
+        "callers in the queue": client._service.transport.gate.waiting,
         "connections in use": len(stack._busy) + len(files._busy),
-        "Runs on their way": len(client._submitter._in_flight_runs),
-        "places in the line": client._submitter._line.in_flight + client._submitter._line.waiting,
-        "downloads": client._downloader._gate.in_flight + client._downloader._gate.waiting,
-        "paid calls": client._transport._paid_calls,
+        "Runs on their way": len(client._service.in_flight),
+        "places in the line": client._service.line.waiting,
+        "downloads": client._service.downloader._gate.in_flight + client._service.downloader._gate.waiting,
+        "Runs under way": client._service.transport.paid_calls,
     }
     return [f"stuck: {count} {what}" for what, count in occupied.items() if count]
 

@@ -31,8 +31,8 @@ import attrs
 from wiro_async import Client, InvalidInput, Job, Limits, Polling
 from wiro_async._batch import runner
 from wiro_async._files import download
-from wiro_async._jobs import book
-from wiro_async._journal import store
+from wiro_async._journal import sqlite, store
+from wiro_async._journal.steps import Accepted, Ended, Intended, Released, Saved, Step
 from wiro_async._tasks import handle
 from wiro_async.sandbox import Sandbox
 
@@ -139,12 +139,28 @@ def _nothing() -> None:
     return
 
 
+BEFORE: dict[type[Step], str] = {
+    Intended: "before the intent",
+    Accepted: "answer read",
+    Ended: "end seen",
+    Saved: "file in place",
+}
+AFTER: dict[type[Step], str] = {Intended: "after the intent", Accepted: "answer recorded"}
+"""The points around the record of a step."""
+
+
 def _lay(fuse: _Fuse) -> None:
     """Lay the fuse to every point."""
-    _around(book.Book, "intend", lambda: fuse.at("before the intent"), lambda: fuse.at("after the intent"))
-    _around(book.Book, "accepted", lambda: fuse.at("answer read"), lambda: fuse.at("answer recorded"))
-    _around(book.Book, "ended", lambda: fuse.at("end seen"), _nothing)
-    _around(book.Book, "saved", lambda: fuse.at("file in place"), _nothing)
+    record = sqlite.SQLiteJournal.record
+
+    async def recording(self: Any, *steps: Step) -> None:
+        for step in steps:
+            fuse.at(BEFORE.get(type(step), "another step"))
+        await record(self, *steps)
+        for step in steps:
+            fuse.at(AFTER.get(type(step), "another step"))
+
+    sqlite.SQLiteJournal.record = recording  # type: ignore[method-assign]
     _around(handle.TaskHandle, "_look", lambda: fuse.at("before the first look"), _nothing)
     _around(download._PartFile, "write", _nothing, lambda: fuse.at("download begun"))
     close = store.Store.close
@@ -202,7 +218,7 @@ async def _forget_and_resend(self: runner.JobRunner) -> None:
     """Do what a careless client would: take a lost answer for a lost request."""
     row = self._entry.row
     assert row is not None
-    await self._desk.book.released(row.key, InvalidInput("sent again without looking"))
+    await self._desk.record(Released.of(row.key, InvalidInput("sent again without looking")))
 
 
 async def _batch(order: dict[str, Any]) -> None:

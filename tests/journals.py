@@ -11,26 +11,44 @@ from typing import Any
 
 import pytest
 
-from wiro_async._journal.steps import Ending, Intent, OutputNote, recorded
+from wiro_async._journal.steps import Ended, Intended, JournalEntry, JournalFile, Released, Step, text_of
 from wiro_async._journal.store import Connect, Store
 from wiro_async._protocol.matching import RunFingerprint
 
 MODEL = "MiniMax/image-to-video-01-director"
 NOW = 1_700_000_000.0
-OUTPUT = OutputNote(0, "0.mp4", "https://cdn1.wiro.ai/x/0.mp4", "video/mp4", 10)
-SUCCESS = Ending("succeeded", NOW + 60, Decimal("0.35"), 60.5, outputs=(OUTPUT,))
-FAILURE = Ending("failed", NOW + 60, Decimal(0), 6.0, "no face found")
-CANCELLED = Ending("cancelled", NOW + 60)
+OUTPUT = JournalFile(0, "0.mp4", "https://cdn1.wiro.ai/x/0.mp4", "video/mp4", 10)
 
 
-def intent(key: str, marker: str = "mark", **inputs: Any) -> Intent:
+def intended(key: str, marker: str = "mark", **inputs: Any) -> Intended:
     fingerprint = RunFingerprint(MODEL, ("image", "prompt"), "d" * 64, NOW, marker)
-    return Intent(key, inputs or {"prompt": "waves"}, fingerprint)
+    return Intended(key, inputs or {"prompt": "waves"}, fingerprint)
+
+
+def refused(key: str) -> Released:
+    return Released(key, "InsufficientBalance", "no money")
+
+
+def succeeded(key: str) -> Ended:
+    return Ended(key, "succeeded", NOW + 60, Decimal("0.35"), 60.5, outputs=(OUTPUT,))
+
+
+def failed(key: str) -> Ended:
+    return Ended(key, "failed", NOW + 60, Decimal(0), 6.0, "no face found")
+
+
+def cancelled(key: str) -> Ended:
+    return Ended(key, "cancelled", NOW + 60)
+
+
+def apply(store: Store, *steps: Step) -> None:
+    """Make steps, as the writer thread does."""
+    for step in steps:
+        store.apply(step, text_of(step))
 
 
 def intend(store: Store, key: str, marker: str = "mark") -> None:
-    wanted = intent(key, marker)
-    store.intend(wanted, recorded(wanted.inputs))
+    apply(store, intended(key, marker))
 
 
 def clock() -> float:
@@ -93,6 +111,14 @@ def quick(*first: str) -> tuple[Connect, list[Database]]:
 def opened(path: Path, *first: str, **options: Any) -> Store:
     """Open a quick store."""
     return Store(path, connect=quick(*first)[0], clock=clock, **options)
+
+
+def entries_of(path: Path) -> dict[str, JournalEntry]:
+    """Return what a journal that nobody uses holds."""
+    store = opened(path)
+    entries = {entry.key: entry for _, entry in store.page(None, 0)}
+    store.close()
+    return entries
 
 
 def dump(store: Store, tables: Iterable[str] = ("jobs", "runs", "files", "uploads", "learned")) -> list[Any]:

@@ -50,7 +50,7 @@ def test_a_seed_is_a_schedule(backend: Backend) -> None:
     ("sabotage", "finding"),
     [
         # A Run whose answer was lost is sent again blindly.
-        (("wiro_async._http.transport.run_may_repeat", is_transient), "times"),
+        (("wiro_async._jobs.submit.run_may_repeat", is_transient), "times"),
         # The doubts of cancelled callers are dropped.
         (
             ("wiro_async._jobs.submit.Submitter._look_until_settled", mock.AsyncMock(side_effect=KeyError)),

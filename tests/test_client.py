@@ -31,7 +31,7 @@ FAST = wiro_async.Polling(min_interval=0.001, max_interval=0.001)
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconcile without the half minute; test_submit.py has the real one, on virtual time."""
-    monkeypatch.setattr("wiro_async._protocol.matching.LOOKS", (0.0, 0.00003))
+    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 0.00003))
 
 
 def done(**fields: Any) -> FakeService:
@@ -94,9 +94,9 @@ def test_a_client_is_not_pickled() -> None:
 
 async def test_a_transport_or_a_proxy_replaces_our_connections() -> None:
     """Either, not both; our own are the default."""
-    assert isinstance(Client(KEY)._transport._http._inner, ConnectionStack)  # type: ignore[attr-defined]
+    assert isinstance(Client(KEY)._service.transport._http._inner, ConnectionStack)  # type: ignore[attr-defined]
     proxied = Client(KEY, proxy="http://127.0.0.1:9")
-    assert isinstance(proxied._transport._http._inner, httpx.AsyncHTTPTransport)  # type: ignore[attr-defined]
+    assert isinstance(proxied._service.transport._http._inner, httpx.AsyncHTTPTransport)  # type: ignore[attr-defined]
     await proxied.aclose()
     with pytest.raises(wiro_async.ConfigurationError, match="either"):
         Client(KEY, proxy="http://127.0.0.1:9", transport=FakeService())
@@ -281,7 +281,7 @@ async def test_a_run_cancelled_while_it_is_submitted_is_not_lost(
     assert scope.cancelled_caught
     (handle,) = caller.unclaimed
     assert handle.id == "2221"
-    assert "task 2221 was accepted" in caplog.text
+    assert "task 2221 was left by its run()" in caplog.text
     assert service.counts == ({"Run": 1} if on_cancel == "keep" else {"Run": 1, "Task/Cancel": 1})
 
 
@@ -457,11 +457,11 @@ async def test_a_client_listens_where_it_knows_how() -> None:
     options: Any
     for options in ({}, {"base_url": LOCAL, "socket_url": SOCKET}, {"watch": "socket"}):
         listening = wiro_async.Client(KEY, SECRET, **options)
-        assert listening._sockets is not None
+        assert listening._service.sockets is not None
         await listening.aclose()
     for options in ({"base_url": LOCAL}, {"proxy": "http://127.0.0.1:8"}, {"transport": FakeService()}):
         polling = wiro_async.Client(KEY, SECRET, **options)
-        assert polling._sockets is None
+        assert polling._service.sockets is None
         await polling.aclose()
 
 
@@ -474,7 +474,7 @@ async def test_without_the_extra_auto_polls_and_socket_says_so(monkeypatch: pyte
     monkeypatch.setattr("wiro_async._watch.pool.available", lambda: False)
     monkeypatch.setattr("wiro_async._watch.pool.require", require)
     async with wiro_async.Client(KEY, SECRET) as polling:
-        assert polling._sockets is None
+        assert polling._service.sockets is None
     with pytest.raises(ImportError, match="wiro-async"):
         wiro_async.Client(KEY, SECRET, watch="socket")
     service = done()
@@ -496,8 +496,8 @@ async def test_waiting_for_a_callback_takes_an_address() -> None:
             ({}, address, "callback"),
             ({"callbackUrl": address}, None, "callback"),
         ):
-            run = await caller._prepare("owner/model", {"prompt": PROMPT, **extra}, callback_url=url)
-            assert run.watch == watch
+            handle = await caller.submit("owner/model", {"prompt": PROMPT, **extra}, callback_url=url)
+            assert handle._state.watch == watch
 
 
 async def test_one_task_can_be_listened_to_by_name() -> None:
@@ -509,3 +509,17 @@ async def test_one_task_can_be_listened_to_by_name() -> None:
     wrong: Any = "push"
     with pytest.raises(wiro_async.ConfigurationError, match="watch is 'push'"):
         await caller.submit("owner/model", {"prompt": PROMPT}, watch=wrong)
+
+
+async def test_statistics_tell_who_waits_for_a_turn() -> None:
+    """Requests beyond ``max_in_flight`` wait for a slot, and none of them is at the service."""
+    service = done()
+    service.latency = 0.05
+    async with client(service, limits=wiro_async.Limits(max_in_flight=2)) as caller:
+        assert (caller.statistics().in_flight, caller.statistics().waiting) == (0, 0)
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(caller.attach(str(number)).refresh)
+            await anyio.wait_all_tasks_blocked()
+            assert (caller.statistics().in_flight, caller.statistics().waiting) == (2, 3)
+        assert (caller.statistics().in_flight, caller.statistics().waiting) == (0, 0)

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
+import wiro_async
 from tests.strategies import TOKEN, sample
 from wiro_async import _errors
 from wiro_async._errors import (
@@ -33,15 +34,14 @@ from wiro_async._errors import (
     RateLimited,
     ServiceError,
     SubmissionUnknown,
-    TaskCancelled,
-    TaskError,
-    TaskFailed,
     TaskNotFound,
-    TaskTimeout,
     TermsNotAccepted,
     WiroError,
 )
 from wiro_async._protocol.records import Task, parse_task
+from wiro_async._tasks import ends, handle
+from wiro_async._tasks.ends import TaskCancelled, TaskError, TaskFailed
+from wiro_async._tasks.handle import TaskTimeout
 
 
 class Handle:
@@ -61,7 +61,7 @@ FACTS: dict[str, Any] = {"code": 1, "http_status": 200, "operation": "Task/Detai
 
 def samples() -> dict[type[WiroError], WiroError]:
     """Return one of each class, with every fact that it can hold."""
-    handle: Any = Handle()
+    live: Any = Handle()
     task = final_task()
     errors: list[WiroError] = [
         WiroError("m"),
@@ -93,7 +93,7 @@ def samples() -> dict[type[WiroError], WiroError]:
         TaskError("m", task_id="2221", task=task),
         TaskFailed("m", reason="no face", task_id="2221", task=task),
         TaskCancelled("m", task_id="2221", task=task),
-        TaskTimeout("m", handle=handle, waited=3600.0, task_id="2221", task=task),
+        TaskTimeout("m", handle=live, waited=3600.0, task_id="2221", task=task),
         DownloadError("m", url="https://cdn1.wiro.ai/x/0.mp4", path="clips/0.mp4", http_status=404),
         JournalError("m", path="run.db", reason="full"),
         BatchStopped("m", reason="balance"),
@@ -106,8 +106,13 @@ KINDS = list(samples())
 
 def every_class(root: type[WiroError] = WiroError) -> set[type[WiroError]]:
     """Return *root* and everything below it that the package defines."""
-    below = (kind for kind in root.__subclasses__() if kind.__name__ in _errors.__all__)
+    below = (kind for kind in root.__subclasses__() if kind.__name__ in wiro_async.__all__)
     return {root}.union(*map(every_class, below))
+
+
+def is_error(thing: object) -> bool:
+    """Tell whether something is one of our exceptions."""
+    return isinstance(thing, type) and issubclass(thing, WiroError)
 
 
 def facts_of(error: WiroError) -> dict[str, Any]:
@@ -156,7 +161,8 @@ def test_the_drawn_tree_is_the_real_one() -> None:
 
 def test_the_tree_is_complete_and_shallow() -> None:
     """Everything public is under one root, at most three levels deep, and has a sample in this file."""
-    assert {kind.__name__ for kind in every_class()} == set(_errors.__all__)
+    public = {name for name in wiro_async.__all__ if is_error(getattr(wiro_async, name))}
+    assert {kind.__name__ for kind in every_class()} == public > set(_errors.__all__)
     assert _errors.__all__ == sorted(_errors.__all__)
     assert set(KINDS) == every_class()
     assert max(sum(issubclass(base, WiroError) for base in kind.__mro__) for kind in KINDS) <= 3
@@ -187,11 +193,11 @@ def test_every_class_and_every_fact_is_documented(kind: type[WiroError]) -> None
 
 
 def test_every_annotation_of_a_fact_is_kept() -> None:
-    """Each ``self.x`` in the module is annotated where it is made, or in its class."""
-    tree = ast.parse(inspect.getsource(_errors))
+    """Each ``self.x`` in their modules is annotated where it is made, or in its class."""
     bare = {
         target.attr
-        for node in ast.walk(tree)
+        for module in (_errors, ends, handle)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Attribute)

@@ -45,7 +45,7 @@ async def test_a_thousand_handles_awaited_together() -> None:
         async with anyio.create_task_group() as group:
             for number in range(JOBS):
                 group.start_soon(job, number)
-        stack = client._transport._http._inner  # type: ignore[attr-defined]
+        stack = client._service.transport._http._inner  # type: ignore[attr-defined]
         assert stack.connections <= 32
 
     assert prompts == {number: f"job {number}" for number in range(JOBS)}

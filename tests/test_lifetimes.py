@@ -83,7 +83,7 @@ def test_a_second_event_loop_is_refused(service: Service, first: str, second: st
 
     async def use_and_close_idle() -> None:
         assert await tasks_of(client) == []
-        await client._transport._http._inner.aclose()  # type: ignore[attr-defined]
+        await client._service.transport._http._inner.aclose()  # type: ignore[attr-defined]
 
     anyio.run(use_and_close_idle, backend=first)
     for call in (
@@ -190,7 +190,7 @@ async def test_closing_waits_for_a_submit_and_no_longer_than_that(service: Servi
             await client.aclose()
         assert "2221" in told
     assert ClientUseError in told
-    assert client._transport._http._inner.connections == 0  # type: ignore[attr-defined]
+    assert client._service.transport._http._inner.connections == 0  # type: ignore[attr-defined]
 
 
 # -- processes that end ----------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def test_a_program_that_ends_during_a_submit_leaves_a_doubt(service: Service) ->
     async def main():
         client = make()
         task = asyncio.create_task(client.submit(MODEL, INPUTS), name="left alone")
-        while not client._transport._http._inner._busy:
+        while not client._service.transport._http._inner._busy:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         return client
@@ -350,7 +350,7 @@ def test_closing_before_the_end_lets_a_submit_in_the_background_succeed(service:
     async def main():
         async with make() as client:
             task = asyncio.create_task(client.submit(MODEL, INPUTS))
-            while not client._transport._paid_calls:
+            while not client._service.transport.paid_calls:
                 await asyncio.sleep(0.01)
         print((await task).id)
     asyncio.run(main())

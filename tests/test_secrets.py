@@ -81,7 +81,7 @@ class Watch:
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconcile without the half minute."""
-    monkeypatch.setattr("wiro_async._protocol.matching.LOOKS", (0.0, 0.00003))
+    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 0.00003))
 
 
 @pytest.fixture

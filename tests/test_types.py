@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+import attrs
 import pytest
 
 from tests.strategies import TOKEN
@@ -82,12 +83,32 @@ def test_a_secret_has_no_dict_and_no_format() -> None:
         json.dumps(Secret(TOKEN))
 
 
+def test_a_secret_is_not_unfolded() -> None:
+    """It is made by attrs, but what shows or copies the fields of attrs classes does not know that."""
+
+    @attrs.frozen
+    class Record:
+        token: Secret
+
+    record = Record(Secret(TOKEN))
+    assert not attrs.has(Secret)
+    assert attrs.asdict(record) == {"token": Secret(TOKEN)}
+    assert TOKEN not in repr((attrs.asdict(record), attrs.astuple(record), record))
+    assert not hasattr(Secret, "__match_args__")
+
+
+def test_a_secret_cannot_be_changed() -> None:
+    """It can be a key of a mapping."""
+    with pytest.raises(AttributeError):
+        Secret(TOKEN)._value = "another"  # type: ignore[misc]
+
+
 def test_a_secret_is_revealed_when_asked_by_name() -> None:
     """``reveal`` gives the text, and secrets compare by it."""
     assert Secret(TOKEN).reveal() == TOKEN
     assert Secret("a") == Secret("a")
     assert Secret("a") != Secret("b")
-    assert Secret("a") != "a"
+    assert Secret("a") not in ("a", b"a", None)  # type: ignore[comparison-overlap]
     assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
 
 

@@ -16,20 +16,25 @@ from wiro_async._version import __version__ as __version__
 _PUBLIC: dict[str, str] = {
     "_batch.batch": "Batch BatchFailure BatchReport",
     "_batch.plan": "BatchPlan InvalidJob",
+    "_batch.options": "BatchOptions MapOptions",
     "_batch.progress": "BatchProgress",
     "_client": "Client",
     "_config": "Limits Polling",
     "_errors": (
         "APIError AuthenticationError BatchStopped ClientUseError ConcurrencyLimited ConfigurationError "
         "ConnectionFailed DownloadError InsufficientBalance InvalidInput InvalidResponse InvalidTaskState "
-        "JournalError ModelNotFound RateLimited ServiceError SubmissionUnknown TaskCancelled TaskError "
-        "TaskFailed TaskNotFound TaskTimeout TermsNotAccepted WiroError"
+        "JournalError ModelNotFound RateLimited ServiceError SubmissionUnknown TaskNotFound TermsNotAccepted "
+        "WiroError"
     ),
     "_files.inputs": "Director FileSource HailuoSubject TypedInputs",
     "_jobs.job": "Job JobOutcome",
+    "_jobs.options": "RunOptions SubmitOptions",
+    "_journal.reader": "JournalReader",
+    "_journal.steps": "JournalCounts JournalEntry JournalFailure JournalFile",
     "_protocol.events": "LogLine TaskEvent TaskProgress",
     "_protocol.records": "Model ModelInput Output Task TaskResult Transition Upload",
-    "_tasks.handle": "TaskHandle",
+    "_tasks.ends": "TaskCancelled TaskError TaskFailed",
+    "_tasks.handle": "TaskHandle TaskTimeout",
     "_tasks.iterators": "Events Listing Transitions",
     "_types": "OnCancel OnUnknown Outcome Secret Status Watch",
     "_watch.callbacks": "CallbackCounts CallbackReceiver CallbackURL",

@@ -5,6 +5,10 @@ from wiro_async._batch.batch import (
     BatchFailure as BatchFailure,
     BatchReport as BatchReport,
 )
+from wiro_async._batch.options import (
+    BatchOptions as BatchOptions,
+    MapOptions as MapOptions,
+)
 from wiro_async._batch.plan import (
     BatchPlan as BatchPlan,
     InvalidJob as InvalidJob,
@@ -37,11 +41,7 @@ from wiro_async._errors import (
     RateLimited as RateLimited,
     ServiceError as ServiceError,
     SubmissionUnknown as SubmissionUnknown,
-    TaskCancelled as TaskCancelled,
-    TaskError as TaskError,
-    TaskFailed as TaskFailed,
     TaskNotFound as TaskNotFound,
-    TaskTimeout as TaskTimeout,
     TermsNotAccepted as TermsNotAccepted,
     WiroError as WiroError,
 )
@@ -54,6 +54,19 @@ from wiro_async._files.inputs import (
 from wiro_async._jobs.job import (
     Job as Job,
     JobOutcome as JobOutcome,
+)
+from wiro_async._jobs.options import (
+    RunOptions as RunOptions,
+    SubmitOptions as SubmitOptions,
+)
+from wiro_async._journal.reader import (
+    JournalReader as JournalReader,
+)
+from wiro_async._journal.steps import (
+    JournalCounts as JournalCounts,
+    JournalEntry as JournalEntry,
+    JournalFailure as JournalFailure,
+    JournalFile as JournalFile,
 )
 from wiro_async._protocol.events import (
     LogLine as LogLine,
@@ -69,8 +82,14 @@ from wiro_async._protocol.records import (
     Transition as Transition,
     Upload as Upload,
 )
+from wiro_async._tasks.ends import (
+    TaskCancelled as TaskCancelled,
+    TaskError as TaskError,
+    TaskFailed as TaskFailed,
+)
 from wiro_async._tasks.handle import (
     TaskHandle as TaskHandle,
+    TaskTimeout as TaskTimeout,
 )
 from wiro_async._tasks.iterators import (
     Events as Events,
@@ -101,6 +120,7 @@ __all__ = [
     "AuthenticationError",
     "Batch",
     "BatchFailure",
+    "BatchOptions",
     "BatchPlan",
     "BatchProgress",
     "BatchReport",
@@ -125,10 +145,16 @@ __all__ = [
     "InvalidTaskState",
     "Job",
     "JobOutcome",
+    "JournalCounts",
+    "JournalEntry",
     "JournalError",
+    "JournalFailure",
+    "JournalFile",
+    "JournalReader",
     "Limits",
     "Listing",
     "LogLine",
+    "MapOptions",
     "Model",
     "ModelInput",
     "ModelNotFound",
@@ -138,11 +164,13 @@ __all__ = [
     "Output",
     "Polling",
     "RateLimited",
+    "RunOptions",
     "Secret",
     "ServiceError",
     "Statistics",
     "Status",
     "SubmissionUnknown",
+    "SubmitOptions",
     "Task",
     "TaskCancelled",
     "TaskError",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeGuard, get_args
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeAlias, TypeGuard, get_args
 from urllib.parse import urlsplit
 
 import attrs
@@ -34,28 +35,116 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not _is_number(value) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{attribute.name} is {value!r}; it must be a positive, finite number")
+# -- validators ------------------------------------------------------------------------------------------
+
+# One family for all options, of clients, calls and batches: attrs calls each with the record, the field and
+# the value. None passes where a default stands in for it.
+
+Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
-def _count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not _is_number(value) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{attribute.name} is {value!r}; it must be a whole number of at least 1")
+def positive(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    """Refuse what is not a positive, finite number."""
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{option.name} is {value!r}; it must be a positive, finite number")
 
 
-def _share(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def share(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    """Refuse what is not a number from 0 to below 1."""
     if not _is_number(value) or not 0 <= value < 1:
-        raise ConfigurationError(f"{attribute.name} is {value!r}; it must be at least 0 and below 1")
+        raise ConfigurationError(f"{option.name} is {value!r}; it must be at least 0 and below 1")
 
 
-def _truth(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def truth(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    """Refuse what is not a bool."""
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{attribute.name} is {value!r}; it must be True or False")
+        raise ConfigurationError(f"{option.name} is {value!r}; it must be True or False")
+
+
+def seconds(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    """Refuse what is not a number of seconds, or None. Infinity waits forever; below zero is over at once."""
+    if value is not None:
+        check_seconds(option.name, value)
+
+
+def duration(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    """Refuse what is not a number of seconds that is not negative, or None."""
+    if value is not None and check_seconds(option.name, value) < 0:
+        raise ConfigurationError(f"{option.name} is {value!r}; it must be seconds that are not negative")
+
+
+def whole(least: int, *, or_else: object = ...) -> Validator:
+    """Return what refuses all but whole numbers of at least *least*, and the one value *or_else*."""
+
+    def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+        if value is or_else or (isinstance(value, str) and value == or_else):
+            return
+        if not _is_number(value) or not isinstance(value, int) or value < least:
+            raise ConfigurationError(
+                f"{option.name} is {value!r}; it must be a whole number of at least {least}"
+            )
+
+    return check
+
+
+def one_of(*choices: object) -> Validator:
+    """Return what refuses all but these values."""
+
+    def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+        if value not in choices:
+            raise ConfigurationError(
+                f"{option.name} is {value!r}; it must be {' or '.join(map(repr, choices))}"
+            )
+
+    return check
+
+
+count = whole(1)
+"""Refuses all but whole numbers of at least 1."""
+
+
+def usd(value: object) -> Decimal | None:
+    """Convert a ``max_cost`` in USD, whatever it came as (None: there is no limit).
+
+    Raises:
+        ConfigurationError: It is no amount, or negative.
+    """
+    if value is None:
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise ConfigurationError(f"max_cost is {value!r}; it must be an amount in USD that is not negative")
+    return amount
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Return a number of seconds.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not _is_number(value) or math.isnan(value):
+        raise ConfigurationError(f"{name} is {value!r}; it must be a number of seconds, or None")
+    return value
+
+
+def seconds_of(name: str, given: float | None, default: float) -> float:
+    """Return the seconds that a caller has given, or the *default*.
+
+    Raises:
+        ConfigurationError: They are no number.
+    """
+    return default if given is None else check_seconds(name, given)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# -- a client's settings ---------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -79,13 +168,13 @@ class Polling:
         safety_interval: Seconds between two looks at a task whose end a socket or a callback will tell.
     """
 
-    min_interval: float = attrs.field(default=2.0, validator=_positive)
-    max_interval: float = attrs.field(default=9.0, validator=_positive)
-    growth: float = attrs.field(default=0.14, validator=_positive)
-    jitter: float = attrs.field(default=0.1, validator=_share)
-    requests_per_second: float = attrs.field(default=50.0, validator=_positive)
-    learn: bool = attrs.field(default=True, validator=_truth)
-    safety_interval: float = attrs.field(default=60.0, validator=_positive)
+    min_interval: float = attrs.field(default=2.0, validator=positive)
+    max_interval: float = attrs.field(default=9.0, validator=positive)
+    growth: float = attrs.field(default=0.14, validator=positive)
+    jitter: float = attrs.field(default=0.1, validator=share)
+    requests_per_second: float = attrs.field(default=50.0, validator=positive)
+    learn: bool = attrs.field(default=True, validator=truth)
+    safety_interval: float = attrs.field(default=60.0, validator=positive)
 
 
 @attrs.frozen(kw_only=True)
@@ -98,7 +187,7 @@ class Limits:
         max_sockets: WebSockets open at a time; tasks beyond them are polled.
         connect_timeout: Seconds to open a connection.
         request_timeout: Seconds for one whole exchange, sending and reading to the end.
-        upload_timeout: Seconds for one whole upload.
+        upload_timeout: Seconds for one whole upload, retries included.
         download_timeout: Seconds for one whole download, retries included.
         slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
             for room when as many tasks run as the balance allows.
@@ -107,20 +196,21 @@ class Limits:
         stop_timeout: Seconds that a stop may take to see the task's end.
     """
 
-    max_in_flight: int = attrs.field(default=32, validator=_count)
-    max_downloads: int = attrs.field(default=8, validator=_count)
-    max_sockets: int = attrs.field(default=256, validator=_count)
-    connect_timeout: float = attrs.field(default=10.0, validator=_positive)
-    request_timeout: float = attrs.field(default=30.0, validator=_positive)
-    upload_timeout: float = attrs.field(default=300.0, validator=_positive)
-    download_timeout: float = attrs.field(default=600.0, validator=_positive)
-    slot_timeout: float = attrs.field(default=600.0, validator=_positive)
-    settle_timeout: float = attrs.field(default=30.0, validator=_positive)
-    wait_timeout: float = attrs.field(default=3600.0, validator=_positive)
-    stop_timeout: float = attrs.field(default=30.0, validator=_positive)
+    max_in_flight: int = attrs.field(default=32, validator=count)
+    max_downloads: int = attrs.field(default=8, validator=count)
+    max_sockets: int = attrs.field(default=256, validator=count)
+    connect_timeout: float = attrs.field(default=10.0, validator=positive)
+    request_timeout: float = attrs.field(default=30.0, validator=positive)
+    upload_timeout: float = attrs.field(default=300.0, validator=positive)
+    download_timeout: float = attrs.field(default=600.0, validator=positive)
+    slot_timeout: float = attrs.field(default=600.0, validator=positive)
+    settle_timeout: float = attrs.field(default=30.0, validator=positive)
+    wait_timeout: float = attrs.field(default=3600.0, validator=positive)
+    stop_timeout: float = attrs.field(default=30.0, validator=positive)
 
 
-class Config(NamedTuple):
+@attrs.frozen(kw_only=True)
+class Config:
     """A client's settings after every check has passed.
 
     Attributes:
@@ -136,8 +226,8 @@ class Config(NamedTuple):
     download_hosts: frozenset[str]
     polling: Polling
     limits: Limits
-    watch: Watch = "auto"
-    tasks_per_socket: int = 1
+    watch: Watch = attrs.field(default="auto", validator=one_of(*get_args(Watch)))
+    tasks_per_socket: int = attrs.field(default=1, validator=count)
     socket_known: bool = True
 
 
@@ -184,8 +274,8 @@ def configure(
         download_hosts=DEFAULT_DOWNLOAD_HOSTS | {host.lower() for host in download_hosts},
         polling=polling or Polling(),
         limits=limits or Limits(),
-        watch=check_watch(watch),
-        tasks_per_socket=_check_tasks_per_socket(tasks_per_socket),
+        watch=watch,
+        tasks_per_socket=tasks_per_socket,
         socket_known=socket_known,
     )
 
@@ -193,34 +283,6 @@ def configure(
 def _first(*choices: str | None) -> str:
     # Set to nothing is not unset: a typo in a shell must not turn a test on the sandbox into a bill.
     return next(choice for choice in choices if choice is not None)
-
-
-def seconds_of(name: str, given: float | None, usual: float) -> float:
-    """Return the seconds that a caller has given, or the *usual* ones; below zero they are over at once.
-
-    Raises:
-        ConfigurationError: They are no number.
-    """
-    if given is None:
-        return usual
-    if not _is_number(given) or math.isnan(given):
-        raise ConfigurationError(f"{name} is {given!r}; it must be a number of seconds, or None")
-    return given
-
-
-def check_watch(watch: Watch) -> Watch:
-    """Refuse a way of watching that there is none of."""
-    if watch not in get_args(Watch):
-        raise ConfigurationError(
-            f"watch is {watch!r}; it must be one of {', '.join(map(repr, get_args(Watch)))}"
-        )
-    return watch
-
-
-def _check_tasks_per_socket(count: int) -> int:
-    if not _is_number(count) or not isinstance(count, int) or count < 1:
-        raise ConfigurationError(f"tasks_per_socket is {count!r}; it must be a whole number of at least 1")
-    return count
 
 
 def check_key(name: str, value: object) -> Secret:

@@ -1,6 +1,6 @@
-"""Every exception that the library raises on purpose.
+"""Every exception that the library raises on purpose, but for ``TaskError`` and what is below it.
 
-::
+Those are in ``_tasks``, for they hold tasks; this module imports nothing of the package. The whole tree::
 
     WiroError
     ├── ConfigurationError (ValueError)     a key, URL or option cannot work
@@ -10,14 +10,14 @@
     │   ├── AuthenticationError             wrong key, signature or address: fix the credentials
     │   ├── ModelNotFound                   no such model, or not yours to run
     │   ├── TaskNotFound                    no such task under this project
-    │   ├── InvalidTaskState                      too late, or too early, for cancel or kill
+    │   ├── InvalidTaskState                too late, or too early, for cancel or kill
     │   ├── ConcurrencyLimited              code 96: as many tasks run as the balance allows
     │   ├── InsufficientBalance             code 97: add funds
-    │   ├── TermsNotAccepted                  code 98: accept the model's terms on the site
+    │   ├── TermsNotAccepted                code 98: accept the model's terms on the site
     │   ├── RateLimited                     HTTP 429: slow down
     │   └── ServiceError                    the service failed, or refused without a known reason
     ├── ConnectionFailed                    no usable answer: not reached, cut off, or too slow
-    ├── InvalidResponse                          an answer that is not the service's protocol
+    ├── InvalidResponse                     an answer that is not the service's protocol
     ├── SubmissionUnknown                   a Run left, its answer did not arrive: paid or not, nobody knows
     ├── TaskError                           how a task ended, or did not
     │   ├── TaskFailed                      it ran and failed (not billed)
@@ -33,11 +33,7 @@ what belongs to a live client (``TaskTimeout.handle``) is left behind when they 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from wiro_async._protocol.records import Task
-    from wiro_async._tasks.handle import TaskHandle
+from typing import Any, ClassVar
 
 __all__ = [
     "APIError",
@@ -57,11 +53,7 @@ __all__ = [
     "RateLimited",
     "ServiceError",
     "SubmissionUnknown",
-    "TaskCancelled",
-    "TaskError",
-    "TaskFailed",
     "TaskNotFound",
-    "TaskTimeout",
     "TermsNotAccepted",
     "WiroError",
 ]
@@ -241,9 +233,8 @@ class InvalidResponse(WiroError):
 class SubmissionUnknown(WiroError):
     """A Run left this machine and no answer came back that can be believed: it may have been accepted.
 
-    It was looked for in the service's list, by its marker or its inputs, and not found; it was not sent
-    again, because that could pay twice. ``client.reconcile(error)`` looks again, also after a
-    pickle.
+    The service's list was searched for it, by its marker or its inputs, and does not have it; it was not sent
+    again, because that could pay twice. ``client.reconcile(error)`` searches again, also after a pickle.
 
     Attributes:
         model: The model's slug.
@@ -276,55 +267,6 @@ class SubmissionUnknown(WiroError):
         self.submitted_at: float = submitted_at
         self.cause: str = cause
         self.absent: bool = absent
-
-
-class TaskError(WiroError):
-    """How a task ended, or that it did not.
-
-    Attributes:
-        task_id: The task's id (None where only its token was ever known).
-        task: The last snapshot of the task that was seen.
-    """
-
-    def __init__(self, message: str, *, task_id: str | None = None, task: Task | None = None) -> None:
-        super().__init__(message)
-        self.task_id: str | None = task_id
-        self.task: Task | None = task
-
-
-class TaskFailed(TaskError):
-    """The task ran to its end and failed: its exit code is not "0". The service does not bill it.
-
-    Attributes:
-        reason: The last line of the task's output, where models say what went wrong.
-    """
-
-    def __init__(self, message: str, *, reason: str = "", **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.reason: str = reason
-
-
-class TaskCancelled(TaskError):
-    """The task was cancelled while queued, or killed while running, by anybody."""
-
-
-class TaskTimeout(TaskError, TimeoutError):
-    """The wait ran out before the task ended. The task itself goes on, and may yet be billed.
-
-    Attributes:
-        handle: The live handle, to wait on or stop (None after unpickling: attach by ``task_id``).
-        waited: How long the wait was, in seconds.
-    """
-
-    _live: ClassVar[frozenset[str]] = frozenset({"handle"})
-    handle: TaskHandle | None = None
-
-    def __init__(
-        self, message: str, *, handle: TaskHandle | None = None, waited: float = 0.0, **facts: Any
-    ) -> None:
-        super().__init__(message, **facts)
-        self.handle = handle
-        self.waited: float = waited
 
 
 class DownloadError(WiroError):

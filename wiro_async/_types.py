@@ -1,10 +1,12 @@
-"""The vocabulary that every other module shares. Imports nothing of the package."""
+"""The vocabulary that all other modules share. Imports nothing of the package."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, cast, final
+
+import attrs
 
 __all__ = [
     "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Secret",
@@ -85,20 +87,18 @@ class Payload(dict[str, Any]):
 
 
 @final
+@attrs.frozen(repr=False, weakref_slot=False, match_args=False, getstate_setstate=False)
 class Secret:
     """A string that is shown only when asked for by name.
 
-    ``repr``, ``str``, formatting, copies and pickles never hold the value. What comes out of a pickle is an
-    empty ``Secret`` whose ``reveal()`` raises.
+    ``repr``, ``str``, formatting, copies, pickles and ``attrs.asdict()`` never hold the value. What comes out
+    of a copy or a pickle is an empty ``Secret`` whose ``reveal()`` raises.
 
     Args:
         value: The text to keep.
     """
 
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value: str | None = value
+    _value: str = attrs.field(repr=False)
 
     def reveal(self) -> str:
         """Return the text itself.
@@ -106,26 +106,19 @@ class Secret:
         Raises:
             ValueError: This one went through a pickle, which never carries the text.
         """
-        if self._value is None:
+        value = cast("str | None", self._value)  # None: __reduce__ left the text behind.
+        if value is None:
             raise ValueError("this Secret came out of a pickle, which never carries the text; fetch it anew")
-        return self._value
+        return value
 
     def __repr__(self) -> str:
         return "Secret('**********')"
 
     __str__ = __repr__
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_lost_secret, ())
+        return (Secret, (None,))
 
 
-def _lost_secret() -> Secret:
-    secret = Secret("")
-    secret._value = None
-    return secret
+# What knows an attrs class by this list shows every field: asdict(), rich's tracebacks, pytest's comparisons.
+del Secret.__attrs_attrs__

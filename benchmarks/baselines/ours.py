@@ -72,7 +72,7 @@ async def jobs(order: Order, known: Known) -> None:
     stretch(order.factor)
     async with client(order) as wiro:
         for queued, ran in order.earlier:
-            wiro._shared.schedule.learn(order.model, queued=queued, ran=ran)
+            wiro._service.tasks.schedule.learn(order.model, queued=queued, ran=ran)
         extra = await _callbacks() if order.watch == "callback" else dict
 
         async def job() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
-from wiro_async._aio.shield import finish
+from wiro_async._aio.shield import finish, run_in_thread
 
 only_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio", ("asyncio", {"use_uvloop": True})])
 
@@ -283,3 +285,35 @@ async def test_waiting_for_the_work_is_no_busy_loop(native: bool) -> None:
         del loop._run_once
     assert work.late == ["result"]
     assert turns < 50
+
+
+# -- threads ---------------------------------------------------------------------------------------------
+
+
+async def test_a_blocking_function_runs_in_a_thread() -> None:
+    """With its arguments; its result and its error come back."""
+    assert await run_in_thread(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await run_in_thread(divmod, 1, 0)
+
+
+@only_asyncio
+async def test_a_thread_is_not_left_alone_by_a_native_cancellation() -> None:
+    """The cancellation waits for it, and what it returned is not lost."""
+    began, may_end = threading.Event(), threading.Event()
+    late: list[str] = []
+
+    def work() -> str:
+        began.set()
+        assert may_end.wait(10)
+        return "result"
+
+    task = asyncio.get_running_loop().create_task(run_in_thread(work, late=late.append))
+    await anyio.to_thread.run_sync(began.wait)
+    task.cancel()
+    await settle()
+    assert not task.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert late == ["result"]

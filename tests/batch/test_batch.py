@@ -524,7 +524,7 @@ async def test_a_journal_that_cannot_be_read_is_closed(
     async def counts(self: object) -> None:
         raise JournalError("broken", path="x", reason="io")
 
-    monkeypatch.setattr("wiro_async._journal.sqlite.Journal.counts", counts)
+    monkeypatch.setattr("wiro_async._journal.sqlite.SQLiteJournal.counts", counts)
     async with client(Service()) as own:
         with pytest.raises(JournalError):
             await own.batch(journal=tmp_path / "a.db").__aenter__()
@@ -734,7 +734,7 @@ async def test_an_error_that_nobody_thought_of_loses_no_task(monkeypatch: pytest
     async def keep(*_: object) -> None:
         raise Oops("a bug")
 
-    monkeypatch.setattr("wiro_async._batch.runner.Worker._keep", keep)
+    monkeypatch.setattr("wiro_async._batch.runner.JobRunner._keep", keep)
     service = Service()
     async with client(service) as own:
         with pytest.raises(Oops, match="a bug"):
@@ -938,7 +938,7 @@ async def test_a_journal_that_cannot_be_read_any_more_stops_it(
     async def find(self: object, key: str) -> None:
         raise JournalError("cannot be read", path="x", reason="io")
 
-    monkeypatch.setattr("wiro_async._journal.sqlite.Journal.find", find)
+    monkeypatch.setattr("wiro_async._journal.sqlite.SQLiteJournal.find", find)
     async with batch_of(service, jobs("b"), journal=path) as batch:
         report = await batch.wait()
     assert report.stopped is not None

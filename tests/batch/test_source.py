@@ -13,13 +13,23 @@ from hypothesis import strategies as st
 
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
-from tests.journals import FAILURE, MODEL, SUCCESS, Database, intent
+from tests.journals import MODEL, Database, failed, intended, succeeded
 from wiro_async._batch.source import Entry, JobSource, _Seen, holds
 from wiro_async._errors import InvalidInput
 from wiro_async._files.inputs import Director
 from wiro_async._jobs.job import Job
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import Blob, Ending, ErrorNote, OutputNote, key_of
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import (
+    Accepted,
+    Blob,
+    Done,
+    Doubted,
+    Ended,
+    JournalFile,
+    Released,
+    Saved,
+    key_of,
+)
 
 
 async def all_of(intake: JobSource) -> list[Entry]:
@@ -30,26 +40,25 @@ async def all_of(intake: JobSource) -> list[Entry]:
     return found
 
 
-async def keys_of(jobs: Any, journal: Journal | None = None, **options: Any) -> list[str]:
+async def keys_of(jobs: Any, journal: SQLiteJournal | None = None, **options: Any) -> list[str]:
     return [entry.key for entry in await all_of(JobSource(jobs, journal, model="a/b", **options))]
 
 
 def jobs(*keys: str) -> list[Job]:
-    return [Job(inputs={"prompt": key}, key=key) for key in keys]
+    return [Job({"prompt": key}, key=key) for key in keys]
 
 
-async def written(journal: Journal) -> None:
+async def written(journal: SQLiteJournal) -> None:
     """Give a journal a job in each state; the states name them."""
     for key in ("intended", "running", "ended", "done", "failed", "unknown", "refused", "blob"):
-        await journal.intend(intent(key, image=b"jpeg") if key == "blob" else intent(key))
+        await journal.record(intended(key, image=b"jpeg") if key == "blob" else intended(key))
     for key in ("running", "ended", "done", "failed"):
-        await journal.accepted(key, f"task {key}")
-    for key, ending in (("ended", SUCCESS), ("done", SUCCESS), ("failed", FAILURE)):
-        await journal.ended(key, ending)
-    await journal.settled("done", "done")
-    await journal.doubted("unknown", "ReadTimeout")
+        await journal.record(Accepted(key, f"task {key}"))
+    await journal.record(succeeded("ended"), succeeded("done"), failed("failed"))
+    await journal.record(Done("done"))
+    await journal.record(Doubted("unknown", "ReadTimeout"))
     for key in ("refused", "blob"):
-        await journal.released(key, ErrorNote("ServiceError", "busy"))
+        await journal.record(Released(key, "ServiceError", "busy"))
 
 
 # -- keys that were seen ---------------------------------------------------------------------------------
@@ -91,7 +100,7 @@ async def test_jobs_are_read_one_by_one() -> None:
     def rows() -> Iterator[Job]:
         for number in range(10):
             read.append(number)
-            yield Job(inputs={"prompt": number})
+            yield Job({"prompt": number})
 
     intake = JobSource(rows(), None, model="a/b")
     for number in range(3):
@@ -108,8 +117,8 @@ async def test_an_async_generator_is_closed() -> None:
 
     async def rows() -> AsyncIterator[Job]:
         try:
-            yield Job(inputs={})
-            yield Job(inputs={})
+            yield Job({})
+            yield Job({})
         finally:
             closed.append(True)
 
@@ -122,7 +131,7 @@ async def test_an_async_generator_is_closed() -> None:
 
 async def test_each_key_once() -> None:
     """Equal jobs without keys are several."""
-    intake = JobSource([*jobs("a", "b", "a"), Job(inputs={}), Job(inputs={})], None, model="a/b")
+    intake = JobSource([*jobs("a", "b", "a"), Job({}), Job({})], None, model="a/b")
     assert [entry.key for entry in await all_of(intake)] == ["a", "b", "2", "3"]
     assert intake.skipped == 1
 
@@ -142,11 +151,11 @@ async def test_what_is_wrong_with_a_job_is_that_jobs_problem() -> None:
             raise InvalidInput("odd")
 
     given = [
-        Job(inputs={}, key="no model"),
-        Job("a/b", {}, key="x" * 600),
+        Job({}, key="no model"),
+        Job({}, model="a/b", key="x" * 600),
         Job(Director("", "waves")),
         Job(Odd(), key="odd"),
-        Job("a/b", {}),
+        Job({}, model="a/b"),
     ]
     found = await all_of(JobSource(given, None))
     assert [entry.key for entry in found] == ["no model", "x" * 60, "2", "odd", "4"]
@@ -161,7 +170,7 @@ async def test_inputs_are_copied() -> None:
     def rows() -> Iterator[Job]:
         for number in range(3):
             row["prompt"] = number
-            yield Job(inputs=row)
+            yield Job(row)
 
     found = await all_of(JobSource(rows(), None, model="a/b"))
     assert [entry.inputs["prompt"] for entry in found] == [0, 1, 2]
@@ -179,7 +188,7 @@ async def test_what_is_no_job_is_refused() -> None:
 
 async def test_the_unfinished_come_first(tmp_path: Path, databases: list[Database]) -> None:
     """Then the caller's; what is done is left out, and what was taken up is not counted twice."""
-    async with await Journal.open(tmp_path / "a.db") as journal:
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         await written(journal)
         given = jobs("new", "done", "failed", "running", "refused", "new")
         intake = JobSource(given, journal, model="a/b")
@@ -195,12 +204,12 @@ async def test_failed_jobs_are_taken_up_if_there_are_tries_left(
     tmp_path: Path, databases: list[Database]
 ) -> None:
     """One retry for a job that has had one Run; none for one that has had two."""
-    async with await Journal.open(tmp_path / "a.db") as journal:
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         for key, times in (("once", 1), ("twice", 2)):
             for number in range(times):
-                await journal.intend(intent(key))
-                await journal.accepted(key, f"{key} {number}")
-                await journal.ended(key, FAILURE)
+                await journal.record(intended(key))
+                await journal.record(Accepted(key, f"{key} {number}"))
+                await journal.record(failed(key))
         assert await keys_of(jobs("once", "twice"), journal, retries=1) == ["once"]
         assert await keys_of(jobs("once", "twice"), journal, retries=2) == ["once", "twice"]
         assert await keys_of(jobs("once", "twice"), journal) == []
@@ -208,14 +217,14 @@ async def test_failed_jobs_are_taken_up_if_there_are_tries_left(
 
 async def test_runs_that_were_turned_away_are_no_attempts(tmp_path: Path, databases: list[Database]) -> None:
     """A job that waited long for a slot has its retries left, from the journal and from the caller."""
-    async with await Journal.open(tmp_path / "a.db") as journal:
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         for kind in ("ConcurrencyLimited", "RateLimited", "ConnectionFailed"):
-            await journal.intend(intent("k"))
-            await journal.released("k", ErrorNote(kind, "later"))
+            await journal.record(intended("k"))
+            await journal.record(Released("k", kind, "later"))
         assert [entry.attempts for entry in await all_of(JobSource([], journal))] == [0]
-        await journal.intend(intent("k"))
-        await journal.accepted("k", "1")
-        await journal.ended("k", FAILURE)
+        await journal.record(intended("k"))
+        await journal.record(Accepted("k", "1"))
+        await journal.record(failed("k"))
         found = await all_of(JobSource([], journal, retries=1))
         assert [(entry.key, entry.attempts) for entry in found] == [("k", 1)]
         given = JobSource(jobs("k"), journal, model="a/b", retries=1)
@@ -227,14 +236,14 @@ async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
     tmp_path: Path, databases: list[Database]
 ) -> None:
     """No journal keeps them; who does not give them again hears of it at the end."""
-    async with await Journal.open(tmp_path / "a.db") as journal:
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         for key in ("refused", "failed", "given up"):
-            await journal.intend(intent(key, image=b"jpeg"))
-        await journal.released("refused", ErrorNote("ServiceError", "busy"))
+            await journal.record(intended(key, image=b"jpeg"))
+        await journal.record(Released("refused", "ServiceError", "busy"))
         for key in ("failed", "given up"):
-            await journal.accepted(key, key)
-            await journal.ended(key, FAILURE)
-        again = [Job(inputs={"image": b"jpeg"}, key=key) for key in ("refused", "failed")]
+            await journal.record(Accepted(key, key))
+            await journal.record(failed(key))
+        again = [Job({"image": b"jpeg"}, key=key) for key in ("refused", "failed")]
         found = await all_of(JobSource(again, journal, model="a/b", retries=1))
         assert [(entry.key, entry.attempts, entry.job is not None) for entry in found] == [
             ("refused", 1, True), ("failed", 1, True), ("given up", 1, False),
@@ -245,14 +254,8 @@ async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
 
 async def test_keys_of_jobs_without_one(tmp_path: Path, databases: list[Database]) -> None:
     """Digests: the same for the same list tomorrow, and one for each of equal jobs."""
-    given = [
-        Job(inputs={"n": 1}),
-        Job(inputs={"n": "1.0"}),
-        Job(inputs={"n": 2}),
-        Job(inputs={"image": b"jpeg"}),
-        Job(inputs={"n": 1}),
-    ]
-    async with await Journal.open(tmp_path / "a.db") as journal:
+    given = [Job({"n": 1}), Job({"n": "1.0"}), Job({"n": 2}), Job({"image": b"jpeg"}), Job({"n": 1})]
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         first = await keys_of(given, journal, is_new=True)
         assert first == await keys_of(given, journal)
     assert len(set(first)) == 5
@@ -261,7 +264,7 @@ async def test_keys_of_jobs_without_one(tmp_path: Path, databases: list[Database
 
 async def test_a_new_journal_is_not_asked(tmp_path: Path, databases: list[Database]) -> None:
     """Whatever it has by now is of this run."""
-    async with await Journal.open(tmp_path / "a.db") as journal:
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         intake = JobSource(jobs("a", "b"), journal, is_new=True, model="a/b")
         asked = len(databases[0].ran)
         assert len(await all_of(intake)) == 2
@@ -288,18 +291,18 @@ def test_what_is_looked_for_is_found_anywhere() -> None:
 # -- files that are not there ----------------------------------------------------------------------------
 
 
-async def with_files(journal: Journal, folder: Path) -> None:
+async def with_files(journal: SQLiteJournal, folder: Path) -> None:
     """Give a journal jobs that are done: their files are there, lost, never fetched, or none at all."""
     there = folder / "x.mp4"
     await anyio.to_thread.run_sync(there.write_bytes, b"clip")
     for key, path in (("there", there), ("lost", folder / "y.mp4"), ("never", None), ("none", None)):
-        note = OutputNote(0, "0.mp4", "" if key == "none" else "https://host/0.mp4")
-        await journal.intend(intent(key))
-        await journal.accepted(key, f"task {key}")
-        await journal.ended(key, Ending("succeeded", 1.0, outputs=(note,)))
+        note = JournalFile(0, "0.mp4", "" if key == "none" else "https://host/0.mp4")
+        await journal.record(intended(key))
+        await journal.record(Accepted(key, f"task {key}"))
+        await journal.record(Ended(key, "succeeded", 1.0, outputs=(note,)))
         if path is not None:
-            await journal.saved(key, 0, path, 4, "0" * 64)
-        await journal.settled(key, "done")
+            await journal.record(Saved(key, 0, str(path), 4, "0" * 64))
+        await journal.record(Done(key))
 
 
 async def test_files_that_are_not_there_are_taken_up(
@@ -307,7 +310,7 @@ async def test_files_that_are_not_there_are_taken_up(
 ) -> None:
     """Of the caller's jobs, or of all of the journal where he gives none; and only where files are wanted."""
     monkeypatch.setattr("wiro_async._batch.source.AT_ONCE", 2)
-    async with await Journal.open(tmp_path / "a.db") as journal:
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         await with_files(journal, tmp_path)
         assert await keys_of([], journal) == await keys_of(jobs("lost"), journal) == []
         assert await keys_of([], journal, fetches=True) == ["lost", "never"]
@@ -318,11 +321,11 @@ async def test_files_that_are_not_there_are_taken_up(
 
 async def test_what_failed_before_is_counted(tmp_path: Path, databases: list[Database]) -> None:
     """Of the caller's jobs, or of all of the journal where he gives none; not if it is made again."""
-    async with await Journal.open(tmp_path / "a.db") as journal:
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         for key, outcome in (("a", "failed"), ("b", "cancelled")):
-            await journal.intend(intent(key))
-            await journal.accepted(key, f"task {key}")
-            await journal.ended(key, Ending(outcome, 1.0))  # type: ignore[arg-type]  # both are outcomes
+            await journal.record(intended(key))
+            await journal.record(Accepted(key, f"task {key}"))
+            await journal.record(Ended(key, outcome, 1.0))  # type: ignore[arg-type]  # both are outcomes
         for given, retries, found, failed in (
             ([], 0, [], 2),
             (jobs("b", "b"), 0, [], 1),
@@ -336,11 +339,11 @@ async def test_what_failed_before_is_counted(tmp_path: Path, databases: list[Dat
 async def test_other_inputs_under_a_known_key_are_counted(tmp_path: Path, databases: list[Database]) -> None:
     """They are not run, whether they were changed by mistake or on purpose; numbers as text are no change."""
     known: dict[str, Any] = {"prompt": "waves", "seconds": 6, "image": b"jpeg"}
-    async with await Journal.open(tmp_path / "a.db") as journal:
-        await journal.intend(intent("a", **known))
-        await journal.accepted("a", "task a")
-        await journal.ended("a", SUCCESS)
-        await journal.settled("a", "done")
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
+        await journal.record(intended("a", **known))
+        await journal.record(Accepted("a", "task a"))
+        await journal.record(succeeded("a"))
+        await journal.record(Done("a"))
         for model, inputs, changed in (
             (MODEL, known, 0),
             (MODEL, {**known, "seconds": "6.0"}, 0),
@@ -348,8 +351,6 @@ async def test_other_inputs_under_a_known_key_are_counted(tmp_path: Path, databa
             (MODEL, {**known, "image": b"png"}, 1),
             ("a/b", known, 1),
         ):
-            intake = JobSource(
-                [Job(inputs=inputs, key="a"), Job(inputs=inputs, key="new")], journal, model=model
-            )
+            intake = JobSource([Job(inputs, key="a"), Job(inputs, key="new")], journal, model=model)
             assert [entry.key for entry in await all_of(intake)] == ["new"]
             assert (intake.skipped, intake.changed) == (1, changed)

@@ -25,21 +25,23 @@ from tests.cli_tools import (
     be_a_terminal,
     interrupt_when,
     name_in_environment,
+    secrets_of,
     wait_until,
 )
 from tests.cli_tools import (
     wiro as wiro,
 )
-from tests.journals import CANCELLED, FAILURE, SUCCESS, intent, opened
+from tests.journals import apply, cancelled, failed, intended, opened, succeeded
 from tests.journals import intend as intend_at
 from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
-from wiro_async._journal.steps import ErrorNote, recorded
+from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Released, Saved
 from wiro_async._journal.store import Store
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
 from wiro_async.cli._report import Report
 from wiro_async.sandbox import Sandbox
+from wiro_async.sandbox.faults import Blackhole, FaultPlan
 
 URL = "https://example.org/photo.jpg"
 MODEL = ("--model", DIRECTOR)
@@ -309,12 +311,12 @@ def test_runs_that_nobody_knows_of_are_told(wiro: Wiro, monkeypatch: pytest.Monk
     wiro("batch", table("a"), *MODEL)
     with _journal() as store:
         intend_at(store, "lost")
-        store.doubted("lost", "the power failed")
+        apply(store, Doubted("lost", "the power failed"))
     said = wiro("resume", "jobs.journal.db", code=3)
     assert "the outcome of 1 run is unknown, and it may be billed" in said.err
     with _journal() as store:
         intend_at(store, "lost, too")
-        store.doubted("lost, too", "the power failed")
+        apply(store, Doubted("lost, too", "the power failed"))
     said = wiro("resume", "jobs.journal.db", code=3)
     assert "the outcome of 2 runs is unknown, and they may be billed" in said.err
 
@@ -391,7 +393,7 @@ def test_a_journal_that_no_command_made_can_be_resumed(wiro: Wiro) -> None:
     """A program's, for example: it has no options to remember."""
     with _journal() as store:
         intend_at(store, "a")
-        store.released("a", ErrorNote("RateLimited", "later"))
+        apply(store, Released("a", "RateLimited", "later"))
     said = wiro("resume", "jobs.journal.db", "--json", code=3)
     assert said.records[0]["jobs"] == 1
 
@@ -503,46 +505,40 @@ def test_signals_that_are_ignored_stay_so(wiro: Wiro, sandbox: Sandbox) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_second_signal_leaves_at_once_and_loses_nothing(wiro: Wiro, sandbox: Sandbox) -> None:
+def test_a_second_signal_leaves_at_once_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """The service does not answer any more; the journal knows what was sent, as after a power cut."""
-    name = table("[sandbox:hang]a", "[sandbox:hang]b")
-    # The first signal waits for the tasks to be stopped, which takes its time.
-    child = subprocess.Popen(
-        [sys.executable, "-c", _DEAF, "batch", name, *MODEL, "--stop-on-exit"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_until(running(sandbox, 2))
-        child.send_signal(signal.SIGTERM)
-        assert child.stderr is not None
-        assert child.stderr.readline() == "stopping\n"
-        child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=PATIENCE)
-    finally:
-        child.kill()
-        child.communicate()
-    assert child.returncode == 130
-    assert "exited at once; nothing is lost: `wiro resume jobs.journal.db` goes on" in errors
-    for task in sandbox.ledger()["tasks"]:
-        wiro("stop", task["id"])
-    assert "2 cancelled" in wiro("resume", "jobs.journal.db", code=3).out
-    assert sandbox.ledger()["runs"] == 2
-
-
-_DEAF = """
-import sys, anyio
-from wiro_async._tasks.handle import TaskHandle
-from wiro_async.cli import main
-
-async def stop(*_):
-    print("stopping", file=sys.stderr, flush=True)
-    await anyio.sleep(60)
-
-TaskHandle.stop = stop
-main()
-"""
+    monkeypatch.chdir(tmp_path)
+    deaf = FaultPlan()
+    deaf.script(lambda request: request.operation in ("Task/Cancel", "Task/Kill"), Blackhole(), times=None)
+    with Sandbox(render=False, speed=1000, run_sigma=0, balance=1000, faults=deaf) as sandbox:
+        name_in_environment(sandbox, monkeypatch)
+        wiro = Wiro(capsys, lambda: secrets_of(sandbox))
+        name = table("[sandbox:hang]a", "[sandbox:hang]b")
+        # The first signal waits for the tasks to be stopped, which takes its time.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "wiro_async", "batch", name, *MODEL, "--stop-on-exit"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            wait_until(running(sandbox, 2))
+            child.send_signal(signal.SIGTERM)
+            wait_until(lambda: bool(deaf.injected))
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=PATIENCE)
+        finally:
+            child.kill()
+            child.communicate()
+        assert child.returncode == 130
+        assert "exited at once; nothing is lost: `wiro resume jobs.journal.db` goes on" in errors
+        deaf.clear()
+        for task in sandbox.ledger()["tasks"]:
+            wiro("stop", task["id"])
+        assert "2 cancelled" in wiro("resume", "jobs.journal.db", code=3).out
+        assert sandbox.ledger()["runs"] == 2
 
 
 def test_a_killed_batch_is_taken_up(wiro: Wiro, alone: Wiro, sandbox: Sandbox) -> None:
@@ -713,14 +709,14 @@ def journal(tmp_path: Path) -> str:
     for key in ("done", "failed", "cancelled", "r1", "r2", "r3", "r4", "r5", "r6", "unknown", "refused"):
         intend_at(store, key)
         if key not in ("unknown", "refused"):
-            store.accepted(key, f"task-{key}", None)
-    store.ended("done", SUCCESS)
-    store.saved("done", 0, "/clips/0.mp4", 10, "00")
-    store.settled("done", "done", None)
-    store.ended("failed", FAILURE)
-    store.ended("cancelled", CANCELLED)
-    store.doubted("unknown", "the power failed")
-    store.released("refused", ErrorNote("RateLimited", "too \x1b[2J many"))
+            apply(store, Accepted(key, f"task-{key}"))
+    apply(store, succeeded("done"))
+    apply(store, Saved("done", 0, "/clips/0.mp4", 10, "00"))
+    apply(store, Done("done"))
+    apply(store, failed("failed"))
+    apply(store, cancelled("cancelled"))
+    apply(store, Doubted("unknown", "the power failed"))
+    apply(store, Released("refused", "RateLimited", "too \x1b[2J many"))
     store.close()
     return str(path)
 
@@ -798,9 +794,9 @@ def test_a_failed_job_is_paid_once_by_both_ways(wiro: Wiro, sandbox: Sandbox) ->
     """The example of the help, followed by a resumption."""
     wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
     with _journal() as store:
-        waiting = intent("turn", prompt="t", inputImageFirstUrl=URL)
-        store.intend(waiting, recorded(waiting.inputs))
-        store.released("turn", ErrorNote("ConcurrencyLimited", "full"))
+        waiting = intended("turn", prompt="t", inputImageFirstUrl=URL)
+        apply(store, waiting)
+        apply(store, Released("turn", "ConcurrencyLimited", "full"))
     Path("retry.jsonl").write_text(wiro("journal", "jobs.journal.db", "--failed").out)
     wiro("batch", "retry.jsonl", code=3)
     wiro("resume", "jobs.journal.db", code=3)
@@ -812,7 +808,7 @@ def test_a_journal_in_which_nothing_waits_says_nothing_of_turns(alone: Wiro, tmp
     """A refusal for good keeps its name."""
     store = opened(tmp_path / "run.db")
     intend_at(store, "a")
-    store.released("a", ErrorNote("InvalidInput", "no such model"))
+    apply(store, Released("a", "InvalidInput", "no such model"))
     store.close()
     out = alone("journal", str(tmp_path / "run.db")).out
     assert "1  refused  no task exists\n" in out
@@ -827,10 +823,9 @@ def test_a_journal_takes_no_address(alone: Wiro, journal: str) -> None:
 def test_failed_jobs_with_bytes_are_left_out(alone: Wiro, tmp_path: Path) -> None:
     """No journal keeps bytes."""
     store = opened(tmp_path / "run.db")
-    wanted = intent("a")
-    store.intend(wanted, json.dumps({"image": {"$sha256": "00", "$size": 1}}))
-    store.accepted("a", "1", None)
-    store.ended("a", FAILURE)
+    apply(store, intended("a", image=Blob("00", 1)))
+    apply(store, Accepted("a", "1"))
+    apply(store, failed("a"))
     store.close()
     said = alone("journal", str(tmp_path / "run.db"), "--failed")
     assert said.out == ""

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from tests.cli_tools import Wiro, be_a_terminal, interrupt_when, wait_until
 from wiro_async import ConnectionFailed
-from wiro_async._journal.steps import FileRow, Row
+from wiro_async._journal.steps import JournalEntry, JournalFile
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async.cli import _demo, _demo_sandbox
 from wiro_async.cli._batch_view import BatchView
@@ -338,10 +338,10 @@ def test_books_that_disagree_are_told(capsys: pytest.CaptureFixture[str]) -> Non
 # -- the plan and the view -----------------------------------------------------------------------------------
 
 
-def row(job: Job, **fields: Any) -> Row:
+def row(job: Job, **fields: Any) -> JournalEntry:
     """Return what the journal says of the job when all went as it was meant to."""
     state = {"clip": "done", "failure": "failed", "cancellation": "cancelled"}[job.purpose]
-    clip = FileRow(0, "0.mp4", "https://x", "video/mp4", 9, path=f"/clips/{job.key}_0.mp4")
+    clip = JournalFile(0, "0.mp4", "https://x", "video/mp4", 9, path=f"/clips/{job.key}_0.mp4")
     told = {
         "state": state,
         "cost": Decimal("0.28") if job.purpose == "clip" else None,
@@ -349,7 +349,7 @@ def row(job: Job, **fields: Any) -> Row:
         **fields,
     }
     fingerprint = RunFingerprint("o/m", (), "d", 1.0, "")
-    return Row(key=job.key, inputs={}, attempt=1, fingerprint=fingerprint, task_id="1", **told)
+    return JournalEntry(key=job.key, inputs={}, attempt=1, fingerprint=fingerprint, task_id="1", **told)
 
 
 def test_the_plan_uses_both_models_for_each_picture() -> None:

@@ -259,7 +259,7 @@ def test_a_run_without_an_answer_is_6(
     call: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, listed: dict[str, Any], found: str
 ) -> None:
     """The task may exist and be billed; it is looked for, and never sent again."""
-    monkeypatch.setattr("wiro_async._protocol.matching.LOOKS", (0.0,))
+    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0,))
     with Stub(Run=lambda: None, Task_List=listed) as stub:
         said = call(stub, *RUN, "prompt=waves", "--json", code=6)
     assert stub.calls.count("Run") == 1

@@ -12,8 +12,8 @@ import anyio.to_thread
 import pytest
 
 from tests.journals import NOW
-from wiro_async import InvalidInput, InvalidJob
-from wiro_async._journal.steps import Blob, LocalFile, Row, State
+from wiro_async import InvalidInput, InvalidJob, JournalEntry
+from wiro_async._journal.steps import Blob, LocalFile, State
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async.cli import _jobs_reader
 from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, line_of
@@ -33,9 +33,9 @@ def read(fields: Any, key: str | None = None) -> Any:
     return job_of_json(line, Reading(HERE, key))
 
 
-def row_of(**inputs: Any) -> Row:
+def row_of(**inputs: Any) -> JournalEntry:
     state: State = "failed"
-    return Row(
+    return JournalEntry(
         key="7", inputs=inputs, state=state, attempt=1, fingerprint=RunFingerprint("o/m", (), "d", NOW, "")
     )
 

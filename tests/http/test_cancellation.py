@@ -64,9 +64,9 @@ class Churn:
 
     async def check(self) -> None:
         """Nothing is stuck: no slot, no connection, and a probe is answered."""
-        assert self.client._transport.gate.in_flight == 0
-        assert self.client._transport.gate.waiting == 0
-        stack: Any = self.client._transport._http._inner  # type: ignore[attr-defined]
+        assert self.client._service.transport.gate.in_flight == 0
+        assert self.client._service.transport.gate.waiting == 0
+        stack: Any = self.client._service.transport._http._inner  # type: ignore[attr-defined]
         assert not stack._busy
         assert stack.connections <= LIMITS.max_in_flight
         with anyio.fail_after(1):

@@ -28,22 +28,12 @@ from tests.servers import (
     tls_settings,
     until,
 )
-from wiro_async._errors import ConfigurationError
 from wiro_async._http import connections as _connections
 from wiro_async._http import http11 as _http11
 from wiro_async._http import network as _network
-from wiro_async._http.connections import (
-    MAX_IDLE,
-    PROGRESS,
-    Address,
-    ConnectionStack,
-    Content,
-    Request,
-    SendProgress,
-    adapted,
-    sender,
-)
+from wiro_async._http.connections import ConnectionStack, address_of
 from wiro_async._http.http11 import LocalProtocolError, RemoteProtocolError
+from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request, SendProgress
 from wiro_async._http.network import ReadError, Stream, WriteError, connect
 
 LOOPS = [
@@ -680,7 +670,7 @@ def test_before_a_request_nothing_is_known() -> None:
 
 def lean(url: str, body: httpx.AsyncByteStream | None = None, *headers: tuple[bytes, bytes]) -> Request:
     """Return a request as our own transport makes them."""
-    address = Address(httpx.URL(url), [(b"Host", httpx.URL(url).netloc)])
+    address = address_of(httpx.URL(url), [(b"Host", httpx.URL(url).netloc)])
     return Request(address, list(headers), body or Content())
 
 
@@ -712,36 +702,6 @@ async def test_a_body_beyond_its_limit_is_not_read_on(limit: int) -> None:
         assert stack.connections == 1
         await response.aclose()
         assert stack.connections == 0
-
-
-async def test_any_httpx_transport_serves_our_requests() -> None:
-    """It gets the same request, and its answer is read in the same way."""
-    seen: list[httpx.Request] = []
-
-    async def handler(asked: httpx.Request) -> httpx.Response:
-        seen.append(asked)
-        assert await asked.aread() == b"body"
-        return httpx.Response(404, headers={"X-One": "a"}, stream=Content(b"hello"))
-
-    sent = lean("http://x.example:81/p", Content(b"body"), (b"Content-Length", b"4"))
-    sender_of_ours = adapted(httpx.MockTransport(handler))
-    response = await sender_of_ours.send(sent)
-    assert await response.read(100) == b"hello"
-    response = await sender_of_ours.send(sent)
-    assert (response.status, response.header("x-one"), response.header("x-two")) == (404, "a", "")
-    assert await response.read(2) == b"hello"
-    await response.aclose()
-    await sender_of_ours.aclose()
-    assert (seen[0].method, str(seen[0].url)) == ("POST", "http://x.example:81/p")
-    assert seen[0].headers.raw == [(b"Host", b"x.example:81"), (b"Content-Length", b"4")]
-    assert seen[0].extensions == {MAX_IDLE: sent.max_idle, PROGRESS: sent.progress}
-    assert sent.progress.sent is None
-
-
-def test_our_own_connections_need_no_adapting() -> None:
-    """They are a sender as they are."""
-    stack = ConnectionStack()
-    assert adapted(stack) is stack
 
 
 class InPieces(httpx.AsyncByteStream):
@@ -915,21 +875,6 @@ async def test_by_default_certificates_are_checked() -> None:
         with pytest.raises(httpx.ConnectError, match="certificate"):
             await exchange(stack, server.url, extensions={PROGRESS: progress})
         assert progress.sent is False
-
-
-# -- who sends -------------------------------------------------------------------------------------------
-
-
-async def test_the_sender_is_ours_unless_told_otherwise() -> None:
-    """A transport is used as it is, a proxy goes through httpx, and otherwise connections are our own."""
-    own = httpx.MockTransport(lambda _: httpx.Response(200))
-    assert sender(own, None, 1.0) is own
-    assert isinstance(sender(None, None, 1.0), ConnectionStack)
-    through = sender(None, "http://127.0.0.1:9", 1.0)
-    assert isinstance(through, httpx.AsyncHTTPTransport)
-    await through.aclose()
-    with pytest.raises(ConfigurationError, match="either"):
-        sender(own, "http://127.0.0.1:9", 1.0)
 
 
 # -- cancellation ----------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ async def test_a_hostile_peer_neither_hangs_a_call_nor_spoils_the_next(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run, Detail, List and downloads meet it at the same time; then each works, on the same client."""
-    monkeypatch.setattr("wiro_async._protocol.matching.LOOKS", (0.0,))
+    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0,))
     monkeypatch.setattr("wiro_async._files.download.STALL_SECONDS", DEADLINE)
     service = Service(SHAPES[name], early=name in EARLY)
     with service.server as server:

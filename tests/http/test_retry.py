@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,25 +28,24 @@ from wiro_async._errors import (
     RateLimited,
     ServiceError,
     SubmissionUnknown,
-    TaskCancelled,
-    TaskError,
-    TaskFailed,
     TaskNotFound,
-    TaskTimeout,
     TermsNotAccepted,
     WiroError,
 )
 from wiro_async._http.retry import (
-    BASE_DELAY,
-    MAX_ATTEMPTS,
-    MAX_DELAY,
+    DOWNLOADS,
+    READS,
+    RUNS,
+    UPLOADS,
     RetryBudget,
-    backoff,
+    RetryPolicy,
     is_transient,
     is_unwell,
     run_knowledge,
     run_may_repeat,
 )
+from wiro_async._tasks.ends import TaskCancelled, TaskError, TaskFailed
+from wiro_async._tasks.handle import TaskTimeout
 
 
 def service_error(http_status: int | None, code: int | None = None) -> ServiceError:
@@ -124,7 +126,8 @@ def test_every_error_has_its_verdicts(
 
 def test_no_error_is_without_a_verdict() -> None:
     """A new class of error needs a row in the table above: decide, then add it."""
-    assert {type(row[0]).__name__ for row in TABLE} == set(_errors.__all__)
+    of_tasks = {TaskCancelled, TaskError, TaskFailed, TaskTimeout}
+    assert {type(row[0]) for row in TABLE} == {getattr(_errors, name) for name in _errors.__all__} | of_tasks
 
 
 @pytest.mark.parametrize("row", TABLE, ids=str)
@@ -170,30 +173,75 @@ def test_any_failure_of_the_service_has_a_careful_verdict(status: int | None, co
 # -- when ------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 10_000), st.floats(0, 1), st.one_of(st.none(), st.floats(0, 120)))
+policies = st.builds(
+    RetryPolicy,
+    attempts=st.one_of(st.none(), st.integers(1, 100)),
+    base=st.floats(1e-6, 1e3),
+    longest=st.floats(1e-3, 1e4),
+    jitter=st.floats(0, 1),
+)
+
+
+@given(policies, st.integers(1, 10_000), st.floats(0, 1), st.one_of(st.none(), st.floats(0, 120)))
 @settings(max_examples=500, deadline=None)
-def test_a_delay_has_bounds(attempt: int, chance: float, wish: float | None) -> None:
-    """Between the service's wish and the ceiling, which doubles with each attempt up to 20 s."""
-    delay = backoff(attempt, chance, wish)
-    assert (wish or 0.0) <= delay <= max(wish or 0.0, MAX_DELAY)
-    assert backoff(attempt, chance) <= BASE_DELAY * 2.0 ** min(attempt, 60)
-    assert backoff(attempt, 0.0) == 0.0
-    assert backoff(attempt, chance) <= backoff(attempt + 1, chance)
-    assert backoff(attempt, chance / 2) <= backoff(attempt, chance)
+def test_a_pause_has_bounds(policy: RetryPolicy, attempt: int, chance: float, wish: float | None) -> None:
+    """Between the service's wish and the longest pause; it grows with the attempts, and with the chance."""
+    pause = policy.pause(attempt, chance, wish)
+    assert (wish or 0.0) <= pause <= max(wish or 0.0, policy.longest)
+    ceiling = policy.pause(attempt, 1.0)
+    assert ceiling == min(policy.longest, policy.base * 2.0 ** min(attempt - 1, 900))
+    assert policy.pause(attempt, chance) <= policy.pause(attempt + 1, chance)
+    assert policy.pause(attempt, chance / 2) <= policy.pause(attempt, chance) <= ceiling
+    assert policy.pause(attempt, 0.0) == pytest.approx(ceiling * (1 - policy.jitter))
+    is_last = policy.attempts is not None and attempt >= policy.attempts
+    assert policy.delay(attempt, chance, wish) == (None if is_last else pause)
+
+
+def pauses(policy: RetryPolicy, chance: float) -> list[float]:
+    """Return every pause of a policy until it gives up."""
+    found: list[float] = []
+    while (pause := policy.delay(len(found) + 1, chance)) is not None:
+        found.append(round(pause, 6))
+    return found
 
 
 @pytest.mark.parametrize(
-    ("attempt", "ceiling"), [(1, 0.1), (2, 0.2), (3, 0.4), (8, 12.8), (9, 20.0), (30, 20.0), (10**9, 20.0)]
+    ("policy", "at_most", "at_least"),
+    [
+        (RUNS, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 20.0, 20.0], [0.0] * 10),
+        (READS, [0.1, 0.2], [0.0] * 2),
+        (UPLOADS, [0.5, 1.0, 2.0, 4.0], [0.0] * 4),
+        (DOWNLOADS, [0.4, 0.8, 1.6, 3.2, 6.4], [0.4, 0.8, 1.6, 3.2, 6.4]),
+    ],
+    ids=["RUNS", "READS", "UPLOADS", "DOWNLOADS"],
 )
-def test_the_ceiling_doubles(attempt: int, ceiling: float) -> None:
-    """From 0.1 s before the second attempt, to 20 s."""
-    assert backoff(attempt, 1.0) == pytest.approx(ceiling)
-    assert backoff(attempt, 0.5) == pytest.approx(ceiling / 2)
+def test_the_table_of_policies_is_true(
+    policy: RetryPolicy, at_most: list[float], at_least: list[float]
+) -> None:
+    """Attempts, first and longest pause, and jitter are as the class's documentation says."""
+    assert (pauses(policy, 1.0), pauses(policy, 0.0)) == (at_most, at_least)
+    row = rf"{len(at_most) + 1} +{at_most[0]} s +20 s +(0|1) +{round(sum(at_most), 1):g} s in all"
+    assert re.search(row, RetryPolicy.__doc__ or "")
 
 
-def test_at_most_three_attempts() -> None:
-    """Two retries for each call."""
-    assert MAX_ATTEMPTS == 3
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"attempts": 0},
+        {"base": 0.0},
+        {"base": float("inf")},
+        {"base": float("nan")},
+        {"longest": -1.0},
+        {"jitter": 1.1},
+        {"jitter": -0.1},
+        {"jitter": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_policy_checks_its_parameters(wrong: dict[str, Any]) -> None:
+    """What makes no sense is refused, and named."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RetryPolicy(**{"base": 1.0, **wrong})
 
 
 # -- how many --------------------------------------------------------------------------------------------
@@ -202,22 +250,28 @@ def test_at_most_three_attempts() -> None:
 def test_an_outage_is_not_answered_with_a_storm() -> None:
     """Of a thousand calls that all fail, 35 retries are sent: 3.5 % more than without any."""
     budget = RetryBudget()
-    retries = sum(budget.take() for _ in range(1000) for _ in range(MAX_ATTEMPTS - 1))
+    retries = sum(budget.take() for _ in range(1000) for _ in range(2))
     assert retries == 35
     assert budget.tokens == 10
 
 
 def test_successes_pay_for_retries() -> None:
     """One token a success, never more than the capacity, so one retry for every 14 calls in the long run."""
-    budget = RetryBudget(tokens=0.0)
-    assert not budget.take()
-    for _ in range(13):
+    budget = RetryBudget()
+    assert budget.is_full
+    while budget.take():
+        assert not budget.is_full
+    for _ in range(3):
         budget.credit()
     assert not budget.take()
     budget.credit()
     assert budget.take()
-    for _ in range(10_000):
+    for _ in range(499):
         budget.credit()
+        assert not budget.is_full
+    budget.credit()
+    assert budget.is_full
+    budget.credit()
     assert budget.tokens == 500
 
 
@@ -235,6 +289,7 @@ def test_the_budget_stays_within_its_bounds(takes: list[bool]) -> None:
             assert budget.tokens == before - 14
         else:
             assert budget.tokens == before < 14
+        assert budget.is_full is (budget.tokens == 500)
         assert 0 <= budget.tokens <= 500
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import hmac
+import pickle
 import re
 import shutil
 import subprocess
@@ -11,7 +13,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import anyio
 import httpx
@@ -20,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import KEY, SECRET
-from wiro_async._http.connections import MAX_IDLE, PROGRESS, Address, Content, Request
+from wiro_async._http.connections import address_of
+from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request
 from wiro_async._http.signing import NonceSource, Signer, SigningTransport, next_nonce, strip_traceback
 from wiro_async._types import Secret
 
@@ -150,7 +152,7 @@ class Inner(httpx.AsyncBaseTransport):
 
 def unsigned(url: str = URL, *headers: tuple[bytes, bytes]) -> Request:
     """Return a request as the transport makes it."""
-    return Request(Address(httpx.URL(url), [(b"A", b"b")]), list(headers), Content(b"body"))
+    return Request(address_of(httpx.URL(url), [(b"A", b"b")]), list(headers), Content(b"body"))
 
 
 def transport(inner: httpx.AsyncBaseTransport, secret: str | None = SECRET) -> SigningTransport:
@@ -396,13 +398,41 @@ async def test_what_the_caller_was_handling_keeps_its_frames() -> None:
     assert KEY not in shown(caught.value)
 
 
-async def test_a_signer_that_fails_shows_nothing_either() -> None:
+def shows_a_credential(error: BaseException) -> bool:
+    """Tell whether an error does; pytest would keep the texts that are compared in the test's own frame."""
+    return re.search(f"{KEY}|{SECRET}", shown(error)) is not None
+
+
+def test_a_signer_that_cannot_be_made_shows_nothing_either() -> None:
     """A secret that went through a pickle cannot be revealed; that error holds no key."""
-    lost: Any = Secret(SECRET).__reduce__()
-    signer = Signer(Secret(KEY), lost[0]())
+    lost: Secret = pickle.loads(pickle.dumps(Secret(SECRET)))
     with pytest.raises(ValueError, match="pickle") as caught:
+        Signer(Secret(KEY), lost)
+    assert not shows_a_credential(caught.value)
+
+
+async def test_a_signer_that_fails_shows_nothing_either() -> None:
+    """Whatever goes wrong while a request is signed, the frames of the error hold no key."""
+
+    def fail() -> int:
+        raise OverflowError("no nonce is left")
+
+    signer = Signer(Secret(KEY), Secret(SECRET), fail)
+    with pytest.raises(OverflowError) as caught:
+        signer.headers()
+    assert not shows_a_credential(caught.value)
+    with pytest.raises(OverflowError) as caught:
         await SigningTransport(Inner(), signer, ORIGIN).send(unsigned())
-    assert KEY not in shown(caught.value)
+    assert not shows_a_credential(caught.value)
+
+
+@pytest.mark.parametrize("secret", [None, Secret(SECRET)], ids=["key-only", "signed"])
+def test_a_signer_is_not_copied(secret: Secret | None) -> None:
+    """A pickle or a copy of it would carry the credentials out of here."""
+    signer = Signer(Secret(KEY), secret)
+    for away in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="credentials"):
+            away(signer)
 
 
 def test_strip_traceback_returns_the_error_itself() -> None:
@@ -416,7 +446,8 @@ def test_strip_traceback_returns_the_error_itself() -> None:
 def test_representations_hold_no_key() -> None:
     """Printing a signer or a transport shows no credential."""
     signer = Signer(Secret(KEY), Secret(SECRET))
-    text = repr([signer, vars(signer), SigningTransport(Inner(), signer, ORIGIN)])
+    held = list(vars(signer).values())
+    text = repr([signer, vars(signer), SigningTransport(Inner(), signer, ORIGIN), held, [*map(str, held)]])
     assert not re.search(f"{KEY}|{SECRET}", text)
 
 

@@ -1,9 +1,10 @@
-"""One verb: queue, sign, send, read with a cap, judge, retry what is safe."""
+"""The service's calls: queue, send, read with a cap, judge, retry what is safe; and Runs in three steps."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -15,10 +16,11 @@ from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, no, ok
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async._config import Limits, configure
-from wiro_async._http.connections import PROGRESS, adapted
+from wiro_async._http.foreign import adapted
+from wiro_async._http.messages import PROGRESS
 from wiro_async._http.transport import Transport
-from wiro_async._protocol.envelope import UNCHANGED
-from wiro_async._protocol.operations import CANCEL, DETAIL, UPLOAD, run
+from wiro_async._protocol.envelope import UNCHANGED, encode
+from wiro_async._protocol.operations import CANCEL, DETAIL, UPLOAD, Operation, run
 from wiro_async._types import Payload, Secret
 
 RUN = run("owner/model")
@@ -37,6 +39,17 @@ def transport(service: httpx.AsyncBaseTransport, chance: float = 0.5, **limits: 
     )
     assert config.api_secret == Secret(SECRET)
     return Transport(config, adapted(service), lambda: chance)
+
+
+async def paid(
+    caller: Transport, payload: dict[str, Any] | None = None, operation: Operation = RUN
+) -> Payload:
+    """Make one Run's exchange, as whoever pays for it does."""
+    await caller.enter(operation)
+    try:
+        return await caller.exchange(operation, encode(payload or {}))
+    finally:
+        caller.leave()
 
 
 class Silent(FakeService):
@@ -134,31 +147,50 @@ async def test_what_asking_again_cannot_change_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "attempts"),
+    ("fault", "sent"),
     [
-        (httpx.ConnectError("refused"), 3),
-        (httpx.ConnectTimeout("slow"), 3),
-        (httpx.PoolTimeout("full"), 3),
-        (httpx.Response(429), 3),
-        (httpx.ReadError("reset"), 1),
-        (httpx.WriteError("reset"), 1),
-        (httpx.ReadTimeout("slow"), 1),
-        (httpx.RemoteProtocolError("cut"), 1),
-        (httpx.Response(500), 1),
-        (httpx.Response(502, text="<html>"), 1),
-        (httpx.Response(200, text=""), 1),
-        (no(0, "?"), 1),
-        (no(96, "concurrent task limit"), 1),
-        (RuntimeError("a bug of the transport's"), 1),
+        (httpx.ConnectError("refused"), False),
+        (httpx.ConnectTimeout("slow"), False),
+        (httpx.PoolTimeout("full"), False),
+        (httpx.ProxyError("no"), False),
+        (httpx.ReadError("reset"), True),
+        (httpx.WriteError("reset"), True),
+        (httpx.ReadTimeout("slow"), True),
+        (httpx.RemoteProtocolError("cut"), True),
+        (RuntimeError("a bug of the transport's"), True),
+        (httpx.Response(429), None),
+        (httpx.Response(500), None),
+        (httpx.Response(502, text="<html>"), None),
+        (httpx.Response(200, text=""), None),
+        (no(0, "?"), None),
+        (no(96, "concurrent task limit"), None),
     ],
     ids=repr,
 )
-async def test_a_run_is_repeated_only_when_it_was_not_taken(fault: Any, attempts: int) -> None:
-    """Connect errors and 429 are retried; nothing that may have reached the service is."""
+async def test_an_exchange_is_never_repeated(fault: Any, sent: bool | None) -> None:
+    """Its caller decides; a broken connection tells whether the Run may have reached the service."""
     service = FakeService(Run=fault)
-    with pytest.raises(wiro_async.WiroError):
+    with pytest.raises(wiro_async.WiroError) as caught:
+        await paid(transport(service))
+    assert service.counts["Run"] == 1
+    assert getattr(caught.value, "sent", None) is sent
+
+
+async def test_a_run_is_no_call() -> None:
+    """What repeats by itself takes nothing that costs money."""
+    service = FakeService(Run=ok())
+    with pytest.raises(AssertionError, match="paid for twice"):
         await transport(service).call(RUN, {})
-    assert service.counts["Run"] == attempts
+    assert service.calls == []
+
+
+async def test_a_run_sends_the_bytes_that_it_is_given() -> None:
+    """They were encoded when the job was checked."""
+    service = FakeService(Run=ok(taskid="1"))
+    assert await paid(transport(service), {"prompt": "Möwen"}) == ok(taskid="1")
+    assert service.calls == [("Run", {"prompt": "Möwen"})]
+    assert int(service.requests[0].headers["content-length"]) == len('{"prompt":"Möwen"}'.encode())
+    assert service.requests[0].url.path == "/v1/Run/owner/model"
 
 
 async def test_an_outage_is_not_answered_with_a_storm() -> None:
@@ -183,10 +215,9 @@ async def test_the_deadline_covers_the_whole_exchange(sent: bool | None, told: b
     service.sent = sent
     start = anyio.current_time()
     with pytest.raises(wiro_async.ConnectionFailed, match="in time") as caught:
-        await transport(service, request_timeout=5).call(RUN, {})
-    attempts = 1 if told else 3
-    assert len(service.calls) == attempts
-    assert anyio.current_time() - start == pytest.approx(5 * attempts, abs=1)
+        await paid(transport(service, request_timeout=5))
+    assert len(service.calls) == 1
+    assert anyio.current_time() - start == pytest.approx(5.0)
     assert caught.value.sent is told
 
 
@@ -213,23 +244,29 @@ async def test_the_queue_for_a_slot_counts_and_stops_go_first() -> None:
 
 
 async def test_a_full_queue_is_an_error_that_says_so() -> None:
-    """Who gets no slot in time learns that nothing was sent, and which limit to raise."""
+    """Who gets no slot in time learns so at once: that nothing was sent, and which limit to raise."""
     caller = transport(Silent(), max_in_flight=1, slot_timeout=5)
-    assert caller.gate.enter_nowait()
-    with pytest.raises(wiro_async.ConnectionFailed, match="max_in_flight") as caught:
-        await caller.call(DETAIL, {})
-    assert caught.value.sent is False
-    caller.gate.leave()
+    await caller.enter(RUN)
+    start = anyio.current_time()
+    for wait in (lambda: caller.call(DETAIL, {}), lambda: caller.enter(RUN)):
+        with pytest.raises(wiro_async.ConnectionFailed, match="max_in_flight") as caught:
+            await wait()
+        assert caught.value.sent is False
+    assert anyio.current_time() - start == pytest.approx(10.0)
+    caller.leave()
+    await caller.enter(RUN)
+    caller.leave()
+    assert caller.gate.in_flight == 0
 
 
 async def test_a_call_ends_when_its_caller_wants_it_to() -> None:
     """In the queue, in the exchange, and before a pause that would last longer."""
     caller = transport(Silent(), max_in_flight=1)
     start = anyio.current_time()
-    with pytest.raises(wiro_async.ConnectionFailed, match="no whole answer in time"):
+    with pytest.raises(wiro_async.ConnectionFailed, match="no complete answer in time"):
         await caller.call(DETAIL, {}, until=start + 3.0)
     assert anyio.current_time() == start + 3.0
-    assert caller.gate.enter_nowait()
+    await caller.enter(DETAIL)
     with pytest.raises(wiro_async.ConnectionFailed, match="no free slot in time"):
         await caller.call(DETAIL, {}, until=start + 5.0)
     assert anyio.current_time() == start + 5.0
@@ -263,7 +300,7 @@ async def test_an_encoded_reply_is_refused_unread(encoding: str) -> None:
     stream = Streaming(b"bomb")
     reply = httpx.Response(200, headers={"content-encoding": encoding}, stream=stream)
     with pytest.raises(wiro_async.InvalidResponse, match="encoded"):
-        await transport(FakeService(Run=reply)).call(RUN, {})
+        await paid(transport(FakeService(Run=reply)))
     assert stream.pieces == [b"bomb"]
     assert stream.closed
 
@@ -272,7 +309,7 @@ async def test_a_reply_without_end_is_cut_off() -> None:
     """At 16 MiB the reading stops and the reply is closed."""
     stream = Streaming(*[b"x" * (1 << 20)] * 40)
     with pytest.raises(wiro_async.InvalidResponse, match="larger than 16777216 bytes"):
-        await transport(FakeService(Run=httpx.Response(200, stream=stream))).call(RUN, {})
+        await paid(transport(FakeService(Run=httpx.Response(200, stream=stream))))
     assert len(stream.pieces) == 23
     assert stream.closed
 
@@ -281,7 +318,7 @@ async def test_a_reply_that_breaks_is_a_broken_connection() -> None:
     """A body that ends in an error is neither believed nor left open."""
     stream = Streaming(b'{"result"', httpx.ReadError("cut"))
     with pytest.raises(wiro_async.ConnectionFailed, match="cut") as caught:
-        await transport(FakeService(Run=httpx.Response(200, stream=stream))).call(RUN, {})
+        await paid(transport(FakeService(Run=httpx.Response(200, stream=stream))))
     assert caught.value.sent
     assert stream.closed
 
@@ -329,60 +366,51 @@ async def test_closing_waits_for_runs_under_way() -> None:
     answers: list[object] = []
 
     async def submit() -> None:
-        answers.append(await caller.call(RUN, {}))
+        answers.append(await paid(caller))
+
+    async def close() -> None:
+        await caller.aclose()
+        assert service.closed
+        assert service.in_flight == 0
 
     async with anyio.create_task_group() as group:
         group.start_soon(submit)
+        group.start_soon(submit)
         await anyio.wait_all_tasks_blocked()
-        await caller.aclose()
-        assert service.closed
+        group.start_soon(close)
+        group.start_soon(close)
+    assert answers == [ok(taskid="1")] * 2
+
+
+async def test_closing_waits_for_a_run_that_has_its_slot() -> None:
+    """Its intent is perhaps being written down; those in the queue are told that the client is closed."""
+    service = FakeService(Run=ok(taskid="1"), Task_Detail=ok())
+    caller = transport(service, max_in_flight=1)
+    refused: list[type[Exception]] = []
+
+    async def wait(action: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await action()
+        except wiro_async.ClientUseError as error:
+            refused.append(type(error))
+
+    await caller.enter(RUN)
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, lambda: caller.enter(RUN))
+        group.start_soon(wait, lambda: caller.call(DETAIL, {}))
         await anyio.wait_all_tasks_blocked()
-    assert answers == [ok(taskid="1")]
-
-
-@pytest.mark.parametrize("outcome", [ok(taskid="1"), httpx.ReadError("cut")], ids=["accepted", "unknown"])
-async def test_a_cancelled_run_ends_first_and_is_reported(outcome: Any) -> None:
-    """The caller's cancellation waits for the answer, and the answer is not lost."""
-    service = FakeService(Run=outcome)
-    service.latency = 3.0
-    caller = transport(service)
-    late: list[Any] = []
-    start = anyio.current_time()
-    with anyio.move_on_after(1.0) as scope:
-        await caller.call(RUN, {}, late.append)
-    assert scope.cancelled_caught
-    assert anyio.current_time() - start == pytest.approx(3.0)
-    assert caller.gate.in_flight == 0
-    if isinstance(outcome, Exception):
-        assert isinstance(late[0], wiro_async.ConnectionFailed)
-    else:
-        assert late == [outcome]
-
-
-class EndError(BaseException):
-    """What nothing holds off, such as the end of the event loop."""
-
-
-class Ending(FakeService):
-    """Ends in the middle of a call."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        raise EndError
-
-
-async def test_a_run_that_is_cut_off_by_the_programs_end_is_reported() -> None:
-    """What nothing holds off goes on, and the Run in doubt is not forgotten."""
-    late: list[Any] = []
-    with pytest.raises(EndError):
-        await transport(Ending()).call(RUN, {}, late.append)
-    (error,) = late
-    assert isinstance(error, wiro_async.ConnectionFailed)
-    assert error.sent
-    assert "program ended" in str(error)
+        group.start_soon(caller.aclose)
+        await anyio.wait_all_tasks_blocked()
+        assert not service.closed
+        assert await caller.exchange(RUN, b"{}") == ok(taskid="1")
+        caller.leave()
+    assert service.closed
+    assert refused == [wiro_async.ClientUseError] * 2
+    assert (caller.gate.in_flight, caller.paid_calls) == (0, 0)
 
 
 async def test_a_cancelled_read_ends_at_once() -> None:
-    """Only what costs money is shielded."""
+    """Nothing is lost with it."""
     service = FakeService(Task_Detail=ok())
     service.latency = 3.0
     caller = transport(service)
@@ -406,7 +434,7 @@ async def test_urls_are_remembered_without_limit_on_models() -> None:
     service = FakeService(Run=ok(taskid="1"))
     caller = transport(service)
     for number in range(1002):
-        await caller.call(run(f"owner/model {number}"), {})
+        await paid(caller, operation=run(f"owner/model {number}"))
     assert service.requests[-1].url.raw_path == b"/v1/Run/owner/model%201001"
 
 
@@ -437,7 +465,7 @@ async def test_a_transport_that_tells_what_was_sent_is_believed(sent: bool) -> N
     service = Breaking()
     service.sent = sent
     with pytest.raises(wiro_async.ConnectionFailed, match="a cable was pulled") as caught:
-        await transport(service).call(RUN, {})
+        await paid(transport(service))
     assert caught.value.sent is sent
 
 
@@ -467,5 +495,5 @@ async def test_a_long_queue_is_no_failure() -> None:
     caller = transport(service, max_in_flight=1, request_timeout=5)
     async with anyio.create_task_group() as group:
         for _ in range(1000):
-            group.start_soon(caller.call, RUN, {})
+            group.start_soon(paid, caller)
     assert service.counts == {"Run": 1000}

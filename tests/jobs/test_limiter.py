@@ -8,11 +8,11 @@ from decimal import Decimal
 import anyio
 import anyio.lowlevel
 import pytest
+from wiro_async._jobs.window import Window
 
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async._errors import BatchStopped, ConcurrencyLimited
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
-from wiro_async._jobs.window import Window
 
 
 def yes() -> bool:

@@ -21,10 +21,12 @@ from tests.fakes import client, no
 from tests.journals import Database
 from wiro_async import Client, DownloadError, InvalidInput, ServiceError, TaskHandle, TaskNotFound, Upload
 from wiro_async._batch.source import Entry
-from wiro_async._jobs.book import Book
 from wiro_async._jobs.saver import OutputSaver, Uploads, _Paths
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import FileRow, LocalFile
+from wiro_async._journal.journal import NullJournal
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import JournalFile, LocalFile
+
+NULL = NullJournal()
 
 
 class Site:
@@ -52,7 +54,7 @@ async def test_a_content_is_uploaded_once(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     await anyio.to_thread.run_sync(path.write_bytes, b"jpeg")
     site = Site()
-    uploads = Uploads(site.upload, Book(None))
+    uploads = Uploads(site.upload, NULL, NULL.record)
     files: list[Any] = [path, str(path), b"jpeg", bytearray(b"jpeg"), LocalFile(str(path)), b"other"]
     found: dict[int, str] = {}
 
@@ -71,7 +73,7 @@ async def test_a_content_is_uploaded_once(tmp_path: Path) -> None:
 async def test_an_open_file_is_uploaded_each_time() -> None:
     """It could not be read twice."""
     site = Site()
-    uploads = Uploads(site.upload, Book(None))
+    uploads = Uploads(site.upload, NULL, NULL.record)
     for _ in range(2):
         await uploads.url_of(io.BytesIO(b"jpeg"))
     assert len(site.taken) == 2
@@ -82,14 +84,14 @@ async def test_a_file_that_cannot_be_read_is_told_by_the_upload() -> None:
     site = Site()
     site.problems = [InvalidInput("no such file")]
     with pytest.raises(InvalidInput, match="no such file"):
-        await Uploads(site.upload, Book(None)).url_of("/no/such/file")
+        await Uploads(site.upload, NULL, NULL.record).url_of("/no/such/file")
 
 
 async def test_an_upload_that_fails_is_tried_by_the_next() -> None:
     """Those that waited for it do not fail with it."""
     site, found = Site(), list[str]()
     site.problems = [ServiceError("busy")]
-    uploads = Uploads(site.upload, Book(None))
+    uploads = Uploads(site.upload, NULL, NULL.record)
 
     async def url_of() -> None:
         try:
@@ -107,8 +109,8 @@ async def test_an_upload_outlives_the_process(tmp_path: Path, databases: list[Da
     """It is in the journal, for a day."""
     site = Site()
     for _ in range(2):
-        async with await Journal.open(tmp_path / "a.db") as journal:
-            await Uploads(site.upload, Book(journal)).url_of(b"jpeg")
+        async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
+            await Uploads(site.upload, journal, journal.record).url_of(b"jpeg")
     assert len(site.taken) == 1
 
 
@@ -116,7 +118,7 @@ async def test_only_the_newest_addresses_are_remembered(monkeypatch: pytest.Monk
     """A million different images take no memory."""
     monkeypatch.setattr("wiro_async._jobs.saver.URLS_KEPT", 2)
     site = Site()
-    uploads = Uploads(site.upload, Book(None))
+    uploads = Uploads(site.upload, NULL, NULL.record)
     for content in (b"a", b"b", b"a", b"c", b"a", b"b"):
         await uploads.url_of(content)
     assert site.taken == [b"a", b"b", b"c", b"b"]
@@ -136,9 +138,9 @@ async def ended(own: Client, service: Service) -> TaskHandle:
     return handle
 
 
-async def kept(own: Client, handle: TaskHandle, folder: Path, before: FileRow | None = None) -> Path:
+async def kept(own: Client, handle: TaskHandle, folder: Path, before: JournalFile | None = None) -> Path:
     assert handle.task is not None
-    keeper = OutputSaver(f"{folder}/{{key}}_{{n}}{{ext}}", Book(None))
+    keeper = OutputSaver(f"{folder}/{{key}}_{{n}}{{ext}}", NULL.record)
     return await keeper.keep(handle, entry(), handle.task.outputs[0], before)
 
 
@@ -245,10 +247,15 @@ class Shelf:
     def __init__(self, own: Client, handle: TaskHandle, template: str) -> None:
         self._output = handle.task.outputs[0] if handle.task else None
         self._handle = handle
-        self.keeper = OutputSaver(template, Book(None))
+        self.keeper = OutputSaver(template, NULL.record)
 
     async def keep(
-        self, key: str, n: int = 0, name: str = "out.mp4", task_id: str = "1", before: FileRow | None = None
+        self,
+        key: str,
+        n: int = 0,
+        name: str = "out.mp4",
+        task_id: str = "1",
+        before: JournalFile | None = None,
     ) -> Path:
         assert self._output is not None
         output = attrs.evolve(self._output, name=name, index=n, task_id=task_id)
@@ -321,9 +328,9 @@ def test_the_paths_of_a_million_files_take_little_memory() -> None:
     assert not paths.claim(f"/clips/{'LONG' * 20}/77", b"somebody")
 
 
-def row(path: Path, size: int = len(CLIP), sha256: str = "") -> FileRow:
+def row(path: Path, size: int = len(CLIP), sha256: str = "") -> JournalFile:
     digest = sha256 or "7c" * 32
-    return FileRow(0, "0.mp4", "", "video/mp4", size, str(path), digest)
+    return JournalFile(0, "0.mp4", "", "video/mp4", size, str(path), digest)
 
 
 async def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
@@ -338,7 +345,7 @@ async def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
         for before in (row(path), row(path, 5, digest), row(tmp_path / "gone.mp4", sha256=digest)):
             assert await kept(own, handle, tmp_path, before) == tmp_path / "k_0.mp4"
         assert sum(service.fetched.values()) == 3
-    keeper = OutputSaver("", Book(None))
+    keeper = OutputSaver("", NULL.record)
     good = row(path, sha256=digest)
     assert await keeper.all_there((good, good)) == [path, path]
     assert await keeper.all_there((good, row(path))) == []

@@ -17,8 +17,7 @@ from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import SubmissionUnknown, TaskHandle
 from wiro_async._aio.shield import on_asyncio
-from wiro_async._jobs.submit import PAGE, KnownTasks
-from wiro_async._protocol.matching import RunFingerprint
+from wiro_async._jobs.reconcile import PAGE
 
 PROMPT = {"prompt": "waves"}
 LOST = httpx.ReadError("reset")
@@ -184,8 +183,8 @@ async def test_a_list_without_an_end_proves_nothing(
     answer: Any, pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After so many pages, or where they repeat what is known, the search is given up."""
-    monkeypatch.setattr("wiro_async._jobs.submit.MAX_PAGES", 4)
-    monkeypatch.setattr("wiro_async._jobs.submit.MAX_REPEATS", 1)
+    monkeypatch.setattr("wiro_async._jobs.reconcile.MAX_PAGES", 4)
+    monkeypatch.setattr("wiro_async._jobs.reconcile.MAX_REPEATS", 1)
     service = Ledger()
     service.lose = [LOST]
     service.handlers["Task/List"] = answer
@@ -479,6 +478,67 @@ async def test_a_caller_cancelled_while_it_is_refused_leaves_nothing() -> None:
     assert not caller.unresolved
 
 
+# -- sent again ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [httpx.ConnectError("refused"), httpx.Response(429)], ids=repr)
+async def test_a_run_that_was_not_taken_is_sent_again_for_a_minute(fault: Any) -> None:
+    """A service that restarts meanwhile takes it; one that stays away is given up after eleven attempts."""
+    service = FakeService(Run=[*[fault] * 10, ok(taskid="2221")])
+    caller = client(service)
+    assert (await caller.submit("owner/model", PROMPT)).id == "2221"
+    assert service.counts == {"Run": 11}
+    service.handlers["Run"] = fault
+    start = anyio.current_time()
+    with pytest.raises((wiro_async.ConnectionFailed, wiro_async.RateLimited)):
+        await caller.submit("owner/model", PROMPT)
+    assert service.counts == {"Run": 22}
+    assert anyio.current_time() - start <= 65.5
+    assert not caller.unresolved
+
+
+async def test_a_run_that_is_not_taken_is_sent_again_when_the_service_says() -> None:
+    """A Retry-After is kept."""
+    service = FakeService(Run=[httpx.Response(429, headers={"retry-after": "30"}), ok(taskid="2221")])
+    start = anyio.current_time()
+    assert (await submit(service)).id == "2221"
+    assert anyio.current_time() - start == pytest.approx(30.0)
+
+
+async def test_a_runs_timeout_covers_sending_it_again() -> None:
+    """A pause that would last longer is not begun."""
+    service = FakeService(Run=httpx.Response(429, headers={"retry-after": "7"}))
+    start = anyio.current_time()
+    with pytest.raises(wiro_async.RateLimited):
+        await client(service).run("owner/model", PROMPT, timeout=10)
+    assert anyio.current_time() - start == pytest.approx(7.0)
+    assert service.counts == {"Run": 2}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        httpx.ReadError("reset"),
+        httpx.WriteError("reset"),
+        httpx.Response(500),
+        httpx.Response(502, text="<html>"),
+        httpx.Response(200, text=""),
+        no(0, "?"),
+        no(97, "Insufficient balance"),
+    ],
+    ids=repr,
+)
+async def test_a_run_that_may_have_been_taken_is_not_sent_again(fault: Any) -> None:
+    """Nor is one that was refused: what could pay twice, and what would change nothing."""
+    service = FakeService(Run=fault, Task_List=no(1, "There is no task yet."))
+    with pytest.raises(wiro_async.WiroError):
+        await submit(service)
+    assert service.counts["Run"] == 1
+
+
+# -- code 96 ---------------------------------------------------------------------------------------------
+
+
 async def test_without_patience_code_96_is_raised_at_once() -> None:
     """A slot_timeout of 0 asks once."""
     service = Ledger()
@@ -648,29 +708,6 @@ async def test_a_cancelled_wait_in_line_lets_the_others_pass() -> None:
 
 
 # -- bookkeeping -----------------------------------------------------------------------------------------
-
-
-def test_what_is_held_is_bounded() -> None:
-    """The newest are kept."""
-    held = KnownTasks(kept=3)
-    for number in range(5):
-        held.add(str(number))
-    assert [number for number in range(5) if str(number) in held] == [2, 3, 4]
-
-
-def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
-    """What is certain, or another's by now, stays; what was forgotten meanwhile is still the claimant's."""
-    mine, other = RunFingerprint("o/m", (), "1", 0.0), RunFingerprint("o/m", (), "2", 0.0)
-    held = KnownTasks()
-    held.add("1", mine)
-    held.release("1", other)
-    assert "1" in held
-    held.release("1", mine)
-    assert "1" not in held
-    assert held.confirm("1", mine)
-    held.release("1", mine)
-    assert "1" in held
-    assert not held.confirm("1", mine)
 
 
 async def test_a_task_whose_id_is_no_text_is_not_adopted() -> None:

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-from benchmarks.concurrency import BUSY_TARGET, CASES, REFUSED_TARGET, Case, simulate
 from wiro_async._jobs.window import (
     FIRST_PAUSE,
     FIRST_RAISE,
@@ -21,6 +19,8 @@ from wiro_async._jobs.window import (
     Window,
     limit_of,
 )
+
+from benchmarks.concurrency import BUSY_TARGET, CASES, REFUSED_TARGET, Case, simulate
 
 
 class Account:

@@ -204,7 +204,7 @@ def test_the_last_writes_of_a_lost_journal_are_not_thrown_away(tmp_path: Path, l
 
 def test_a_missing_file_is_made_only_on_demand(tmp_path: Path) -> None:
     """Resuming with a mistyped path must not begin anew."""
-    with pytest.raises(JournalError, match="create=True") as caught:
+    with pytest.raises(JournalError, match="does not exist; check the path") as caught:
         make_file(str(tmp_path / "a.db"), create=False)
     assert caught.value.reason == "missing"
     assert not (tmp_path / "a.db").exists()

@@ -9,23 +9,53 @@ import random
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Awaitable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.journals import CANCELLED, FAILURE, NOW, SUCCESS, Database, clock, error, intent, opened, quick
+from tests.journals import (
+    Database,
+    apply,
+    cancelled,
+    clock,
+    dump,
+    entries_of,
+    error,
+    failed,
+    intended,
+    opened,
+    quick,
+    refused,
+    succeeded,
+)
 from tests.journals import databases_are_closed as databases_are_closed
 from wiro_async._errors import ClientUseError, InvalidInput, JournalError
 from wiro_async._journal import sqlite as _sqlite
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import ErrorNote, LocalFile, Row
-from wiro_async._journal.store import PAGE
+from wiro_async._journal.sqlite import SQLiteJournal, WriterThread
+from wiro_async._journal.steps import (
+    Accepted,
+    Done,
+    Doubted,
+    JournalEntry,
+    Learned,
+    LocalFile,
+    Released,
+    Saved,
+    Step,
+    Uploaded,
+)
+from wiro_async._journal.store import PAGE, Store
 from wiro_async._types import Secret
 
 
@@ -45,23 +75,15 @@ def no_thread_is_left() -> Any:
             assert not thread.is_alive()
 
 
-def recorded(path: Path) -> dict[str, Row]:
-    """Return what a journal holds."""
-    store = opened(path)
-    rows = {row.key: row for _, row in store.page(None, 0)}
-    store.close()
-    return rows
-
-
-async def left(path: Path) -> dict[str, Row]:
+async def left(path: Path) -> dict[str, JournalEntry]:
     """Return what a closed journal holds, read outside of the event loop."""
-    return await anyio.to_thread.run_sync(recorded, path)
+    return await anyio.to_thread.run_sync(entries_of, path)
 
 
-async def open_quick(path: Path) -> tuple[Journal, Database]:
+async def open_quick(path: Path) -> tuple[SQLiteJournal, Database]:
     """Open a journal that does not wait for the disk, and return its database too."""
     connecting, databases = quick()
-    journal = await Journal.open(path, connect=connecting, clock=clock)
+    journal = await SQLiteJournal.open(path, connect=connecting, clock=clock)
     return journal, databases[0]
 
 
@@ -97,56 +119,53 @@ class Stopped:
 
 async def test_a_jobs_whole_life(path: Path) -> None:
     """Every write is there for every read after it, and in the file when it is closed."""
-    async with await Journal.open(path, clock=clock) as journal:
-        await journal.intend(intent("k", prompt="waves", image=Path("a.jpg")))
-        await journal.accepted("k", "2221", Secret("canary-token"))
-        journal.post("k", "task_start", NOW + 5)
-        await journal.ended("k", SUCCESS)
-        await journal.saved("k", 0, Path("/clips/0.mp4"), 11, "ab")
-        await journal.settled("k", "done")
+    async with await SQLiteJournal.open(path, clock=clock) as journal:
+        await journal.record(intended("k", prompt="waves", image=Path("a.jpg")))
+        await journal.record(Accepted("k", "2221", Secret("canary-token")))
+        await journal.record(succeeded("k"))
+        await journal.record(Saved("k", 0, "/clips/0.mp4", 11, "ab"))
+        await journal.record(Done("k"))
         row = await journal.find("k")
         assert row is not None
-        assert (row.state, row.status, row.token) == ("done", "task_start", Secret("canary-token"))
+        assert (row.state, row.token) == ("done", Secret("canary-token"))
         assert row.inputs == {"prompt": "waves", "image": LocalFile("a.jpg")}
         assert (await journal.counts()).cost == Decimal("0.35")
+        assert journal.durable
         assert await journal.find("other") is None
     assert (await left(path))["k"] == row
     assert "canary" not in repr(row)
 
 
 async def test_the_ways_a_run_can_fail(path: Path) -> None:
-    """Refused, in doubt, failed, cancelled, given up."""
+    """Refused, in doubt, failed, cancelled."""
     async with (await open_quick(path))[0] as journal:
-        for key in "abcde":
-            await journal.intend(intent(key))
-        await journal.released("a", ErrorNote("RateLimited", "slow down"))
-        await journal.doubted("b", "ReadTimeout")
-        for key, ending in (("c", FAILURE), ("d", CANCELLED)):
-            await journal.accepted(key, f"task {key}")
-            await journal.ended(key, ending)
-        await journal.settled("e", "failed", ErrorNote("ModelNotFound", "gone"))
-        found = {row.key: (row.state, row.error, row.reason) async for row in journal.rows()}
+        for key in "abcd":
+            await journal.record(intended(key))
+        await journal.record(Released("a", "RateLimited", "slow down"))
+        await journal.record(Doubted("b", "ReadTimeout"))
+        for step in (failed("c"), cancelled("d")):
+            await journal.record(Accepted(step.key, f"task {step.key}"), step)
+        found = {row.key: (row.state, row.error, row.reason) async for row in journal.entries()}
     assert found == {
         "a": ("refused", "RateLimited", "slow down"),
         "b": ("unknown", "SubmissionUnknown", "ReadTimeout"),
         "c": ("failed", "", "no face found"),
         "d": ("cancelled", "", ""),
-        "e": ("failed", "ModelNotFound", "gone"),
     }
 
 
 async def test_uploads_and_lessons(path: Path) -> None:
     """Kept by content and by name."""
     async with (await open_quick(path))[0] as journal:
-        await journal.uploaded("ab", "https://x/1.jpg", 10)
-        await journal.save_stats("prices", {"o/m": [1, "0.35"]})
-        assert await journal.url_of("ab", 60.0) == "https://x/1.jpg"
-        assert await journal.url_of("cd", 60.0) is None
+        await journal.record(Uploaded("ab", "https://x/1.jpg", 10))
+        await journal.record(Learned("prices", {"o/m": [1, "0.35"]}))
+        assert await journal.url_of("ab") == "https://x/1.jpg"
+        assert await journal.url_of("cd") is None
         assert await journal.load_stats("prices") == {"o/m": [1, "0.35"]}
-        assert await journal.load_stats("durations") is None
+        assert await journal.load_stats("durations") == {}
         assert await journal.task_ids() == []
         with pytest.raises(InvalidInput):
-            await journal.save_stats("prices", {"x": float("nan")})
+            await journal.record(Learned("prices", {"x": float("nan")}))
 
 
 async def test_rows_come_by_state_and_in_order_of_arrival(path: Path) -> None:
@@ -156,25 +175,24 @@ async def test_rows_come_by_state_and_in_order_of_arrival(path: Path) -> None:
         store = opened(path)
         with store.transaction():
             for number in range(PAGE * 2 + 10):
-                wanted = intent(f"{number:04d}")
-                store.intend(wanted, "{}")
+                apply(store, intended(f"{number:04d}"))
                 if number % 2:
-                    store.released(wanted.key, ErrorNote("E", ""))
+                    apply(store, refused(f"{number:04d}"))
         store.close()
 
     await anyio.to_thread.run_sync(fill)
     async with (await open_quick(path))[0] as journal:
-        every = [row.key async for row in journal.rows()]
+        every = [row.key async for row in journal.entries()]
         assert every == [f"{number:04d}" for number in range(PAGE * 2 + 10)]
-        assert [row.key async for row in journal.rows("refused", "intended", "refused")] == every[
+        assert [row.key async for row in journal.entries("refused", "intended", "refused")] == every[
             1::2
         ] + every[::2]
-        assert [row.key async for row in journal.rows("running")] == []
-        async for row in journal.rows():
+        assert [row.key async for row in journal.entries("running")] == []
+        async for row in journal.entries():
             assert row.key == "0000"
             break
         with pytest.raises(InvalidInput, match="'over' is none of intended"):
-            journal.rows("over")  # type: ignore[arg-type]
+            journal.entries("over")  # type: ignore[arg-type]
 
 
 # -- one flush for many ----------------------------------------------------------------------------------
@@ -187,10 +205,10 @@ async def test_what_waits_is_committed_together(path: Path) -> None:
         stopped = Stopped(database)
         before = commits(database)
         async with anyio.create_task_group() as group:
-            group.start_soon(journal.intend, intent("first"))
+            group.start_soon(journal.record, intended("first"))
             await stopped.arrival()
             for number in range(100):
-                group.start_soon(journal.intend, intent(f"{number}"))
+                group.start_soon(journal.record, intended(f"{number}"))
             await anyio.wait_all_tasks_blocked()
             stopped.let_go()
         assert commits(database) - before == 2
@@ -205,7 +223,7 @@ async def test_one_transaction_has_a_limit(path: Path, monkeypatch: pytest.Monke
         before = commits(database)
         async with anyio.create_task_group() as group:
             for number in range(35):
-                group.start_soon(journal.intend, intent(f"{number}"))
+                group.start_soon(journal.record, intended(f"{number}"))
         assert commits(database) - before >= 4
 
 
@@ -222,20 +240,20 @@ async def test_a_write_that_is_refused_harms_no_other(path: Path) -> None:
             outcomes[name] = getattr(problem, "reason", "wrong argument")
 
     async with journal:
-        await journal.intend(intent("there"))
+        await journal.record(intended("there"))
         stopped = Stopped(database)
         async with anyio.create_task_group() as group:
-            group.start_soon(write, "first", journal.intend(intent("first")))
+            group.start_soon(write, "first", journal.record(intended("first")))
             await stopped.arrival()
-            group.start_soon(write, "good", journal.intend(intent("good")))
-            group.start_soon(write, "conflict", journal.intend(intent("there")))
-            group.start_soon(write, "wrong", journal.uploaded(object(), "u", 1))  # type: ignore[arg-type]
-            group.start_soon(write, "worse", journal.uploaded("ab", "u", "1"))  # type: ignore[arg-type]
-            group.start_soon(write, "last", journal.intend(intent("last")))
+            group.start_soon(write, "good", journal.record(intended("good")))
+            group.start_soon(write, "conflict", journal.record(intended("there")))
+            group.start_soon(write, "wrong", journal.record(Uploaded(object(), "u", 1)))  # type: ignore[arg-type]
+            group.start_soon(write, "worse", journal.record(Uploaded("ab", "u", "1")))  # type: ignore[arg-type]
+            group.start_soon(write, "last", journal.record(intended("last")))
             await anyio.wait_all_tasks_blocked()
             stopped.let_go()
         assert journal.broken is None
-        assert {row.key async for row in journal.rows()} == {"there", "first", "good", "last"}
+        assert {row.key async for row in journal.entries()} == {"there", "first", "good", "last"}
     assert outcomes == {
         "first": "written",
         "good": "written",
@@ -250,16 +268,16 @@ async def test_a_journal_that_is_gone_takes_no_more(path: Path) -> None:
     """Nothing that it took would be found: it is broken, and says why to all who ask."""
     journal, _ = await open_quick(path)
     async with journal:
-        await journal.intend(intent("k"))
-        await journal.accepted("k", "1")
+        await journal.record(intended("k"))
+        await journal.record(Accepted("k", "1"))
         await anyio.to_thread.run_sync(path.rename, path.with_name("moved"))
-        journal.post("k", "task_start", NOW)
+        await journal.record(Accepted("k", "1"))
         with pytest.raises(JournalError) as caught:
-            await journal.intend(intent("other"))
+            await journal.record(intended("other"))
         assert caught.value.reason == "missing"
         assert journal.broken is not None
         with pytest.raises(JournalError, match="deleted, moved or replaced"):
-            await journal.ended("k", SUCCESS)
+            await journal.record(succeeded("k"))
     assert list(await left(path.with_name("moved"))) == ["k"]
 
 
@@ -267,64 +285,89 @@ async def test_a_token_is_no_local_of_a_write_that_fails(path: Path) -> None:
     """Neither in the caller's frames nor in the error."""
     journal, database = await open_quick(path)
     async with journal:
-        await journal.intend(intent("k"))
+        await journal.record(intended("k"))
         database.fail = lambda sql: ValueError("no") if sql.startswith("UPDATE runs") else None
         with pytest.raises(ValueError, match="no") as caught:
-            await journal.accepted("k", "1", Secret("canary-token"))
+            await journal.record(Accepted("k", "1", Secret("canary-token")))
         shown = [repr(entry.frame.f_locals) for entry in caught.traceback[1:]]
         assert len(shown) > 2
         assert not [each for each in shown if "canary" in each]
         database.fail = lambda _: None
-        await journal.accepted("k", "1", Secret("canary\ud800"))
+        await journal.record(Accepted("k", "1", Secret("canary\ud800")))
 
 
-async def test_a_status_waits_for_company(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It costs no flush of its own if something else is written soon."""
-    monkeypatch.setattr(_sqlite, "LAZY_SECONDS", 60.0)
+async def test_steps_that_are_recorded_together_are_made_together(path: Path) -> None:
+    """All or none, by one commit: what cannot be made undoes what came before it, and harms no other."""
     journal, database = await open_quick(path)
+    whole: tuple[Step, ...] = (intended("whole"), Accepted("whole", "1"), succeeded("whole"))
+    broken: tuple[Step, ...] = (intended("broken"), Accepted("broken", "2"), Done("broken"))
+    wrong: tuple[Step, ...] = (Uploaded("ab", "https://x", 1), Uploaded(object(), "u", 1))  # type: ignore[arg-type]
+
+    async def refused_as(kind: type[Exception], *steps: Step) -> None:
+        with pytest.raises(kind):
+            await journal.record(*steps)
+
     async with journal:
-        await journal.intend(intent("k"))
-        before = commits(database)
-        for number in range(50):
-            journal.post("k", f"status {number}", NOW)
-        await journal.accepted("k", "1")
-        assert commits(database) - before == 1
-        row = await journal.find("k")
-        assert row is not None
-        assert row.status == "status 49"
-        journal.post("k", "last", NOW)
-    assert (await left(path))["k"].status == "last"
-
-
-async def test_a_status_does_not_wait_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alone, it is written after a while."""
-    monkeypatch.setattr(_sqlite, "LAZY_SECONDS", 0.01)
-    journal, database = await open_quick(path)
-    written = threading.Event()
-    async with journal:
-        await journal.intend(intent("k"))
-        database.fail = lambda sql: written.set() if sql == "COMMIT" else None
-        journal.post("k", "task_start", NOW)
-        journal.post("unknown", "task_start", NOW)
-        assert await anyio.to_thread.run_sync(written.wait, 30)
-
-
-async def test_statuses_do_not_pile_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk is behind they are dropped: the service knows them."""
-    monkeypatch.setattr(_sqlite, "MOST_WAITING", 3)
-    journal, database = await open_quick(path)
-    async with journal:
-        await journal.intend(intent("k"))
         stopped = Stopped(database)
-        journal.post("k", "held", NOW)
-        await anyio.to_thread.run_sync(stopped.reached.wait, 30)
-        for number in range(50):
-            journal.post("k", f"{number}", NOW)
-        assert journal._writer_thread.waiting == 3
-        stopped.let_go()
-        row = await journal.find("k")
-        assert row is not None
-        assert row.status == "2"
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.record, intended("first"))
+            await stopped.arrival()
+            before = commits(database)
+            group.start_soon(journal.record, *whole)
+            group.start_soon(refused_as, JournalError, *broken)
+            group.start_soon(refused_as, sqlite3.Error, *wrong)
+            group.start_soon(journal.record, intended("last"))
+            await anyio.wait_all_tasks_blocked()
+            stopped.let_go()
+        assert commits(database) - before == 1
+        assert await journal.url_of("ab") is None
+        await journal.record(*broken[:2])
+        await journal.record()
+        await refused_as(InvalidInput, Accepted("first", "3"), intended(""))
+        states = {entry.key: entry.state async for entry in journal.entries()}
+    assert states == {"first": "intended", "whole": "ended", "last": "intended", "broken": "running"}
+
+
+SEVERAL = st.lists(
+    st.lists(
+        st.one_of(
+            st.builds(intended, st.sampled_from("ab")),
+            st.builds(Accepted, st.sampled_from("ab"), st.sampled_from("78")),
+            st.builds(refused, st.sampled_from("ab")),
+            st.builds(Doubted, st.sampled_from("ab"), st.just("ReadTimeout")),
+            st.builds(succeeded, st.sampled_from("ab")),
+            st.builds(Done, st.sampled_from("ab")),
+            st.builds(Learned, st.just("x"), st.builds(dict, n=st.integers(0, 9))),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    max_size=6,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEVERAL)
+def test_whatever_waits_together_ends_as_one_by_one(orders: list[list[Step]]) -> None:
+    """What shares a transaction with steps that are refused is as if each had been alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        together, alone = opened(Path(folder) / "a.db"), opened(Path(folder) / "b.db")
+        orders_together = [_sqlite._Order(partial(apply_all, steps=steps), len(steps)) for steps in orders]
+        writer = SimpleNamespace(broken=None)
+        WriterThread._write(writer, together, list(orders_together))  # type: ignore[arg-type]
+        reasons = []
+        for steps in orders:
+            order = _sqlite._Order(partial(apply_all, steps=steps), len(steps))
+            WriterThread._write(writer, alone, [order])  # type: ignore[arg-type]
+            reasons.append(order.error and str(order.error).partition("' ")[2])
+        assert dump(together) == dump(alone)
+        assert [order.error and str(order.error).partition("' ")[2] for order in orders_together] == reasons
+        together.close()
+        alone.close()
+
+
+def apply_all(store: Store, steps: list[Step]) -> None:
+    apply(store, *steps)
 
 
 # -- faults ----------------------------------------------------------------------------------------------
@@ -340,23 +383,22 @@ async def test_after_a_failure_nothing_more_is_written(
     """Whoever writes is told at once, with the first cause; reads go on; nothing that was durable is lost."""
     journal, database = await open_quick(path)
     async with journal:
-        await journal.intend(intent("before"))
+        await journal.record(intended("before"))
         problem = error(sqlite3.OperationalError, code, "canary of the disk")
         database.fail = lambda sql: problem if sql.startswith(statement) else None
         with pytest.raises(JournalError, match="canary of the disk") as first:
-            await journal.intend(intent("during"))
+            await journal.record(intended("during"))
         database.fail = lambda _: None
         ran = len(database.ran)
         with pytest.raises(JournalError) as later:
-            await journal.intend(intent("after"))
-        journal.post("before", "task_start", NOW)
+            await journal.record(intended("after"))
         assert (first.value.reason, later.value.reason) == (reason, reason)
         assert later.value is not first.value
         assert later.value.message == first.value.message
         assert "BEGIN IMMEDIATE" not in database.ran[ran:]
-        assert [row.key async for row in journal.rows()] == ["before"]
+        assert [row.key async for row in journal.entries()] == ["before"]
         assert "broken" in repr(journal)
-        assert journal.broken is not None
+        assert not journal.durable
     assert "nothing more is recorded" in caplog.text
     assert list(await left(path)) == ["before"]
 
@@ -368,11 +410,11 @@ async def test_everybody_in_a_failed_transaction_is_told(path: Path) -> None:
 
     async def write(key: str) -> None:
         with pytest.raises(JournalError) as caught:
-            await journal.intend(intent(key))
+            await journal.record(intended(key))
         reasons.append(caught.value.reason)
 
     async with journal:
-        await journal.intend(intent("k"))
+        await journal.record(intended("k"))
         database.fail = lambda sql: error(sqlite3.OperationalError, 13, "full") if sql == "COMMIT" else None
         async with anyio.create_task_group() as group:
             for key in "kabcdefgh":
@@ -388,9 +430,9 @@ async def test_a_read_that_fails_stops_nothing(path: Path) -> None:
         damaged = error(sqlite3.DatabaseError, 11, "malformed")
         database.fail = lambda sql: damaged if sql.startswith("SELECT url") else None
         with pytest.raises(JournalError) as caught:
-            await journal.url_of("ab", 1.0)
+            await journal.url_of("ab")
         assert caught.value.reason == "corrupt"
-        await journal.intend(intent("k"))
+        await journal.record(intended("k"))
 
 
 async def test_a_full_disk_for_real(path: Path) -> None:
@@ -398,10 +440,10 @@ async def test_a_full_disk_for_real(path: Path) -> None:
     connecting, _ = quick("PRAGMA max_page_count = 40")
     acknowledged = 0
     reason = ""
-    async with await Journal.open(path, connect=connecting) as journal:
+    async with await SQLiteJournal.open(path, connect=connecting) as journal:
         while not reason:
             try:
-                await journal.intend(intent(f"{acknowledged}", prompt="x" * 500))
+                await journal.record(intended(f"{acknowledged}", prompt="x" * 500))
                 acknowledged += 1
             except JournalError as problem:
                 reason = problem.reason
@@ -415,9 +457,9 @@ async def test_inputs_that_cannot_be_recorded_never_reach_the_file(path: Path) -
     async with journal:
         before = len(database.ran)
         with pytest.raises(InvalidInput):
-            await journal.intend(intent("k", prompt={1, 2}))
+            await journal.record(intended("k", prompt={1, 2}))
         with pytest.raises(InvalidInput):
-            await journal.intend(intent(""))
+            await journal.record(intended(""))
         assert len(database.ran) == before
 
 
@@ -430,7 +472,7 @@ async def test_a_cancelled_write_is_made_all_the_same(path: Path) -> None:
     async with journal:
         stopped = Stopped(database)
         async with anyio.create_task_group() as group:
-            group.start_soon(journal.intend, intent("k"))
+            group.start_soon(journal.record, intended("k"))
             await stopped.arrival()
             group.cancel_scope.cancel()
         stopped.let_go()
@@ -446,7 +488,7 @@ async def test_a_storm_of_native_cancellations(path: Path, seed: int) -> None:
     acknowledged: list[str] = []
 
     async def write(key: str) -> None:
-        await journal.intend(intent(key))
+        await journal.record(intended(key))
         acknowledged.append(key)
 
     tasks = []
@@ -456,7 +498,7 @@ async def test_a_storm_of_native_cancellations(path: Path, seed: int) -> None:
             await anyio.lowlevel.checkpoint()
         chance.choice(tasks).cancel()
     await asyncio.wait(tasks)
-    seen = {row.key async for row in journal.rows()}
+    seen = {row.key async for row in journal.entries()}
     await journal.aclose()
     assert set(acknowledged) <= seen == set(await left(path))
 
@@ -474,7 +516,7 @@ async def test_a_cancelled_opening_leaves_nothing_open(path: Path) -> None:
     async with anyio.create_task_group() as group:
 
         async def open_it() -> None:
-            await Journal.open(path, connect=slow)
+            await SQLiteJournal.open(path, connect=slow)
 
         group.start_soon(open_it)
         assert await anyio.to_thread.run_sync(begun.wait, 30)
@@ -495,7 +537,7 @@ async def test_native_cancellations_of_opening_and_closing(path: Path) -> None:
         assert go.wait(30)
         return connecting(file)
 
-    opening = asyncio.get_running_loop().create_task(Journal.open(path, connect=slow))
+    opening = asyncio.get_running_loop().create_task(SQLiteJournal.open(path, connect=slow))
     await anyio.to_thread.run_sync(begun.wait, 30)
     for _ in range(3):
         opening.cancel()
@@ -505,7 +547,7 @@ async def test_native_cancellations_of_opening_and_closing(path: Path) -> None:
         await opening
     journal, database = await open_quick(path)
     stopped = Stopped(database)
-    write = asyncio.get_running_loop().create_task(journal.intend(intent("k")))
+    write = asyncio.get_running_loop().create_task(journal.record(intended("k")))
     await stopped.arrival()
     closing = asyncio.get_running_loop().create_task(journal.aclose())
     for _ in range(3):
@@ -524,13 +566,13 @@ async def test_native_cancellations_of_opening_and_closing(path: Path) -> None:
 
 async def test_closing_leaves_one_file(path: Path) -> None:
     """And again does no harm."""
-    journal = await Journal.open(path)
-    await journal.save_stats("x", {"a": 1})
-    assert repr(journal) == f"<Journal {str(path)!r} open>"
+    journal = await SQLiteJournal.open(path)
+    await journal.record(Learned("x", {"a": 1}))
+    assert repr(journal) == f"<SQLiteJournal {str(path)!r} open>"
     assert journal.path == str(path)
     await journal.aclose()
     await journal.aclose()
-    assert repr(journal) == f"<Journal {str(path)!r} closed>"
+    assert repr(journal) == f"<SQLiteJournal {str(path)!r} closed>"
     assert [file.name for file in path.parent.iterdir()] == ["a.db"]
 
 
@@ -538,11 +580,13 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
     """In every call."""
     journal, _ = await open_quick(path)
     await journal.aclose()
-    for work in (journal.counts, lambda: journal.intend(intent("k")), lambda: journal.rows().__anext__()):
+    for work in (
+        journal.counts,
+        lambda: journal.record(intended("k")),
+        lambda: journal.entries().__anext__(),
+    ):
         with pytest.raises(ClientUseError, match="is closed; open it again"):
             await work()
-    with pytest.raises(ClientUseError):
-        journal.post("k", "task_start", NOW)
 
 
 async def test_a_broken_journal_that_is_closed_says_that_it_is_closed(path: Path) -> None:
@@ -550,10 +594,10 @@ async def test_a_broken_journal_that_is_closed_says_that_it_is_closed(path: Path
     journal, database = await open_quick(path)
     database.fail = lambda sql: error(sqlite3.OperationalError, 13, "full") if sql == "COMMIT" else None
     with pytest.raises(JournalError):
-        await journal.intend(intent("k"))
+        await journal.record(intended("k"))
     await journal.aclose()
     with pytest.raises(ClientUseError):
-        await journal.intend(intent("k"))
+        await journal.record(intended("k"))
 
 
 async def test_a_disk_that_hangs_does_not_hang_the_closing(
@@ -563,18 +607,20 @@ async def test_a_disk_that_hangs_does_not_hang_the_closing(
     monkeypatch.setattr(_sqlite, "CLOSE_SECONDS", 0.05)
     journal, database = await open_quick(path)
     stopped = Stopped(database)
-    journal.post("k", "task_start", NOW)
-    with pytest.raises(JournalError, match=r"did not answer within 0\.05 s") as caught:
-        await journal.aclose()
-    assert caught.value.reason == "slow"
-    stopped.let_go()
+    async with anyio.create_task_group() as group:
+        group.start_soon(journal.record, intended("k"))
+        await stopped.arrival()
+        with pytest.raises(JournalError, match=r"did not answer within 0\.05 s") as caught:
+            await journal.aclose()
+        assert caught.value.reason == "slow"
+        stopped.let_go()
 
 
 async def test_a_journal_that_nobody_closes_is_closed_with_a_warning(path: Path) -> None:
     """As the garbage collector finds it; what it had to do is done."""
     journal, _ = await open_quick(path)
     thread = journal._writer_thread.thread
-    await journal.intend(intent("k"))
+    await journal.record(intended("k"))
     kept = [journal]
     del journal
     with pytest.warns(ResourceWarning, match="was not closed"):
@@ -585,13 +631,12 @@ async def test_a_journal_that_nobody_closes_is_closed_with_a_warning(path: Path)
 
 UNCLOSED = """
 import asyncio, sys, warnings
-from wiro_async._journal.sqlite import Journal
-from tests.journals import intent
+from wiro_async._journal.sqlite import SQLiteJournal
+from tests.journals import intended
 kept = []
 async def main():
-    journal = await Journal.open(sys.argv[1])
-    await journal.intend(intent("k"))
-    journal.post("k", "task_start", 5.0)
+    journal = await SQLiteJournal.open(sys.argv[1])
+    await journal.record(intended("k"))
     kept.append(journal)
     print("end")
 asyncio.run(main())
@@ -609,7 +654,7 @@ def test_a_program_that_forgets_its_journal_ends_and_loses_nothing(path: Path) -
     )
     assert run.stdout == "end\n"
     assert [file.name for file in path.parent.iterdir()] == ["a.db"]
-    assert recorded(path)["k"].status == "task_start"
+    assert set(entries_of(path)) == {"k"}
 
 
 # -- one process, one event loop -------------------------------------------------------------------------
@@ -617,12 +662,12 @@ def test_a_program_that_forgets_its_journal_ends_and_loses_nothing(path: Path) -
 
 async def test_a_second_journal_is_refused(path: Path) -> None:
     """At once, and the first one goes on."""
-    async with await Journal.open(path) as journal:
+    async with await SQLiteJournal.open(path) as journal:
         with pytest.raises(JournalError) as caught:
-            await Journal.open(path)
+            await SQLiteJournal.open(path)
         assert caught.value.reason == "locked"
-        await journal.intend(intent("k"))
-    async with await Journal.open(path, create=False) as journal:
+        await journal.record(intended("k"))
+    async with await SQLiteJournal.open(path, create=False) as journal:
         assert await journal.find("k") is not None
 
 
@@ -630,14 +675,14 @@ async def test_a_journal_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     """And leaves no thread behind."""
     for path, reason in ((tmp_path, "foreign"), (tmp_path / "x" / "a.db", "missing")):
         with pytest.raises(JournalError) as caught:
-            await Journal.open(path)
+            await SQLiteJournal.open(path)
         assert caught.value.reason == reason
 
 
 def test_a_second_event_loop_is_refused(path: Path) -> None:
     """But it may close the journal."""
     connecting, _ = quick()
-    journal = anyio.run(lambda: Journal.open(path, connect=connecting))
+    journal = anyio.run(lambda: SQLiteJournal.open(path, connect=connecting))
 
     async def use() -> None:
         with pytest.raises(ClientUseError, match="another event loop"):
@@ -652,11 +697,11 @@ def test_answers_to_an_event_loop_that_is_gone_are_dropped(path: Path, backend: 
     """The thread goes on to the end of its work."""
     connecting, databases = quick()
 
-    async def leave() -> tuple[Journal, Stopped]:
-        journal = await Journal.open(path, connect=connecting)
+    async def leave() -> tuple[SQLiteJournal, Stopped]:
+        journal = await SQLiteJournal.open(path, connect=connecting)
         stopped = Stopped(databases[0])
         async with anyio.create_task_group() as group:
-            group.start_soon(journal.intend, intent("k"))
+            group.start_soon(journal.record, intended("k"))
             await stopped.arrival()
             group.cancel_scope.cancel()
         return journal, stopped
@@ -664,21 +709,21 @@ def test_answers_to_an_event_loop_that_is_gone_are_dropped(path: Path, backend: 
     journal, stopped = anyio.run(leave, backend=backend)
     stopped.let_go()
     anyio.run(journal.aclose, backend=backend)
-    assert "k" in recorded(path)
+    assert "k" in entries_of(path)
 
 
 FORKED = """
 import os, sys, warnings
 import anyio
 from wiro_async._errors import ClientUseError
-from wiro_async._journal.sqlite import Journal
-from tests.journals import intent
+from wiro_async._journal.sqlite import SQLiteJournal
+from tests.journals import intended
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of later Pythons, about forking beside threads
 
 async def begin():
-    journal = await Journal.open(sys.argv[1])
-    await journal.intend(intent("k"))
+    journal = await SQLiteJournal.open(sys.argv[1])
+    await journal.record(intended("k"))
     return journal
 
 # Outside of a running event loop, which no fork survives.
@@ -688,7 +733,7 @@ if child:
     print(os.waitpid(child, 0)[1], os.path.exists(sys.argv[1] + "-wal"), flush=True)
     anyio.run(journal.aclose)
 else:
-    for work in (journal.counts(), journal.intend(intent("child")), journal.aclose()):
+    for work in (journal.counts(), journal.record(intended("child")), journal.aclose()):
         try:
             work.send(None)
         except ClientUseError as error:
@@ -704,7 +749,7 @@ def test_a_forked_child_is_refused_and_harms_nothing(path: Path) -> None:
         [sys.executable, "-c", FORKED, str(path)], capture_output=True, text=True, timeout=60, check=True
     )
     assert run.stdout.split() == ["True", "True", "closed", "0", "True"], run.stderr
-    assert set(recorded(path)) == {"k"}
+    assert set(entries_of(path)) == {"k"}
 
 
 def test_in_a_forked_child_nothing_of_the_journal_is_cleaned_up(
@@ -712,14 +757,14 @@ def test_in_a_forked_child_nothing_of_the_journal_is_cleaned_up(
 ) -> None:
     """Neither at its exit nor by its garbage collector: the thread is the parent's."""
     connecting, _ = quick()
-    journal = anyio.run(lambda: Journal.open(path, connect=connecting))
+    journal = anyio.run(lambda: SQLiteJournal.open(path, connect=connecting))
     writer = journal._writer_thread
     with monkeypatch.context() as child:
         child.setattr(os, "getpid", lambda: -1)
         _sqlite._close_all()
         journal.__del__()
         anyio.run(journal.aclose)
-        assert writer.waiting == 0
+        assert writer._orders.empty()
     assert writer.thread.is_alive()
     _sqlite._close_all()
     assert not writer.thread.is_alive()
@@ -731,8 +776,8 @@ def test_uvloop_will_do(path: Path) -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def use() -> None:
-        async with await Journal.open(path) as journal:
-            await journal.intend(intent("k"))
+        async with await SQLiteJournal.open(path) as journal:
+            await journal.record(intended("k"))
 
     anyio.run(use, backend_options={"loop_factory": uvloop.new_event_loop})
-    assert set(recorded(path)) == {"k"}
+    assert set(entries_of(path)) == {"k"}

@@ -10,112 +10,174 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.journals import MODEL, intent
+from tests.fakes import task
+from tests.journals import MODEL, intended
 from wiro_async import RateLimited
 from wiro_async._errors import InvalidInput
 from wiro_async._journal import steps
 from wiro_async._journal.steps import (
     STATES,
+    Accepted,
     Blob,
-    Counts,
-    Ending,
-    ErrorNote,
+    Done,
+    Doubted,
+    Ended,
+    JobStep,
+    JournalCounts,
+    JournalEntry,
+    JournalFile,
+    Learned,
     LocalFile,
-    Row,
+    Released,
+    Saved,
     State,
-    Step,
+    after,
     described,
     key_of,
-    step,
 )
-from wiro_async._types import Outcome
+from wiro_async._protocol.records import parse_task
+from wiro_async._types import Outcome, Secret
 
 MAYBE_PAID: set[State] = {"intended", "running", "ended", "done", "unknown"}
 """States in which a Run of the job may cost money, or has."""
 
+STEPS: tuple[JobStep, ...] = (
+    intended("k"),
+    Accepted("k", "7"),
+    Released("k", "RateLimited"),
+    Doubted("k", "ReadTimeout"),
+    Ended("k", "succeeded"),
+    Ended("k", "failed"),
+    Ended("k", "cancelled"),
+    Saved("k", 0, "/clips/0.mp4", 10, "ab"),
+    Done("k"),
+)
+
 # -- steps -----------------------------------------------------------------------------------------------
+
+
+def test_every_step_is_tried_below() -> None:
+    """The list has one of each."""
+    assert {type(step) for step in STEPS} == set(get_args(JobStep))
 
 
 @pytest.mark.parametrize("state", sorted(MAYBE_PAID))
 def test_no_run_is_intended_while_one_may_be_paid_for(state: State) -> None:
     """A new attempt needs a state in which the last one costs nothing more."""
-    assert step(state, "intend") is None
+    assert after(state, intended("k")) is None
 
 
 @pytest.mark.parametrize("state", [None, "refused", "failed", "cancelled"])
 def test_a_job_that_costs_nothing_can_be_intended(state: State | None) -> None:
     """New jobs, and those that came to nothing."""
-    assert step(state, "intend") == "intended"
+    assert after(state, intended("k")) == "intended"
 
 
 def test_every_step_of_a_job_that_is_not_there_but_the_first_is_refused() -> None:
     """Nothing happens to a job that was never intended."""
-    steps: tuple[Step, ...] = get_args(Step)
-    assert [made for made in steps if step(None, made)] == ["intend"]
+    assert [step for step in STEPS if after(None, step)] == [intended("k")]
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.sampled_from(get_args(Step)), max_size=30))
-def test_whatever_is_done_to_a_job_it_stays_in_a_known_state(made_steps: list[Step]) -> None:
+@given(st.lists(st.sampled_from(STEPS), max_size=30))
+def test_whatever_is_done_to_a_job_it_stays_in_a_known_state(made: list[JobStep]) -> None:
     """A step leads to a state, or is refused; and every state can be told in a message."""
     state: State | None = None
-    for made in made_steps:
-        state = step(state, made) or state
+    for step in made:
+        state = after(state, step) or state
         assert state is None or state in STATES
-        assert steps.before(made)
+        assert steps.origins_of(step)
 
 
-def test_saving_a_file_moves_nothing() -> None:
+@pytest.mark.parametrize("state", ["ended", "done", "failed", "cancelled"])
+def test_saving_a_file_moves_nothing(state: State) -> None:
     """The state is the caller's to change, when everything wanted is there."""
-    assert step("ended", "saved") == "ended"
-    assert step("done", "saved") == "done"
+    assert after(state, Saved("k", 0, "/clips/0.mp4", 10, "ab")) == state
+
+
+@pytest.mark.parametrize("state", ["intended", "unknown", "refused"])
+def test_a_task_that_turns_up_late_is_recorded(state: State) -> None:
+    """It is paid for, whatever was thought of it."""
+    assert after(state, Accepted("k", "9")) == "running"
 
 
 @pytest.mark.parametrize(
-    ("outcome", "after"), [("succeeded", "ended"), ("failed", "failed"), ("cancelled", "cancelled")]
+    ("outcome", "then"), [("succeeded", "ended"), ("failed", "failed"), ("cancelled", "cancelled")]
 )
-def test_how_a_task_ends_is_how_the_job_stands(outcome: Outcome, after: State) -> None:
+def test_how_a_task_ends_is_how_the_job_stands(outcome: Outcome, then: State) -> None:
     """A success still has its outputs to be fetched."""
-    assert steps.end("running", outcome) == after
-    assert steps.end("done", outcome) is None
+    assert after("running", Ended("k", outcome)) == then
+    assert after("done", Ended("k", outcome)) is None
 
 
 def test_a_success_stays_one() -> None:
-    """A later look may bring newer addresses, and not another outcome."""
-    assert steps.end("ended", "succeeded") == "ended"
-    assert steps.end("ended", "failed") is None
+    """A later poll may bring newer addresses, and not another outcome."""
+    assert after("ended", Ended("k", "succeeded")) == "ended"
+    assert after("ended", Ended("k", "failed")) is None
 
 
 def test_a_message_names_the_states_that_a_step_needs() -> None:
     """A job that is not there yet is called new."""
-    assert steps.before("intend") == "new, failed, cancelled, refused"
-    assert steps.before("done") == "ended, done"
+    assert steps.origins_of(intended("k")) == "new, failed, cancelled, refused"
+    assert steps.origins_of(Done("k")) == "ended, done"
 
 
 # -- records ---------------------------------------------------------------------------------------------
 
 
-def test_an_error_is_noted_by_class_and_message() -> None:
+def test_an_error_is_recorded_by_class_and_message() -> None:
     """Both are what a person asks for later."""
-    assert ErrorNote.of(RateLimited("slow down")) == ErrorNote("RateLimited", "slow down")
+    assert Released.of("k", RateLimited("slow down")) == Released("k", "RateLimited", "slow down")
+
+
+OUTPUT = {"name": "0.mp4", "url": "https://cdn1.wiro.ai/0.mp4", "size": "3", "contenttype": "video/mp4"}
+
+
+def test_an_end_is_recorded_as_the_service_tells_it() -> None:
+    """But for the cost, which may be an estimate; a success has no reason."""
+    told = task(
+        "2221", "task_postprocess_end", pexit="0", totalcost="0.35", outputs=[OUTPUT], debugoutput="x"
+    )
+    file = JournalFile(0, "0.mp4", "https://cdn1.wiro.ai/0.mp4", "video/mp4", 3)
+    ended = Ended.of("k", parse_task(told), Decimal("0.28"))
+    assert ended == Ended("k", "succeeded", None, Decimal("0.28"), None, "", (file,))
+    told = task(
+        "2221", "task_postprocess_end", pexit="1", debugoutput="no face", postprocessendtime="1700000000"
+    )
+    assert Ended.of("k", parse_task(told), None) == Ended("k", "failed", 1.7e9, reason="no face")
 
 
 def test_neither_inputs_nor_tokens_are_in_a_repr() -> None:
     """They may be somebody's secrets."""
-    wanted = intent("k", prompt="canary-prompt")
-    row = Row(key="k", inputs=wanted.inputs, state="intended", attempt=1, fingerprint=wanted.fingerprint)
-    assert "canary" not in repr(wanted) + repr(row)
-    assert row.model == MODEL
+    wanted, token = intended("k", prompt="canary-prompt"), Secret("canary-token")
+    entry = JournalEntry(
+        key="k",
+        inputs=wanted.inputs,
+        state="intended",
+        attempt=1,
+        fingerprint=wanted.fingerprint,
+        token=token,
+    )
+    shown = (wanted, entry, Accepted("k", "7", token), Learned("batch", {"options": "canary"}))
+    assert "canary" not in repr(shown)
+    assert entry.model == MODEL
 
 
 def test_counts_add_up() -> None:
     """The total is of all states."""
-    assert Counts({"done": 3, "failed": 1}, Decimal(1)).total == 4
+    assert JournalCounts({"done": 3, "failed": 1}, Decimal(1)).total == 4
 
 
-def test_an_ending_knows_nothing_it_was_not_told() -> None:
+def test_an_end_knows_nothing_it_was_not_told() -> None:
     """Cost and time of a cancelled task are unknown, not zero."""
-    assert (Ending("cancelled", 1.0).cost, Ending("cancelled", 1.0).elapsed) == (None, None)
+    assert (Ended("k", "cancelled", 1.0).cost, Ended("k", "cancelled", 1.0).elapsed) == (None, None)
+
+
+def test_only_inputs_and_data_are_texts() -> None:
+    """All else goes into columns of its own."""
+    assert steps.text_of(intended("k", seed=6)) == '{"seed":6}'
+    assert steps.text_of(Learned("prices", {"a": 1})) == '{"a":1}'
+    assert {steps.text_of(step) for step in STEPS[1:]} == {""}
 
 
 # -- keys ------------------------------------------------------------------------------------------------

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wiro_async import SubmissionUnknown
+from wiro_async._protocol import matching
 from wiro_async._protocol.matching import (
     CLOCK_SKEW,
     DAY,
+    LAZY_CLAIMS,
+    Claim,
+    KnownTasks,
     RunFingerprint,
     contradicts,
     digest,
@@ -241,3 +248,118 @@ def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
 def test_another_jobs_task_is_a_contradiction(task: Task) -> None:
     """Another model, texts and numbers of which none is as sent, or the marker of another Run."""
     assert contradicts(MODEL, SENT, task)
+
+
+# -- whose task is it ------------------------------------------------------------------------------------
+
+
+def claimed(known: KnownTasks, task_id: str = "1", **inputs: Any) -> Claim:
+    """Return the claim of a Run whose answer named that task."""
+    claim = Claim(known, MODEL, {**SENT, **inputs}, NOW)
+    known.add(task_id, claim)
+    return claim
+
+
+def test_what_is_known_is_bounded() -> None:
+    """The newest are kept."""
+    known = KnownTasks(kept=3)
+    for number in range(5):
+        known.add(str(number))
+    assert [number for number in range(5) if str(number) in known] == [2, 3, 4]
+
+
+def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
+    """What is certain, or another's by now, stays; what was forgotten meanwhile is still the claimant's."""
+    known = KnownTasks()
+    mine, other = claimed(known), Claim(known, MODEL, {"prompt": "other"}, NOW)
+    known.release("1", other)
+    assert "1" in known
+    known.release("1", mine)
+    assert "1" not in known
+    known.release("1", mine)
+    assert known.confirm("1", mine)
+    known.release("1", mine)
+    assert "1" in known
+    assert not known.confirm("1", mine)
+
+
+@pytest.mark.parametrize("sent_at", [NOW, NOW + 1])
+def test_a_claim_found_again_by_its_fingerprint_is_the_same(sent_at: float) -> None:
+    """After a lost answer a task is held by what was searched for; another Run of equal inputs is not it."""
+    known = KnownTasks()
+    known.add("1", RunFingerprint.of(MODEL, SENT, NOW))
+    assert known.confirm("1", Claim(known, MODEL, dict(SENT), sent_at)) is (sent_at == NOW)
+
+
+def test_a_verified_task_is_certain() -> None:
+    """From then on no other Run can take it for its own."""
+    known = KnownTasks()
+    claimed(known).verify(recorded())
+    assert not known.is_free(recorded(prompt="other"))
+
+
+def test_a_task_that_is_not_the_runs_is_given_up() -> None:
+    """It is nobody's then, and the Run is in doubt again."""
+    known = KnownTasks()
+    claim = claimed(known)
+    with pytest.raises(SubmissionUnknown, match=r"the reply named task 1, .*other inputs") as caught:
+        claim.verify(recorded(prompt="other", seed="7"))
+    assert fingerprint_of(caught.value) == claim.fingerprint
+    assert "1" not in known
+
+
+def test_a_task_that_turned_out_to_be_anothers_stays_its() -> None:
+    """The Run whose answer was wrong cannot verify it, though the inputs are equal."""
+    known = KnownTasks()
+    claim = claimed(known)
+    known.add("1")
+    with pytest.raises(SubmissionUnknown):
+        claim.verify(recorded())
+    assert "1" in known
+
+
+def test_a_claimed_task_is_free_for_a_search_if_it_cannot_be_the_claimants() -> None:
+    """Else it is taken; a task that nobody has named is free."""
+    known = KnownTasks()
+    claimed(known)
+    assert known.is_free(recorded("2"))
+    assert not known.is_free(recorded())
+    assert known.is_free(recorded(prompt="other"))
+
+
+def test_a_claim_shows_no_inputs() -> None:
+    """They are the user's."""
+    assert "waves" not in repr(claimed(KnownTasks()))
+
+
+def test_a_run_without_doubt_is_never_digested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that is verified costs no SHA-256; in doubt one does for all that is asked."""
+    digested: list[str] = []
+
+    def counted(model: str, payload: Any, sent_at: float) -> RunFingerprint:
+        digested.append(model)
+        return RunFingerprint(model, (), "", sent_at)
+
+    monkeypatch.setattr(matching.RunFingerprint, "of", counted)
+    known = KnownTasks()
+    claimed(known).verify(recorded())
+    claim = claimed(known, "2")
+    assert digested == []
+    assert claim.fingerprint is claim.fingerprint
+    assert digested == [MODEL]
+
+
+def test_claims_that_nobody_verifies_keep_no_payload() -> None:
+    """Of a thousand tasks that are never polled; the older ones are known by their fingerprints, as well."""
+    known = KnownTasks()
+    oldest = claimed(known, "0")
+    known.add("1")
+    payload = weakref.ref(claimed(known, "2", images=[]))
+    claimed(known, "certain").verify(recorded("certain"))
+    for number in range(LAZY_CLAIMS):
+        claimed(known, str(number + 3))
+    gc.collect()
+    assert payload() is None
+    assert not known.is_free(recorded("0"))
+    assert known.is_free(recorded("0", prompt="other"))
+    assert known.confirm("0", oldest)

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from os import PathLike
@@ -648,6 +649,12 @@ class Store:
         self.calls.append((output, target, timeout))
         return Path(target)
 
+    async def save_all(
+        self, outputs: Sequence[Output], folder: str | PathLike[str], timeout: float | None
+    ) -> list[Path]:
+        self.calls.append((*outputs, folder, timeout))
+        return [Path(folder, output.name) for output in outputs]
+
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
         self.calls.append((output, timeout, max_bytes))
         return b"clip"
@@ -667,6 +674,23 @@ async def test_an_output_is_downloaded_by_its_clients_store() -> None:
         (output, None, 256 * 1024 * 1024),
         (output, 2, 5),
     ]
+
+
+async def test_a_result_saves_all_outputs_that_have_a_file() -> None:
+    """Into one folder, by its client's store; a language model's result has none to save."""
+    store = Store()
+    files = [
+        {"name": "0.mp4", "url": "https://x/0"},
+        {"content": {}},
+        {"name": "2.mp4", "url": "https://x/2"},
+    ]
+    result = TaskResult.of(parse_task({"id": "1", "outputs": files}, store))
+    assert await result.save("clips", timeout=3) == [Path("clips/0.mp4"), Path("clips/2.mp4")]
+    assert store.calls == [(result.outputs[0], result.outputs[2], "clips", 3)]
+    text = TaskResult.of(parse_task({"id": "1", "outputs": [{"content": {}}]}, store))
+    assert await text.save("clips") == []
+    with pytest.raises(ClientUseError, match="belongs to no client"):
+        await pickle.loads(pickle.dumps(result)).save("clips")
 
 
 async def test_an_output_without_a_client_says_how_to_get_one() -> None:

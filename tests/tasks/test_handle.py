@@ -1,4 +1,4 @@
-"""The handle: look, wait, follow, stop."""
+"""The handle: poll, wait, follow, stop."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import attrs
 import httpx
 import pytest
 
@@ -21,6 +22,7 @@ from wiro_async import Status, TaskHandle
 from wiro_async._aio.waiting import PER_TURN
 from wiro_async._protocol.events import Message
 from wiro_async._protocol.records import read_task
+from wiro_async._watch.schedule import Schedule, TaskTiming
 
 INPUTS = {"prompt": "waves"}
 CALM = wiro_async.Polling(jitter=0.0)
@@ -33,7 +35,7 @@ async def submitted(service: FakeService, **options: Any) -> TaskHandle:
 # -- what is known ---------------------------------------------------------------------------------------
 
 
-async def test_a_new_handle_knows_its_task_without_a_look() -> None:
+async def test_a_new_handle_knows_its_task_without_a_poll() -> None:
     """After the submit: id, token, model and the queue; no request was made for them."""
     service = timed_service()
     handle = await submitted(service)
@@ -47,13 +49,13 @@ async def test_a_new_handle_knows_its_task_without_a_look() -> None:
 
 
 async def test_an_attached_handle_knows_only_its_key() -> None:
-    """Nothing is sent by attaching; the first look tells the rest."""
+    """Nothing is sent by attaching; the first poll tells the rest."""
     service = FakeService(
         Task_Detail=ok(tasklist=[task(status="task_start", modelslugowner="o", modelslugproject="m")])
     )
     handle = client(service).attach(token="token-2221")
     assert (handle.id, handle.status, handle.model) == (None, None, "")
-    assert repr(handle) == "<TaskHandle known by its token only not looked at yet>"
+    assert repr(handle) == "<TaskHandle known by its token only not polled yet>"
     assert not service.calls
     snapshot = await handle.refresh()
     assert service.calls == [("Task/Detail", {"tasktoken": "token-2221"})]
@@ -76,7 +78,7 @@ async def test_a_reply_that_says_nothing_new_is_not_read(monkeypatch: pytest.Mon
         read.append(operation.name)
         return read_task(operation, *args)
 
-    monkeypatch.setattr("wiro_async._tasks.handle.read_task", reads)
+    monkeypatch.setattr("wiro_async._tasks.state.read_task", reads)
     handle = client(service).attach("2221")
     first = await handle.refresh()
     assert await handle.refresh() is first
@@ -144,7 +146,7 @@ async def test_wait_never_raises_for_how_the_task_ended(status: str, outcome: st
 
 
 async def test_waiting_is_sparing() -> None:
-    """A minute's task costs about twenty looks, and its end is known within a sixth of its age."""
+    """A minute's task costs about twenty polls, and its end is known within a sixth of its age."""
     service = timed_service()
     handle = await submitted(service)
     start = anyio.current_time()
@@ -187,10 +189,12 @@ async def test_the_default_timeout_is_the_clients() -> None:
     start = anyio.current_time()
     with pytest.raises(wiro_async.TaskTimeout):
         await handle
-    with pytest.raises(wiro_async.TaskTimeout):
-        async for _ in handle:
-            pass
-    assert anyio.current_time() - start == pytest.approx(200)
+    for iteration in (handle, handle.events()):
+        with pytest.raises(wiro_async.TaskTimeout) as caught:
+            async for _ in iteration:
+                pass
+        assert caught.value.handle is handle
+    assert anyio.current_time() - start == pytest.approx(300)
 
 
 async def test_a_stored_error_is_waited_out_and_named() -> None:
@@ -203,7 +207,7 @@ async def test_a_stored_error_is_waited_out_and_named() -> None:
         await handle.wait(60)
 
 
-async def test_failed_looks_do_not_end_a_wait() -> None:
+async def test_failed_polls_do_not_end_a_wait() -> None:
     """A minute's outage costs lateness, not the result."""
     timed = TimedTask(*LIFE, pexit="0")
     service = FakeService(Run=timed.run)
@@ -219,10 +223,10 @@ async def test_failed_looks_do_not_end_a_wait() -> None:
 
 
 async def test_a_timeout_during_an_outage_says_so() -> None:
-    """The number of failed looks is in the message."""
+    """The number of failed polls is in the message."""
     service = FakeService(Run=ok(taskid="2221"), Task_Detail=no(0, "server fault"))
     handle = await submitted(service)
-    with pytest.raises(wiro_async.TaskTimeout, match=r"the last \d+ looks failed"):
+    with pytest.raises(wiro_async.TaskTimeout, match=r"the last \d+ polls failed"):
         await handle.wait(60)
 
 
@@ -246,6 +250,23 @@ async def test_a_handle_that_nobody_holds_goes_at_once() -> None:
         gc.enable()
 
 
+async def test_closing_the_client_ends_every_wait() -> None:
+    """At once, however far off the next poll is."""
+    its_client = client(timed_service())
+    handle = await its_client.submit("owner/model", INPUTS)
+    start = anyio.current_time()
+
+    async def wait() -> None:
+        with pytest.raises(wiro_async.ClientUseError, match="closed"):
+            await handle.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        await its_client.aclose()
+    assert anyio.current_time() == start
+
+
 async def test_many_awaiters_share_one_poll() -> None:
     """Fifty waits and ten iterations cost no more requests than one."""
     service = timed_service()
@@ -267,18 +288,18 @@ async def test_many_awaiters_share_one_poll() -> None:
     assert service.counts["Task/Detail"] <= 22
 
 
-async def test_a_look_elsewhere_wakes_the_waiters() -> None:
-    """What refresh() learns ends a wait that sleeps between two looks."""
+async def test_a_poll_elsewhere_wakes_the_waiters() -> None:
+    """What refresh() learns ends a wait that sleeps between two polls."""
     service = timed_service()
     handle = await submitted(service, limits=wiro_async.Limits(wait_timeout=100))
     start = anyio.current_time()
 
-    async def look_at_the_end() -> None:
+    async def poll_at_the_end() -> None:
         await anyio.sleep(60.1)
         await handle.refresh()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(look_at_the_end)
+        group.start_soon(poll_at_the_end)
         await handle.wait()
         assert anyio.current_time() - start == pytest.approx(60.1, abs=0.01)
 
@@ -291,8 +312,8 @@ EVERY = [
 ]  # fmt: skip
 
 
-async def test_transitions_are_whole_even_when_looks_are_rare() -> None:
-    """What fell between two looks is filled in from the timestamps, and marked."""
+async def test_transitions_are_whole_even_when_polls_are_rare() -> None:
+    """What fell between two polls is filled in from the timestamps, and marked."""
     handle = await submitted(timed_service(**STAMPS))
     seen = [transition async for transition in handle]
     assert [transition.status for transition in seen] == EVERY
@@ -506,14 +527,24 @@ async def test_a_reply_about_another_task_is_not_believed() -> None:
     assert handle.status == Status.QUEUE
 
 
-async def test_an_answer_that_was_another_runs_is_found_out_at_the_first_look() -> None:
+async def test_an_answer_that_was_another_runs_is_found_out_at_the_first_poll() -> None:
     """A task of other inputs, under the id that our Run was answered with, is not ours."""
     detail = ok(tasklist=[task(status="task_start", parameters={"prompt": "another's"})])
     service = FakeService(Run=ok(taskid="2221"), Task_Detail=detail)
-    handle = await submitted(service)
+    its_client = client(service)
+    handle = await its_client.submit("owner/model", INPUTS)
     with pytest.raises(wiro_async.SubmissionUnknown, match="other inputs"):
         await handle
-    assert "2221" not in handle._shared.owner.held
+    theirs = await its_client.submit("owner/model", {"prompt": "another's"})
+    assert (await theirs.refresh()).id == "2221", "the task is whose it is"
+
+
+async def test_an_answer_that_names_no_task_of_ours_leaves_a_doubt() -> None:
+    """The service does not know the id that our Run was answered with; without a Run that is all it means."""
+    service = FakeService(Run=ok(taskid="2221"), Task_Detail=no(1, "There is no task yet."))
+    handle = await submitted(service)
+    with pytest.raises(wiro_async.SubmissionUnknown, match="There is no task yet"):
+        await handle.refresh()
 
 
 async def test_a_lost_stop_is_asked_again() -> None:
@@ -574,10 +605,10 @@ def pushed(monkeypatch: pytest.MonkeyPatch) -> FakeSockets:
 
 async def listening(service: FakeService, sockets: FakeSockets, **options: Any) -> TaskHandle:
     """Return a handle that listens."""
-    its_client = client(service, polling=CALM)
+    handle = await submitted(service, **options)
     anything: Any = sockets
-    its_client._shared.sockets = anything
-    return await its_client.submit("owner/model", INPUTS, **options)
+    handle._state.context = attrs.evolve(handle._state.context, sockets=anything)
+    return handle
 
 
 def say(status: Status | None = None, *events: wiro_async.TaskProgress | wiro_async.LogLine) -> Message:
@@ -585,7 +616,7 @@ def say(status: Status | None = None, *events: wiro_async.TaskProgress | wiro_as
     return Message("task_output" if status is None else status.value, status, "2221", events=events)
 
 
-async def test_an_announced_end_is_looked_at_and_found_at_once(pushed: FakeSockets) -> None:
+async def test_an_announced_end_is_polled_and_found_at_once(pushed: FakeSockets) -> None:
     """Two looks for a task of a minute: one after the registration, one at its end."""
     service = timed_service(**STAMPS)
     handle = await listening(service, pushed)
@@ -675,7 +706,7 @@ async def test_an_end_that_detail_does_not_know_yet_is_looked_for(pushed: FakeSo
 
 
 async def test_an_end_that_is_told_again_and_again_floods_nobody(pushed: FakeSockets) -> None:
-    """A peer that lies makes no more looks than one that was wrong once."""
+    """A peer that lies makes no more polls than one that was wrong once."""
     service = timed_service()
     handle = await listening(service, pushed)
 
@@ -720,8 +751,8 @@ async def test_whoever_stays_keeps_the_socket(pushed: FakeSockets) -> None:
 @pytest.mark.parametrize("watch", ["poll", "callback"])
 async def test_who_does_not_want_a_socket_gets_none(pushed: FakeSockets, watch: Any) -> None:
     """``watch=`` decides for one task."""
-    url = "https://example.org/wiro" if watch == "callback" else None
-    handle = await listening(timed_service(), pushed, watch=watch, callback_url=url)
+    handle = await listening(timed_service(), pushed)
+    handle._state.watch = watch
     await handle.wait()
     assert pushed.channels == []
 
@@ -732,7 +763,7 @@ PUBLIC = "https://example.org/wiro"
 
 
 async def test_a_callback_brings_the_look_forward() -> None:
-    """One look, at the end, long before the slow poll's first."""
+    """One poll, at the end, long before the slow poll's first."""
     receiver = wiro_async.CallbackReceiver(PUBLIC)
     timed = TimedTask((0.0, "task_queue"), (30.0, "task_postprocess_end"), pexit="0")
     service = FakeService(Run=timed.run, Task_Detail=timed.detail)
@@ -764,7 +795,7 @@ async def test_a_callback_that_comes_too_early_leaves_the_polling_to_the_schedul
     start = anyio.current_time()
     await handle.wait()
     assert anyio.current_time() - start < 75.0
-    handle._wake()
+    handle._state.wake()
     assert service.counts["Task/Detail"] > 3
 
 
@@ -838,7 +869,7 @@ async def test_the_service_s_copies_can_be_deleted() -> None:
 
 
 async def test_the_client_learns_how_long_a_model_takes() -> None:
-    """After a few tasks it looks when the end is due, and less often before."""
+    """After a few tasks it polls when the end is due, and less often before."""
     its_client = client(service := FakeService())
     counts = []
     for number in range(12):
@@ -854,29 +885,96 @@ async def test_the_client_learns_how_long_a_model_takes() -> None:
     assert told.mean_lateness is not None
 
 
-async def test_a_task_that_was_attached_is_as_old_as_the_service_says() -> None:
-    """One of long ago is not looked at as often as a new one."""
+class RecordingSchedule(Schedule):
+    """Keeps what it was told of tasks."""
+
+    __slots__ = ("timings",)
+
+    def __init__(self, polling: wiro_async.Polling) -> None:
+        super().__init__(polling)
+        self.timings: list[TaskTiming] = []
+
+    def next_poll(self, timing: TaskTiming, now: float) -> float:
+        """Record what is known of the task."""
+        self.timings.append(timing)
+        return super().next_poll(timing, now)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_task_that_was_attached_is_as_old_as_the_service_says(is_known: bool) -> None:
+    """One of long ago is not polled as often as a new one."""
     now = time.time()
     old = task(status="task_start", createtime=str(int(now - 600)), starttime=str(int(now - 500)))
     handle = client(FakeService(Task_Detail=ok(tasklist=[old]))).attach("2221")
+    schedule = RecordingSchedule(CALM)
+    handle._state.context = attrs.evolve(handle._state.context, schedule=schedule)
+    if is_known:
+        await handle.refresh()
     with pytest.raises(wiro_async.TaskTimeout):
-        await handle.wait(1.0)
-    age = anyio.current_time() - (handle._poll.since or 0.0)
-    assert age == pytest.approx(601, abs=3)
-    assert handle._poll.started == pytest.approx((handle._poll.since or 0.0) + 100, abs=2)
+        await handle.wait(20.0)
+    timing = schedule.timings[-1]
+    assert anyio.current_time() - timing.since == pytest.approx(620, abs=3)
+    assert timing.started == pytest.approx(timing.since + 100, abs=2)
 
 
 async def test_waiting_tasks_are_counted() -> None:
     """Tasks, not those who wait for them."""
-    handle = await submitted(timed_service())
-    statistics = handle._shared
-
+    its_client = client(timed_service())
+    handle = await its_client.submit("owner/model", INPUTS)
     async with anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(handle.wait)
         await anyio.wait_all_tasks_blocked()
-        assert len(statistics.waiting) == 1
-    assert not statistics.waiting
+        assert its_client.statistics().waiting == 1
+    assert its_client.statistics().waiting == 0
+
+
+async def test_a_task_that_nobody_waits_for_is_not_scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no poll, and whatever is asked of it is answered without one."""
+    monkeypatch.delattr("wiro_async._tasks.state.Poll")
+    handle = await submitted(timed_service())
+    await anyio.sleep(61.0)
+    assert (await handle.refresh()).outcome == "succeeded"
+    assert (await handle).task is await handle.stop()
+
+
+@pytest.mark.parametrize(("late", "first"), [(0.0, 2.0), (1.5, 2.0), (30.0, 30.0)])
+async def test_the_first_poll_is_due_as_if_the_wait_had_begun_at_once(late: float, first: float) -> None:
+    """However long after the submit somebody begins to wait."""
+    service = timed_service()
+    handle = await submitted(service)
+    start = anyio.current_time()
+    await anyio.sleep(late)
+    if first > late:
+        with anyio.move_on_after(first - late - 0.01):
+            await handle
+        assert service.counts["Task/Detail"] == 0
+    with anyio.move_on_after(start + first + 0.01 - anyio.current_time()):
+        await handle
+    assert service.counts["Task/Detail"] == 1
+
+
+async def test_an_end_that_refresh_finds_counts_from_the_submit_on() -> None:
+    """It may have come at any time since, for nobody has polled."""
+    its_client = client(timed_service())
+    handle = await its_client.submit("owner/model", INPUTS)
+    await anyio.sleep(100.0)
+    await handle.refresh()
+    told = its_client.statistics()
+    assert (told.finished, told.polls) == (1, 0)
+    assert told.mean_lateness == pytest.approx(100.0, abs=0.1)
+
+
+async def test_a_callback_that_comes_before_anybody_waits_makes_the_first_poll_due() -> None:
+    """At once, when somebody does."""
+    receiver = wiro_async.CallbackReceiver(PUBLIC)
+    service = timed_service()
+    url = receiver.url_for("job-1")
+    handle = await client(service).submit("owner/model", INPUTS, callback_url=url)
+    await post(receiver, url)
+    with anyio.move_on_after(0.1):
+        await handle.wait()
+    assert service.counts["Task/Detail"] == 1
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -884,13 +982,14 @@ async def test_thousands_of_waits_may_begin_at_once() -> None:
     """They begin a few in each turn of the event loop, so that others have theirs meanwhile."""
     service = timed_service()
     wiro = client(service)
+    waiting = wiro.attach("0")._state.context.waiting
     begun: list[int] = []
     async with anyio.create_task_group() as group:
         for number in range(1000):
             group.start_soon(wiro.attach(str(number)).wait)
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
-            begun.append(sum(poll.since is not None for poll in wiro._shared.waiting))
+            begun.append(sum(poll.since is not None for poll in waiting))
         group.cancel_scope.cancel()
     assert all(later - earlier <= PER_TURN for earlier, later in pairwise([0, *begun]))
     assert begun[-1] >= 8 * PER_TURN

@@ -1,4 +1,4 @@
-"""The fold: late, doubled and disordered looks become one list of transitions that only grows."""
+"""The fold: late, doubled and disordered polls become one list of transitions that only grows."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def at(seconds: float) -> datetime:
     return datetime.fromtimestamp(T0 + seconds, UTC)
 
 
-def look(status: str, **times: float) -> Task:
+def poll(status: str, **times: float) -> Task:
     """Return a snapshot in *status*, with timestamps in seconds after the beginning."""
     return parse_task({"id": "2221", "status": status, **{key: T0 + value for key, value in times.items()}})
 
 
 def watch(*polls: Task, now: float = 100) -> History:
-    """Fold looks that were asked for, and came, one after the other."""
+    """Fold polls that were asked for, and came, one after the other."""
     history = History()
     for asked, task in enumerate(polls):
         history = fold(history, task, asked=asked, now=T0 + now + asked)
@@ -52,10 +52,10 @@ def statuses(history: History) -> list[str]:
     return [transition.status for transition in history.transitions]
 
 
-# -- one look --------------------------------------------------------------------------------------------
+# -- one poll --------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_known_before_the_first_look() -> None:
+def test_nothing_is_known_before_the_first_poll() -> None:
     """An empty history has no task, and has not ended."""
     assert History() == History(None, (), float("-inf"))
     assert not History().is_terminal
@@ -63,7 +63,7 @@ def test_nothing_is_known_before_the_first_look() -> None:
 
 def test_what_is_kept_of_a_task_is_nothing_to_the_garbage_collector() -> None:
     """With thousands of tasks that wait, it stops the event loop for every object that it must visit."""
-    history = watch(look(Status.START, createtime=0, accepttime=1, starttime=2), look("task_invented"))
+    history = watch(poll(Status.START, createtime=0, accepttime=1, starttime=2), poll("task_invented"))
     history = hear(history, Status.OUTPUT, at=9, now=T0)
     gc.collect()
     gc.collect()
@@ -77,7 +77,7 @@ def test_what_is_kept_of_a_task_is_nothing_to_the_garbage_collector() -> None:
     assert not gc.is_tracked(history.task.timestamps)
 
 
-def test_one_look_after_the_end_tells_the_whole_story() -> None:
+def test_one_poll_after_the_end_tells_the_whole_story() -> None:
     """The documents' Detail alone gives every status that has a timestamp, in order, at its time."""
     history = watch(parse_task(sample("detail")["tasklist"][0]))
     assert [(step.status, step.at.timestamp() - T0, step.observed) for step in history.transitions] == [
@@ -108,13 +108,13 @@ def test_a_cancelled_task_ends_in_task_cancel(name: str) -> None:
 def test_both_orders_of_the_assignment(order: list[Status]) -> None:
     """The timestamps decide whether the task was assigned before or after the preprocessing."""
     recorded = [status for status in order if status in RECORDED]
-    task = look(order[-1], **{RECORDED[status]: float(place) for place, status in enumerate(recorded)})
+    task = poll(order[-1], **{RECORDED[status]: float(place) for place, status in enumerate(recorded)})
     assert statuses(watch(task)) == recorded
 
 
 def test_an_assignment_within_the_second_is_not_put_off() -> None:
     """A recorded assignment comes before the preprocessing that is seen, even with equal times."""
-    history = watch(look(Status.PREPROCESS_START, createtime=7, assigntime=7, preprocessstarttime=7))
+    history = watch(poll(Status.PREPROCESS_START, createtime=7, assigntime=7, preprocessstarttime=7))
     assert statuses(history) == [Status.QUEUE, Status.ASSIGN, Status.PREPROCESS_START]
 
 
@@ -153,75 +153,75 @@ def test_timestamps_of_what_has_not_been_reached_are_ignored(
     present: str, times: dict[str, float], expected: list[str]
 ) -> None:
     """Leftovers of an earlier try, and clocks that disagree, do not put a status before its time."""
-    assert statuses(watch(look(present, **times))) == expected
+    assert statuses(watch(poll(present, **times))) == expected
 
 
 def test_without_timestamps_the_clock_of_the_watcher_serves() -> None:
     """Cut to whole seconds, as the service's are, and never before the last transition."""
-    history = fold(History(), look(Status.QUEUE), asked=0, now=T0 + 100.9)
+    history = fold(History(), poll(Status.QUEUE), asked=0, now=T0 + 100.9)
     assert history.transitions == (Transition(Status.QUEUE, at(100)),)
-    history = fold(history, look(Status.START, starttime=200), asked=1, now=T0 + 101)
-    history = fold(history, look(Status.OUTPUT), asked=2, now=T0 + 102)
+    history = fold(history, poll(Status.START, starttime=200), asked=1, now=T0 + 101)
+    history = fold(history, poll(Status.OUTPUT), asked=2, now=T0 + 102)
     assert [step.at for step in history.transitions] == [at(100), at(200), at(200)]
 
 
 @pytest.mark.parametrize("status", ["", None, {}, []])
-def test_a_look_without_a_status_brings_no_transition(status: object) -> None:
+def test_a_poll_without_a_status_brings_no_transition(status: object) -> None:
     """It is kept as the newest snapshot, and nothing follows from it."""
     task = parse_task({"id": "2221", "status": status})
-    history = watch(look(Status.START), task)
+    history = watch(poll(Status.START), task)
     assert statuses(history) == [Status.START]
     assert history.task == task
 
 
-# -- several looks ---------------------------------------------------------------------------------------
+# -- several polls ---------------------------------------------------------------------------------------
 
 
-def test_a_look_that_brings_nothing_changes_nothing() -> None:
-    """The very same look again gives back the very same object."""
-    history = watch(look(Status.START))
-    assert fold(history, look(Status.START), asked=0, now=T0) is history
-    assert fold(history, look(Status.QUEUE), asked=-1, now=T0) is history
+def test_a_poll_that_brings_nothing_changes_nothing() -> None:
+    """The very same poll again gives back the very same object."""
+    history = watch(poll(Status.START))
+    assert fold(history, poll(Status.START), asked=0, now=T0) is history
+    assert fold(history, poll(Status.QUEUE), asked=-1, now=T0) is history
 
 
 def test_of_two_equal_snapshots_the_older_is_kept() -> None:
-    """A wait is mostly looks that find nothing new: they make nothing that lives longer than they do."""
-    history = watch(look(Status.START))
-    later = fold(history, look(Status.START), asked=5, now=T0)
+    """A wait is mostly polls that find nothing new: they make nothing that lives longer than they do."""
+    history = watch(poll(Status.START))
+    later = fold(history, poll(Status.START), asked=5, now=T0)
     assert later.task is history.task
     assert later.steps is history.steps
     assert later.asked == 5
 
 
-def test_of_two_looks_the_one_asked_for_later_is_the_newer() -> None:
+def test_of_two_polls_the_one_asked_for_later_is_the_newer() -> None:
     """Whichever arrives first, and even when the later one said what was known already."""
-    first, second, third = look(Status.START), look("task_dreaming"), look(Status.START)
+    first, second, third = poll(Status.START), poll("task_dreaming"), poll(Status.START)
     history = fold(History(), first, asked=1, now=T0)
     history = fold(history, third, asked=3, now=T0)
     history = fold(history, second, asked=2, now=T0)
     assert history.task == third
     assert history.asked == 3
-    assert statuses(history) == [Status.START], "what an outdated look saw has no place in the order"
+    assert statuses(history) == [Status.START], "what an outdated poll saw has no place in the order"
 
 
-def test_looks_of_equal_age_all_count() -> None:
-    """Only a look that was asked for before the present one is outdated."""
-    history = fold(History(), look(Status.START), asked=1, now=T0)
-    history = fold(history, look(Status.ASSIGN), asked=1, now=T0)
-    assert history.task == look(Status.ASSIGN)
+def test_polls_of_equal_age_all_count() -> None:
+    """Only a poll that was asked for before the present one is outdated."""
+    history = fold(History(), poll(Status.START), asked=1, now=T0)
+    history = fold(history, poll(Status.ASSIGN), asked=1, now=T0)
+    assert history.task == poll(Status.ASSIGN)
 
 
-def test_an_outdated_look_adds_nothing() -> None:
+def test_an_outdated_poll_adds_nothing() -> None:
     """What it saw came before what is known, and the list only grows at its end."""
-    known = fold(History(), look(Status.QUEUE), asked=2, now=T0)
-    late = look(Status.START, createtime=0, assigntime=2, starttime=3)
+    known = fold(History(), poll(Status.QUEUE), asked=2, now=T0)
+    late = poll(Status.START, createtime=0, assigntime=2, starttime=3)
     assert fold(known, late, asked=1, now=T0) is known
 
 
 def test_an_outdated_end_is_an_end() -> None:
-    """The end is final, however late its look arrives."""
-    history = fold(History(), look(Status.START), asked=2, now=T0)
-    history = fold(history, look(Status.CANCEL), asked=1, now=T0)
+    """The end is final, however late its poll arrives."""
+    history = fold(History(), poll(Status.START), asked=2, now=T0)
+    history = fold(history, poll(Status.CANCEL), asked=1, now=T0)
     assert history.is_terminal
     assert history.asked == 2
 
@@ -229,8 +229,8 @@ def test_an_outdated_end_is_an_end() -> None:
 def test_the_preprocessing_does_not_begin_after_its_end() -> None:
     """A beginning that was missed, and had no place any more, is left out."""
     history = watch(
-        look(Status.PREPROCESS_END),
-        look(Status.START, preprocessstarttime=1, preprocessendtime=2, assigntime=3, starttime=4),
+        poll(Status.PREPROCESS_END),
+        poll(Status.START, preprocessstarttime=1, preprocessendtime=2, assigntime=3, starttime=4),
     )
     assert statuses(history) == [Status.PREPROCESS_END, Status.ASSIGN, Status.START]
 
@@ -238,8 +238,8 @@ def test_the_preprocessing_does_not_begin_after_its_end() -> None:
 def test_an_error_waits_to_be_queued_again() -> None:
     """``task_error`` is no end, is listed once, and what begins anew afterwards is not listed twice."""
     history = watch(
-        look(Status.QUEUE), look(Status.START), look(Status.ERROR), look(Status.QUEUE), look(Status.ERROR),
-        look(Status.START), look(Status.END), look(Status.POSTPROCESS_END),
+        poll(Status.QUEUE), poll(Status.START), poll(Status.ERROR), poll(Status.QUEUE), poll(Status.ERROR),
+        poll(Status.START), poll(Status.END), poll(Status.POSTPROCESS_END),
     )  # fmt: skip
     assert statuses(history) == [
         Status.QUEUE, Status.START, Status.ERROR, Status.END, Status.POSTPROCESS_END,
@@ -249,7 +249,7 @@ def test_an_error_waits_to_be_queued_again() -> None:
 @pytest.mark.parametrize("status", ["task_dreaming", "task_stream_ready", "task_cost", "TASK_CANCEL", "end"])
 def test_an_unknown_status_is_a_step_and_no_end(status: str) -> None:
     """Once, where it was seen, and the watch goes on."""
-    history = watch(look(Status.START), look(status), look(status), look(Status.END))
+    history = watch(poll(Status.START), poll(status), poll(status), poll(Status.END))
     assert statuses(history) == [Status.START, status, Status.END]
     assert not history.is_terminal
 
@@ -258,10 +258,10 @@ def test_an_unknown_status_is_a_step_and_no_end(status: str) -> None:
 @pytest.mark.parametrize("later", [*Status, "task_dreaming", ""])
 def test_the_end_is_sticky(end: Status, later: str) -> None:
     """Nothing that comes after the end, from whenever it is, adds a transition or another end."""
-    history = watch(look(Status.START, starttime=3), look(end))
+    history = watch(poll(Status.START, starttime=3), poll(end))
     for asked in (-1, 0, 1, 7):
         after = fold(
-            history, look(later, createtime=1, postprocessendtime=9, canceltime=9), asked=asked, now=T0
+            history, poll(later, createtime=1, postprocessendtime=9, canceltime=9), asked=asked, now=T0
         )
         assert after.transitions == history.transitions
         assert after.task is not None
@@ -269,8 +269,8 @@ def test_the_end_is_sticky(end: Status, later: str) -> None:
 
 
 def test_details_of_the_same_end_still_count() -> None:
-    """The final cost may come after the end; of two such looks the later is kept."""
-    history = watch(look(Status.POSTPROCESS_END))
+    """The final cost may come after the end; of two such polls the later is kept."""
+    history = watch(poll(Status.POSTPROCESS_END))
     assert history.task is not None
     priced = attrs.evolve(history.task, pexit="0")
     later = fold(history, priced, asked=5, now=T0)
@@ -296,7 +296,7 @@ ENDS = {Status.POSTPROCESS_END, Status.CANCEL}
 
 def test_an_announcement_is_a_transition_of_our_own_clock() -> None:
     """A socket tells a status and no time, so it gets ours, in whole seconds."""
-    history = fold(History(), look(Status.QUEUE, createtime=0), asked=0, now=T0)
+    history = fold(History(), poll(Status.QUEUE, createtime=0), asked=0, now=T0)
     history = hear(history, Status.ACCEPT, at=1, now=T0 + 5.7)
     assert history.transitions[-1] == Transition(Status.ACCEPT, at(5), observed=True)
     assert history.status == Status.ACCEPT
@@ -304,7 +304,7 @@ def test_an_announcement_is_a_transition_of_our_own_clock() -> None:
 
 def test_an_announcement_does_not_end_the_list() -> None:
     """How a task ended is in its snapshot, which is read for that."""
-    history = fold(History(), look(Status.START, createtime=0), asked=0, now=T0)
+    history = fold(History(), poll(Status.START, createtime=0), asked=0, now=T0)
     for status in (Status.POSTPROCESS_END, Status.CANCEL):
         assert hear(history, status, at=1, now=T0) is history
 
@@ -316,18 +316,18 @@ def test_an_announcement_twice_is_one() -> None:
     assert hear(history, Status.ACCEPT, at=3, now=T0 + 1) is history, "an earlier stage comes too late"
 
 
-def test_an_older_look_does_not_take_an_announcement_back() -> None:
-    """Looks and announcements come by different ways; the newer one tells the status."""
-    history = fold(History(), look(Status.QUEUE, createtime=0), asked=0, now=T0)
+def test_an_older_poll_does_not_take_an_announcement_back() -> None:
+    """Polls and announcements come by different ways; the newer one tells the status."""
+    history = fold(History(), poll(Status.QUEUE, createtime=0), asked=0, now=T0)
     history = hear(history, Status.START, at=2, now=T0 + 2)
-    older = fold(history, look(Status.ACCEPT, createtime=0, accepttime=1), asked=1, now=T0 + 2)
+    older = fold(history, poll(Status.ACCEPT, createtime=0, accepttime=1), asked=1, now=T0 + 2)
     assert older.status == Status.START
-    again = fold(older, look(Status.QUEUE, createtime=0), asked=3, now=T0 + 3)
+    again = fold(older, poll(Status.QUEUE, createtime=0), asked=3, now=T0 + 3)
     assert again.status == Status.QUEUE, "the service has put it back"
 
 
 class Watching(RuleBasedStateMachine):
-    """A task that lives as tasks do, and looks at it that arrive late, twice and out of order."""
+    """A task that lives as tasks do, and polls of it that arrive late, twice and out of order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -366,7 +366,7 @@ class Watching(RuleBasedStateMachine):
                 self.place += 1
                 self._enter(self.order[self.place])
                 if polls:
-                    self.look()
+                    self.poll()
 
     @rule(status=st.sampled_from(["task_dreaming", Status.STREAM_READY, Status.COST]), polls=st.booleans())
     @precondition(_living)
@@ -375,7 +375,7 @@ class Watching(RuleBasedStateMachine):
             self.clock += 1
             self._enter(status)
             if polls:
-                self.look()
+                self.poll()
 
     @rule(forget=st.booleans())
     @precondition(lambda self: self.unlucky and self._living())
@@ -383,7 +383,7 @@ class Watching(RuleBasedStateMachine):
         self.undisturbed = False
         self.place = 0
         self._enter(Status.ERROR)
-        self.look()
+        self.poll()
         if forget:
             self.times.clear()
         self._enter(Status.QUEUE)
@@ -400,11 +400,11 @@ class Watching(RuleBasedStateMachine):
     def be_contradicted(self, status: str) -> None:
         self.undisturbed = False
         self.status = status
-        self.look()
+        self.poll()
         self.status = self.story[-1][0]
 
     @rule()
-    def look(self) -> None:
+    def poll(self) -> None:
         times = {RECORDED[status]: T0 + clock for status, clock in self.times.items()} if self.stamped else {}
         task = parse_task({"id": "2221", "status": self.status, "elapsedseconds": self.clock, **times})
         self.polls.append((len(self.polls), task, len(self.story)))
@@ -442,7 +442,7 @@ class Watching(RuleBasedStateMachine):
         for step in after.transitions[len(before.transitions) :]:
             assert step == Transition(status, step.at, observed=True)
         if status in ENDS or before.is_terminal:
-            assert after is before, "only a look ends the list"
+            assert after is before, "only a poll ends the list"
 
     def _deliver(self, asked: int, task: Task, told: int) -> None:
         before = self.history
@@ -508,7 +508,7 @@ class Watching(RuleBasedStateMachine):
         if self.delivered:
             ends = [(asked, task) for asked, task in self.delivered if task.status in ENDS]
             same = [(asked, task) for asked, task in ends if task.status == ends[0][1].status]
-            newest = max(same or self.delivered, key=lambda look: look[0])
+            newest = max(same or self.delivered, key=lambda poll: poll[0])
             assert self.history.task == newest[1]
 
 

@@ -630,7 +630,7 @@ async def test_a_waiter_may_go_while_it_is_woken() -> None:
 
 
 async def test_a_callback_that_comes_while_its_waiter_is_woken_is_not_lost() -> None:
-    """It may tell of what the look that just begins does not see yet."""
+    """It may tell of what the poll that just begins does not see yet."""
     receiver = make()
     waiter = Waiter()
 
@@ -646,7 +646,7 @@ async def test_a_callback_that_comes_while_its_waiter_is_woken_is_not_lost() -> 
 
 
 async def test_a_callback_that_reaches_another_process_does_no_harm() -> None:
-    """With the same key it is answered; the waiter in the first process finds the end by looking."""
+    """With the same key it is answered; the waiter in the first process finds the end by polling."""
     here, elsewhere = make(), make()
     waiter = Waiter()
     here.bind("7", waiter)

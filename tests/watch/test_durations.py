@@ -1,4 +1,4 @@
-"""What durations are learned as, and how densely they make one look."""
+"""What durations are learned as, and how densely they make one poll."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wiro_async._watch.durations import (
     RECENT,
     SHORTEST,
     Durations,
-    Outlook,
+    PollPlan,
     Polls,
     expected_polls,
     is_duration,
@@ -238,7 +238,7 @@ def test_survival_is_that_of_the_durations() -> None:
         assert share == pytest.approx(true, abs=0.08)
 
 
-# -- looks -----------------------------------------------------------------------------------------------
+# -- polls -----------------------------------------------------------------------------------------------
 
 
 def exponential(mean: float) -> list[float]:
@@ -266,13 +266,13 @@ def test_no_interval_is_shorter_than_a_fifth_of_a_second() -> None:
     assert min(polls.interval(age / 10, 0.5) for age in range(700)) >= SHORTEST
 
 
-def test_beyond_the_last_bin_no_look_pays() -> None:
+def test_beyond_the_last_bin_no_poll_pays() -> None:
     """The policy must say."""
     assert Polls(exponential(100.0), 1e9).interval(1e6, 0.5) == math.inf
 
 
-def test_first_looks_are_spread_over_an_interval() -> None:
-    """The place decides when between 0.5 and 1.5 looks are due; after two it decides nothing."""
+def test_first_polls_are_spread_over_an_interval() -> None:
+    """The place decides when between 0.5 and 1.5 polls are due; after two it decides nothing."""
     polls = Polls(exponential(100.0), 1e9)
     first = [polls.interval(0.0, place) for place in (0.0, 0.5, 1.0)]
     assert first == pytest.approx([first[1] * 0.5, first[1], first[1] * 1.5], rel=0.02)
@@ -282,7 +282,7 @@ def test_first_looks_are_spread_over_an_interval() -> None:
 
 @pytest.mark.parametrize("stretch", [0.1, 0.5, 4.0, 60.0])
 def test_a_stretch_is_another_unit_of_time(stretch: float) -> None:
-    """Looks at tasks that are so much longer are those of a distribution that is so much longer."""
+    """Polls of tasks that are so much longer are those of a distribution that is so much longer."""
     stretched = Polls(exponential(100.0), 1e9)
     plain = Polls(exponential(100.0 * stretch), 1e9)
     for age in (0.0, 30.0 * stretch, 150.0 * stretch):
@@ -296,38 +296,38 @@ def test_an_interval_is_positive(samples: list[float], age: float, place: float,
     assert Polls(learned(*samples).survival(), 10.0).interval(age, place, stretch) >= SHORTEST
 
 
-# -- outlook ---------------------------------------------------------------------------------------------
+# -- plans --------------------------------------------------------------------------------------------
 
 
-def outlook(queue: Durations, ran: Durations) -> Outlook:
-    return Outlook(queue, ran, 10.0)
+def plan_of(queue: Durations, ran: Durations) -> PollPlan:
+    return PollPlan(queue, ran, 10.0)
 
 
-def test_the_first_look_comes_before_most_ends() -> None:
+def test_the_first_poll_comes_before_most_ends() -> None:
     """At tasks of 6 s and 60 s it is when about one in thirty has ended, and is spread."""
-    both = outlook(normal(6, 0.8), normal(60, 0.25))
+    both = plan_of(normal(6, 0.8), normal(60, 0.25))
     assert 25 < both.first(0.0) < both.first(0.5) < both.first(1.0) < 60
     assert both.first(0.125) == pytest.approx((both.first(0.0) + both.first(0.25)) / 2)
 
 
 def test_an_unknown_queue_counts_for_nothing() -> None:
-    """The first look is then that of a task that has begun at once."""
-    alone = outlook(learned(), normal(60, 0.25))
+    """The first poll is then that of a task that has begun at once."""
+    alone = plan_of(learned(), normal(60, 0.25))
     assert alone.first(0.5) == pytest.approx(alone.polls.interval(0.0, 0.5), rel=0.05)
     assert alone.unseen(20.0, 20.0, 0.5) == pytest.approx(alone.polls.interval(0.0, 0.5))
 
 
 def test_a_task_that_is_still_queued_has_all_of_its_run_before_it() -> None:
-    """The next look is a run away; if the last one failed, it may run already."""
-    both = outlook(normal(6, 0.8), normal(60, 0.25))
+    """The next poll is a run away; if the last one failed, it may run already."""
+    both = plan_of(normal(6, 0.8), normal(60, 0.25))
     run = both.polls.interval(0.0, 0.5)
     assert run < both.unseen(40.0, 40.0, 0.5) < run + 20
     assert both.unseen(40.0, 0.0, 0.5) < run / 2
 
 
-def test_a_long_queue_is_looked_at_rarely() -> None:
-    """A task that queues for 1 000 s before it runs for 10 s needs some tens of looks in the queue."""
-    both = outlook(normal(1000, 0.1), normal(10, 0.1))
+def test_a_long_queue_is_polled_rarely() -> None:
+    """A task that queues for 1 000 s before it runs for 10 s needs some tens of polls in the queue."""
+    both = plan_of(normal(1000, 0.1), normal(10, 0.1))
     age, polls = both.first(0.5), 1
     while age < 1000:
         age += both.unseen(age, age, 0.5)
@@ -335,9 +335,9 @@ def test_a_long_queue_is_looked_at_rarely() -> None:
     assert polls < 50
 
 
-def test_short_tasks_are_looked_at_soon() -> None:
+def test_short_tasks_are_polled_soon() -> None:
     """A sped-up service ends them within a second or two."""
-    both = outlook(learned(*[0.0, 1.0] * 50), learned(*[1.0, 0.0, 1.0, 2.0] * 25))
+    both = plan_of(learned(*[0.0, 1.0] * 50), learned(*[1.0, 0.0, 1.0, 2.0] * 25))
     assert SHORTEST <= both.first(0.5) < 2
     assert both.polls.interval(1.0, 0.5) < 1.5
 
@@ -347,18 +347,18 @@ some = st.lists(seconds, min_size=1, max_size=30)
 
 @given(st.lists(seconds, max_size=30), some, seconds, places, st.floats(1, 3600))
 @settings(max_examples=40, deadline=None)
-def test_an_outlook_is_finite(
+def test_a_plan_is_finite(
     queue: list[float], ran: list[float], age: float, place: float, longest: float
 ) -> None:
-    """And each look is later than the last."""
-    both = Outlook(learned(*queue), learned(*ran), longest)
+    """And each poll is later than the last."""
+    both = PollPlan(learned(*queue), learned(*ran), longest)
     assert SHORTEST <= both.first(place) < 1e6
     assert both.unseen(age, age, place) > 0
     assert both.unseen(age, 0.0, place) > 0
 
 
-def test_expectations_are_met_with_looks_around_them() -> None:
-    """The first look comes before the end, more looks when it is due, and one at once is not needed."""
+def test_expectations_are_met_with_polls_around_them() -> None:
+    """The first poll comes before the end, more polls when it is due, and one at once is not needed."""
     polls = expected_polls()
     for expected in (6.0, 60.0, 3600.0):
         stretch = expected / EXPECTED
@@ -381,8 +381,8 @@ def _size(thing: object) -> int:
 
 @pytest.mark.parametrize("draw", [lambda c: c.uniform(0, 1e5), lambda c: 10 ** c.uniform(-1, 5)])
 def test_what_is_known_of_a_model_is_below_4_kilobytes(draw: Callable[[random.Random], float]) -> None:
-    """Two histograms and an outlook, whatever was learned; exported as JSON, less than 3."""
+    """Two histograms and a plan, whatever was learned; exported as JSON, less than 3."""
     chance = random.Random(1)
     queued, ran = (learned(*(draw(chance) for _ in range(1000))) for _ in range(2))
-    assert _size(queued) + _size(ran) + _size(Outlook(queued, ran, 10.0)) <= 4000
+    assert _size(queued) + _size(ran) + _size(PollPlan(queued, ran, 10.0)) <= 4000
     assert len(json.dumps([queued.export(), ran.export()])) < 3000

@@ -1,4 +1,4 @@
-"""A task's socket beside its poll: opened when it can be, believed after a look, lost without a loss."""
+"""A task's socket beside its poll: opened when it can be, believed after a poll, lost without a loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wiro_async._watch.schedule import Schedule
 assert both_backends is not None
 
 KEY = TaskKey("2221", Secret("token-2221"))
-CALM = 60.0
+SAFETY = 60.0
 
 
 @pytest.fixture
@@ -71,16 +71,15 @@ class Handle:
     def __init__(self) -> None:
         self.heard: list[tuple[str, float]] = []
         self.polls: list[float] = []
-        self.poll = Poll(Schedule(Polling()))
+        self.poll = Poll(Schedule(Polling()), since=anyio.current_time())
         self.sockets = FakeSockets()
         anything: Any = self.sockets
-        self.feed = Feed(anything, KEY, self, self.poll, CALM)
-        self.poll.begin(fresh=True)
+        self.feed = Feed(anything, KEY, self, self.poll, SAFETY)
 
-    async def look(self, _until: float) -> None:
+    async def poll_once(self, _until: float) -> None:
         self.polls.append(anyio.current_time())
 
-    def _hear(self, message: Message, at: float) -> None:
+    def hear(self, message: Message, at: float) -> None:
         self.heard.append((message.type, at))
 
 
@@ -93,7 +92,7 @@ async def opened() -> Handle:
     """Return a handle whose feed is open and confirmed."""
     handle = Handle()
     await handle.feed.ensure()
-    handle.feed.looked(KEY, anyio.current_time())
+    handle.feed.polled(KEY, anyio.current_time())
     return handle
 
 
@@ -108,35 +107,35 @@ async def test_a_socket_is_opened_once() -> None:
     assert (handle.feed.id, handle.feed.token) == ("2221", Secret("token-2221"))
 
 
-async def test_after_the_registration_a_look_is_due() -> None:
+async def test_after_the_registration_a_poll_is_due() -> None:
     """What happened before is not told again."""
     handle = Handle()
     await handle.feed.ensure()
     start = anyio.current_time()
-    await handle.poll.step(handle.look)
+    await handle.poll.step(handle)
     assert handle.polls == [start]
-    assert handle.poll.safety_interval is None, "until a look has shown what came before, nothing is certain"
+    assert handle.poll.safety_interval is None, "until a poll has shown what came before, nothing is certain"
 
 
-async def test_after_that_look_the_poll_is_calm() -> None:
-    """The socket tells; the looks are a safety net."""
+async def test_after_that_poll_the_polls_are_rare() -> None:
+    """The socket tells; the polls are a safety net."""
     handle = await opened()
-    await handle.poll.step(handle.look)
+    await handle.poll.step(handle)
     start = anyio.current_time()
-    await handle.poll.step(handle.look)
-    assert handle.polls[-1] == pytest.approx(start + CALM)
+    await handle.poll.step(handle)
+    assert handle.polls[-1] == pytest.approx(start + SAFETY)
 
 
-async def test_a_look_that_was_begun_before_the_registration_confirms_nothing() -> None:
+async def test_a_poll_that_was_begun_before_the_registration_confirms_nothing() -> None:
     """It may not have seen what the socket did not tell any more."""
     handle = Handle()
     before = anyio.current_time()
     await handle.feed.ensure()
-    handle.feed.looked(KEY, before)
+    handle.feed.polled(KEY, before)
     assert handle.poll.safety_interval is None
 
 
-async def test_what_comes_before_that_look_is_kept_for_after_it() -> None:
+async def test_what_comes_before_that_poll_is_kept_for_after_it() -> None:
     """In order, with the times at which it came."""
     handle = Handle()
     await handle.feed.ensure()
@@ -145,7 +144,7 @@ async def test_what_comes_before_that_look_is_kept_for_after_it() -> None:
     await anyio.sleep(1.0)
     handle.feed.heard(say(Status.START))
     assert handle.heard == []
-    handle.feed.looked(KEY, first)
+    handle.feed.polled(KEY, first)
     assert handle.heard == [("task_accept", first), ("task_start", first + 1.0)]
     handle.feed.heard(say(Status.END))
     assert handle.heard[-1] == ("task_end", first + 1.0)
@@ -157,40 +156,40 @@ async def test_of_what_comes_early_the_newest_is_kept() -> None:
     await handle.feed.ensure()
     for _ in range(1000):
         handle.feed.heard(say(Status.OUTPUT))
-    handle.feed.looked(KEY, anyio.current_time())
+    handle.feed.polled(KEY, anyio.current_time())
     assert len(handle.heard) == EARLY_KEPT + 1
 
 
-async def test_an_early_end_makes_the_look_due_at_once() -> None:
+async def test_an_early_end_makes_the_poll_due_at_once() -> None:
     """Although it is not believed before."""
     handle = Handle()
     await handle.feed.ensure()
     handle.poll.polled_at = anyio.current_time()
     handle.feed.heard(say(Status.POSTPROCESS_END))
     start = anyio.current_time()
-    await handle.poll.step(handle.look)
+    await handle.poll.step(handle)
     assert handle.polls == [start]
 
 
-async def test_an_early_end_that_is_told_again_makes_no_further_look_due() -> None:
-    """Once is enough, until that look is in."""
+async def test_an_early_end_that_is_told_again_makes_no_further_poll_due() -> None:
+    """Once is enough, until that poll is in."""
     handle = Handle()
     await handle.feed.ensure()
     for _ in range(3):
         handle.poll.polled_at = anyio.current_time()
         handle.feed.heard(say(Status.POSTPROCESS_END))
-        await handle.poll.step(handle.look, anyio.current_time() + 1.0)
+        await handle.poll.step(handle, anyio.current_time() + 1.0)
     assert len(handle.polls) == 1
 
 
-async def test_a_lost_socket_makes_a_look_due_and_is_opened_again() -> None:
+async def test_a_lost_socket_makes_a_poll_due_and_is_opened_again() -> None:
     """And the poll is as it was without one."""
     handle = await opened()
     handle.poll.polled_at = anyio.current_time()
     handle.feed.lost()
     assert handle.poll.safety_interval is None
     start = anyio.current_time()
-    await handle.poll.step(handle.look)
+    await handle.poll.step(handle)
     assert handle.polls == [start]
     await handle.feed.ensure()
     assert handle.sockets.begun == 2
@@ -213,7 +212,7 @@ async def test_an_abandoned_handle_closes_its_socket() -> None:
     del handle
     gc.collect()
     assert sockets.channels[0].closed == 1
-    feed.looked(KEY, anyio.current_time())
+    feed.polled(KEY, anyio.current_time())
     feed.heard(say(Status.END))
     feed.lost()
 
@@ -223,8 +222,8 @@ async def test_a_message_to_an_abandoned_handle_is_dropped() -> None:
     handle = Handle()
     await handle.feed.ensure()
     feed, channel = handle.feed, handle.sockets.channels[0]
-    feed.looked(KEY, channel.registered_at)
-    feed._hearer = lambda: None  # type: ignore[assignment]
+    feed.polled(KEY, channel.registered_at)
+    feed._handler = lambda: None  # type: ignore[assignment]
     feed.heard(say(Status.END))
 
 
@@ -246,11 +245,11 @@ async def test_where_no_socket_can_be_opened_none_is_tried(make: Callable[[Handl
     assert handle.poll.polled_at is not None
 
 
-async def test_a_token_that_a_look_brings_opens_the_socket() -> None:
+async def test_a_token_that_a_poll_brings_opens_the_socket() -> None:
     """A task that was attached by its id has none before."""
     handle = Handle()
     handle.feed._key = TaskKey("2221")
-    handle.feed.looked(KEY, anyio.current_time())
+    handle.feed.polled(KEY, anyio.current_time())
     await handle.feed.ensure()
     assert handle.sockets.begun == 1
 
@@ -266,8 +265,8 @@ async def test_a_socket_that_cannot_be_opened_leaves_the_poll_alone() -> None:
     assert len(handle.sockets.channels) == 1
 
 
-async def test_a_socket_that_opens_slowly_does_not_hold_up_a_look() -> None:
-    """Two seconds, or until the next look."""
+async def test_a_socket_that_opens_slowly_does_not_hold_up_a_poll() -> None:
+    """Two seconds, or until the next poll."""
     handle = Handle()
     handle.sockets.lasts = 1000.0
     handle.poll.polled_at = None
@@ -278,7 +277,7 @@ async def test_a_socket_that_opens_slowly_does_not_hold_up_a_look() -> None:
 
 
 async def test_a_wait_that_ends_gives_up_the_opening() -> None:
-    """However much time there would be until the next look."""
+    """However much time there would be until the next poll."""
     handle = Handle()
     handle.sockets.lasts = 60.0
     start = anyio.current_time()

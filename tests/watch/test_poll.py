@@ -18,14 +18,14 @@ EVEN = Polling(min_interval=2.0, max_interval=10.0, growth=0.5, jitter=0.0)
 
 
 class Polls:
-    """Records when it was looked, and fails on demand."""
+    """Records when it was polled, and fails on demand."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
         self.errors: list[Exception] = []
         self.lasts = 0.0
 
-    async def __call__(self, until: float) -> None:
+    async def poll_once(self, until: float) -> None:
         self.at.append(anyio.current_time())
         left = until - anyio.current_time()
         await anyio.sleep(min(self.lasts, left))
@@ -35,34 +35,37 @@ class Polls:
             raise self.errors.pop(0)
 
 
-def poll(polling: Polling = EVEN, chance: Callable[[], float] = lambda: 0.5) -> Poll:
-    return Poll(Schedule(polling), chance)
+def attached(polling: Polling = EVEN) -> Poll:
+    return Poll(Schedule(polling), chance=lambda: 0.5)
 
 
-async def test_the_first_look_at_an_unknown_task_is_at_once() -> None:
-    """An attached task is looked at now, then at a growing share of its age."""
+def fresh(polling: Polling = EVEN, chance: Callable[[], float] = lambda: 0.5) -> Poll:
+    return Poll(Schedule(polling), since=anyio.current_time(), chance=chance)
+
+
+async def test_the_first_poll_of_an_unknown_task_is_at_once() -> None:
+    """An attached task is polled now, then at a growing share of its age."""
     polls = Polls()
     start = anyio.current_time()
-    watch = poll()
+    watch = attached()
     for _ in range(5):
         await watch.step(polls)
     assert [round(at - start, 3) for at in polls.at] == [0.0, 2.0, 4.0, 6.0, 9.0]
 
 
-async def test_a_fresh_task_has_time_before_its_first_look() -> None:
+async def test_a_fresh_task_has_time_before_its_first_poll() -> None:
     """A task that was submitted just now is not done yet."""
     polls = Polls()
-    watch = poll()
-    watch.begin(fresh=True)
+    watch = fresh()
     start = anyio.current_time()
     await watch.step(polls)
     assert polls.at == [start + 2.0]
 
 
-async def test_fifty_awaiters_share_one_look() -> None:
-    """However many wait, each look is made once."""
+async def test_fifty_awaiters_share_one_poll() -> None:
+    """However many wait, each poll is made once."""
     polls = Polls()
-    watch = poll()
+    watch = attached()
     async with anyio.create_task_group() as group:
         for _ in range(50):
             group.start_soon(watch.step, polls)
@@ -70,10 +73,10 @@ async def test_fifty_awaiters_share_one_look() -> None:
 
 
 async def test_when_the_leader_is_cancelled_a_follower_takes_over() -> None:
-    """Neither sleeping nor in mid-look does a cancelled leader take the others down with it."""
+    """Neither sleeping nor in mid-poll does a cancelled leader take the others down with it."""
     polls = Polls()
     polls.lasts = 1.0
-    watch = poll()
+    watch = attached()
     start = anyio.current_time()
     await watch.step(polls)
     ends: list[float] = []
@@ -90,7 +93,7 @@ async def test_when_the_leader_is_cancelled_a_follower_takes_over() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(lead, 1.0)  # cancelled while it sleeps
         await anyio.wait_all_tasks_blocked()
-        group.start_soon(lead, 2.5)  # cancelled while it looks
+        group.start_soon(lead, 2.5)  # cancelled while it polls
         await anyio.wait_all_tasks_blocked()
         for _ in range(3):
             group.start_soon(follow)
@@ -99,11 +102,10 @@ async def test_when_the_leader_is_cancelled_a_follower_takes_over() -> None:
     assert len(ends) == 3
 
 
-async def test_news_wake_everyone_without_a_look() -> None:
+async def test_news_wake_everyone_without_a_poll() -> None:
     """What is learned in another way ends the step of leader and followers alike."""
     polls = Polls()
-    watch = poll()
-    watch.begin(fresh=True)
+    watch = fresh()
     woken: list[float] = []
 
     async def wait() -> None:
@@ -114,18 +116,18 @@ async def test_news_wake_everyone_without_a_look() -> None:
         for _ in range(3):
             group.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
-        watch.notify()
+        watch.ring()
     assert len(woken) == 3
     assert not polls.at
-    watch.notify()
+    watch.ring()
 
 
-async def test_passing_failures_are_counted_and_slow_the_looks() -> None:
-    """Failed looks back off up to the longest interval; a good one resets the count."""
+async def test_passing_failures_are_counted_and_slow_the_polls() -> None:
+    """Failed polls back off up to the longest interval; a good one resets the count."""
     polls = Polls()
     error = wiro_async.ConnectionFailed("cut", sent=True)
     polls.errors = [error] * 6
-    watch = poll(Polling(min_interval=2.0, max_interval=30.0, growth=0.01, jitter=0.0))
+    watch = attached(Polling(min_interval=2.0, max_interval=30.0, growth=0.01, jitter=0.0))
     start = anyio.current_time()
     for _ in range(7):
         await watch.step(polls)
@@ -138,33 +140,32 @@ async def test_a_failure_for_good_ends_the_step() -> None:
     """Wrong credentials do not get better by waiting."""
     polls = Polls()
     polls.errors = [wiro_async.AuthenticationError("no")]
-    watch = poll()
+    watch = attached()
     with pytest.raises(wiro_async.AuthenticationError):
         await watch.step(polls)
     assert watch.failures == 0
 
 
-async def test_tasks_share_the_budget_of_looks() -> None:
-    """A thousand tasks due at once are looked at no faster than the budget allows, each once."""
+async def test_tasks_share_the_budget_of_polls() -> None:
+    """A thousand tasks due at once are polled no faster than the budget allows, each once."""
     schedule = Schedule(Polling(requests_per_second=100.0))
     polls = [Polls() for _ in range(1000)]
     start = anyio.current_time()
     async with anyio.create_task_group() as group:
-        for look in polls:
-            group.start_soon(Poll(schedule).step, look)
-    times = sorted(look.at[0] - start for look in polls)
-    assert [len(look.at) for look in polls] == [1] * 1000
+        for poll in polls:
+            group.start_soon(Poll(schedule).step, poll)
+    times = sorted(poll.at[0] - start for poll in polls)
+    assert [len(poll.at) for poll in polls] == [1] * 1000
     assert times[-1] == pytest.approx(10.0, abs=0.3)
     assert all(times[n + 100] - times[n] >= 0.74 for n in range(900))
 
 
-async def test_an_event_makes_the_next_look_due_at_once() -> None:
+async def test_an_event_makes_the_next_poll_due_at_once() -> None:
     """Before its interval and before the budget, and once."""
     polls = Polls()
     schedule = Schedule(Polling(requests_per_second=0.001))
-    watch = Poll(schedule)
     schedule.reserve(anyio.current_time())
-    watch.begin(fresh=True)
+    watch = Poll(schedule, since=anyio.current_time())
     start = anyio.current_time()
 
     async def wait() -> None:
@@ -183,7 +184,7 @@ async def test_an_event_makes_the_next_look_due_at_once() -> None:
 
 
 async def test_a_place_in_the_budget_outlasts_news() -> None:
-    """Or else a task that has much to tell would be looked at never, and use up everybody's budget."""
+    """Or else a task that has much to tell would be polled never, and use up everybody's budget."""
     polls = Polls()
     schedule = Schedule(Polling(requests_per_second=0.1))
     for _ in range(3):
@@ -194,16 +195,15 @@ async def test_a_place_in_the_budget_outlasts_news() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(watch.step, polls)
             await anyio.sleep(0.1)
-            watch.notify()
+            watch.ring()
     await watch.step(polls)
     assert polls.at == [pytest.approx(start + 30.0, abs=0.5)]
 
 
-async def test_while_something_else_tells_the_end_looks_are_rare() -> None:
+async def test_while_something_else_tells_the_end_polls_are_rare() -> None:
     """As long as they work: after a failure it is the schedule that decides."""
     polls = Polls()
-    watch = poll()
-    watch.begin(fresh=True)
+    watch = fresh()
     watch.safety_interval = 60.0
     start = anyio.current_time()
     await watch.step(polls)
@@ -214,11 +214,10 @@ async def test_while_something_else_tells_the_end_looks_are_rare() -> None:
     assert polls.at[2] < start + 140.0
 
 
-async def test_when_the_end_was_told_looks_are_frequent() -> None:
+async def test_when_the_end_was_told_polls_are_frequent() -> None:
     """Until the service's own record knows it too."""
     polls = Polls()
-    watch = poll()
-    watch.begin(fresh=True)
+    watch = fresh()
     watch.safety_interval = 60.0
     watch.urgent_interval = 1.0
     start = anyio.current_time()
@@ -227,8 +226,8 @@ async def test_when_the_end_was_told_looks_are_frequent() -> None:
     assert [round(at - start, 3) for at in polls.at] == [1.0, 2.0, 3.0]
 
 
-async def test_looks_rest_while_the_service_is_unwell() -> None:
-    """One task's failed look puts off the others', those that have a place in the budget too."""
+async def test_polls_pause_while_the_service_is_unwell() -> None:
+    """One task's failed poll puts off the others', those that have a place in the budget too."""
     schedule = Schedule(Polling(requests_per_second=1.0))
     bad, good = Polls(), Polls()
     bad.errors = [wiro_async.RateLimited("slow down", retry_after=30.0)]
@@ -245,7 +244,7 @@ async def test_looks_rest_while_the_service_is_unwell() -> None:
 
     async def tell(watch: Poll) -> None:
         await anyio.sleep(10.0)
-        watch.notify()
+        watch.ring()
 
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
@@ -258,24 +257,23 @@ async def test_looks_rest_while_the_service_is_unwell() -> None:
 
 
 async def test_one_task_s_bad_record_lets_nobody_rest() -> None:
-    """It is this task that is looked at less often."""
+    """It is this task that is polled less often."""
     schedule = Schedule(Polling())
     polls = Polls()
     polls.errors = [wiro_async.InvalidResponse("no task list", http_status=200)]
     watch = Poll(schedule)
     await watch.step(polls)
     assert watch.failures == 1
-    assert schedule.rest(0.5) <= anyio.current_time()
+    assert schedule.paused_until(0.5) <= anyio.current_time()
 
 
-async def test_chance_spreads_the_looks() -> None:
+async def test_chance_spreads_the_polls() -> None:
     """The jitter is a share of the interval, both ways."""
     polling = Polling(min_interval=10.0, max_interval=10.0, jitter=0.2)
     gaps = []
     for chance in (0.0, 0.5, 1.0):
         polls = Polls()
-        watch = poll(polling, lambda chance=chance: chance)  # type: ignore[misc]
-        watch.begin(fresh=True)
+        watch = fresh(polling, lambda chance=chance: chance)  # type: ignore[misc]
         start = anyio.current_time()
         await watch.step(polls)
         gaps.append(polls.at[0] - start)
@@ -283,10 +281,9 @@ async def test_chance_spreads_the_looks() -> None:
 
 
 async def test_a_step_has_an_end() -> None:
-    """Whoever leads and whoever follows returns in time, without a look that is not due yet."""
+    """Whoever leads and whoever follows returns in time, without a poll that is not due yet."""
     polls = Polls()
-    watch = poll(Polling(min_interval=10.0, max_interval=10.0, jitter=0.0))
-    watch.begin(fresh=True)
+    watch = fresh(Polling(min_interval=10.0, max_interval=10.0, jitter=0.0))
     start = anyio.current_time()
     ends: list[float] = []
 
@@ -302,11 +299,11 @@ async def test_a_step_has_an_end() -> None:
     assert polls.at == []
 
 
-async def test_a_look_is_broken_off_at_the_step_s_end() -> None:
+async def test_a_poll_is_broken_off_at_the_step_s_end() -> None:
     """A service that does not answer holds nobody for longer than he wants to wait."""
     polls = Polls()
     polls.lasts = 60.0
-    watch = poll()
+    watch = attached()
     start = anyio.current_time()
     await watch.step(polls, start + 5.0)
     assert (polls.at, watch.polled_at) == ([start], start + 5.0)
@@ -318,4 +315,4 @@ async def test_what_was_broken_off_makes_nobody_rest() -> None:
     polls, schedule = Polls(), Schedule(EVEN)
     polls.lasts = 60.0
     await Poll(schedule).step(polls, anyio.current_time() + 5.0)
-    assert schedule.rest(1.0) < anyio.current_time()
+    assert schedule.paused_until(1.0) < anyio.current_time()

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.servers import refused_port, tls_settings, until
@@ -25,7 +26,7 @@ from wiro_async._protocol.events import Message
 from wiro_async._types import Secret, Status
 from wiro_async._watch import pool
 from wiro_async._watch.pool import Channel, Sockets, SocketUnavailable
-from wiro_async._watch.websocket import Connection, make_kit
+from wiro_async._watch.websocket import Connection, make_setup
 
 LOOPS = [
     pytest.param("asyncio", id="asyncio"),
@@ -80,8 +81,14 @@ def client(url: str, *, tls: ssl.SSLContext | None = None, ready: bool = True, *
         settings["tls"] = lambda: tls
     sockets = Sockets(url, **settings)
     if ready:
-        sockets._kit = make_kit(url, lambda: tls or ssl.create_default_context(), "test")
+        sockets._setup = make_setup(url, lambda: tls or ssl.create_default_context(), "test")
     return sockets
+
+
+async def close(sockets: Sockets) -> None:
+    """Close them all, and let the event loop take notice."""
+    sockets.abort_all()
+    await anyio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
@@ -92,7 +99,7 @@ async def watching(handler: Handler, **options: Any) -> AsyncIterator[tuple[Sock
         try:
             yield sockets, service
         finally:
-            await sockets.aclose()
+            await close(sockets)
         assert sockets.open_sockets == 0
 
 
@@ -159,7 +166,7 @@ async def test_over_tls_with_settings_made_in_a_thread() -> None:
             for task in tasks:
                 group.start_soon(sockets.attach, task)
         await until(lambda: all(len(task.messages) == 5 for task in tasks))
-        await sockets.aclose()
+        await close(sockets)
     assert len(made) == 1
     assert made[0] != threading.current_thread().name
 
@@ -302,7 +309,7 @@ async def test_fifty_at_once_are_opened_in_turns(monkeypatch: pytest.MonkeyPatch
                 group.start_soon(sockets.attach, Task(str(number)))
         await until(lambda: len(service.tokens) == 50)
         assert sockets.open_sockets == 50
-        await sockets.aclose()
+        await close(sockets)
     assert most <= 4
 
 
@@ -434,7 +441,7 @@ async def test_who_opens_a_shared_socket_may_leave() -> None:
         assert sockets.open_sockets == 1
         await asyncio.sleep(0.1)
         assert service.tokens == ["token-2"]
-        await sockets.aclose()
+        await close(sockets)
 
 
 @VIRTUAL
@@ -761,8 +768,8 @@ async def test_closing_the_client() -> None:
     async with watching(register_all, tasks_per_socket=2) as (sockets, service):
         tasks = [Task(str(number)) for number in range(5)]
         channels = [await sockets.attach(task) for task in tasks]
-        await sockets.aclose()
-        await sockets.aclose()
+        await close(sockets)
+        await close(sockets)
         assert [task.losses for task in tasks] == [1] * 5
         assert not any(channel.live for channel in channels)
         assert not sockets.room()
@@ -912,7 +919,7 @@ async def test_on_trio_there_are_no_sockets() -> None:
     assert sockets.room()
     with pytest.raises(SocketUnavailable):
         await sockets.attach(Task())
-    await sockets.aclose()
+    await close(sockets)
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The schedule: when the next look is due, whose turn it is, and what is learned from it."""
+"""The schedule: when the next poll is due, whose turn it is, and what is learned from it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from wiro_async._config import Polling
 from wiro_async._watch.schedule import (
     ADVANCE_SECONDS,
     BURST_SECONDS,
+    LONGEST_GAP,
     LONGEST_NAME,
     LONGEST_PAUSE,
     LONGEST_RETRY_AFTER,
-    MOST_IN_LINE,
     MOST_MODELS,
     PAUSE,
     PAUSE_JITTER,
-    SILENCE,
+    REORDERED,
     Schedule,
-    Sight,
+    TaskTiming,
 )
 
 MODEL = "owner/model"
@@ -46,8 +46,8 @@ policies = st.builds(
     learn=st.booleans(),
 )
 maybe = st.none() | st.floats(-1e5, 1e5)
-sights = st.builds(
-    Sight,
+timings = st.builds(
+    TaskTiming,
     model=st.sampled_from(["", MODEL, "x/y"]),
     since=st.floats(-1e5, 1e5),
     started=maybe,
@@ -58,14 +58,14 @@ sights = st.builds(
 )
 
 
-def sight(age: float, failures: int = 0, place: float = 0.5, model: str = "", **more: Any) -> Sight:
-    """Return what is known of a task that was looked at just now."""
-    return Sight(model, NOW - age, polled_at=NOW, failures=failures, place=place, **more)
+def timing(age: float, failures: int = 0, place: float = 0.5, model: str = "", **more: Any) -> TaskTiming:
+    """Return what is known of a task that was polled just now."""
+    return TaskTiming(model, NOW - age, polled_at=NOW, failures=failures, place=place, **more)
 
 
 def interval(schedule: Schedule, age: float, *rest: Any, **more: Any) -> float:
-    """Return the seconds to the next look at a task that was looked at just now."""
-    return schedule.next_poll(sight(age, *rest, **more), NOW) - NOW
+    """Return the seconds to the next poll of a task that was polled just now."""
+    return schedule.next_poll(timing(age, *rest, **more), NOW) - NOW
 
 
 def warm(
@@ -90,7 +90,7 @@ def test_an_interval_by_age_is_within_its_bounds(
 ) -> None:
     """Between the shortest and the longest, give or take the jitter; the shortest wins where they cross."""
     schedule = Schedule(policy)
-    wait = schedule.next_poll(Sight("", 0.0, None, age, failures, place), age) - age
+    wait = schedule.next_poll(TaskTiming("", 0.0, None, age, failures, place), age) - age
     longest = max(policy.min_interval, policy.max_interval)
     rounding = age * 1e-14
     assert policy.min_interval * (1 - policy.jitter) * 0.999 <= wait + rounding
@@ -112,19 +112,19 @@ def test_intervals_by_age(age: float, failures: int, place: float, wait: float) 
     assert interval(Schedule(policy), age, failures, place) == pytest.approx(wait)
 
 
-def test_a_task_that_was_never_looked_at_is_due_at_once() -> None:
+def test_a_task_that_was_never_polled_is_due_at_once() -> None:
     """Whatever is known of its model."""
-    assert Schedule(Polling()).next_poll(Sight("", 10.0), 12.0) == 12.0
-    assert warm().next_poll(Sight(MODEL, 10.0), 12.0) == 12.0
+    assert Schedule(Polling()).next_poll(TaskTiming("", 10.0), 12.0) == 12.0
+    assert warm().next_poll(TaskTiming(MODEL, 10.0), 12.0) == 12.0
 
 
 # -- by what was learned ---------------------------------------------------------------------------------
 
 
-@given(policies, sights, st.lists(st.tuples(maybe, maybe), max_size=20), st.floats(-1e5, 1e5))
+@given(policies, timings, st.lists(st.tuples(maybe, maybe), max_size=20), st.floats(-1e5, 1e5))
 @settings(max_examples=60, deadline=None)
-def test_a_next_look_is_a_time_after_the_last(
-    policy: Polling, seen: Sight, samples: list[tuple[float | None, float | None]], now: float
+def test_a_next_poll_is_a_time_after_the_last(
+    policy: Polling, seen: TaskTiming, samples: list[tuple[float | None, float | None]], now: float
 ) -> None:
     """Whatever was learned, and whatever the clocks say."""
     schedule = Schedule(policy)
@@ -135,15 +135,15 @@ def test_a_next_look_is_a_time_after_the_last(
     assert due >= (now if seen.polled_at is None else seen.polled_at)
 
 
-@given(sights, st.integers(1, 100))
+@given(timings, st.integers(1, 100))
 @settings(max_examples=60, deadline=None)
-def test_patience_grows_with_failures(seen: Sight, more: int) -> None:
-    """A task that could not be looked at is not looked at more often, in either stage."""
+def test_patience_grows_with_failures(seen: TaskTiming, more: int) -> None:
+    """A task that could not be polled is not polled more often, in either stage."""
     schedule = KNOWN
-    worse = Sight(
+    worse = TaskTiming(
         seen.model, seen.since, seen.started, seen.polled_at, seen.failures + more, seen.place, seen.expected
     )
-    # How much of the queue is known depends on whether the last look failed, not on how often.
+    # How much of the queue is known depends on whether the last poll failed, not on how often.
     if seen.failures or seen.started is not None or seen.model != MODEL:
         assert schedule.next_poll(worse, 0.0) >= schedule.next_poll(seen, 0.0)
 
@@ -151,8 +151,8 @@ def test_patience_grows_with_failures(seen: Sight, more: int) -> None:
 KNOWN = warm()
 
 
-def test_what_was_learned_places_the_looks() -> None:
-    """At tasks of 60 s the first look comes after more than half of it; then they are close together."""
+def test_what_was_learned_places_the_polls() -> None:
+    """Of tasks of 60 s the first poll comes after more than half of it; then they are close together."""
     schedule = warm()
     assert 30 < interval(schedule, 0.0, model=MODEL) < 50
     started = NOW - 60.0
@@ -160,7 +160,7 @@ def test_what_was_learned_places_the_looks() -> None:
     assert interval(schedule, 0.0, model="x/y") < 3, "another model is another matter"
 
 
-def test_a_failed_look_has_not_told_that_a_task_is_queued() -> None:
+def test_a_failed_poll_has_not_told_that_a_task_is_queued() -> None:
     """One that was queued after 60 s will run for a minute; of one that could not be seen who knows."""
     schedule = warm()
     assert interval(schedule, 60.0, model=MODEL) > 20
@@ -168,7 +168,7 @@ def test_a_failed_look_has_not_told_that_a_task_is_queued() -> None:
 
 
 def test_four_tasks_are_too_few() -> None:
-    """The fifth changes the schedule; and what was looked at only is not exported."""
+    """The fifth changes the schedule; and what was polled only is not exported."""
     schedule = Schedule(Polling())
     for ended in range(6):
         assert interval(schedule, 0.0, model=MODEL) < 3
@@ -217,7 +217,7 @@ def test_learning_can_be_turned_off() -> None:
 
 
 def test_the_least_recently_used_model_is_forgotten() -> None:
-    """A look is a use."""
+    """A poll is a use."""
     schedule = warm()
     for number in range(MOST_MODELS * 2):
         schedule.learn(f"x/{number}", queued=1.0, ran=2.0)
@@ -233,7 +233,7 @@ def test_no_task_is_left_alone_for_long() -> None:
     """Of tasks of an hour, one that fails early is seen within a minute and a half, or as the policy says."""
     schedule = warm(run=3600.0)
     waits = [interval(schedule, 0.0, place=place, model=MODEL) for place in (0.0, 0.5, 1.0)]
-    assert waits == pytest.approx([SILENCE, 1.25 * SILENCE, 1.5 * SILENCE])
+    assert waits == pytest.approx([LONGEST_GAP, 1.25 * LONGEST_GAP, 1.5 * LONGEST_GAP])
     patient = warm(run=3600.0, polling=Polling(max_interval=300.0))
     assert interval(patient, 0.0, model=MODEL) == 300.0
 
@@ -270,17 +270,17 @@ def test_an_expectation_is_used() -> None:
 
 @pytest.mark.parametrize("odd", [0.0, -5.0, math.nan, math.inf])
 def test_an_odd_expectation_is_none(odd: float) -> None:
-    """The task is looked at as if there were none."""
+    """The task is polled as if there were none."""
     assert interval(Schedule(Polling()), 0.0, expected=odd) < 3
 
 
 def test_an_expectation_of_no_time_leaves_it_to_the_age() -> None:
-    """No look pays before such a task's end."""
+    """No poll pays before such a task's end."""
     assert interval(Schedule(Polling()), 0.0, expected=1e-6) < 3
 
 
 def test_an_expectation_that_was_wrong_does_little_harm() -> None:
-    """A task of 600 s that was expected in 60 s is looked at as if nothing were known."""
+    """A task of 600 s that was expected in 60 s is polled as if nothing were known."""
     schedule, age, polls = Schedule(Polling()), 0.0, 0
     while age < 600:
         age += interval(schedule, age, expected=60.0)
@@ -297,16 +297,16 @@ def test_a_crowd_that_ends_is_no_change() -> None:
     before = interval(schedule, 0.0, model=MODEL)
     jobs = list(draw(1000, "x", 0.25, 0.0))
     for job in jobs:
-        schedule.next_poll(sight_of(job.number), 0.0)
+        schedule.next_poll(timing_of(job.number), 0.0)
     for ended, job in enumerate(sorted(jobs, key=lambda job: job.end)):
-        learn(schedule, job, sight_of(job.number))
+        learn(schedule, job, timing_of(job.number))
         if ended % 100 == 0:
             assert interval(schedule, 0.0, model=MODEL) == pytest.approx(before, rel=0.2)
 
 
-def sight_of(number: int, since: float = 0.0) -> Sight:
+def timing_of(number: int, since: float = 0.0) -> TaskTiming:
     """Return one of a crowd's tasks."""
-    return Sight(MODEL, since, polled_at=since, place=number / 1000)
+    return TaskTiming(MODEL, since, polled_at=since, place=number / 1000)
 
 
 def samples(schedule: Schedule) -> float:
@@ -319,34 +319,46 @@ def test_an_end_waits_for_those_of_older_tasks() -> None:
     """And is learned from when they have ended, however they did."""
     schedule = Schedule(Polling())
     for number in range(3):
-        schedule.next_poll(sight_of(number), 0.0)
-    schedule.learn(MODEL, queued=1.0, ran=60.5, sight=sight_of(2))
-    schedule.learn(MODEL, queued=1.0, ran=61.5, sight=sight_of(1))
+        schedule.next_poll(timing_of(number), 0.0)
+    schedule.learn(MODEL, queued=1.0, ran=60.5, timing=timing_of(2))
+    schedule.learn(MODEL, queued=1.0, ran=61.5, timing=timing_of(1))
     assert samples(schedule) == 0
-    schedule.learn(MODEL, queued=None, ran=None, sight=sight_of(0))
+    schedule.learn(MODEL, queued=None, ran=None, timing=timing_of(0))
     assert samples(schedule) == pytest.approx(2, abs=0.1)
 
 
 def test_an_end_out_of_line_is_learned_at_once() -> None:
-    """When the task was never looked at, or nobody says which it was."""
+    """When the task was never polled, or nobody says which it was."""
     schedule = Schedule(Polling())
-    schedule.next_poll(sight_of(0), 0.0)
+    schedule.next_poll(timing_of(0), 0.0)
     schedule.learn(MODEL, queued=1.0, ran=60.5)
-    schedule.learn(MODEL, queued=1.0, ran=60.5, sight=sight_of(5))
+    schedule.learn(MODEL, queued=1.0, ran=60.5, timing=timing_of(5))
     assert samples(schedule) == pytest.approx(2, abs=0.1)
+
+
+def test_the_order_of_creation_counts_however_the_waits_begin() -> None:
+    """Who waits for the newest task first learns from it last."""
+    schedule = Schedule(Polling())
+    for since in (2.0, 0.0, 1.0):
+        schedule.enter(timing_of(0, since))
+    for since in (2.0, 1.0):
+        schedule.learn(MODEL, queued=1.0, ran=60.5, timing=timing_of(0, since))
+        assert samples(schedule) == 0
+    schedule.learn(MODEL, queued=1.0, ran=60.5, timing=timing_of(0, 0.0))
+    assert samples(schedule) == pytest.approx(3, abs=0.1)
 
 
 def test_a_stuck_task_holds_up_nobody_for_long() -> None:
     """When it takes more than twice as long as the others, they are learned from without it, and it later."""
     schedule = Schedule(Polling())
-    stuck = sight_of(0)
+    stuck = timing_of(0)
     schedule.next_poll(stuck, 0.0)
     for since in (10.0, 60.0, 110.0):
-        schedule.next_poll(sight_of(1, since), since)
-        schedule.learn(MODEL, queued=1.0, ran=60.5, sight=sight_of(1, since))
+        schedule.next_poll(timing_of(1, since), since)
+        schedule.learn(MODEL, queued=1.0, ran=60.5, timing=timing_of(1, since))
         assert (samples(schedule) > 0) == (since > 61.5)
     assert samples(schedule) == pytest.approx(3, abs=0.1)
-    schedule.learn(MODEL, queued=1.0, ran=900.5, sight=stuck)
+    schedule.learn(MODEL, queued=1.0, ran=900.5, timing=stuck)
     assert samples(schedule) == pytest.approx(4, abs=0.1)
 
 
@@ -355,20 +367,20 @@ def test_an_odd_duration_does_not_stop_the_line(odd: float) -> None:
     """Nor does it open it for all."""
     schedule = Schedule(Polling())
     for number in range(3):
-        schedule.next_poll(sight_of(number), 0.0)
-    schedule.learn(MODEL, queued=odd, ran=odd, sight=sight_of(2))
-    schedule.learn(MODEL, queued=1.0, ran=60.5, sight=sight_of(1))
+        schedule.next_poll(timing_of(number), 0.0)
+    schedule.learn(MODEL, queued=odd, ran=odd, timing=timing_of(2))
+    schedule.learn(MODEL, queued=1.0, ran=60.5, timing=timing_of(1))
     assert samples(schedule) == 0
-    schedule.learn(MODEL, queued=1.0, ran=61.5, sight=sight_of(0))
+    schedule.learn(MODEL, queued=1.0, ran=61.5, timing=timing_of(0))
     assert samples(schedule) == pytest.approx(2, abs=0.1)
 
 
 def test_the_line_is_bounded() -> None:
     """Tasks that nobody waits for any more leave it in the end."""
     schedule = Schedule(Polling())
-    for number in range(MOST_IN_LINE + 1):
-        schedule.next_poll(sight_of(number), 0.0)
-    schedule.learn(MODEL, queued=1.0, ran=60.5, sight=sight_of(1))
+    for number in range(REORDERED + 1):
+        schedule.next_poll(timing_of(number), 0.0)
+    schedule.learn(MODEL, queued=1.0, ran=60.5, timing=timing_of(1))
     assert samples(schedule) == pytest.approx(1, abs=0.1), "task 0 has left"
 
 
@@ -401,7 +413,7 @@ def test_no_window_holds_more_than_the_budget(
 
 
 def test_a_lone_task_is_never_delayed() -> None:
-    """One look a second is far below the budget: each is at once."""
+    """One poll a second is far below the budget: each is at once."""
     schedule = Schedule(Polling())
     assert all(schedule.reserve(float(now)) == now for now in range(1000))
 
@@ -418,7 +430,7 @@ def test_a_crowd_is_spread_evenly() -> None:
 
 
 def test_a_slow_budget_still_begins_at_once() -> None:
-    """The first look needs no waiting, the next one is due when the budget says, less the quarter second."""
+    """The first poll needs no waiting, the next one is due when the budget says, less the quarter second."""
     schedule = Schedule(Polling(requests_per_second=0.1))
     assert [schedule.reserve(50.0) for _ in range(3)] == pytest.approx([50.0, 59.75, 69.75])
 
@@ -436,57 +448,59 @@ def test_those_who_wait_longest_come_first() -> None:
 # -- an unwell service -----------------------------------------------------------------------------------
 
 
-def test_all_looks_rest_together() -> None:
+def test_all_polls_pause_together() -> None:
     """After one that met an unwell service, by half a second, and a little more by their place."""
     schedule = Schedule(Polling())
-    schedule.unwell(NOW, None)
+    schedule.back_off(NOW, None)
     assert schedule.reserve(NOW) == NOW + PAUSE
-    assert schedule.next_poll(Sight("", NOW), NOW) == NOW + PAUSE
-    overdue = [schedule.next_poll(Sight("", 0.0, polled_at=9.0, place=place), NOW) for place in (0.0, 1.0)]
+    assert schedule.next_poll(TaskTiming("", NOW), NOW) == NOW + PAUSE
+    overdue = [
+        schedule.next_poll(TaskTiming("", 0.0, polled_at=9.0, place=place), NOW) for place in (0.0, 1.0)
+    ]
     assert overdue == pytest.approx([NOW + PAUSE, NOW + PAUSE * (1 + PAUSE_JITTER)])
-    assert overdue == [schedule.rest(0.0), schedule.rest(1.0)]
+    assert overdue == [schedule.paused_until(0.0), schedule.paused_until(1.0)]
     assert interval(schedule, 60.0) > 5, "what is due later is not put off"
 
 
-def test_a_rest_doubles_while_the_service_stays_unwell() -> None:
-    """To half a minute; failures of looks that had begun before count once; each success takes back one."""
+def test_a_pause_doubles_while_the_service_stays_unwell() -> None:
+    """To half a minute; failures of polls that had begun before count once; each success takes back one."""
     schedule, now, pauses = Schedule(Polling()), NOW, []
     for _ in range(9):
-        schedule.unwell(now, None)
-        until = schedule.rest(0.0)
+        schedule.back_off(now, None)
+        until = schedule.paused_until(0.0)
         for _ in range(5):
-            schedule.unwell(now + 0.1, None)
-        assert schedule.rest(0.0) == until
+            schedule.back_off(now + 0.1, None)
+        assert schedule.paused_until(0.0) == until
         pauses.append(until - now)
         now = until
     assert pauses == pytest.approx([0.5, 1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE])
     for _ in range(20):
-        schedule.well()
-    schedule.unwell(now, None)
-    assert schedule.rest(0.0) - now == pytest.approx(PAUSE)
+        schedule.recover()
+    schedule.back_off(now, None)
+    assert schedule.paused_until(0.0) - now == pytest.approx(PAUSE)
 
 
 @pytest.mark.parametrize(
-    ("asked", "rest"),
+    ("asked", "pause"),
     [
         (10.0, 10.0), (0.0, PAUSE), (3600.0, LONGEST_RETRY_AFTER),
         (-5.0, PAUSE), (math.nan, PAUSE), (math.inf, PAUSE),
     ],
 )  # fmt: skip
-def test_retry_after_is_honoured(asked: float, rest: float) -> None:
+def test_retry_after_is_honoured(asked: float, pause: float) -> None:
     """Up to two minutes of it, if it is a time."""
     schedule = Schedule(Polling())
-    schedule.unwell(NOW, asked)
-    assert schedule.rest(0.0) == NOW + rest
-    assert schedule.reserve(NOW) == NOW + rest
-    schedule.unwell(NOW + 0.1, 20.0)
-    assert schedule.rest(0.0) == NOW + max(rest, 20.1), "a longer one counts during a rest too"
+    schedule.back_off(NOW, asked)
+    assert schedule.paused_until(0.0) == NOW + pause
+    assert schedule.reserve(NOW) == NOW + pause
+    schedule.back_off(NOW + 0.1, 20.0)
+    assert schedule.paused_until(0.0) == NOW + max(pause, 20.1), "a longer one counts during a pause too"
 
 
-def test_after_a_rest_the_budget_is_kept() -> None:
+def test_after_a_pause_the_budget_is_kept() -> None:
     """Those who waited do not come all at once."""
     schedule = Schedule(Polling(requests_per_second=10))
-    schedule.unwell(NOW, 5.0)
+    schedule.back_off(NOW, 5.0)
     turns = [schedule.reserve(NOW, 9.0) for _ in range(21)]
     assert turns[0] == NOW + 5
     assert turns[-1] == pytest.approx(NOW + 5 + 2 - ADVANCE_SECONDS)
@@ -558,7 +572,7 @@ def test_statistics_of_nothing() -> None:
 
 
 def test_statistics() -> None:
-    """Looks and ends are counted, lateness has a mean and a 99th percentile; unknown ones are left out."""
+    """Polls and ends are counted, lateness has a mean and a 99th percentile; unknown ones are left out."""
     schedule = Schedule(Polling())
     for number in range(1000):
         schedule.polled()
@@ -593,27 +607,27 @@ def check(lines: Iterable[Line], slack: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
-def test_looks_times_lateness(sigma: float) -> None:
+def test_polls_times_lateness(sigma: float) -> None:
     """Against the service's own schedule and the best fixed one, and the latest hundredth of the tasks."""
     check(steady(1500, 3, sigma), 1.05)
 
 
 @pytest.mark.parametrize("gap", [0.0, 1000.0])
 def test_a_cold_start(gap: float) -> None:
-    """The first twenty tasks are not looked at more than a fifth more often, nor seen so much later."""
+    """The first twenty tasks are not polled more than a fifth more often, nor seen so much later."""
     check(cold(25, 3, 0.25, gap), 1.05)
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_a_shift_is_followed(factor: float) -> None:
-    """Fifty tasks after runs take half or twice as long, looks × lateness is what it would be."""
+    """Fifty tasks after runs take half or twice as long, polls × lateness is what it would be."""
     check(shift(3, 3, 0.25, factor), 1.15)
 
 
-def test_a_thousand_equal_tasks_are_not_looked_at_together() -> None:
+def test_a_thousand_equal_tasks_are_not_polled_together() -> None:
     """Without a budget no second holds more than half of them; with one, no more than it."""
     check([crowd(3, 0.1, Polling(requests_per_second=1e9), "no budget", 500.0)])
-    check([crowd(3, 0.1, Polling(), "50 looks a second", 76.0)])
+    check([crowd(3, 0.1, Polling(), "50 polls a second", 76.0)])
 
 
 def test_the_simulation_is_repeatable() -> None:

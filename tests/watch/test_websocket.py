@@ -31,7 +31,7 @@ from tests.ws_servers import (
     serving,
 )
 from wiro_async._watch import websocket
-from wiro_async._watch.websocket import Connection, Kit, Turns, make_kit
+from wiro_async._watch.websocket import Connection, ParseQueue, Setup, make_setup
 
 LOOPS = [
     pytest.param("asyncio", id="asyncio"),
@@ -66,23 +66,23 @@ class Owner:
         self.problems.append(problem)
 
 
-def kit(url: str, client_tls: ssl.SSLContext | None = None) -> Kit:
+def setup_of(url: str, client_tls: ssl.SSLContext | None = None) -> Setup:
     def settings() -> ssl.SSLContext:
         assert client_tls is not None
         return client_tls
 
-    return make_kit(url, settings, "wiro-async/test")
+    return make_setup(url, settings, "wiro-async/test")
 
 
 @asynccontextmanager
 async def connected(
-    handler: Handler, *, tls: bool = False, turns: Turns | None = None, host: str = "127.0.0.1"
+    handler: Handler, *, tls: bool = False, queue: ParseQueue | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[tuple[Connection, Owner, Service]]:
     """Open a connection to a server that runs *handler*."""
     server, client = tls_settings() if tls else (None, None)
     async with serving(handler, tls=server, host=host) as service:
         owner = Owner()
-        connection = Connection(kit(service.url, client), owner, turns or Turns())
+        connection = Connection(setup_of(service.url, client), owner, queue or ParseQueue())
         await connection.open()
         try:
             yield connection, owner, service
@@ -125,7 +125,7 @@ async def test_with_a_server_of_another_make() -> None:
     async with websockets.asyncio.server.serve(echo, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         owner = Owner()
-        connection = Connection(kit(f"ws://127.0.0.1:{port}/v1"), owner, Turns())
+        connection = Connection(setup_of(f"ws://127.0.0.1:{port}/v1"), owner, ParseQueue())
         await connection.open()
         connection.send("héllo")
         await until(lambda: owner.messages)
@@ -159,7 +159,7 @@ async def test_messages_in_the_handshakes_packet_are_not_lost() -> None:
 
     async with serving(handler, shake=False) as service:
         owner = Owner()
-        connection = Connection(kit(service.url), owner, Turns())
+        connection = Connection(setup_of(service.url), owner, ParseQueue())
         await connection.open()
         await until(lambda: owner.messages == [b"early"])
         connection.close()
@@ -178,7 +178,7 @@ async def test_an_answer_in_single_bytes() -> None:
 
     async with serving(handler, shake=False) as service:
         owner = Owner()
-        connection = Connection(kit(service.url), owner, Turns())
+        connection = Connection(setup_of(service.url), owner, ParseQueue())
         await connection.open()
         await until(lambda: owner.messages == [b"drip"])
         connection.close()
@@ -368,10 +368,10 @@ async def test_an_owner_that_fails() -> None:
     def fail(message: bytes) -> None:
         raise ZeroDivisionError
 
-    turns = Turns()
+    queue = ParseQueue()
     async with (
-        connected(handler, turns=turns) as (first, bad, _),
-        connected(handler, turns=turns) as (second, good, _),
+        connected(handler, queue=queue) as (first, bad, _),
+        connected(handler, queue=queue) as (second, good, _),
     ):
         bad.then = fail
         first.send("go")
@@ -420,7 +420,7 @@ async def test_a_failed_handshake(answer: Callable[[bytes], bytes]) -> None:
     async with serving(handler, shake=False) as service:
         owner = Owner()
         with pytest.raises(ConnectionError):
-            await Connection(kit(service.url), owner, Turns()).open()
+            await Connection(setup_of(service.url), owner, ParseQueue()).open()
     assert not owner.is_open
     assert owner.problems == []
 
@@ -429,7 +429,7 @@ async def test_a_failed_handshake(answer: Callable[[bytes], bytes]) -> None:
 async def test_nobody_listens(host: str) -> None:
     """It is an OSError."""
     with pytest.raises(OSError):  # noqa: PT011  (the system's own words)
-        await Connection(kit(f"ws://{host}:{refused_port()}/v1"), Owner(), Turns()).open()
+        await Connection(setup_of(f"ws://{host}:{refused_port()}/v1"), Owner(), ParseQueue()).open()
 
 
 async def test_a_certificate_of_another_host() -> None:
@@ -439,7 +439,7 @@ async def test_a_certificate_of_another_host() -> None:
     async with serving(hold, tls=server) as service:
         strangers = ssl.create_default_context()
         with pytest.raises(ConnectionError, match=r"(?i)certificate"):
-            await Connection(kit(service.url, strangers), Owner(), Turns()).open()
+            await Connection(setup_of(service.url, strangers), Owner(), ParseQueue()).open()
         assert service.peers == []
 
 
@@ -453,7 +453,9 @@ async def test_a_peer_that_speaks_no_tls() -> None:
 
     async with serving(handler, shake=False) as service:
         with pytest.raises(ConnectionError):
-            await Connection(kit(service.url.replace("ws:", "wss:"), client), Owner(), Turns()).open()
+            await Connection(
+                setup_of(service.url.replace("ws:", "wss:"), client), Owner(), ParseQueue()
+            ).open()
 
 
 async def test_the_peers_goodbye_in_tls() -> None:
@@ -479,7 +481,7 @@ async def test_a_cancellation_at_any_moment_leaves_nothing_open(host: str, tls: 
     outcomes = set()
     async with serving(hold, tls=server, host=host) as service:
         for _ in range(50):
-            connection = Connection(kit(service.url, client), Owner(), Turns())
+            connection = Connection(setup_of(service.url, client), Owner(), ParseQueue())
             task = asyncio.ensure_future(connection.open())
             for _ in range(chance.randrange(25)):
                 await asyncio.sleep(0)
@@ -562,7 +564,7 @@ async def test_a_flood_leaves_the_event_loop_its_turns() -> None:
 async def test_long_messages_that_end_together_are_not_all_handed_on_in_one_turn() -> None:
     """Decoding them is what takes time: each counts by its length, not by its last slice."""
     most = now = 0
-    turns = Turns()
+    queue = ParseQueue()
 
     async def handler(peer: Peer) -> None:
         await peer.next()
@@ -570,7 +572,7 @@ async def test_long_messages_that_end_together_are_not_all_handed_on_in_one_turn
         await peer.hold()
 
     async with AsyncExitStack() as stack:
-        open_now = [await stack.enter_async_context(connected(handler, turns=turns)) for _ in range(20)]
+        open_now = [await stack.enter_async_context(connected(handler, queue=queue)) for _ in range(20)]
         for connection, _, _ in open_now:
             connection.send("go")
         with anyio.fail_after(20):
@@ -584,7 +586,7 @@ async def test_long_messages_that_end_together_are_not_all_handed_on_in_one_turn
 
 async def test_a_flood_on_one_connection_does_not_keep_others_waiting() -> None:
     """They stand in one line, and each gets a slice at a time."""
-    turns = Turns()
+    queue = ParseQueue()
     order: list[str] = []
 
     async def flood(peer: Peer) -> None:
@@ -592,14 +594,14 @@ async def test_a_flood_on_one_connection_does_not_keep_others_waiting() -> None:
         peer.raw(frame(BINARY, b"x" * 500_000) + frame(TEXT, b"flooded"))
         await peer.hold()
 
-    async def safety_interval(peer: Peer) -> None:
+    async def calm(peer: Peer) -> None:
         await peer.next()
         peer.raw(frame(TEXT, b"calm"))
         await peer.hold()
 
     async with (
-        connected(flood, turns=turns) as (first, loud, _),
-        connected(safety_interval, turns=turns) as (second, quiet, _),
+        connected(flood, queue=queue) as (first, loud, _),
+        connected(calm, queue=queue) as (second, quiet, _),
     ):
         loud.then = lambda message: order.append("loud")
         quiet.then = lambda message: order.append("quiet")
@@ -661,7 +663,7 @@ class Transport:
 
 def opened_on(transport: Transport) -> tuple[Connection, Owner]:
     owner = Owner()
-    connection = Connection(kit("ws://127.0.0.1:1/v1"), owner, Turns())
+    connection = Connection(setup_of("ws://127.0.0.1:1/v1"), owner, ParseQueue())
     connection.connection_made(cast("asyncio.Transport", transport))
     connection.data_received(accepted(transport.written))
     assert owner.is_open
@@ -699,7 +701,7 @@ async def test_a_closing_frame_has_a_second_to_leave() -> None:
 async def test_a_close_before_the_connection_is_there() -> None:
     """The connection is aborted as soon as it is made, and what it brings is nothing."""
     owner = Owner()
-    connection = Connection(kit("ws://127.0.0.1:1/v1"), owner, Turns())
+    connection = Connection(setup_of("ws://127.0.0.1:1/v1"), owner, ParseQueue())
     connection.close()
     transport = Transport()
     connection.connection_made(cast("asyncio.Transport", transport))
@@ -719,7 +721,7 @@ async def test_a_close_while_it_is_opened() -> None:
         await peer._reader.read()
 
     async with serving(ignore, shake=False) as service:
-        connection = Connection(kit(service.url), Owner(), Turns())
+        connection = Connection(setup_of(service.url), Owner(), ParseQueue())
         asyncio.get_running_loop().call_later(1.0, connection.close)
         with pytest.raises(ConnectionError, match="closed"):
             await connection.open()

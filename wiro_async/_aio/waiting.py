@@ -1,7 +1,7 @@
-"""The event loop's time, and waiting: for a moment, for a ring, for a turn.
+"""The event loop's time, and ways to wait: until a time, for an alarm, for a turn, for a slot.
 
-On trio this is anyio. On asyncio it is a future and a timer: a cancel scope for each sleep takes six times as
-long and holds a kilobyte, and there are as many as there are tasks that are waited for.
+On trio this is anyio. On asyncio a sleep is a future and a timer: a cancel scope would take six times as long
+and hold a kilobyte, and there are as many sleeps as there are tasks that are waited for.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import threading
 from collections import deque
 
 import anyio
+import attrs
 
 from wiro_async._types import Priority
 
 __all__ = ["Alarm", "Gate", "Turnstile", "now", "running_loop"]
 
 PER_TURN = 50
-"""How many may begin in one turn of the event loop: what they do at once then takes it some 5 ms."""
+"""How many may begin in one turn of the event loop, which then takes some 5 ms."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -28,7 +29,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return None
-    # Where trio is asyncio's guest, asyncio's loop runs, but none of its tasks.
+    # Where trio runs as a guest of asyncio, asyncio's loop runs, but none of its tasks does.
     return None if asyncio.current_task(loop) is None else loop
 
 
@@ -39,18 +40,18 @@ def now() -> float:
 
 
 class Alarm:
-    """Wakes whoever sleeps: all at once when it rings, and each at a time of its own."""
+    """Wakes its sleepers: all of them when it rings, and each one at a time of its own."""
 
     __slots__ = ("_event", "_others", "_sleeper")
 
     def __init__(self) -> None:
-        # Mostly there is one, and a list for each of thousands is something to be collected.
+        # Most alarms have one sleeper: thousands of lists would be work for the garbage collector.
         self._sleeper: asyncio.Future[bool] | None = None
         self._others: list[asyncio.Future[bool]] | None = None
         self._event: anyio.Event | None = None
 
     def ring(self) -> None:
-        """Wake everybody who sleeps now."""
+        """Wake everyone who sleeps now."""
         sleeper, self._sleeper = self._sleeper, None
         others, self._others = self._others, None
         for sleeping in (sleeper, *(others or ())):
@@ -63,35 +64,31 @@ class Alarm:
     async def sleep_until(self, time: float = math.inf) -> bool:
         """Sleep until it rings, or until *time*, and give the event loop a turn in any case.
 
+        Args:
+            time: When to wake at the latest, on the event loop's clock.
+
         Returns:
-            Whether it is that time; False if it has rung before.
+            Whether that time has come; False if the alarm rang before.
         """
         loop = running_loop()
         if loop is None:
             return await self._sleep_on_trio(time)
         sleeper: asyncio.Future[bool] = loop.create_future()
         timer = None if time == math.inf else loop.call_at(time, _wake, sleeper, context=_thread.context)
-        self._remember(sleeper)
+        if self._sleeper is None:
+            self._sleeper = sleeper
+        else:
+            self._others = self._others or []
+            self._others.append(sleeper)
         try:
             return await sleeper
         finally:
             if timer is not None:
                 timer.cancel()
-            self._forget(sleeper)
-
-    def _remember(self, sleeper: asyncio.Future[bool]) -> None:
-        if self._sleeper is None:
-            self._sleeper = sleeper
-        elif self._others is None:
-            self._others = [sleeper]
-        else:
-            self._others.append(sleeper)
-
-    def _forget(self, sleeper: asyncio.Future[bool]) -> None:
-        if self._sleeper is sleeper:
-            self._sleeper = None
-        elif self._others is not None and sleeper in self._others:
-            self._others.remove(sleeper)
+            if self._sleeper is sleeper:
+                self._sleeper = None
+            elif self._others is not None and sleeper in self._others:
+                self._others.remove(sleeper)
 
     async def _sleep_on_trio(self, time: float) -> bool:
         if self._event is None:
@@ -103,9 +100,9 @@ class Alarm:
 
 
 class _Thread(threading.local):
-    """What timers share: each would else keep a copy of its maker's context.
+    """The context that all timers of a thread share; each would otherwise keep a copy of its maker's.
 
-    One for each thread, because a context is entered by one at a time.
+    One for each thread, because only one thread at a time can be in a context.
     """
 
     def __init__(self) -> None:
@@ -121,22 +118,23 @@ def _wake(sleeper: asyncio.Future[bool], in_time: bool = True) -> None:
 
 
 class Turnstile:
-    """Lets a few through in each turn of asyncio's event loop, first come, first served.
+    """Lets ``PER_TURN`` through in each turn of asyncio's event loop, first come, first served.
 
-    Thousands that begin at once, as with ``asyncio.gather``, would all begin in the same turn, and nothing
-    else had one meanwhile. On trio everybody goes through: it has no turns that can be counted.
+    Thousands that begin at once, as with ``asyncio.gather``, would otherwise all begin in one turn, and hold
+    up everything else. On trio everyone goes through at once: its turns cannot be counted.
     """
 
     __slots__ = ("_left", "_loop", "_waiting")
 
     def __init__(self) -> None:
         self._left: int = 0
-        # Counted anew on another loop, for this one may end in the middle of a turn.
+        # The loop whose turns are being counted (None: nobody came in the last turn). Another loop is
+        # counted anew, because this one may have ended in the middle of a turn.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
-        """Return at once, or after some turns."""
+        """Return at once, or in a later turn of the event loop."""
         loop = running_loop()
         if loop is None:
             return
@@ -155,7 +153,7 @@ class Turnstile:
         if loop is not self._loop:
             return
         if self._left == PER_TURN:
-            # A turn in which nobody came: whoever is next begins to count.
+            # Nobody came in this turn: whoever comes next starts the count again.
             self._loop = None
             return
         self._left = PER_TURN
@@ -167,23 +165,22 @@ class Turnstile:
         loop.call_soon(self._turn, loop)
 
 
+@attrs.define(eq=False)
 class _Waiter:
-    __slots__ = ("admitted", "alarm", "gone")
-
-    def __init__(self) -> None:
-        self.alarm: Alarm = Alarm()
-        self.admitted: bool = False
-        self.gone: bool = False
+    alarm: Alarm = attrs.field(factory=Alarm)
+    admitted: bool = False
+    gone: bool = False
 
 
 class Gate:
-    """Lets a fixed number of calls through at a time: by priority, then first come, first served.
+    """Hands out a fixed number of slots: by priority, then first come, first served.
 
-    Every change of state is made in one synchronous step, so a cancellation at any moment neither loses a
-    slot nor makes one.
+    Every change of state is one synchronous step, so a cancellation at any moment neither loses a slot nor
+    makes one. A slot is handed from one holder to the next and is not free in between, so that no newcomer
+    can overtake a waiter.
 
     Args:
-        slots: How many may be inside.
+        slots: How many there are.
     """
 
     def __init__(self, slots: int) -> None:
@@ -193,12 +190,12 @@ class Gate:
 
     @property
     def in_flight(self) -> int:
-        """How many are inside."""
+        """How many slots are taken."""
         return self._slots - self._free
 
     @property
     def waiting(self) -> int:
-        """How many wait outside."""
+        """How many wait for a slot."""
         return sum(not waiter.gone for queue in self._queues for waiter in queue)
 
     def enter_nowait(self) -> bool:
@@ -212,11 +209,11 @@ class Gate:
         """Wait for a slot; whoever gets one must call ``leave()``.
 
         Args:
-            priority: Whom it lets go first.
+            priority: Its place in the queue.
             until: When to give up, on the event loop's clock.
 
         Returns:
-            Whether there is one.
+            Whether there is one; False if the time ran out.
         """
         if self.enter_nowait():
             return True
@@ -227,13 +224,15 @@ class Gate:
         except BaseException:
             waiter.gone = True
             if waiter.admitted:
+                # Cancelled after the slot was handed over, and before this could run again.
                 self.leave()
             raise
+        # The slot may have come in the same turn as the time: then it counts.
         waiter.gone = not waiter.admitted
         return waiter.admitted
 
     def leave(self) -> None:
-        """Hand the slot to the next in line; only when nobody waits is it free."""
+        """Hand the slot to the next in line; it is free only when nobody waits."""
         for queue in self._queues:
             while queue:
                 waiter = queue.popleft()

@@ -9,50 +9,50 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-import os
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
-from os import PathLike
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast, final, get_args
+from typing import TYPE_CHECKING, Self, final
 
 import anyio
 import attrs
 
 from wiro_async._aio.shield import on_asyncio
-from wiro_async._batch.coordinator import Coordinator, Terms
-from wiro_async._batch.progress import BatchProgress, ProgressCounter, Stage
-from wiro_async._batch.runner import JobRunner
-from wiro_async._batch.source import CHANGED, Entry, Jobs, JobSource, KeyFunction
-from wiro_async._batch.stopping import Breaker, Canary, reason_key, reason_of
+from wiro_async._aio.waiting import Alarm
+from wiro_async._batch.options import BatchSettings
+from wiro_async._batch.progress import BatchProgress, ProgressCounter
+from wiro_async._batch.source import CHANGED, Jobs, JobSource
+from wiro_async._batch.stopping import Coordinator, reason_key, reason_of
 from wiro_async._errors import (
     BatchStopped,
     ClientUseError,
     ConfigurationError,
     JournalError,
     SubmissionUnknown,
-    TaskCancelled,
     WiroError,
 )
-from wiro_async._jobs.book import Book
 from wiro_async._jobs.budget import Budget, Prices
-from wiro_async._jobs.job import Inputs, Job, JobOutcome, check_template
-from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
-from wiro_async._jobs.window import Window
-from wiro_async._journal.sqlite import Journal
-from wiro_async._types import JSONMapping, OnUnknown
+from wiro_async._jobs.job import Inputs, Job, JobOutcome, JobState, Stage
+from wiro_async._jobs.limiter import Line
+from wiro_async._jobs.options import CallSettings
+from wiro_async._jobs.pipeline import AHEAD, Pipeline, get_model
+from wiro_async._jobs.saver import OutputSaver
+from wiro_async._jobs.service import Service
+from wiro_async._jobs.uploads import Uploads
+from wiro_async._journal.journal import Journal, NullJournal
+from wiro_async._journal.steps import MEMO, Learned
+from wiro_async._tasks.ends import TaskCancelled
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from wiro_async._batch.plan import BatchPlan, InvalidJob
-    from wiro_async._client import Client
 
-__all__ = ["Batch", "BatchFailure", "BatchReport", "as_jobs", "batch_settings"]
+__all__ = ["Batch", "BatchFailure", "BatchReport", "as_jobs"]
 
-batch_logger = logging.getLogger("wiro_async.batch")
+logger = logging.getLogger("wiro_async.batch")
 """Has the warnings that a caller gets as values too, in ``BatchPlan`` and ``BatchReport``."""
 
 MOST_PENDING = 1000
@@ -63,120 +63,8 @@ MOST_DOWNLOADS = 64
 
 REASONS_KEPT = 50
 
-MEMO = "batch"
-"""Under which name the journal keeps what its batch is asked to remember."""
-
 TELL_EVERY = 0.1
 """Seconds between two calls of ``on_progress`` at least."""
-
-
-@attrs.frozen(kw_only=True)
-class Settings:
-    """How a batch is to work; the arguments of ``Client.batch``, checked."""
-
-    terms: Terms
-    journal: str | PathLike[str] | None = None
-    key: KeyFunction | None = None
-    model: str | None = None
-    concurrency: int | None = None
-    max_cost: Decimal | None = None
-    ordered: bool = False
-    breaker: int | None = 20
-    canary: int = 0
-    on_progress: Callable[[BatchProgress], object] | None = None
-    total: int | None = None
-    memo: JSONMapping | None = None
-
-
-def batch_settings(
-    *,
-    journal: str | PathLike[str] | None,
-    key: KeyFunction | None,
-    model: str | None,
-    concurrency: object,
-    max_cost: object,
-    download: str | PathLike[str] | None,
-    ordered: bool,
-    breaker: int | None,
-    canary: int,
-    on_progress: Callable[[BatchProgress], object] | None,
-    total: int | None,
-    memo: JSONMapping | None,
-    **terms: Any,
-) -> Settings:
-    """Check a batch's arguments.
-
-    Raises:
-        ConfigurationError: One of them cannot work.
-    """
-    for name, value, least in (
-        ("breaker", breaker, 1),
-        ("total", total, 0),
-        ("concurrency", None if concurrency == "auto" else concurrency, 1),
-    ):
-        if value is not None:
-            _check_count(name, value, least)
-    _check_count("canary", canary, 0)
-    _check_terms(download, **terms)
-    if memo is not None and journal is None:
-        raise ConfigurationError("memo is kept in the journal, and there is none; name one: journal=...")
-    return Settings(
-        terms=Terms(download=None if download is None else check_template(os.fspath(download)), **terms),
-        journal=journal,
-        key=key,
-        model=model,
-        concurrency=concurrency if isinstance(concurrency, int) else None,
-        max_cost=_amount(max_cost),
-        ordered=ordered,
-        breaker=breaker,
-        canary=canary,
-        on_progress=on_progress,
-        total=total,
-        memo=memo,
-    )
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-
-
-def _check_terms(
-    download: object,
-    *,
-    retry_failed: object,
-    timeout: object,
-    on_unknown: object,
-    stop_on_exit: object,
-    delete_remote: bool,
-    **_: object,
-) -> None:
-    _check_count("retry_failed", retry_failed, 0)
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and cast(float, timeout) >= 0):
-        raise ConfigurationError(f"timeout is {timeout!r}; it must be seconds that are not negative, or None")
-    for name, value, choices in (
-        ("on_unknown", on_unknown, get_args(OnUnknown)),
-        ("stop_on_exit", stop_on_exit, ("leave", "stop")),
-    ):
-        if value not in choices:
-            raise ConfigurationError(f"{name} is {value!r}; it must be {' or '.join(map(repr, choices))}")
-    if delete_remote and download is None:
-        raise ConfigurationError(
-            "delete_remote is for outputs that were saved; name a folder for them: download=..."
-        )
-
-
-def _amount(value: object) -> Decimal | None:
-    if value is None:
-        return None
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
-        raise ConfigurationError(f"max_cost is {value!r}; it must be an amount in USD that is not negative")
-    return amount
 
 
 class _EachJob:
@@ -263,18 +151,29 @@ class Batch:
     Do not instantiate directly.
     """
 
-    def __init__(self, client: Client, jobs: Jobs, settings: Settings) -> None:
-        self._client = client
+    def __init__(self, service: Service, jobs: Jobs, settings: BatchSettings) -> None:
+        if settings.memo is not None and settings.journal is None:
+            raise ConfigurationError("memo is kept in the journal, and there is none; name one: journal=...")
+        if settings.delete_remote and settings.download is None:
+            raise ConfigurationError(
+                "delete_remote is for outputs that were saved; name a folder for them: download=..."
+            )
+        self._saver = None if settings.download is None else OutputSaver(settings.download)
+        self._service = service
         self._jobs = jobs
         self._settings = settings
-        self._bell = Bell()
+        # Wakes whoever waits for an outcome, or for room for another job.
+        self._news = Alarm()
         self._entered: bool = False
         self._used_up: bool = False
         self._group: TaskGroup
         self._reading: anyio.CancelScope
-        self._journal: Journal | None = None
-        self._intake: JobSource
-        self._desk: Coordinator | None = None
+        self._journal: Journal = NullJournal()
+        self._source: JobSource
+        self._budget: Budget
+        self._counter: ProgressCounter
+        self._coordinator: Coordinator | None = None
+        self._pipeline: Pipeline
         self._outcomes: deque[JobOutcome] = deque()
         self._held_back: list[tuple[int, JobOutcome]] = []
         self._next: int = 0
@@ -306,19 +205,19 @@ class Batch:
             JournalError: The journal cannot be read.
             WiroError: The catalogue was not reached.
         """
-        from wiro_async._batch.plan import make_plan  # noqa: PLC0415 - it is for those who plan
+        from wiro_async._batch.plan import make_plan  # noqa: PLC0415 - for those who plan
 
         self._used_up = isinstance(self._jobs, Iterator | AsyncIterator)
         settings = self._settings
         return await make_plan(
             self._jobs,
             settings.journal,
-            self._client.get_model,
+            partial(get_model, self._service),
             key=settings.key,
             model=settings.model,
-            retries=settings.terms.retry_failed,
-            fetches=settings.terms.download is not None,
-            slots=settings.concurrency,
+            retries=settings.retry_failed,
+            fetches=settings.download is not None,
+            slots=None if settings.concurrency == "auto" else settings.concurrency,
             on_invalid=on_invalid,
             unique=unique,
         )
@@ -338,15 +237,17 @@ class Batch:
         self._reading = anyio.CancelScope()
         try:
             if self._settings.journal is not None:
-                self._journal = await Journal.open(self._settings.journal)
+                from wiro_async._journal.sqlite import SQLiteJournal  # noqa: PLC0415 - SQLite, for journals
+
+                self._journal = await SQLiteJournal.open(self._settings.journal)
                 if self._settings.memo is not None:
-                    await self._journal.save_stats(MEMO, dict(self._settings.memo))
-            self._desk = await self._set_up(self._journal)
+                    await self._journal.record(Learned(MEMO, dict(self._settings.memo)))
+            await self._set_up()
         except BaseException:
             await self._close_journal()
             raise
         self._group = await group.__aenter__()
-        group.start_soon(self._read_all, self._desk)
+        group.start_soon(self._read_all)
         if self._settings.on_progress is not None:
             group.start_soon(self._tell_on, self._settings.on_progress)
         return self
@@ -354,140 +255,164 @@ class Batch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._desk is not None
         try:
             if not self._is_over():
-                self._desk.stop("stopped", "its block was left")
+                self._stop("stopped", "its block was left")
                 self._group.cancel_scope.cancel()
             # The group hears of no error: it would wrap it.
             await self._group.__aexit__(None, None, None)
         finally:
             self._ended_at = anyio.current_time()
-            self._bell.ring()
-            await self._put_away(self._desk)
+            self._news.ring()
+            await self._put_away()
         if error is None:
             self._raise_problem()
 
-    async def _put_away(self, desk: Coordinator) -> None:
-        """Write down what was learned, and close the journal, whatever cancellation comes."""
+    async def _put_away(self) -> None:
+        """Record what was learned, and close the journal, whatever cancellation comes."""
+        learned = (
+            Learned("prices", self._pipeline.prices.export()),
+            Learned("durations", self._service.tasks.schedule.export()),
+        )
         try:
             with anyio.CancelScope(shield=True):
-                await desk.book.save_stats("prices", desk.prices.export())
-                await desk.book.save_stats("durations", self._client._shared.schedule.export())
+                await self._journal.record(*learned)
+        except JournalError as error:
+            self._stop("journal", error.message)
         finally:
             await self._close_journal()
 
     async def _close_journal(self) -> None:
-        if self._journal is not None:
-            with anyio.CancelScope(shield=True):
-                await self._journal.aclose()
+        with anyio.CancelScope(shield=True):
+            await self._journal.aclose()
 
-    async def _set_up(self, journal: Journal | None) -> Coordinator:
+    async def _set_up(self) -> None:
         """Take over what the journal knows: what was spent, what it costs, how long it takes."""
-        settings, client = self._settings, self._client
-        spent, is_new = Decimal(0), True
-        if journal is not None:
-            counts = await journal.counts()
-            spent, is_new = counts.cost, counts.total == 0
-            await client._hold(journal)
-        book = Book(journal)
+        settings, service, journal = self._settings, self._service, self._journal
+        counts = await journal.counts()
+        # None of the journal's tasks is what a lost answer was about.
+        for task_id in await journal.task_ids():
+            service.known.add(task_id)
         prices = Prices()
-        prices.merge(await book.load_stats("prices"))
-        client._shared.schedule.merge(await book.load_stats("durations"))
-        self._intake = JobSource(
+        prices.merge(await journal.load_stats("prices"))
+        service.tasks.schedule.merge(await journal.load_stats("durations"))
+        self._source = JobSource(
             self._jobs,
             journal,
-            is_new=is_new,
+            CallSettings(on_unknown=settings.on_unknown),
+            is_new=counts.total == 0,
             key=settings.key,
             model=settings.model,
-            retries=settings.terms.retry_failed,
-            fetches=settings.terms.download is not None,
+            retries=settings.retry_failed,
+            fetches=settings.download is not None,
         )
-        return Coordinator(
-            client,
-            settings.terms,
-            door=ConcurrencyLimiter(Window(settings.concurrency), self._bell),
-            bell=self._bell,
-            book=book,
-            budget=Budget(settings.max_cost, spent),
-            prices=prices,
-            breaker=Breaker(settings.breaker),
-            canary=Canary(settings.canary),
-            tally=ProgressCounter(anyio.current_time(), settings.total),
+        limits = service.config.limits
+        self._budget = Budget(settings.max_cost, counts.cost)
+        self._counter = ProgressCounter(anyio.current_time(), settings.total)
+        self._coordinator = Coordinator(
+            settings,
+            self._budget,
+            self._counter,
+            now=anyio.current_time,
+            change=service.limiter.change,
             on_stop=self._reading.cancel,
+        )
+        self._pipeline = Pipeline(
+            service=service,
+            line=Line(service.limiter),
+            url_of=Uploads(service.uploader.upload, journal).url_of,
+            journal=journal,
+            budget=self._budget,
+            prices=prices,
+            saver=self._saver,
+            monitor=self._coordinator,
+            wait_timeout=limits.wait_timeout if settings.timeout is None else settings.timeout,
+            retry_failed=settings.retry_failed,
+            stop_on_exit=settings.stop_on_exit == "stop",
+            delete_remote=settings.delete_remote,
+            ahead=anyio.Semaphore(AHEAD),
         )
 
     # -- the work ----------------------------------------------------------------------------------------
 
-    async def _read_all(self, desk: Coordinator) -> None:
+    async def _read_all(self) -> None:
+        """Read jobs as long as there is room for what they bring, and set a worker on each."""
+        source = self._source
         try:
             with _no_stray_cancellation("the jobs' iterable, or the key function"):
                 try:
-                    # Who stops the batch does not wait for the next job.
+                    # Whoever stops the batch does not wait for the next job.
                     with self._reading:
-                        await self._read_on(desk)
+                        while self._stopped is None:
+                            await self._make_room()
+                            job = await source.next()
+                            self._count_left_out()
+                            if job is None:
+                                self._counter.total = self.progress.read
+                                break
+                            await self._begin(job)
                 finally:
-                    await self._intake.aclose()
+                    await source.aclose()
         except JournalError as error:
-            desk.heed(error)
+            assert self._coordinator is not None
+            self._coordinator.heed(error)
         except Exception as error:
             self._give_up(error, f"its jobs could not be read: {error}")
         finally:
             self._all_read = True
-            self._bell.ring()
-            if self._intake.changed:
-                batch_logger.warning(CHANGED, self._intake.changed)
+            self._news.ring()
+            if source.changed:
+                logger.warning(CHANGED, source.changed)
 
-    async def _read_on(self, desk: Coordinator) -> None:
-        """Read jobs as long as there is room for what they bring, and set a worker on each."""
-        while desk.stopped is None:
-            await self._make_room(desk)
-            entry = await self._intake.next()
-            self._count_left_out(desk)
-            if entry is None:
-                desk.tally.total = self.progress.read
-                return
-            await self._begin(desk, entry)
+    async def _make_room(self) -> None:
+        while (
+            len(self._outcomes) + len(self._held_back) >= MOST_PENDING
+            or self._counter.count("downloading") >= MOST_DOWNLOADS
+        ):
+            await self._news.sleep_until()
 
-    async def _begin(self, desk: Coordinator, entry: Entry) -> None:
+    def _count_left_out(self) -> None:
+        source, now = self._source, anyio.current_time()
+        left_out: dict[Stage, int] = {"skipped": source.skipped, "failed_before": source.failed_before}
+        for stage, count in left_out.items():
+            for _ in range(count - self._counter.count(stage)):
+                self._counter.moved(None, stage, now)
+
+    async def _begin(self, job: JobState) -> None:
+        assert self._coordinator is not None
         self._working += 1
-        desk.move(entry, "waiting")
+        self._coordinator.moved(job, "waiting")
         started = anyio.Event()
-        self._group.start_soon(self._work, desk, entry, started)
-        # One job at a time stands at the door; those behind it are not even read.
+        job.let_next = started.set
+        self._group.start_soon(self._work, job, started)
+        # One job at a time waits for a slot; those behind it are not even read.
         await started.wait()
 
-    async def _work(self, desk: Coordinator, entry: Entry, started: anyio.Event) -> None:
+    async def _work(self, job: JobState, started: anyio.Event) -> None:
         try:
-            with _no_stray_cancellation(f"an input of the job {entry.key!r}"):
-                outcome = await JobRunner(desk, entry, started.set).perform()
-            self._take(desk, entry, outcome)
+            with _no_stray_cancellation(f"an input of the job {job.key!r}"):
+                outcome = await self._pipeline.perform(job)
+            self._take(job, outcome)
         except Exception as error:
-            self._give_up(error, f"the job {entry.key!r} met an error that nobody thought of: {error!r}")
+            self._give_up(error, f"the job {job.key!r} met an error that nobody thought of: {error!r}")
         finally:
             started.set()
             self._working -= 1
-            self._bell.ring()
+            self._news.ring()
 
-    async def _make_room(self, desk: Coordinator) -> None:
-        while (
-            len(self._outcomes) + len(self._held_back) >= MOST_PENDING
-            or desk.tally.count("downloading") >= MOST_DOWNLOADS
-        ):
-            await self._bell.wait()
+    @property
+    def _stopped(self) -> BatchStopped | None:
+        return None if self._coordinator is None else self._coordinator.stopped
 
-    def _count_left_out(self, desk: Coordinator) -> None:
-        intake, now = self._intake, anyio.current_time()
-        left_out: dict[Stage, int] = {"skipped": intake.skipped, "failed_before": intake.failed_before}
-        for stage, count in left_out.items():
-            for _ in range(count - desk.tally.count(stage)):
-                desk.tally.moved(None, stage, now)
+    def _stop(self, reason: str, why: str) -> None:
+        if self._coordinator is not None:
+            self._coordinator.stop(reason, why)
+            self._news.ring()
 
     def _give_up(self, error: Exception, why: str) -> None:
         """Keep the first error that is no job's outcome, to raise it at the end."""
-        assert self._desk is not None
         self._problem = self._problem or error
-        self._desk.stop("stopped", why)
+        self._stop("stopped", why)
 
     def _raise_problem(self) -> None:
         if self._problem is not None:
@@ -512,15 +437,16 @@ class Batch:
 
     # -- outcomes ----------------------------------------------------------------------------------------
 
-    def _take(self, desk: Coordinator, entry: Entry, outcome: JobOutcome) -> None:
+    def _take(self, job: JobState, outcome: JobOutcome) -> None:
         """Take the outcome of a job, and hand it out when it is its turn."""
-        desk.move(entry, _stage_of(outcome.error))
+        assert self._coordinator is not None
+        self._coordinator.moved(job, _stage_of(outcome.error))
         if outcome.error is not None and not isinstance(outcome.error, BatchStopped):
             self._note(outcome.error)
         if not self._settings.ordered:
             self._outcomes.append(outcome)
             return
-        heapq.heappush(self._held_back, (entry.index, outcome))
+        heapq.heappush(self._held_back, (job.index, outcome))
         while self._held_back and self._held_back[0][0] == self._next:
             self._outcomes.append(heapq.heappop(self._held_back)[1])
             self._next += 1
@@ -536,15 +462,15 @@ class Batch:
         return self
 
     async def __anext__(self) -> JobOutcome:
-        if self._desk is None:
+        if self._coordinator is None:
             raise ClientUseError("this batch has not begun: iterate within `async with client.batch(...)`")
         while not self._outcomes:
             if self._is_over():
                 self._raise_problem()
                 raise StopAsyncIteration
-            await self._bell.wait()
+            await self._news.sleep_until()
         outcome = self._outcomes.popleft()
-        self._bell.ring()
+        self._news.ring()
         return outcome
 
     def _is_over(self) -> bool:
@@ -565,28 +491,25 @@ class Batch:
 
     def stop(self) -> None:
         """Make no more Runs; what runs is seen to its end."""
-        if self._desk is not None:
-            self._desk.stop("stopped", "stop() was called")
+        self._stop("stopped", "stop() was called")
 
     @property
     def progress(self) -> BatchProgress:
         """How it stands now, or how it stood when its block was left."""
-        if self._desk is None:
+        if self._coordinator is None:
             raise ClientUseError("this batch has not begun: enter it with `async with client.batch(...)`")
-        budget = self._desk.budget
         now = anyio.current_time() if self._ended_at is None else self._ended_at
-        return self._desk.tally.progress(now, budget.spent, budget.reserved)
+        return self._counter.progress(now, self._budget.spent, self._budget.reserved)
 
     @property
     def report(self) -> BatchReport:
         """What became of it so far."""
-        progress = self.progress
-        assert self._desk is not None
         failures = tuple(
             BatchFailure(key[0], self._examples[key], count) for key, count in self._failures.most_common()
         )
-        path = "" if self._journal is None else self._journal.path
-        return BatchReport(progress=progress, stopped=self._desk.stopped, failures=failures, journal=path)
+        return BatchReport(
+            progress=self.progress, stopped=self._stopped, failures=failures, journal=self._journal.path
+        )
 
 
 @contextmanager

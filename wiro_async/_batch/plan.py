@@ -14,12 +14,14 @@ from typing import Self
 
 import attrs
 
-from wiro_async._batch.source import CHANGED, FAILED, Entry, Jobs, JobSource, KeyFunction
+from wiro_async._batch.source import CHANGED, Jobs, JobSource, KeyFunction
 from wiro_async._errors import InvalidInput, JournalError, ModelNotFound
+from wiro_async._files.inputs import by_name
 from wiro_async._jobs.budget import Prices
-from wiro_async._jobs.job import Job
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import State
+from wiro_async._jobs.job import Job, JobState
+from wiro_async._journal.journal import Journal, NullJournal
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import FAILED, State
 from wiro_async._protocol.catalogue import check_inputs, undocumented
 from wiro_async._protocol.operations import clean_slug, split_slug
 from wiro_async._protocol.records import Model
@@ -132,10 +134,10 @@ async def make_plan(
         WiroError: The catalogue was not reached.
     """
     async with AsyncExitStack() as stack:
-        known = None
+        known: Journal = NullJournal()
         if journal is not None:
             try:
-                known = await stack.enter_async_context(await Journal.open(journal, create=False))
+                known = await stack.enter_async_context(await SQLiteJournal.open(journal, create=False))
             except JournalError as error:
                 if error.reason != "missing":
                     raise
@@ -154,7 +156,7 @@ class _Planner:
     def __init__(
         self,
         jobs: Jobs,
-        journal: Journal | None,
+        journal: Journal,
         get_model: Callable[[str], Awaitable[Model]],
         *,
         key: KeyFunction | None,
@@ -189,16 +191,13 @@ class _Planner:
     async def plan(self, source: JobSource, slots: int | None) -> BatchPlan:
         """Read all jobs through *source*, and return the sums."""
         self._source = source
-        spent = Decimal(0)
-        if self._journal is not None:
-            self._prices.merge(await self._journal.load_stats("prices") or {})
-            self._medians = _medians(await self._journal.load_stats("durations"))
-            counts = await self._journal.counts()
-            self._failed = counts.jobs["failed"] + counts.jobs["cancelled"]
-            spent = counts.cost
-        while (entry := await source.next()) is not None:
+        self._prices.merge(await self._journal.load_stats("prices"))
+        self._medians = _medians(await self._journal.load_stats("durations"))
+        counts = await self._journal.counts()
+        self._failed = counts.jobs["failed"] + counts.jobs["cancelled"]
+        while (state := await source.next()) is not None:
             self._last = None
-            await self._add(entry)
+            await self._add(state)
         notes = [CHANGED % source.changed] if source.changed else []
         return BatchPlan(
             jobs=self._sums.jobs,
@@ -213,7 +212,7 @@ class _Planner:
             estimated_cost=self._sums.cost,
             unpriced=self._sums.unpriced,
             estimated_seconds=self._sums.seconds(slots),
-            spent=spent,
+            spent=counts.cost,
             notes=(*notes, *self._notes.values()),
         )
 
@@ -245,7 +244,7 @@ class _Planner:
             return  # It was taken up from the journal, and is counted.
         self._skipped = self._source.skipped
         key = job.key if self._key is None else self._key(job)
-        known = self._journal is not None and (key is None or await self._journal.find(str(key)) is not None)
+        known = bool(self._journal.path) and (key is None or await self._journal.find(str(key)) is not None)
         if known or not self._unique:
             self._ended += known
             self._duplicates += 1
@@ -254,24 +253,25 @@ class _Planner:
 
     # -- back from the source ----------------------------------------------------------------------------
 
-    async def _add(self, entry: Entry) -> None:
-        if entry.problem is not None:
-            self._reject(entry.job, entry.problem.message)
+    async def _add(self, state: JobState) -> None:
+        if state.problem is not None:
+            self._reject(state.job, state.problem.message)
             return
-        if entry.row is not None and entry.row.state in PAID:
+        if state.entry is not None and state.entry.state in PAID:
             self._taken_up += 1
             return
-        self._failed -= entry.row is not None and entry.row.state in FAILED
-        model = await self._model(entry.model)
+        self._failed -= state.entry is not None and state.entry.state in FAILED
+        model = await self._model(state.model)
         # What the journal has was taken before, whatever the catalogue says now.
-        if entry.job is not None:
-            complaints = [model] if isinstance(model, str) else check_inputs(model, entry.inputs)
+        if state.job is not None:
+            inputs = by_name(state.inputs)
+            complaints = [model] if isinstance(model, str) else check_inputs(model, inputs)
             if complaints or isinstance(model, str):
-                self._reject(entry.job, "; ".join(complaints))
+                self._reject(state.job, "; ".join(complaints))
                 return
-            self._note(entry.job, model, entry.inputs)
-        seconds = self._medians.get(clean_slug(entry.model))
-        self._sums.add(self._prices.expected(entry.model, entry.told, seconds=seconds), seconds)
+            self._note(state.job, model, inputs)
+        seconds = self._medians.get(clean_slug(state.model))
+        self._sums.add(self._prices.expected(state.model, state.told, seconds=seconds), seconds)
 
     async def _model(self, slug: str) -> Model | str:
         """Return a model, or why there is none."""
@@ -362,9 +362,9 @@ class Sums:
         return max(total / max(slots or self.jobs, 1.0), self._longest)
 
 
-def _medians(data: JSON | None) -> dict[str, float]:
+def _medians(data: JSON) -> dict[str, float]:
     """Return what models' tasks take from submit to end, in seconds, from what a schedule has exported."""
-    models = (data or {}).get("models")
+    models = data.get("models")
     medians: dict[str, float] = {}
     for name, stages in models.items() if isinstance(models, Mapping) else ():
         queued, ran = Durations(), Durations()

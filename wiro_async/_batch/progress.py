@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import attrs
 
-__all__ = ["BatchProgress", "ProgressCounter", "Stage"]
+from wiro_async._jobs.job import Stage
 
-Stage: TypeAlias = Literal[
-    "waiting",
-    "submitting",
-    "running",
-    "downloading",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "unknown",
-    "skipped",
-    "failed_before",
-]
-"""Where a job stands; the last six are its end."""
+__all__ = ["BatchProgress", "ProgressCounter"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 

@@ -13,23 +13,20 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import anyio.lowlevel
 import anyio.to_thread
-import attrs
 
-from wiro_async._batch.progress import Stage
 from wiro_async._errors import InvalidInput
-from wiro_async._files.inputs import by_name
-from wiro_async._jobs.job import Job, check_key, named
-from wiro_async._journal.sqlite import Journal, Rows
-from wiro_async._journal.steps import Blob, Row, State, described, key_of
-from wiro_async._protocol.envelope import MAX_DEPTH
+from wiro_async._files.inputs import TypedInputs, by_name, holds
+from wiro_async._jobs.job import Inputs, Job, JobState
+from wiro_async._jobs.options import DEFAULTS, CallSettings
+from wiro_async._journal.journal import Journal
+from wiro_async._journal.steps import FAILED, Blob, JournalEntry, State, check_key, described, key_of
 
-__all__ = ["FAILED", "Entry", "JobSource", "Jobs", "KeyFunction", "holds"]
+__all__ = ["CHANGED", "JobSource", "Jobs", "KeyFunction"]
 
 Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
 KeyFunction: TypeAlias = Callable[[Job], object]
@@ -43,46 +40,34 @@ CHANGED = (
 )
 """What is said of keys that a journal knows with other inputs."""
 
-FAILED: tuple[State, ...] = ("failed", "cancelled")
-"""What came to nothing, and is run again only for those who ask for it."""
-
 AT_ONCE = 200
 """Jobs whose files are looked at in one go, in a thread."""
 
 
-@attrs.define(eq=False)
-class Entry:
-    """A job on its way through a batch.
+def named(job: Job, model: str | None) -> tuple[str, Inputs]:
+    """Return the model and the inputs of a job.
 
-    Attributes:
-        key: What it is known by.
-        model: The slug.
-        inputs: The inputs, by name.
-        job: What the caller gave (None: it was taken up from the journal).
-        row: What the journal had of it (None: nothing).
-        told: The inputs as the journal keeps them: bytes are digests.
-        problem: Why it cannot even be begun (None: it can).
-        index: Its place in the order of outcomes.
-        attempts: How many Runs were made for it.
-        spent: What these were charged, in USD (None: not known).
-        stage: Where it is, for the counting.
-        on_trial: Whether it needs a Run of this batch, so that its success or failure tells of those to come.
-        through: Whether it has been let through to a Run.
+    Args:
+        job: The job.
+        model: The batch's model, for jobs that name none.
+
+    Raises:
+        InvalidInput: No model is named, or the inputs are neither a mapping nor typed inputs.
     """
-
-    key: str
-    model: str
-    inputs: Mapping[str, Any]
-    job: Job | None = None
-    row: Row | None = None
-    told: Mapping[str, Any] = attrs.field(kw_only=True)
-    problem: InvalidInput | None = None
-    index: int = 0
-    attempts: int = 0
-    spent: Decimal | None = None
-    stage: Stage | None = None
-    on_trial: bool = False
-    through: bool = False
+    inputs = job.inputs
+    if not isinstance(inputs, Mapping | TypedInputs):
+        raise InvalidInput(
+            f"the inputs of a job are a {type(inputs).__name__}; give a mapping or typed inputs",
+            name="inputs",
+        )
+    slug = job.model or (inputs.model if isinstance(inputs, TypedInputs) else model)
+    if not slug:
+        raise InvalidInput(
+            "a job names no model; give Job('owner/model', {...}) or batch(model=...)", name="model"
+        )
+    if not isinstance(slug, str):
+        raise InvalidInput(f"the model of a job is a {type(slug).__name__}; give its slug", name="model")
+    return slug, inputs
 
 
 class _Seen:
@@ -119,7 +104,8 @@ class JobSource:
 
     Args:
         jobs: What the caller gives; read only as far as asked.
-        journal: What is known from before (None: nothing is kept).
+        journal: What is known from before.
+        options: The options of the jobs' calls.
         is_new: Whether the journal had no jobs when it was opened, so that none need be looked up.
         key: The caller's keys (None: the jobs' own, or digests).
         model: The model of jobs that name none.
@@ -138,7 +124,8 @@ class JobSource:
     def __init__(
         self,
         jobs: Jobs,
-        journal: Journal | None,
+        journal: Journal,
+        options: CallSettings = DEFAULTS,
         *,
         is_new: bool = False,
         key: KeyFunction | None = None,
@@ -147,16 +134,18 @@ class JobSource:
         fetches: bool = False,
     ) -> None:
         self._jobs = jobs
-        self._journal = journal
-        self._known = None if is_new else journal
+        self._options = options
+        # Without a journal keys tell jobs apart in the outcomes only.
+        self._keeps: bool = bool(journal.path)
+        self._known = journal if self._keeps and not is_new else None
         self._key = key
         self._model = model
         self._retries = retries
         self._fetches = fetches
         self._failed: tuple[State, ...] = FAILED if retries else ()
-        self._rows: Rows | _Lacking | None = None
+        self._entries: AsyncIterator[JournalEntry] | _Lacking | None = None
         if self._known is not None:
-            self._rows = self._known.rows(*UNFINISHED, *self._failed)
+            self._entries = self._known.entries(*UNFINISHED, *self._failed)
         self._deferred: bool = False
         self._gave: bool = False
         self._looked_back: bool = self._known is None
@@ -169,27 +158,27 @@ class JobSource:
         self.failed_before: int = 0
         self.changed: int = 0
 
-    async def next(self) -> Entry | None:
+    async def next(self) -> JobState | None:
         """Return the next job (None: there is none left).
 
         Raises:
             JournalError: The journal cannot be read.
             Exception: Whatever the caller's iterable, or key function, raises.
         """
-        entry = await self._next_row() or await self._next_job()
-        if entry is None and self._deferred:
+        state = await self._next_entry() or await self._next_job()
+        if state is None and self._deferred:
             assert self._known is not None
             self._deferred = False
-            self._rows = self._known.rows("refused", *self._failed)
-            entry = await self._next_row()
-        if entry is None and not self._looked_back:
+            self._entries = self._known.entries("refused", *self._failed)
+            state = await self._next_entry()
+        if state is None and not self._looked_back:
             self._looked_back = True
             await self._look_back()
-            entry = await self._next_row()
-        if entry is not None:
-            entry.index = self._count
+            state = await self._next_entry()
+        if state is not None:
+            state.index = self._count
             self._count += 1
-        return entry
+        return state
 
     async def aclose(self) -> None:
         """Close the caller's iterable if it is an async generator: nobody else could, for lack of a name."""
@@ -198,48 +187,57 @@ class JobSource:
 
     # -- from the journal --------------------------------------------------------------------------------
 
-    async def _next_row(self) -> Entry | None:
-        while self._rows is not None:
-            row = await anext(self._rows, None)
-            if row is None:
-                self._rows = None
-            elif self._is_wanted(row):
-                return _resumed(row)
+    async def _next_entry(self) -> JobState | None:
+        while self._entries is not None:
+            entry = await anext(self._entries, None)
+            if entry is None:
+                self._entries = None
+            elif self._is_wanted(entry):
+                return JobState(
+                    entry.model,
+                    entry.inputs,
+                    self._options,
+                    entry.key,
+                    told=entry.inputs,
+                    entry=entry,
+                    attempts=entry.runs,
+                    spent=entry.cost,
+                )
         return None
 
-    def _is_wanted(self, row: Row) -> bool:
-        """Whether to take a row up now: not twice, and bytes first by the job that still has them."""
-        if row.state in FAILED and not self._is_retried(row):
+    def _is_wanted(self, entry: JournalEntry) -> bool:
+        """Whether to take an entry up now: not twice, and bytes first by the job that still has them."""
+        if entry.state in FAILED and not self._is_retried(entry):
             return False
-        if self._source is None and row.state in ("refused", *FAILED) and holds(row.inputs, _is_blob):
+        if self._source is None and entry.state in ("refused", *FAILED) and holds(entry.inputs, _is_blob):
             self._deferred = True
             return False
         # A job that goes on to another state meanwhile is read again there.
-        return row.key not in self._given and self._resumed.add(row.key)
+        return entry.key not in self._given and self._resumed.add(entry.key)
 
-    def _is_retried(self, row: Row) -> bool:
-        return row.state in FAILED and row.runs <= self._retries
+    def _is_retried(self, entry: JournalEntry) -> bool:
+        return entry.state in FAILED and entry.runs <= self._retries
 
     async def _look_back(self) -> None:
         """Turn to what has ended before, if the caller gave no jobs; else only those count that he gave."""
         assert self._known is not None
         if self._gave:
             return
-        async for row in self._known.rows(*FAILED):
-            self.failed_before += row.key not in self._resumed
+        async for entry in self._known.entries(*FAILED):
+            self.failed_before += entry.key not in self._resumed
         if self._fetches:
-            self._rows = _Lacking(self._known.rows("done"))
+            self._entries = _Lacking(self._known.entries("done"))
 
     # -- from the caller ---------------------------------------------------------------------------------
 
-    async def _next_job(self) -> Entry | None:
+    async def _next_job(self) -> JobState | None:
         while True:
             job = await self._read()
             if job is None:
                 return None
-            entry = await self._entry(job)
-            if entry is not None:
-                return entry
+            state = await self._state(job)
+            if state is not None:
+                return state
             # Thousands may be left out in a row.
             await anyio.lowlevel.checkpoint()
 
@@ -259,7 +257,7 @@ class JobSource:
             )
         return job
 
-    async def _entry(self, job: Job) -> Entry | None:
+    async def _state(self, job: Job) -> JobState | None:
         """Give a job its key; None if it was done before, or came before."""
         try:
             model, given = named(job, self._model)
@@ -269,42 +267,42 @@ class JobSource:
             key, is_own = self._key_of(job, model, told)
         except InvalidInput as error:
             name = str(job.key)[:60] if job.key else str(self._count)
-            return Entry(name, str(job.model or self._model or ""), {}, job, told={}, problem=error)
+            return JobState(job.model or self._model or "", {}, self._options, name, job=job, problem=error)
         if is_own and not self._given.add(key):
             self.skipped += 1
             return None
-        row = None if self._known is None else await self._known.find(key)
-        entry = Entry(key, model, inputs, job, told=told)
-        if row is None:
-            return entry
-        again = await self._again(entry, row)
-        self.changed += again is None and key_of(model, told) != key_of(row.model, row.inputs)
+        entry = None if self._known is None else await self._known.find(key)
+        state = JobState(model, inputs, self._options, key, told=told, job=job)
+        if entry is None:
+            return state
+        again = await self._again(state, entry)
+        self.changed += again is None and key_of(model, told) != key_of(entry.model, entry.inputs)
         return again
 
-    async def _again(self, entry: Entry, row: Row) -> Entry | None:
+    async def _again(self, state: JobState, entry: JournalEntry) -> JobState | None:
         """Return a job that the journal knows, if it was left for its caller to give again."""
-        if row.key in self._resumed:
+        if entry.key in self._resumed:
             return None
-        if row.state in FAILED and not self._is_retried(row):
+        if entry.state in FAILED and not self._is_retried(entry):
             self.failed_before += 1
             return None
-        if row.state not in ("refused", *FAILED) and not await self._lacks(row):
+        if entry.state not in ("refused", *FAILED) and not await self._lacks(entry):
             self.skipped += 1
             return None
-        entry.row, entry.attempts, entry.spent = row, row.runs, row.cost
-        return entry
+        state.entry, state.attempts, state.spent = entry, entry.runs, entry.cost
+        return state
 
-    async def _lacks(self, row: Row) -> bool:
-        if not self._fetches or row.state != "done":
+    async def _lacks(self, entry: JournalEntry) -> bool:
+        if not self._fetches or entry.state != "done":
             return False
-        return await anyio.to_thread.run_sync(_lacks_files, row)
+        return await anyio.to_thread.run_sync(_lacks_files, entry)
 
     def _key_of(self, job: Job, model: str, told: Mapping[str, Any]) -> tuple[str, bool]:
         """Return a job's key, and whether another job of the same key would be the same job."""
         key = job.key if self._key is None else self._key(job)
         if key is not None:
             return check_key(key), True
-        if self._journal is None:
+        if not self._keeps:
             return str(self._count), False
         first = key_of(model, told)
         if first not in self._given:
@@ -314,7 +312,7 @@ class JobSource:
 
     async def _told(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return inputs as the journal tells them; bytes are hashed in a worker thread."""
-        if self._journal is not None and holds(inputs, _is_bytes):
+        if self._keeps and holds(inputs, _is_bytes):
             return await anyio.to_thread.run_sync(described, inputs)
         return inputs
 
@@ -322,43 +320,24 @@ class JobSource:
 class _Lacking:
     """Those of some jobs whose files are not all there; some hundreds at a time are looked at."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self._found: deque[Row] = deque()
+    def __init__(self, rows: AsyncIterator[JournalEntry]) -> None:
+        self._entries = rows
+        self._found: deque[JournalEntry] = deque()
 
-    async def __anext__(self) -> Row:
+    async def __anext__(self) -> JournalEntry:
         while not self._found:
-            page: list[Row] = []
-            while len(page) < AT_ONCE and (row := await anext(self._rows, None)) is not None:
-                page.append(row)
+            page: list[JournalEntry] = []
+            while len(page) < AT_ONCE and (entry := await anext(self._entries, None)) is not None:
+                page.append(entry)
             if not page:
                 raise StopAsyncIteration
             self._found.extend(await anyio.to_thread.run_sync(list, filter(_lacks_files, page)))
         return self._found.popleft()
 
 
-def _lacks_files(row: Row) -> bool:
+def _lacks_files(entry: JournalEntry) -> bool:
     """Whether an output of a job is not on the disk; one without an address was never to be had."""
-    return any(file.url and not (file.path and Path(file.path).is_file()) for file in row.files)
-
-
-def _resumed(row: Row) -> Entry:
-    return Entry(row.key, row.model, row.inputs, row=row, told=row.inputs, attempts=row.runs, spent=row.cost)
-
-
-def holds(value: object, wanted: Callable[[object], bool], depth: int = 0) -> bool:
-    """Whether there is something wanted in *value*, which may be nested.
-
-    Raises:
-        InvalidInput: It is nested too deep for inputs.
-    """
-    if depth > MAX_DEPTH:
-        raise InvalidInput(f"inputs is nested deeper than {MAX_DEPTH} levels; flatten it", name="inputs")
-    if isinstance(value, Mapping):
-        return any(holds(item, wanted, depth + 1) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(holds(item, wanted, depth + 1) for item in value)
-    return wanted(value)
+    return any(file.url and not (file.path and Path(file.path).is_file()) for file in entry.files)
 
 
 def _is_bytes(value: object) -> bool:

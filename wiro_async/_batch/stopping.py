@@ -1,15 +1,34 @@
-"""When a batch should stop by itself. Pure: endings in, verdicts out."""
+"""When a batch makes no more Runs: the breaker, the canaries, and the coordinator that follows its jobs."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Literal, TypeAlias
 
 import attrs
 
-from wiro_async._errors import TaskFailed, WiroError
+from wiro_async._batch.options import BatchSettings
+from wiro_async._batch.progress import ProgressCounter
+from wiro_async._errors import (
+    AuthenticationError,
+    BatchStopped,
+    InsufficientBalance,
+    JournalError,
+    WiroError,
+)
+from wiro_async._jobs.budget import ZERO, Budget, plain
+from wiro_async._jobs.job import JobState, Stage
+from wiro_async._jobs.pipeline import Monitor
+from wiro_async._protocol.records import Task
+from wiro_async._tasks.ends import TaskCancelled, TaskFailed
 
-__all__ = ["Breaker", "Canary", "Trial", "reason_key", "reason_of"]
+__all__ = ["Breaker", "Canary", "Coordinator", "Trial", "reason_key", "reason_of"]
+
+logger = logging.getLogger("wiro_async.batch")
+"""Has the warnings that a caller gets as values too, in ``BatchPlan`` and ``BatchReport``."""
 
 LONGEST_KEY = 200
 
@@ -117,3 +136,165 @@ class Canary:
         if self.state == "trying":
             self._failed = True
             self.reason = reason
+
+
+class Coordinator(Monitor):
+    """Follows the jobs of one batch, and decides when it makes no more Runs.
+
+    Args:
+        settings: The batch's options.
+        budget: The batch's money.
+        counter: Counts the jobs.
+        now: The event loop's time.
+        change: Called at every change that somebody may wait for.
+        on_stop: Called once, when no more Runs are to be made.
+
+    Attributes:
+        stopped: Why no more Runs are made (None: they are).
+    """
+
+    def __init__(
+        self,
+        settings: BatchSettings,
+        budget: Budget,
+        counter: ProgressCounter,
+        *,
+        now: Callable[[], float],
+        change: Callable[[], object],
+        on_stop: Callable[[], object],
+    ) -> None:
+        self._settings = settings
+        self._budget = budget
+        self._counter = counter
+        self._now = now
+        self._change = change
+        self._on_stop = on_stop
+        self._breaker = Breaker(settings.breaker)
+        self._canary = Canary(settings.canary)
+        self.stopped: BatchStopped | None = None
+
+    # -- who may start -----------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> int:
+        """How many jobs are being submitted, or have a task that runs."""
+        return self._counter.count("submitting") + self._counter.count("running")
+
+    def check(self) -> None:
+        """Raise if no more Runs are to be made.
+
+        Raises:
+            BatchStopped: They are not.
+        """
+        if self.stopped is not None:
+            raise BatchStopped(self.stopped.message, reason=self.stopped.reason)
+
+    def may_start(self, job: JobState) -> bool:
+        """Whether the batch's own concurrency and its canaries allow a Run."""
+        most = self._settings.concurrency
+        if most != "auto" and self.active >= most:
+            return False
+        return job.through or self._canary.may_start()
+
+    def no_money(self, _job: JobState, estimate: Decimal | None) -> None:
+        """Stop where waiting cannot help: what is set aside for Runs in doubt never comes back.
+
+        Raises:
+            BatchStopped: It cannot.
+        """
+        budget = self._budget
+        if self.active and budget.may_fit(estimate):
+            return
+        limit = f"max_cost={plain(budget.max_cost or ZERO)}"
+        # Nothing is left although there is a rest: that is what a run without any estimate does.
+        if budget.left == 0 and 0 < budget.rest >= (estimate or ZERO):
+            self.stop(
+                "unpriced",
+                f"{limit} cannot be kept by one more run: a run of unknown price is still in flight",
+            )
+        else:
+            self.stop("max_cost", f"{limit} is spent, or would be by one more run")
+        self.check()
+
+    # -- what becomes of them ----------------------------------------------------------------------------
+
+    def moved(self, job: JobState, stage: Stage) -> None:
+        """Count a job's step."""
+        if stage == "submitting" and not job.through:
+            self._canary.started()
+        self._counter.moved(job.stage, stage, self._now())
+        job.stage = stage
+        self._change()
+
+    def heed(self, error: WiroError | OSError) -> None:
+        """Stop at once where an error concerns all jobs: no money, no access, no room on a disk."""
+        match error:
+            case InsufficientBalance():
+                self.stop("balance", error.message)
+            case AuthenticationError():
+                self.stop("credentials", error.message)
+            case JournalError(reason=reason) if reason != "conflict":
+                self.stop("journal", error.message)
+            case OSError() if not isinstance(error, WiroError):
+                self.stop("disk", f"a file could not be written: {error}")
+
+    def broken(self, error: JournalError) -> None:
+        """A step could not be recorded that has happened all the same."""
+        self.stop("journal", error.message)
+
+    def run_failed(self, error: WiroError) -> None:
+        """Count a run that has failed: see whether all of them do."""
+        if self._breaker.failed(reason_of(error)):
+            self.stop(
+                "breaker", f"{self._breaker.count} failures in a row were alike: {self._breaker.reason}"
+            )
+
+    def uncounted(self, job: JobState, task: Task) -> None:
+        """Stop a batch with a limit: nobody knows what a run of it has cost."""
+        if self._budget.max_cost is not None:
+            self.stop(
+                "unpriced",
+                f"max_cost={plain(self._budget.max_cost)} cannot be kept: the service does not tell what "
+                f"task {task.id} cost, and no price of {job.model} is known; leave max_cost out to go on",
+            )
+
+    def succeeded(self, job: JobState) -> None:
+        """Count a job that has succeeded, files and all."""
+        self._breaker.succeeded()
+        if job.on_trial:
+            self._canary.succeeded()
+            self._change()
+
+    def failed(self, job: JobState, error: WiroError | OSError) -> None:
+        """Count a job that has failed: see whether that is a reason to stop."""
+        self.heed(error)
+        if isinstance(error, BatchStopped):
+            return
+        if self._settings.fail_fast:
+            self.stop("fail_fast", f"a job failed: {error}")
+        # A failure of what an earlier process has paid for tells nothing of the Runs to come.
+        if not job.on_trial or not isinstance(error, WiroError):
+            return
+        if isinstance(error, TaskCancelled):
+            self._canary.withdrawn()
+            self._change()
+            return
+        if not isinstance(error, TaskFailed):
+            self.run_failed(error)
+        # What never came to a Run, such as a job that is invalid, tells nothing of those that do.
+        if job.through:
+            self._canary.failed(reason_of(error))
+        if self._canary.state == "failed":
+            self.stop("canary", f"one of the first {self._canary.size} jobs failed: {self._canary.reason}")
+
+    def stop(self, reason: str, why: str) -> None:
+        """Make no more Runs."""
+        if self.stopped is None:
+            self.stopped = BatchStopped(
+                f"the batch makes no more runs: {why}. What runs is seen to its end, and what had no run "
+                f"costs nothing; with a journal it goes on where it stopped",
+                reason=reason,
+            )
+            logger.warning("%s", self.stopped)
+            self._on_stop()
+        self._change()

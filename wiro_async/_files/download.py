@@ -1,34 +1,41 @@
 """Downloads: whole or not at all, resumed after a break, without credentials, and never outside the folder.
 
 What the service says of an output (its name, its address, its size) is hostile until it is checked.
+
+There are three loops, one in the other. A request follows redirects. A download goes on where a break left
+it. And a file that the CDN does not have (yet), or whose address has expired, is waited for and looked up
+again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import mimetypes
+import math
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeAlias
 
 import anyio
 import anyio.to_thread
+import attrs
 import httpx
 
-from wiro_async._aio.shield import finish
+from wiro_async._aio.shield import run_in_thread
 from wiro_async._aio.waiting import Gate
 from wiro_async._config import Config, is_loopback, seconds_of
-from wiro_async._errors import DownloadError
-from wiro_async._http.connections import Content
-from wiro_async._http.retry import backoff
-from wiro_async._http.transport import USER_AGENT
-from wiro_async._protocol.records import Output
+from wiro_async._errors import DownloadError, TaskNotFound, WiroError
+from wiro_async._files.naming import folder_names, safe_name
+from wiro_async._http.messages import Content
+from wiro_async._http.retry import DOWNLOADS, is_transient
+from wiro_async._http.transport import USER_AGENT, Transport
+from wiro_async._protocol.operations import DETAIL
+from wiro_async._protocol.records import Output, TaskKey, read_task
 from wiro_async._types import Priority
 
 try:
@@ -36,15 +43,20 @@ try:
 except ImportError:  # pragma: no cover - Windows has no fcntl, and this machine is not one
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Downloader", "safe_name"]
+__all__ = ["Downloader", "Refresh", "current"]
 
 logger = logging.getLogger("wiro_async")
 
-T = TypeVar("T")
+Refresh: TypeAlias = Callable[[Output], Awaitable[Output]]
+"""Looks an output up again: its address may have changed since."""
+
+MISSING = frozenset({403, 404})
+"""HTTP statuses of a file that the CDN may not have yet, or whose address has expired. 410 is final."""
+
+LAGS = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds to wait before a file that was missing is asked for again: the CDN gets half a minute."""
 
 STALL_SECONDS = 30.0
-MAX_BREAKS = 5
-"""Breaks in a row, without a byte between them, after which a download is given up."""
 MAX_REDIRECTS = 3
 CLOSE_SECONDS = 1.0
 _FLUSH = 1024 * 1024
@@ -77,16 +89,21 @@ class _Sink(Protocol):
     async def restart(self) -> None: ...
 
 
+@attrs.define(eq=False)
 class _Progress:
-    """What is known of a download between its attempts."""
+    """What is known of a download between its attempts.
 
-    __slots__ = ("output", "path", "total", "validator")
+    Attributes:
+        output: The output, as the service described it last.
+        path: The file to write (None: it is read into memory).
+        total: The file's length, from the service or else from the server (None: nobody has told).
+        validator: What an If-Range may hold ("": nothing).
+    """
 
-    def __init__(self, output: Output, path: str | None) -> None:
-        self.output: Output = output
-        self.path: str | None = path
-        self.validator: str = ""
-        self.total: int | None = output.size
+    output: Output
+    path: str | None
+    total: int | None = attrs.field(default=attrs.Factory(lambda self: self.output.size, takes_self=True))
+    validator: str = ""
 
     def error(self, problem: str, status: int | None = None) -> DownloadError:
         shown = self.output.name[:60] or self.output.url[:60]
@@ -97,6 +114,11 @@ class _Progress:
             http_status=status,
         )
 
+    def leaves_the_folder(self) -> DownloadError:
+        return self.error(
+            f"its name {self.output.name[:80]!r} would leave the folder; save it to a path of your own"
+        )
+
 
 class Downloader:
     """Reads outputs over connections that have never seen a credential.
@@ -104,34 +126,54 @@ class Downloader:
     Args:
         config: The client's settings.
         http: What sends the requests.
+        refresh: Looks an output up again (None: its address is taken to be the only one).
     """
 
-    def __init__(self, config: Config, http: httpx.AsyncBaseTransport) -> None:
+    def __init__(
+        self, config: Config, http: httpx.AsyncBaseTransport, refresh: Refresh | None = None
+    ) -> None:
         self._http = http
+        self._refresh = refresh
         self._hosts = config.download_hosts
         self._local = is_loopback(config.origin[1])
         self._timeout = config.limits.download_timeout
         self._gate = Gate(config.limits.max_downloads)
 
     async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
-        """Store *output* under *target*; see ``Output.save``."""
-        seconds = seconds_of("timeout", timeout, self._timeout)
+        """Store *output* as *target*, or in it if that is a folder; see ``Output.save``."""
+        seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, os.fspath(target))
         self._check_url(output.url, progress)
-        path = await anyio.to_thread.run_sync(_target, output, target, progress)
+        path = await anyio.to_thread.run_sync(_target, target, progress)
         progress.path = str(path)
         file = _PartFile(path, progress)
         try:
-            await _in_thread(file.open)
+            await run_in_thread(file.open)
             await self._fetch(progress, file, seconds)
-            await _in_thread(file.finish)
+            await run_in_thread(file.finish)
         finally:
-            await _in_thread(file.close)
+            await run_in_thread(file.close)
         return path
+
+    async def save_all(
+        self, outputs: Sequence[Output], folder: str | PathLike[str], timeout: float | None
+    ) -> list[Path]:
+        """Store every one of *outputs* in *folder*, under a name of its own; see ``TaskResult.save``."""
+        until = anyio.current_time() + seconds_of("timeout", timeout, math.inf)
+        paths: list[Path] = []
+        for output, name in zip(outputs, folder_names(outputs), strict=True):
+            if name is None:
+                raise _Progress(output, os.fspath(folder)).leaves_the_folder()
+            paths.append(Path(folder, name))
+        await anyio.to_thread.run_sync(lambda: Path(folder).mkdir(parents=True, exist_ok=True))
+        for output, path in zip(outputs, paths, strict=True):
+            left = None if timeout is None else max(until - anyio.current_time(), 0.0)
+            await self.save(output, path, left)
+        return paths
 
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
         """Return the bytes of *output*; see ``Output.read``."""
-        seconds = seconds_of("timeout", timeout, self._timeout)
+        seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, None)
         self._check_url(output.url, progress)
         memory = _Memory(max_bytes, progress)
@@ -144,15 +186,50 @@ class Downloader:
             await self._http.aclose()
 
     async def _fetch(self, progress: _Progress, sink: _Sink, seconds: float) -> None:
-        """Hold a slot, and fetch within so many seconds."""
+        """Fetch within so many seconds, and wait for a file that the CDN does not have yet."""
+        lags = iter(LAGS)
+        status: int | None = None
         with anyio.move_on_after(seconds):
-            await self._gate.enter(Priority.READ)
-            try:
-                await self._until_whole(progress, sink)
-            finally:
-                self._gate.leave()
+            while True:
+                await self._gate.enter(Priority.READ)
+                try:
+                    await self._until_whole(progress, sink)
+                    return
+                except DownloadError as error:
+                    lag = next(lags, None) if error.http_status in MISSING else None
+                    if lag is None:
+                        raise
+                    status = error.http_status
+                finally:
+                    # Others may fetch while this one waits.
+                    self._gate.leave()
+                logger.debug(
+                    "download of task %s: HTTP %s; again in %g s", progress.output.task_id, status, lag
+                )
+                await anyio.sleep(lag)
+                await self._look_up(progress, sink)
+                status = None
+        problem = f"not whole after {seconds:g} s ({sink.size} of {progress.total or '?'} bytes)"
+        if status is not None:
+            problem = f"{problem}; the server answered {_refused(status)}"
+        raise progress.error(problem, status)
+
+    async def _look_up(self, progress: _Progress, sink: _Sink) -> None:
+        """Take over the output's present address, if it can be learned."""
+        if self._refresh is None or not progress.output.task_id:
             return
-        raise progress.error(f"not whole after {seconds:g} s ({sink.size} of {progress.total or '?'} bytes)")
+        try:
+            output = await self._refresh(progress.output)
+        except WiroError as error:
+            # A service that lags may not find the task either, so even that is no reason to give up the file.
+            if not is_transient(error) and not isinstance(error, TaskNotFound):
+                raise
+            return
+        if output.size != progress.output.size:
+            # What came so far was checked against another size, so it may be part of another file.
+            await sink.restart()
+            progress.total = output.size
+        progress.output = output
 
     async def _until_whole(self, progress: _Progress, sink: _Sink) -> None:
         """Fetch, and go on where it broke, until every byte is there."""
@@ -161,10 +238,14 @@ class Downloader:
         while True:
             try:
                 await self._attempt(progress, sink)
+                return
             except _BreakError as error:
+                # Only breaks in a row count, without a byte between them. A file that starts again from its
+                # beginning brings bytes too, so restarts count for good.
                 breaks = 1 if sink.size > furthest else breaks + 1
                 furthest = max(furthest, sink.size)
-                if breaks + restarts > MAX_BREAKS:
+                delay = DOWNLOADS.delay(breaks + restarts, 1.0)
+                if delay is None:
                     raise progress.error(
                         f"given up after {breaks + restarts} breaks: {error}", error.status
                     ) from None
@@ -173,9 +254,7 @@ class Downloader:
                     restarts += 1
                     furthest = 0
                     await sink.restart()
-            else:
-                return
-            await anyio.sleep(backoff(breaks + 2, 1.0))
+            await anyio.sleep(delay)
 
     async def _attempt(self, progress: _Progress, sink: _Sink) -> None:
         url = self._check_url(progress.output.url, progress)
@@ -279,9 +358,15 @@ class Downloader:
         return parsed
 
 
-async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    """Run a function that blocks, to its end: a native cancellation would close its file under its hands."""
-    return await finish(lambda: anyio.to_thread.run_sync(function, *args), lambda _: None)
+async def current(transport: Transport, output: Output) -> Output:
+    """Return *output* as its task has it now; bound to a client's transport, this is a ``Refresh``.
+
+    Raises:
+        WiroError: The task could not be looked up.
+    """
+    key = TaskKey(output.task_id)
+    task = read_task(DETAIL, await transport.call(DETAIL, key.payload("tasktoken")), key)
+    return next((known for known in task.outputs if known.index == output.index and known.url), output)
 
 
 def _judge(response: httpx.Response, progress: _Progress, offset: int) -> int:
@@ -298,8 +383,7 @@ def _judge(response: httpx.Response, progress: _Progress, offset: int) -> int:
         problem = f"the server has less than the {offset} bytes that were already received"
         raise _BreakError(problem, status, stale=True)
     if status not in (200, 206):
-        gone = "; outputs are kept for a limited time" if status in (403, 404, 410) else ""
-        raise progress.error(f"HTTP {status}{gone}", status)
+        raise progress.error(_refused(status), status)
     if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise progress.error("the server sent an encoding that was not asked for", status)
     # What is known of the kind of file: its media type, or else its name's ending.
@@ -308,6 +392,11 @@ def _judge(response: httpx.Response, progress: _Progress, offset: int) -> int:
     if is_page and expected and "htm" not in expected.lower():
         raise progress.error(f"the server sent a web page instead of {expected}", status)
     return 0 if status == 200 else _resumed(response, progress, offset)
+
+
+def _refused(status: int) -> str:
+    """Return what an error says about an HTTP status that is not a success."""
+    return f"HTTP {status}" + ("; outputs are kept for a limited time" if status in (403, 404, 410) else "")
 
 
 def _resumed(response: httpx.Response, progress: _Progress, offset: int) -> int:
@@ -339,59 +428,20 @@ def _validator(response: httpx.Response) -> str:
     return validator
 
 
-# -- names -----------------------------------------------------------------------------------------------
-
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+# -- where the bytes go ----------------------------------------------------------------------------------
 
 
-def safe_name(output: Output) -> str | None:
-    """Return the file name of *output* in a folder: ``{task_id}_{name}``, of harmless characters only.
-
-    Returns:
-        None if the service's name would leave the folder: then it is not a name to be mended.
-    """
-    name = output.name
-    if any(character in name for character in "/\\\0") or name in (".", ".."):
-        return None
-    clean = re.sub(r"[^\w.()+,=@ -]", "_", name).strip(" .")
-    if clean:
-        name = _shortened(clean, name)
-    else:
-        name = f"{output.index}{mimetypes.guess_extension(output.content_type) or '.bin'}"
-    task = re.sub(r"[^A-Za-z0-9-]", "_", output.task_id)[:60]
-    name = f"{task}_{name}" if task else name
-    return f"_{name}" if _RESERVED.fullmatch(name) else name
-
-
-def _shortened(clean: str, name: str) -> str:
-    """Return *clean* with at most 60 bytes before its extension; a digest keeps a changed name distinct."""
-    stem, dot, extension = clean.rpartition(".")
-    if not dot or len(extension) > 10 or not extension.isascii():
-        stem, dot, extension = clean, "", ""
-    if clean != name or len(stem.encode()) > 60:
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        stem = f"{stem.encode()[:51].decode(errors='ignore')}-{digest}"
-    return f"{stem}{dot}{extension}"
-
-
-def _target(output: Output, target: str | PathLike[str], progress: _Progress) -> Path:
+def _target(target: str | PathLike[str], progress: _Progress) -> Path:
     """Return the path to write: *target* itself, or a checked name in it if it is a folder."""
     text = os.fspath(target)
     path = Path(text)
-    new_folder = not path.suffix and not path.exists()
-    if not (text.endswith(("/", os.sep)) or path.is_dir() or new_folder):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-    name = safe_name(output)
-    if name is None:
-        raise progress.error(
-            f"its name {output.name[:80]!r} would leave the folder; save it to a path of your own"
-        )
-    path.mkdir(parents=True, exist_ok=True)
-    return path / name
-
-
-# -- where the bytes go ----------------------------------------------------------------------------------
+    if text.endswith(("/", os.sep)) or path.is_dir():
+        name = safe_name(progress.output)
+        if name is None:
+            raise progress.leaves_the_folder()
+        path /= name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 class _Memory:
@@ -418,12 +468,16 @@ class _Memory:
 class _PartFile:
     """The ``.part`` file beside the target, and its way to become the target.
 
-    Its name holds a digest of the output's address: what an earlier process left of the same output is gone
-    on with, and what it left of another one is not.
+    Its name holds a digest of the output: a part that an earlier process left of the same output is resumed,
+    and a part of another one is not. The address is not in it where the task is known, because addresses
+    expire: the part would stay, and the next download begin anew.
     """
 
     def __init__(self, path: Path, progress: _Progress) -> None:
-        digest = hashlib.sha256(progress.output.url.encode("utf-8", "replace")).hexdigest()[:8]
+        output = progress.output
+        known = f"{output.task_id}\0{output.index}\0{output.name}\0{output.size}"
+        identity = known if output.task_id else output.url
+        digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
         name = os.fsdecode(os.fsencode(path.name)[:200])
         self._path = path
         self._part = path.with_name(f"{name}.{digest}.part")
@@ -470,7 +524,7 @@ class _PartFile:
     async def write(self, data: bytes) -> None:
         self._pending += data
         if len(self._pending) >= _FLUSH:
-            await _in_thread(self._flush)
+            await run_in_thread(self._flush)
 
     def _flush(self) -> None:
         assert self._file is not None
@@ -480,7 +534,7 @@ class _PartFile:
             del self._pending[:count]
 
     async def restart(self) -> None:
-        await _in_thread(self._truncate)
+        await run_in_thread(self._truncate)
 
     def _truncate(self) -> None:
         assert self._file is not None

@@ -13,7 +13,16 @@ from wiro_async._errors import InvalidInput
 from wiro_async._protocol.envelope import MAX_DEPTH
 from wiro_async._types import JSON
 
-__all__ = ["Director", "FileSource", "HailuoSubject", "TypedInputs", "by_name", "is_local_file", "resolve"]
+__all__ = [
+    "Director",
+    "FileSource",
+    "HailuoSubject",
+    "TypedInputs",
+    "by_name",
+    "holds",
+    "is_local_file",
+    "resolve",
+]
 
 FileSource: TypeAlias = str | PathLike[str] | bytes | BinaryIO
 """A local file: its path, its content, or an open binary file. For ``image``, a str may also be a URL."""
@@ -106,6 +115,21 @@ def file_or_url(image: FileSource) -> object:
 def is_local_file(value: object) -> bool:
     """Whether an input is a local file: in a mapping, a str never is."""
     return isinstance(value, bytes | bytearray | PathLike) or hasattr(value, "read")
+
+
+def holds(value: object, wanted: Callable[[object], bool], depth: int = 0) -> bool:
+    """Whether there is something wanted in *value*, which may be nested.
+
+    Raises:
+        InvalidInput: It is nested too deep for inputs.
+    """
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"inputs is nested deeper than {MAX_DEPTH} levels; flatten it", name="inputs")
+    if isinstance(value, Mapping):
+        return any(holds(item, wanted, depth + 1) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(holds(item, wanted, depth + 1) for item in value)
+    return wanted(value)
 
 
 async def resolve(inputs: Mapping[str, object], upload: Uploader) -> JSON:

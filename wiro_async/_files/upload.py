@@ -1,47 +1,118 @@
-"""Streams one local file as multipart/form-data, of a length that is known before the first byte leaves."""
+"""Uploads: one local file as multipart/form-data, of a length that is known before the first byte leaves.
+
+An upload costs nothing and can be repeated, so it is retried on whatever may pass.
+"""
 
 from __future__ import annotations
 
+import inspect
 import io
+import logging
+import math
 import mimetypes
 import os
-import re
+import random
 import secrets
 import stat
+from collections.abc import Callable
 from os import PathLike
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import anyio
-import anyio.to_thread
 import httpx
 
-from wiro_async._aio.shield import finish
-from wiro_async._config import MAX_UPLOAD_BYTES
-from wiro_async._errors import InvalidInput
+from wiro_async._aio.shield import run_in_thread
+from wiro_async._aio.waiting import now
+from wiro_async._config import MAX_UPLOAD_BYTES, Limits
+from wiro_async._errors import InvalidInput, InvalidResponse, WiroError
 from wiro_async._files.inputs import FileSource
+from wiro_async._files.naming import extension_by, upload_name
+from wiro_async._http.retry import UPLOADS, is_transient
+from wiro_async._http.transport import Transport
+from wiro_async._protocol.envelope import objects
+from wiro_async._protocol.operations import UPLOAD
+from wiro_async._protocol.records import Upload, parse_upload
+from wiro_async._types import Payload
 
-__all__ = ["MultipartFile", "Source", "open_source"]
+__all__ = ["MultipartFile", "Source", "Uploader", "open_source"]
+
+logger = logging.getLogger("wiro_async")
 
 CHUNK = 256 * 1024
 
-_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", ".png"),
-    (b"\xff\xd8\xff", ".jpg"),
-    (b"GIF8", ".gif"),
-    (b"%PDF", ".pdf"),
-)
+
+class Uploader:
+    """Uploads local files.
+
+    Args:
+        transport: Makes the calls.
+        limits: The client's bounds.
+        chance: A source of random numbers between 0 and 1, for the pauses between attempts.
+    """
+
+    def __init__(
+        self, transport: Transport, limits: Limits, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._transport = transport
+        self._timeout = limits.upload_timeout
+        self._chance = chance
+
+    async def upload(self, file: FileSource, name: str | None = None, folder: str = "") -> Upload:
+        """Upload one local file; see ``Client.upload``.
+
+        Raises:
+            InvalidInput: The file cannot be read, is empty, is too large, or changed meanwhile.
+            WiroError: The service refused, or was not reached.
+        """
+        source = await open_source(file, name)
+        try:
+            answer = await self._send(source, folder)
+        finally:
+            await source.aclose()
+        for item in objects(answer.get("list")):
+            upload = parse_upload(item)
+            if upload.url:
+                return upload
+        raise InvalidResponse(
+            f"{UPLOAD.name}: the reply names no file", http_status=200, operation=UPLOAD.name
+        )
+
+    async def _send(self, source: Source, folder: str) -> Payload:
+        """Send a file, again where that may help, within ``Limits.upload_timeout`` from its first byte on.
+
+        The wait for a slot has a limit of its own, as for all calls.
+        """
+        until = math.inf
+        attempt = 1
+        while True:
+            body = MultipartFile(source, folder)
+            try:
+                return await self._transport.upload(UPLOAD, body.headers, body, until=until)
+            except WiroError as error:
+                if attempt == 1:  # Its wait for a slot does not count, and the later ones' do.
+                    until = (now() if body.begun_at is None else body.begun_at) + self._timeout
+                delay = None
+                if is_transient(error):
+                    delay = UPLOADS.delay(attempt, self._chance(), getattr(error, "retry_after", None))
+                if delay is None or now() + delay >= until:
+                    raise
+                logger.debug("%s: %s; again in %.2f s", UPLOAD.name, type(error).__name__, delay)
+            await anyio.sleep(delay)
+            await run_in_thread(source.rewind)
+            attempt += 1
 
 
 class Source(NamedTuple):
     """An open local file, checked.
 
     Attributes:
-        name: The name to upload it under: harmless, and unique, because the service refuses a name twice.
+        name: Its own name, or the one that the caller gave.
         content_type: Its media type, from the name.
-        size: Its length in bytes from the present position.
+        size: Its length in bytes from *start* on.
         file: What to read from.
         owned: Whether it was opened here, so that it is closed here.
+        start: The position in the file at which it begins.
     """
 
     name: str
@@ -49,11 +120,25 @@ class Source(NamedTuple):
     size: int
     file: BinaryIO
     owned: bool
+    start: int = 0
+
+    def rewind(self) -> None:
+        """Go back to where the file begins. Blocks.
+
+        Raises:
+            InvalidInput: The file has another size than before, or cannot be sought any more.
+        """
+        start, size = _extent(self.file)
+        self.file.seek(self.start)
+        if start + size != self.start + self.size:
+            raise InvalidInput(
+                f"{self.name!r} changed its size while it was uploaded; upload it again", name=self.name
+            )
 
     async def aclose(self) -> None:
         """Close the file if it was opened here."""
         if self.owned:
-            await finish(lambda: anyio.to_thread.run_sync(self.file.close), lambda _: None)
+            await run_in_thread(self.file.close)
 
 
 async def open_source(source: FileSource, name: str | None = None) -> Source:
@@ -71,31 +156,33 @@ async def open_source(source: FileSource, name: str | None = None) -> Source:
         if opened.owned:
             opened.file.close()
 
-    # A native cancellation would leave the thread alone with a file that nobody closes.
-    return await finish(lambda: anyio.to_thread.run_sync(_open, source, name), late)
+    return await run_in_thread(_open, source, name, late=late)
 
 
 def _open(source: FileSource, name: str | None) -> Source:
+    start = 0
     if isinstance(source, bytes):
         size = len(source)
         file: BinaryIO = io.BytesIO(source)
-        own_name = f"file{_extension(source[:16])}"
+        own_name = f"file{extension_by(source[:16])}"
     elif isinstance(source, str | PathLike):
         file, size = _open_path(Path(source))
         own_name = Path(source).name
     else:
-        file, size = source, _remaining(source)
-        own_name = _own_name(source)
+        file = source
+        start, size = _extent(file)
+        own_name = _own_name(file, start)
     owned = file is not source
     try:
-        _check_size(size, own_name)
+        _check_size(size, start, own_name)
     except InvalidInput:
         if owned:
             file.close()
         raise
-    chosen = upload_name(name or own_name, secrets.token_hex(4))
-    content_type = mimetypes.guess_type(chosen)[0] or "application/octet-stream"
-    return Source(chosen, content_type, size, file, owned)
+    chosen = name or own_name
+    # By a harmless name: of a name like data:x/y the header would get what it says.
+    content_type = mimetypes.guess_type(upload_name(chosen, ""))[0] or "application/octet-stream"
+    return Source(chosen, content_type, size, file, owned, start)
 
 
 def _open_path(path: Path) -> tuple[BinaryIO, int]:
@@ -113,9 +200,21 @@ def _open_path(path: Path) -> tuple[BinaryIO, int]:
     return os.fdopen(descriptor, "rb"), facts.st_size
 
 
-def _remaining(file: BinaryIO) -> int:
+def _extent(file: BinaryIO) -> tuple[int, int]:
+    """Return the position at which an open file stands, and how many bytes there are from there on.
+
+    Raises:
+        InvalidInput: It gives no bytes, or cannot be sought.
+    """
     try:
-        if not isinstance(file.read(0), bytes):
+        nothing: object = file.read(0)
+        if inspect.iscoroutine(nothing):
+            nothing.close()
+            raise InvalidInput(
+                f"the open file has the type {type(file).__name__}, which is read with await; give its "
+                f"content, `await file.read()`, or the plain file in it (UploadFile has it as `file.file`)"
+            )
+        if not isinstance(nothing, bytes):
             raise InvalidInput("the open file gives text; open it with mode 'rb'")
         position = file.tell()
         end = file.seek(0, os.SEEK_END)
@@ -124,21 +223,26 @@ def _remaining(file: BinaryIO) -> int:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(f"the open file cannot be sought ({error}); read it, and give its bytes") from None
-    return end - position
+    return position, end - position
 
 
-def _own_name(file: BinaryIO) -> str:
+def _own_name(file: BinaryIO, position: int) -> str:
     name = getattr(file, "name", None)
     if isinstance(name, str):
         return Path(name).name
     # Files in memory have no name, and those of a descriptor have a number.
-    position = file.tell()
     head = file.read(16)
     file.seek(position)
-    return f"file{_extension(head)}"
+    return f"file{extension_by(head)}"
 
 
-def _check_size(size: int, name: str) -> None:
+def _check_size(size: int, start: int, name: str) -> None:
+    if size <= 0 and start:
+        raise InvalidInput(
+            f"the open file {name!r} stands at its end, so nothing is left to upload; go back with "
+            f"file.seek(0) before you give it",
+            name=name,
+        )
     if size <= 0:
         raise InvalidInput(f"{name!r} is empty; there is nothing to upload", name=name)
     if size > MAX_UPLOAD_BYTES:
@@ -147,29 +251,22 @@ def _check_size(size: int, name: str) -> None:
         )
 
 
-def _extension(head: bytes) -> str:
-    if head[8:12] == b"WEBP":
-        return ".webp"
-    if head[4:8] == b"ftyp":
-        return ".mp4"
-    return next((extension for magic, extension in _MAGIC if head.startswith(magic)), ".bin")
-
-
-def upload_name(name: str, salt: str) -> str:
-    """Return *name* with only harmless characters, at most 100 of them, and *salt* before its extension."""
-    path = PurePosixPath(re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".") or "file")
-    return f"{path.stem[:70] or 'file'}-{salt}{path.suffix[:12]}"
-
-
 class MultipartFile(httpx.AsyncByteStream):
-    """A multipart body with one file in it, read in a worker thread piece by piece.
+    """A multipart body with one file in it, read in a worker thread piece by piece, once.
 
     Args:
         source: The file.
         folder: The service's id of the folder to put it in ("" for none).
+
+    Attributes:
+        name: The name to upload it under, without anything that a header could not hold. It is unique,
+            because the service refuses a name that it has, be it from an attempt whose answer was lost.
+        begun_at: When the first piece was read, on the event loop's clock (None: none was).
     """
 
     def __init__(self, source: Source, folder: str = "") -> None:
+        self.name: str = upload_name(source.name, secrets.token_hex(4))
+        self.begun_at: float | None = None
         self._boundary = secrets.token_hex(16)
         self._source = source
         self._left = source.size
@@ -178,7 +275,7 @@ class MultipartFile(httpx.AsyncByteStream):
         )
         self._head: bytes = (
             f"--{self._boundary}\r\n{folder_part if folder else ''}"
-            f'Content-Disposition: form-data; name="file"; filename="{source.name}"\r\n'
+            f'Content-Disposition: form-data; name="file"; filename="{self.name}"\r\n'
             f"Content-Type: {source.content_type}\r\n\r\n"
         ).encode()
         self._tail: bytes = f"\r\n--{self._boundary}--\r\n".encode()
@@ -197,10 +294,11 @@ class MultipartFile(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         if self._head:
+            self.begun_at = now()
             head, self._head = self._head, b""
             return head
         if self._left:
-            chunk = await anyio.to_thread.run_sync(self._source.file.read, min(CHUNK, self._left))
+            chunk = await run_in_thread(self._source.file.read, min(CHUNK, self._left))
             if not chunk:
                 raise InvalidInput(f"{self._source.name!r} became shorter while it was read; upload it again")
             self._left -= len(chunk)

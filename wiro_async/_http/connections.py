@@ -1,26 +1,23 @@
-"""What sends requests: HTTP/1.1 connections of our own, or any httpx transport.
+"""Our own HTTP/1.1 connections: which one a request gets, and whether it can be used again.
 
 httpx's pool scans all of its connections and all waiting requests at every request, and loses slots for ever
 when a native cancellation meets one. Here a request takes the connection that was used last, or opens one;
-whoever limits what is in flight limits the connections. A connection goes back only after a whole exchange
-that left nothing behind; after anything else it is closed.
+whoever limits the requests in flight limits the connections. A connection goes back only after a complete
+exchange that left nothing behind; after anything else it is closed.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from time import monotonic
-from typing import Protocol
 
 import anyio
 import anyio.to_thread
 import httpx
 
-from wiro_async._errors import ConfigurationError
 from wiro_async._http.http11 import (
     Head,
     LocalProtocolError,
@@ -29,35 +26,22 @@ from wiro_async._http.http11 import (
     header_lines,
     request_line,
 )
+from wiro_async._http.messages import (
+    DEFAULT_MAX_IDLE,
+    MAX_IDLE,
+    PORTS,
+    PROGRESS,
+    Address,
+    Content,
+    Headers,
+    Key,
+    Request,
+    Response,
+    SendProgress,
+)
 from wiro_async._http.network import Connect, ReadError, Stream, WriteError, connect
 
-__all__ = [
-    "MAX_IDLE",
-    "PROGRESS",
-    "Address",
-    "ConnectionStack",
-    "Content",
-    "Request",
-    "Response",
-    "SendProgress",
-    "Sender",
-    "adapted",
-    "make_tls",
-    "sender",
-]
-
-MAX_IDLE = "wiro_async.max_idle"
-"""Request extension: seconds after which an idle connection is not used for this request."""
-
-PROGRESS = "wiro_async.progress"
-"""Request extension: a ``Progress`` that is kept up to date."""
-
-DEFAULT_MAX_IDLE = 5.0
-
-_PORTS = {"http": 80, "https": 443}
-
-_Key = tuple[str, str, int]
-_Headers = list[tuple[bytes, bytes]]
+__all__ = ["ConnectionStack", "OwnResponse", "address_of", "make_tls"]
 
 _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
     ReadError: httpx.ReadError,
@@ -67,213 +51,15 @@ _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
 }
 
 
-# -- what is sent, and what comes back -------------------------------------------------------------------
-
-
-class SendProgress:
-    """How far a request has come.
-
-    Attributes:
-        sent: Whether any byte of it may have left. None: the transport does not tell.
-    """
-
-    __slots__ = ("sent",)
-
-    def __init__(self) -> None:
-        self.sent: bool | None = None
-
-
-class Content(httpx.AsyncByteStream):
-    """A request's body in memory.
-
-    httpx's own is an async generator, which a cancelled request would leave to the garbage collector.
-    Its repr does not show what may be a token.
-
-    Args:
-        data: The whole body.
-    """
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.data: bytes = data
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Once(self.data)
-
-
-class _Once:
-    """Yields one piece."""
-
-    __slots__ = ("_pieces",)
-
-    def __init__(self, piece: bytes) -> None:
-        self._pieces = [piece]
-
-    def __aiter__(self) -> _Once:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._pieces:
-            raise StopAsyncIteration
-        return self._pieces.pop()
-
-
-class Address:
-    """Where requests go, and the headers that all of them have; made once, used often.
-
-    Args:
-        url: The URL.
-        headers: The headers, ``Host`` among them.
-        method: The method.
+def address_of(url: httpx.URL, headers: Headers, method: str = "POST") -> Address:
+    """Return what is sent to *url* in every request.
 
     Raises:
         LocalProtocolError: HTTP cannot carry one of them.
     """
-
-    __slots__ = ("head", "headers", "key", "method", "url")
-
-    def __init__(self, url: httpx.URL, headers: _Headers, method: str = "POST") -> None:
-        self.method: str = method
-        self.url: httpx.URL = url
-        self.headers: _Headers = headers
-        # The host as it is sent: `url.host` would decode an international name.
-        self.key: _Key = (url.scheme, url.raw_host.decode("ascii"), url.port or _PORTS.get(url.scheme, 0))
-        self.head: bytes = request_line(method, url.raw_path) + header_lines(headers)
-
-
-class Request:
-    """One request.
-
-    Attributes:
-        address: Where it goes.
-        headers: The headers beyond those of the address.
-        body: Its body; a ``Content`` where it is in memory.
-        max_idle: Seconds after which an idle connection is not used for it.
-        progress: How far it has come.
-    """
-
-    __slots__ = ("address", "body", "headers", "max_idle", "progress")
-
-    def __init__(
-        self,
-        address: Address,
-        headers: _Headers,
-        body: httpx.AsyncByteStream,
-        max_idle: float = DEFAULT_MAX_IDLE,
-        progress: SendProgress | None = None,
-    ) -> None:
-        self.address: Address = address
-        self.headers: _Headers = headers
-        self.body: httpx.AsyncByteStream = body
-        self.max_idle: float = max_idle
-        self.progress: SendProgress = progress or SendProgress()
-
-    def as_httpx(self) -> httpx.Request:
-        """Return the same for an httpx transport."""
-        return httpx.Request(
-            self.address.method,
-            self.address.url,
-            headers=self.address.headers + self.headers,
-            stream=self.body,
-            extensions={MAX_IDLE: self.max_idle, PROGRESS: self.progress},
-        )
-
-
-class Response(ABC):
-    """A reply whose body has yet to be read."""
-
-    status: int
-
-    @abstractmethod
-    def header(self, name: str) -> str:
-        """Return a header's value ("" where it is missing), its name given in lower case."""
-
-    @abstractmethod
-    async def read(self, limit: int) -> bytearray:
-        """Return the body; of one that is longer than *limit*, a part that is too."""
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Give up what was not read."""
-
-
-class Sender(Protocol):
-    """What sends requests."""
-
-    async def send(self, request: Request) -> Response:
-        """Send one request, and return the reply once its head is there.
-
-        Raises:
-            httpx.TransportError: There is none.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        ...
-
-
-def sender(
-    transport: httpx.AsyncBaseTransport | None, proxy: str | None, connect_timeout: float
-) -> httpx.AsyncBaseTransport:
-    """Return what sends a client's requests: the user's transport, a proxy, or connections of our own.
-
-    Raises:
-        ConfigurationError: Both a transport and a proxy were given.
-    """
-    if transport is not None and proxy is not None:
-        raise ConfigurationError("give either transport= or proxy=; a transport brings its own proxy")
-    if transport is not None:
-        return transport
-    if proxy is not None:
-        return httpx.AsyncHTTPTransport(proxy=proxy, trust_env=False)
-    return ConnectionStack(connect_timeout=connect_timeout)
-
-
-def adapted(transport: httpx.AsyncBaseTransport) -> Sender:
-    """Return *transport* as a sender: our own connections are one, any other is wrapped."""
-    return transport if isinstance(transport, ConnectionStack) else _Foreign(transport)
-
-
-# -- any httpx transport ---------------------------------------------------------------------------------
-
-
-class _Foreign:
-    """Sends by an httpx transport."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self._transport = transport
-
-    async def send(self, request: Request) -> Response:
-        return _ForeignResponse(await self._transport.handle_async_request(request.as_httpx()))
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-class _ForeignResponse(Response):
-    def __init__(self, inner: httpx.Response) -> None:
-        self._inner = inner
-        self.status = inner.status_code
-
-    def header(self, name: str) -> str:
-        value: str = self._inner.headers.get(name, "")
-        return value
-
-    async def read(self, limit: int) -> bytearray:
-        body = bytearray()
-        assert isinstance(self._inner.stream, httpx.AsyncByteStream)
-        async for chunk in self._inner.stream:
-            body += chunk
-            if len(body) > limit:
-                break
-        return body
-
-    async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True):
-            await self._inner.aclose()
-
-
-# -- connections of our own ------------------------------------------------------------------------------
+    # The host as it is sent: `url.host` would decode an international name.
+    key = (url.scheme, url.raw_host.decode("ascii"), url.port or PORTS.get(url.scheme, 0))
+    return Address(method, url, headers, key, request_line(method, url.raw_path) + header_lines(headers))
 
 
 class _Connection:
@@ -281,8 +67,8 @@ class _Connection:
 
     __slots__ = ("_asked", "_parser", "idle_since", "key", "stream")
 
-    def __init__(self, key: _Key, stream: Stream) -> None:
-        self.key: _Key = key
+    def __init__(self, key: Key, stream: Stream) -> None:
+        self.key: Key = key
         self.stream: Stream = stream
         self.idle_since: float = 0.0
         self._parser: ReplyParser = ReplyParser()
@@ -417,7 +203,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         self._open = connect
         self._clock = clock
         self._tls = tls
-        self._idle: dict[_Key, deque[_Connection]] = {}
+        self._idle: dict[Key, deque[_Connection]] = {}
         self._busy: set[_Connection] = set()
         self._closed: bool = False
 
@@ -431,7 +217,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         progress: SendProgress = request.extensions.get(PROGRESS) or SendProgress()
         progress.sent = False
         try:
-            address = Address(request.url, request.headers.raw, request.method)
+            address = address_of(request.url, request.headers.raw, request.method)
         except LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error)) from None
         assert isinstance(request.stream, httpx.AsyncByteStream)
@@ -462,7 +248,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         progress.sent = True
         return OwnResponse(self, connection, head, start)
 
-    async def _take(self, key: _Key, max_idle: float) -> _Connection:
+    async def _take(self, key: Key, max_idle: float) -> _Connection:
         """Return the connection that was used last, if it is fresh enough, or a new one."""
         oldest = self._clock() - max_idle
         idle = self._idle.get(key)
@@ -476,11 +262,13 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         self._busy.add(connection)
         return connection
 
-    async def _connect(self, key: _Key) -> _Connection:
+    async def _connect(self, key: Key) -> _Connection:
         scheme, host, port = key
-        if scheme not in _PORTS:
+        if scheme not in PORTS:
             raise httpx.UnsupportedProtocol(f"{scheme!r} is not http or https")
-        tls = await self._tls_settings() if scheme == "https" else None
+        tls = None
+        if scheme == "https":
+            tls = self._tls = self._tls or await _default_tls()
         try:
             with anyio.fail_after(self._connect_timeout):
                 stream = await self._open(host, port, tls)
@@ -489,11 +277,6 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         except OSError as error:
             raise httpx.ConnectError(str(error) or type(error).__name__) from error
         return _Connection(key, stream)
-
-    async def _tls_settings(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = await _default_tls()
-        return self._tls
 
     async def release(self, connection: _Connection) -> None:
         """Take a connection back after an exchange: for the next one if nothing was left behind."""

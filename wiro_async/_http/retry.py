@@ -1,4 +1,4 @@
-"""What may be sent again, and when. Pure: errors and random numbers in, verdicts and delays out.
+"""What may be sent again, and when. Pure: errors and random numbers in, verdicts and pauses out.
 
 A Run costs money and has no idempotency key, so it is sent again only when it is known that the service did
 not take it: no byte of it left, or HTTP 429. Everything else about a Run is either a refusal, which asking
@@ -7,7 +7,9 @@ again would not change, or unknown, which asking again could pay for twice.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import attrs
 
 from wiro_async._errors import (
     APIError,
@@ -24,9 +26,13 @@ from wiro_async._errors import (
 )
 
 __all__ = [
+    "DOWNLOADS",
+    "READS",
+    "RUNS",
+    "UPLOADS",
     "Knowledge",
     "RetryBudget",
-    "backoff",
+    "RetryPolicy",
     "is_transient",
     "is_unwell",
     "run_knowledge",
@@ -36,9 +42,8 @@ __all__ = [
 Knowledge: TypeAlias = Literal["not sent", "refused", "unknown"]
 """What is known of a Run that brought no acceptance."""
 
-MAX_ATTEMPTS = 3
-BASE_DELAY = 0.05
-MAX_DELAY = 20.0
+
+# -- whether ---------------------------------------------------------------------------------------------
 
 
 def run_knowledge(error: WiroError) -> Knowledge:
@@ -46,7 +51,7 @@ def run_knowledge(error: WiroError) -> Knowledge:
 
     A 5xx is unknown: a proxy may have answered for a service that had taken the Run. So is a 2xx that is not
     the service's own. A 4xx means that the Run was not taken, whoever says so; and an error with the
-    service's own code or words in a reply below 500 is its word. An error that nobody thought of here tells
+    service's own code or words in a reply below 500 is its word. An error that is not listed here tells
     nothing.
     """
     match error:
@@ -66,19 +71,8 @@ def run_knowledge(error: WiroError) -> Knowledge:
 
 
 def run_may_repeat(error: WiroError) -> bool:
-    """Whether a Run that met *error* may be sent again by itself."""
+    """Whether a Run that met *error* may be sent again without asking anybody."""
     return isinstance(error, RateLimited) or (isinstance(error, ConnectionFailed) and not error.sent)
-
-
-def is_unwell(error: WiroError) -> bool:
-    """Whether *error* says that the service as a whole is unwell, and not that one task's record is."""
-    match error:
-        case ConnectionFailed() | RateLimited():
-            return True
-        case ServiceError(http_status=status) | InvalidResponse(http_status=status):
-            return status is not None and status >= 500
-        case _:
-            return False
 
 
 def is_transient(error: WiroError) -> bool:
@@ -98,42 +92,125 @@ def is_transient(error: WiroError) -> bool:
             return False
 
 
-def backoff(attempt: int, chance: float, retry_after: float | None = None) -> float:
-    """Return the seconds to wait before attempt *attempt* + 1: exponential with full jitter.
+def is_unwell(error: WiroError) -> bool:
+    """Whether *error* says that the service as a whole is unwell, and not only one task's record."""
+    match error:
+        case ConnectionFailed() | RateLimited():
+            return True
+        case ServiceError(http_status=status) | InvalidResponse(http_status=status):
+            return status is not None and status >= 500
+        case _:
+            return False
 
-    ``chance * min(MAX_DELAY, BASE_DELAY * 2**attempt)``, as in Marc Brooker's "Exponential Backoff And
-    Jitter" (2015), and never less than what the service asked for.
+
+# -- when ------------------------------------------------------------------------------------------------
+
+
+def _positive(_policy: RetryPolicy, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{attribute.name} is {value!r}; it must be a positive, finite number")
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How often something that failed is tried again, and how long to wait before.
+
+    Exponential back-off with jitter, after Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture
+    Blog, 2015). The pause after attempt *n* lasts at most
+
+        ``ceiling = min(longest, base * 2**(n - 1))``
+
+    seconds, of which the share *jitter* is multiplied by a random number between 0 and 1:
+
+        ``pause = ceiling * (1 - jitter + jitter * chance)``
+
+    A *jitter* of 1 is Brooker's "full jitter", 0.5 his "equal jitter". A pause is never shorter than what the
+    service has asked for in a Retry-After.
+
+    ========== ======== ===== ======= ====== ======================================================
+    policy     attempts base  longest jitter pauses at most
+    ========== ======== ===== ======= ====== ======================================================
+    RUNS       11       0.1 s 20 s    0.5    65.5 s in all: the service may restart meanwhile
+    READS      3        0.1 s 20 s    1      0.3 s in all: a poll that failed is made again anyway
+    UPLOADS    5        0.5 s 20 s    1      7.5 s in all
+    DOWNLOADS  6        0.4 s 20 s    0      12.4 s in all; attempts in a row that brought no byte
+    ========== ======== ===== ======= ====== ======================================================
 
     Args:
-        attempt: How many attempts were made (from 1).
-        chance: A random number between 0 and 1.
-        retry_after: What the service asked for, in seconds.
+        attempts: How many attempts are made in all, the first included (None: there is no last one).
+        base: The first pause in seconds, at most.
+        longest: The longest pause in seconds.
+        jitter: The random share of each pause, from 0 to 1.
+
+    Raises:
+        ValueError: An argument is out of range.
     """
-    ceiling = min(MAX_DELAY, BASE_DELAY * 2.0 ** min(attempt, 30))
-    return max(chance * ceiling, retry_after or 0.0)
+
+    attempts: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
+    base: float = attrs.field(validator=_positive)
+    longest: float = attrs.field(default=20.0, validator=_positive)
+    jitter: float = attrs.field(default=1.0, validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)])
+
+    def pause(self, attempt: int, chance: float, retry_after: float | None = None) -> float:
+        """Return the seconds to wait after attempt *attempt*, be there another one or not.
+
+        Args:
+            attempt: How many attempts were made, from 1 on.
+            chance: A random number between 0 and 1.
+            retry_after: What the service has asked for, in seconds (None: nothing).
+        """
+        # 2**64 is beyond any `longest`, and a float still holds it.
+        ceiling = min(self.longest, self.base * 2.0 ** min(attempt - 1, 64))
+        return max(ceiling * (1.0 - self.jitter + self.jitter * chance), retry_after or 0.0)
+
+    def delay(self, attempt: int, chance: float, retry_after: float | None = None) -> float | None:
+        """Return the seconds to wait before the next attempt; None when *attempt* was the last one.
+
+        Args:
+            attempt: As for ``pause()``.
+            chance: As for ``pause()``.
+            retry_after: As for ``pause()``.
+        """
+        if self.attempts is not None and attempt >= self.attempts:
+            return None
+        return self.pause(attempt, chance, retry_after)
 
 
+RUNS = RetryPolicy(attempts=11, base=0.1, jitter=0.5)
+READS = RetryPolicy(attempts=3, base=0.1)
+UPLOADS = RetryPolicy(attempts=5, base=0.5)
+DOWNLOADS = RetryPolicy(attempts=6, base=0.4, jitter=0.0)
+
+
+# -- how many --------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
 class RetryBudget:
-    """A token bucket over all calls of a client, so that an outage is not answered with a storm.
+    """A token bucket over all reads of a client, so that an outage is not answered with a storm.
 
-    A retry costs 14 tokens of 500, a call that succeeds at once gives one back: the figures of the AWS SDKs'
-    standard mode. In a total outage at most 35 retries are sent, however many calls are made.
+    A retry costs 14 tokens of 500, a call that succeeds gives one back: the figures of the AWS SDKs' standard
+    mode. In a total outage at most 35 retries are sent, however many calls are made.
+
+    Attributes:
+        tokens: How many tokens are left.
+        is_full: Whether there is nothing to give back, and so no need to call ``credit()``.
     """
 
-    __slots__ = ("capacity", "cost", "tokens")
-
-    def __init__(self, capacity: float = 500.0, cost: float = 14.0, tokens: float = 500.0) -> None:
-        self.capacity: float = capacity
-        self.cost: float = cost
-        self.tokens: float = tokens
+    tokens: float = attrs.field(default=500.0, init=False)
+    is_full: bool = attrs.field(default=True, init=False)
 
     def take(self) -> bool:
         """Take a retry out of the budget, if there is one."""
-        if self.tokens < self.cost:
+        if self.tokens < 14.0:
             return False
-        self.tokens -= self.cost
+        self.tokens -= 14.0
+        self.is_full = False
         return True
 
     def credit(self) -> None:
-        """Put back a little after a call that succeeded."""
-        self.tokens = min(self.capacity, self.tokens + 1.0)
+        """Put a token back after a call that succeeded."""
+        self.tokens = min(self.tokens + 1.0, 500.0)
+        self.is_full = self.tokens == 500.0

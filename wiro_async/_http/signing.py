@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import httpx
 
 from wiro_async._config import Origin
-from wiro_async._http.connections import Request, Response, adapted
+from wiro_async._http.foreign import adapted
+from wiro_async._http.messages import Request, Response
 from wiro_async._types import Secret
 
 __all__ = ["NonceSource", "Signer", "SigningTransport", "strip_traceback"]
@@ -48,43 +50,59 @@ next_nonce = NonceSource()
 """The process's one source: two clients of one project must not share a nonce either."""
 
 
+class _Sealed:
+    """Holds a header that nothing shows: neither a repr nor ``vars()`` of its holder, nor a traceback."""
+
+    __slots__ = ("header",)
+
+    def __init__(self, header: tuple[bytes, bytes]) -> None:
+        self.header: tuple[bytes, bytes] = header
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a signer cannot be copied or pickled: it holds credentials")
+
+
 class Signer:
     """Makes the authentication headers of one project.
+
+    The secrets are taken out of their ``Secret`` once, at construction. No frame of this class holds one in a
+    local, because some tracebacks print those.
 
     Args:
         api_key: The project's key.
         api_secret: The project's secret (None: a key-only project).
         nonces: Where nonces come from.
+
+    Raises:
+        ValueError: A ``Secret`` came out of a pickle.
     """
 
     def __init__(
         self, api_key: Secret, api_secret: Secret | None, nonces: Callable[[], int] = next_nonce
     ) -> None:
-        self._key = api_key
-        self._secret = api_secret
+        self._key: _Sealed = _Sealed((b"x-api-key", api_key.reveal().encode("ascii")))
         self._nonces = nonces
-        # The signature's state after key and secret, which never change.
+        # The signature's state after key and secret, which never change. Its repr shows neither.
         self._begun: hmac.HMAC | None = None
+        if api_secret is not None:
+            self._begun = hmac.new(self._key.header[1], api_secret.reveal().encode("ascii"), "sha256")
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers for one attempt; every call uses a fresh nonce."""
-        key = self._key.reveal().encode("ascii")
-        if self._secret is None:
-            return [(b"x-api-key", key)]
+        """Return the headers for one attempt, with a nonce of its own."""
         if self._begun is None:
-            self._begun = hmac.new(key, self._secret.reveal().encode("ascii"), "sha256")
+            return [self._key.header]
         nonce = b"%d" % self._nonces()
         signature = self._begun.copy()
         signature.update(nonce)
         return [
-            (b"x-api-key", key),
+            self._key.header,
             (b"x-nonce", nonce),
             (b"x-signature", signature.hexdigest().encode("ascii")),
         ]
 
 
 class SigningTransport:
-    """Signs what goes to one origin, and lets no trace of that come back.
+    """Signs requests to one origin, and keeps the credentials out of every exception that comes back.
 
     Args:
         inner: What sends.
@@ -99,19 +117,28 @@ class SigningTransport:
         self._origin = origin
 
     async def send(self, request: Request) -> Response:
-        """Send a signed copy of *request*; *request* itself stays as it is."""
+        """Send a signed copy of *request*; *request* itself stays as it is.
+
+        Raises:
+            httpx.TransportError: As ``Sender.send``.
+        """
         handled = sys.exception()
         try:
-            return await self._sender.send(self._signed(request))
+            if request.address.key != self._origin:
+                return await self._sender.send(request)
+            # Not in a local, which would outlive the stripping: it is of this frame.
+            return await self._sender.send(
+                Request(
+                    request.address,
+                    request.headers + self._signer.headers(),
+                    request.body,
+                    request.max_idle,
+                    request.progress,
+                )
+            )
         except BaseException as error:
             # The frames below hold the signed headers, and some tracebacks print their locals.
             raise strip_traceback(error, request, handled) from None
-
-    def _signed(self, request: Request) -> Request:
-        if request.address.key != self._origin:
-            return request
-        headers = request.headers + self._signer.headers()
-        return Request(request.address, headers, request.body, request.max_idle, request.progress)
 
     async def aclose(self) -> None:
         """Close what sends."""
@@ -121,7 +148,7 @@ class SigningTransport:
 def strip_traceback(
     error: BaseException, request: Request, handled: BaseException | None = None
 ) -> BaseException:
-    """Take the frames out of *error* and all that it came from; httpx's errors get a request without headers.
+    """Take the frames out of *error* and all that it came from, and the headers out of httpx's requests.
 
     Args:
         error: What was raised while *request* was signed and sent, or its answer read.

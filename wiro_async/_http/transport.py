@@ -1,4 +1,8 @@
-"""One verb, ``call``: queue, sign, send, read with a cap, judge, and retry what is safe.
+"""The service's calls: queue, sign, send, read with a cap, judge, and retry what is safe.
+
+Reads go through ``call()``, which retries them. A paid Run is made in three steps, ``enter()``,
+``exchange()`` and ``leave()``: only its caller knows what must be durable in between, and whether it may be
+sent again.
 
 The one place where foreign exceptions become ours.
 """
@@ -18,19 +22,19 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpx
 
-from wiro_async._aio.shield import finish
 from wiro_async._aio.waiting import Gate, now, running_loop
 from wiro_async._config import Config
 from wiro_async._errors import ClientUseError, ConnectionFailed, InvalidResponse, TaskNotFound, WiroError
-from wiro_async._http.connections import Address, Content, Request, Sender, SendProgress
-from wiro_async._http.retry import MAX_ATTEMPTS, RetryBudget, backoff, is_transient, run_may_repeat
+from wiro_async._http.connections import address_of
+from wiro_async._http.messages import Address, Content, Headers, Request, Sender
+from wiro_async._http.retry import READS, RetryBudget, is_transient
 from wiro_async._http.signing import strip_traceback
 from wiro_async._protocol.envelope import MAX_REPLY_BYTES, Reply, encode, judge, judge_anew
 from wiro_async._protocol.operations import LIST, Operation, list_payload
 from wiro_async._types import JSON, Payload
 from wiro_async._version import __version__
 
-__all__ = ["USER_AGENT", "Late", "Transport"]
+__all__ = ["USER_AGENT", "Transport"]
 
 logger = logging.getLogger("wiro_async")
 
@@ -55,9 +59,6 @@ _NOT_SENT = (
 )
 """What httpx raises before the first byte of a request has left."""
 
-Late = Callable[[JSON | WiroError], object]
-"""Gets what became of a call whose caller was cancelled while it was under way."""
-
 
 class Transport:
     """Makes the service's calls.
@@ -66,6 +67,10 @@ class Transport:
         config: The client's settings.
         http: What sends signed requests.
         chance: A source of random numbers between 0 and 1, for back-off.
+
+    Attributes:
+        gate: Lets ``Limits.max_in_flight`` requests through at a time.
+        paid_calls: How many Runs are under way, from ``enter()`` to ``leave()``.
     """
 
     def __init__(self, config: Config, http: Sender, chance: Callable[[], float] = random.random) -> None:
@@ -75,53 +80,56 @@ class Transport:
         self._base = config.base_url
         self._addresses: dict[str, Address] = {}
         self._budget = RetryBudget()
+        # The process and the event loop of the first use.
         self._home: tuple[int, object] | None = None
         self._closed = False
-        self._paid_calls = 0
+        self.paid_calls: int = 0
         self._paid_done: anyio.Event | None = None
         self.gate: Gate = Gate(config.limits.max_in_flight)
 
+    # -- calls that cost nothing -------------------------------------------------------------------------
+
     async def call(
-        self,
-        operation: Operation,
-        payload: JSON,
-        late: Late = lambda _: None,
-        *,
-        until: float = math.inf,
-        known: int | None = None,
+        self, operation: Operation, payload: JSON, *, until: float = math.inf, known: int | None = None
     ) -> Payload:
         """Make one call and return the payload of its answer.
 
-        Reads are retried on whatever may pass; a Run only when it is known not to have been taken.
+        What failed in a way that may pass is tried again, as ``READS`` and the client's retry budget allow.
 
         Args:
             operation: Which call.
             payload: Its JSON body.
-            late: For a paid call: gets the answer, or the error, when the caller was cancelled meanwhile.
             until: When to give up at the latest, on the event loop's clock.
             known: The fingerprint of the answer that is known already (0: none is): an equal one is not
                 decoded again, and ``UNCHANGED`` returned. None: all are decoded, and get no fingerprint.
 
         Raises:
+            InvalidInput: The payload has no JSON form; nothing was sent.
             WiroError: The call brought no good answer; the class tells what can be done.
         """
-        headers, body = _json_body(payload)
-        may_repeat = run_may_repeat if operation.paid else is_transient
+        assert not operation.paid, "a Run that is tried again here could be paid for twice"
+        # Not bytes: some tracebacks print locals, and there may be a token in it.
+        body = Content(encode(payload))
         attempt = 1
         while True:
+            await self._wait_for_slot(operation, until)
             try:
-                answer = await self._attempt(operation, headers, body, late, until=until, known=known)
+                deadline = min(now() + self._limits.request_timeout, until)
+                answer = await self._exchange(operation, self._request(operation, body), deadline, known)
             except WiroError as error:
-                if attempt >= MAX_ATTEMPTS or not may_repeat(error) or not self._budget.take():
+                if not is_transient(error):
                     raise
-                delay = backoff(attempt, self._chance(), getattr(error, "retry_after", None))
-                if now() + delay >= until:
+                pause = READS.delay(attempt, self._chance(), getattr(error, "retry_after", None))
+                if pause is None or now() + pause >= until or not self._budget.take():
                     raise
-                logger.debug("%s: %s; again in %.2f s", operation.name, type(error).__name__, delay)
+                logger.debug("%s: %s; again in %.2f s", operation.name, type(error).__name__, pause)
             else:
-                self._budget.credit()
+                if not self._budget.is_full:
+                    self._budget.credit()
                 return answer
-            await anyio.sleep(delay)
+            finally:
+                self.gate.leave()
+            await anyio.sleep(pause)
             attempt += 1
 
     async def tasks(self, model: str | None, start: int, limit: int) -> Payload:
@@ -136,71 +144,92 @@ class Transport:
             return Payload(tasklist=[])
 
     async def upload(
-        self, operation: Operation, headers: list[tuple[bytes, bytes]], body: httpx.AsyncByteStream
+        self, operation: Operation, headers: Headers, body: httpx.AsyncByteStream, until: float = math.inf
     ) -> Payload:
-        """Make one call whose body is streamed. It is made once: a stream cannot be read twice."""
-        return await self._attempt(
-            operation, headers, body, lambda _: None, timeout=self._limits.upload_timeout
-        )
+        """Make one call whose body is streamed. It is made once: a stream cannot be read twice.
 
-    async def _attempt(
-        self,
-        operation: Operation,
-        headers: list[tuple[bytes, bytes]],
-        body: httpx.AsyncByteStream,
-        late: Late,
-        *,
-        timeout: float | None = None,
-        until: float = math.inf,
-        known: int | None = None,
-    ) -> Payload:
-        """Wait for a slot, then make one exchange; a paid one is not cut in half by a cancellation."""
-        self.check_use()
-        if not self.gate.enter_nowait():
-            await self._queue(operation, until)
-        deadline = min(now() + (timeout or self._limits.request_timeout), until)
+        Args:
+            operation: Which call.
+            headers: The headers that describe the body.
+            body: The body.
+            until: When to give up at the latest, on the event loop's clock.
+
+        Raises:
+            WiroError: As for ``call()``.
+        """
+        await self._wait_for_slot(operation, until)
         try:
             request = Request(self._address(operation), headers, body, operation.max_idle)
-            if operation.paid:
-                return await self._paid(operation, request, deadline, late)
-            return await self._exchange(operation, request, deadline, known)
+            return await self._exchange(operation, request, min(now() + self._limits.upload_timeout, until))
         finally:
             self.gate.leave()
 
-    async def _queue(self, operation: Operation, until: float) -> None:
-        if await self.gate.enter(operation.priority, min(now() + self._limits.slot_timeout, until)):
+    # -- Runs --------------------------------------------------------------------------------------------
+
+    async def enter(self, operation: Operation, until: float = math.inf) -> None:
+        """Wait for one of the ``Limits.max_in_flight`` slots, to make a Run in.
+
+        Whoever gets one must call ``leave()``; closing the client waits for that.
+
+        Args:
+            operation: Which Run.
+            until: When to give up at the latest, on the event loop's clock.
+
+        Raises:
+            ClientUseError: The client is closed, or belongs to another event loop or process.
+            ConnectionFailed: No slot came free within ``Limits.slot_timeout``; nothing was sent.
+        """
+        await self._wait_for_slot(operation, until)
+        self.paid_calls += 1
+
+    async def exchange(self, operation: Operation, body: bytes) -> Payload:
+        """Send a Run once and return the payload of its answer; it is never sent again from here.
+
+        The caller has a slot, and shields this from cancellation: a Run whose answer is not read may have
+        been paid for. It ends within ``Limits.request_timeout``.
+
+        Args:
+            operation: Which Run.
+            body: Its JSON body, encoded.
+
+        Raises:
+            WiroError: There was no good answer; ``run_knowledge`` tells what that says of the Run.
+        """
+        request = self._request(operation, Content(body))
+        del body  # Some tracebacks print locals.
+        return await self._exchange(operation, request, now() + self._limits.request_timeout)
+
+    def leave(self) -> None:
+        """Give the slot of a Run back."""
+        self.gate.leave()
+        self.paid_calls -= 1
+        if self.paid_calls == 0 and self._paid_done is not None:
+            self._paid_done.set()
+
+    # -- one exchange ------------------------------------------------------------------------------------
+
+    async def _wait_for_slot(self, operation: Operation, until: float) -> None:
+        self.check_use()
+        if self.gate.enter_nowait():
             return
-        raise ConnectionFailed(
-            f"{operation.name}: no free slot in time: {self._limits.max_in_flight} requests are in flight; "
-            f"raise Limits.max_in_flight or Limits.slot_timeout",
-            sent=False,
-            operation=operation.name,
-        )
-
-    async def _paid(self, operation: Operation, request: Request, deadline: float, late: Late) -> Payload:
-        async def exchange() -> Payload | WiroError:
-            try:
-                return await self._exchange(operation, request, deadline)
-            except WiroError as error:
-                return error
-            except BaseException:
-                # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
-                late(_cut_off(operation, request))
-                raise
-
-        self._paid_calls += 1
-        try:
-            outcome = await finish(exchange, late)
-        finally:
-            self._paid_calls -= 1
-            if self._paid_calls == 0 and self._paid_done is not None:
-                self._paid_done.set()
-        if isinstance(outcome, WiroError):
-            raise outcome
-        return outcome
+        if not await self.gate.enter(operation.priority, min(now() + self._limits.slot_timeout, until)):
+            raise ConnectionFailed(
+                f"{operation.name}: no free slot in time: {self._limits.max_in_flight} requests are in "
+                f"flight; raise Limits.max_in_flight or Limits.slot_timeout",
+                sent=False,
+                operation=operation.name,
+            )
+        if self._closed:
+            # Whoever closes the client has not waited for this one.
+            self.gate.leave()
+            self.check_use()
 
     def check_use(self) -> None:
-        """Refuse what would hang or corrupt: a closed client, another event loop, a forked child."""
+        """Refuse what would hang or corrupt: a closed client, another event loop, a forked child.
+
+        Raises:
+            ClientUseError: It is one of these.
+        """
         if self._closed:
             raise ClientUseError(
                 "this client is closed; make a new one, or call within its `async with` block"
@@ -213,12 +242,16 @@ class Transport:
         elif self._home[1] != home[1]:
             raise ClientUseError("this client belongs to another event loop; make one client per event loop")
 
+    def _request(self, operation: Operation, body: Content) -> Request:
+        headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body.data))]
+        return Request(self._address(operation), headers, body, operation.max_idle)
+
     def _address(self, operation: Operation) -> Address:
         address = self._addresses.get(operation.path)
         if address is None:
             url = httpx.URL(f"{self._base}/{operation.path}")
-            headers = [(b"Host", url.netloc), *_HEADERS]
-            address = Address(url, headers)
+            address = address_of(url, [(b"Host", url.netloc), *_HEADERS])
+            # Each model's Run has an address of its own, and there is no end of models.
             if len(self._addresses) < 1000:
                 self._addresses[operation.path] = address
         return address
@@ -226,28 +259,33 @@ class Transport:
     async def _exchange(
         self, operation: Operation, request: Request, deadline: float, known: int | None = None
     ) -> Payload:
-        """Send one request and read its answer to the end, within the deadline."""
+        """Send one request, read its answer to the end and judge it, all before the deadline."""
         problem: WiroError | None = None
         try:
             with anyio.CancelScope(deadline=deadline):
-                return await _judged(await self._send(operation, request), known)
+                reply = await self._send(operation, request)
+                if len(reply.body) > SMALL_REPLY:
+                    # Piece by piece in a worker thread, so that the event loop gets its turn in between.
+                    return await anyio.to_thread.run_sync(judge, reply)
+                return judge(reply) if known is None else judge_anew(reply, known)
         except WiroError as error:
             problem = error
         except Exception as error:
-            problem = _translate(operation, request, error)
+            problem = _broken(operation, request, error)
         # Outside of the handler, and without the frames below: those hold the reply's bytes, which some
         # tracebacks would print.
-        problem = problem or _too_late(operation, request)
+        problem = problem or _broken(operation, request, None)
         raise problem.with_traceback(None)
 
     async def _send(self, operation: Operation, request: Request) -> Reply:
+        """Send one request and read its answer to the end, or to ``MAX_REPLY_BYTES``."""
         handled = sys.exception()
         response = await self._http.send(request)
         try:
             encoding = response.header("content-encoding")
             if encoding.lower() not in ("", "identity"):
                 raise InvalidResponse(
-                    f"{operation.name}: the reply is encoded as {encoding[:40]!r}; not as asked for",
+                    f"{operation.name}: the reply is encoded as {encoding[:40]!r}, which was not asked for",
                     http_status=response.status,
                     operation=operation.name,
                 )
@@ -265,59 +303,25 @@ class Transport:
         return Reply(operation.name, response.status, body, response.header("retry-after"), time.time())
 
     async def aclose(self) -> None:
-        """Wait for the paid calls under way, each within its deadline, then close the connections."""
+        """Wait for the Runs under way, from ``enter()`` to ``leave()``, then close the connections."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            if self._paid_calls:
-                self._paid_done = anyio.Event()
+            if self.paid_calls:
+                if self._paid_done is None:
+                    self._paid_done = anyio.Event()
                 await self._paid_done.wait()
             await self._http.aclose()
 
 
-async def _judged(reply: Reply, known: int | None) -> Payload:
-    if len(reply.body) <= SMALL_REPLY:
-        return judge(reply) if known is None else judge_anew(reply, known)
-    # Piece by piece in a worker thread, so that the event loop gets its turn in between.
-    return await anyio.to_thread.run_sync(judge, reply)
-
-
-def _json_body(payload: JSON) -> tuple[list[tuple[bytes, bytes]], httpx.AsyncByteStream]:
-    content = encode(payload)
-    headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(content))]
-    return headers, Content(content)
-
-
-def _sent_nothing(error: Exception, progress: SendProgress) -> bool:
-    """Whether it is certain that no byte of the request reached the service."""
-    if progress.sent is not None:
-        return not progress.sent
-    return isinstance(error, _NOT_SENT)
-
-
-def _translate(operation: Operation, request: Request, error: Exception) -> WiroError:
-    sent = not _sent_nothing(error, request.progress)
-    what = str(error) or "no details"
-    if not sent:
-        return ConnectionFailed(
-            f"{operation.name}: the service was not reached ({type(error).__name__}: {what})",
-            sent=False,
-            operation=operation.name,
-        )
-    return ConnectionFailed(
-        f"{operation.name}: the connection broke before the answer was in ({type(error).__name__}: {what})",
-        sent=True,
-        operation=operation.name,
-    )
-
-
-def _too_late(operation: Operation, request: Request) -> WiroError:
-    return _unanswered(operation, request, "no whole answer in time; see Limits.request_timeout")
-
-
-def _cut_off(operation: Operation, request: Request) -> WiroError:
-    return _unanswered(operation, request, "the program ended before the answer was in")
-
-
-def _unanswered(operation: Operation, request: Request, why: str) -> WiroError:
-    sent = request.progress.sent is not False
-    return ConnectionFailed(f"{operation.name}: {why}", sent=sent, operation=operation.name)
+def _broken(operation: Operation, request: Request, error: Exception | None) -> ConnectionFailed:
+    """Say what became of a request whose exchange failed with *error* (None: its time ran out)."""
+    sent = request.progress.sent
+    if sent is None:
+        # The transport does not tell, so what it raised must; a silent one may have sent all of it.
+        sent = not isinstance(error, _NOT_SENT)
+    if error is None:
+        what = "no complete answer in time; see Limits.request_timeout and upload_timeout"
+    else:
+        what = "the connection broke before the answer was in" if sent else "the service was not reached"
+        what += f" ({type(error).__name__}: {str(error) or 'no details'})"
+    return ConnectionFailed(f"{operation.name}: {what}", sent=sent, operation=operation.name)

@@ -1,45 +1,31 @@
-"""What goes into a batch and what comes out of it: jobs, outcomes, keys and file names. Pure."""
+"""Jobs: what goes into a batch and what comes out of it, and a job on its way through the pipeline."""
 
 from __future__ import annotations
 
-import hashlib
-import mimetypes
-import re
-import string
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import Path, PurePosixPath
-from typing import Any, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import attrs
 
-from wiro_async._errors import ConfigurationError, InvalidInput, WiroError
+from wiro_async._errors import InvalidInput, WiroError
 from wiro_async._files.inputs import TypedInputs
-from wiro_async._protocol.envelope import is_utf8
-from wiro_async._protocol.records import Output, TaskResult
+from wiro_async._jobs.options import DEFAULTS, CallSettings
+from wiro_async._protocol.records import Task, TaskResult
 
-__all__ = ["Inputs", "Job", "JobOutcome", "check_key", "check_template", "file_name", "has_magic", "named"]
+if TYPE_CHECKING:
+    from wiro_async._jobs.limiter import Slot
+    from wiro_async._jobs.submit import Run
+    from wiro_async._journal.steps import JournalEntry
+    from wiro_async._tasks.ends import TaskFailed
+    from wiro_async._tasks.state import TaskState
+
+__all__ = ["Inputs", "Job", "JobOutcome", "JobState", "Stage"]
 
 Inputs = Mapping[str, Any] | TypedInputs
 """A model's inputs: by name, or typed inputs, which know their model."""
-
-MAX_KEY = 500
-"""Characters of a key at most: it is a primary key in the journal."""
-
-_FIELDS = frozenset({"key", "task_id", "n", "name", "ext", "model"})
-
-_TELLING = frozenset({"key", "task_id", "name"})
-"""Fields by which files are told apart, so that they must stand in a path whole."""
-
-_MAGIC: tuple[tuple[frozenset[str], int, tuple[bytes, ...]], ...] = (
-    (frozenset({"video/mp4", "video/quicktime"}), 4, (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
-    (frozenset({"video/webm", "video/x-matroska"}), 0, (b"\x1a\x45\xdf\xa3",)),
-    (frozenset({"image/png"}), 0, (b"\x89PNG\r\n\x1a\n",)),
-    (frozenset({"image/jpeg"}), 0, (b"\xff\xd8\xff",)),
-    (frozenset({"image/gif"}), 0, (b"GIF87a", b"GIF89a")),
-    (frozenset({"image/webp"}), 8, (b"WEBP",)),
-    (frozenset({"audio/wav", "audio/x-wav"}), 8, (b"WAVE",)),
-)
 
 
 @attrs.frozen(init=False)
@@ -132,141 +118,82 @@ class JobOutcome:
         return self.error is None
 
 
-def named(job: Job, model: str | None) -> tuple[str, Inputs]:
-    """Return the model and the inputs of a job.
+# -- a job on its way ------------------------------------------------------------------------------------
 
-    Args:
-        job: The job.
-        model: The batch's model, for jobs that name none.
 
-    Raises:
-        InvalidInput: No model is named, or the inputs are neither a mapping nor typed inputs.
+Stage: TypeAlias = Literal[
+    "waiting",
+    "submitting",
+    "running",
+    "downloading",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "unknown",
+    "skipped",
+    "failed_before",
+]
+"""Where a job stands; the last six are its end."""
+
+
+@attrs.define(eq=False)
+class JobState:
+    """A job on its way through the pipeline: what was given, and how far it has come.
+
+    Attributes:
+        model: The slug.
+        inputs: The inputs, by name, or typed inputs.
+        options: The options of its call.
+        key: What it is known by ("" for single calls).
+        told: The inputs as the journal keeps them: bytes are digests.
+        job: What the caller gave (None: it was taken up from the journal).
+        entry: What the journal had of it (None: nothing).
+        problem: Why it cannot even be begun (None: it can).
+        index: Its place in the order of outcomes.
+        let_next: Called once it stands in nobody's way any more (None: nobody waits for that).
+        stage: Where it is, for the counting (None: not counted).
+        on_trial: Whether it needs a Run of this batch, so that its end tells of those to come.
+        through: Whether it has had a slot.
+        attempts: How many Runs were made for it.
+        spent: What these were charged, in USD (None: not known).
+        patience: Seconds that it waits for a slot.
+        slot_until: When that ends, on the event loop's clock.
+        until: When its caller's timeout ends, on the event loop's clock.
+        run: The Run, once its inputs are resolved.
+        refusal: Why the last Run was not taken (None: it was, or there was none).
+        tries: How many Runs in a row did not reach the service.
+        resubmits: How many Runs were sent anew, after they were proved absent.
+        slot: Its slot, while it has one.
+        state: Its task (None: it has none).
+        task: The task's last snapshot, once it has succeeded.
+        failure: How the last task failed, if there is to be another one.
+        paths: Where its outputs were saved.
     """
-    inputs = job.inputs
-    if not isinstance(inputs, Mapping | TypedInputs):
-        raise InvalidInput(
-            f"the inputs of a job are a {type(inputs).__name__}; give a mapping or typed inputs",
-            name="inputs",
-        )
-    slug = job.model or (inputs.model if isinstance(inputs, TypedInputs) else model)
-    if not slug:
-        raise InvalidInput(
-            "a job names no model; give Job('owner/model', {...}) or batch(model=...)", name="model"
-        )
-    if not isinstance(slug, str):
-        raise InvalidInput(f"the model of a job is a {type(slug).__name__}; give its slug", name="model")
-    return slug, inputs
 
-
-def check_key(key: object) -> str:
-    """Return a key that a journal can hold.
-
-    Raises:
-        InvalidInput: It is empty, too long, or not a string or a number.
-    """
-    if isinstance(key, bool) or not isinstance(key, str | int):
-        raise InvalidInput(
-            f"the key {str(key)[:60]!r} is a {type(key).__name__}; it must be a str or an int", name="key"
-        )
-    text = str(key)
-    if not text or len(text) > MAX_KEY or "\0" in text or not is_utf8(text):
-        raise InvalidInput(
-            f"the key {text[:60]!r} cannot be used; it must be a text of 1 to {MAX_KEY} characters",
-            name="key",
-        )
-    return text
-
-
-# -- where files go --------------------------------------------------------------------------------------
-
-
-def check_template(template: str) -> str:
-    """Return a template of paths that tells the outputs of jobs apart.
-
-    Args:
-        template: A folder; or a path with ``{key}``, ``{task_id}``, ``{n}``, ``{name}``, ``{ext}`` and
-            ``{model}`` in it.
-
-    Raises:
-        ConfigurationError: A field is unknown, or two outputs would get one path.
-    """
-    if "\0" in template or not is_utf8(template):
-        raise ConfigurationError(f"download={template!r} has a character in it that no path can have")
-    try:
-        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
-    except ValueError as error:
-        raise ConfigurationError(f"download={template!r} cannot be read: {error}") from None
-    fields = {str(field) for _, field, _, _ in parts}
-    if not fields:
-        return template.rstrip("/") + "/{key}_{task_id}_{n}{ext}"
-    if fields - _FIELDS:
-        raise ConfigurationError(
-            f"download={template!r} has the field {min(fields - _FIELDS)!r}; "
-            f"there are {', '.join(sorted(_FIELDS))}"
-        )
-    if not {"n", "name"} & fields or not {"key", "task_id"} & fields:
-        raise ConfigurationError(
-            f"download={template!r} would put several outputs into one file; "
-            f"it needs {{key}} or {{task_id}}, and {{n}} or {{name}}"
-        )
-    for _, field, form, conversion in parts:
-        _check_form(template, str(field), f"!{conversion}:{form}" if conversion else f":{form}")
-    try:
-        template.format_map(dict.fromkeys(_FIELDS, "x") | {"n": 0})
-    except ValueError as error:
-        raise ConfigurationError(f"download={template!r} cannot be filled in: {error}") from None
-    return template
-
-
-def _check_form(template: str, field: str, form: str) -> None:
-    """Refuse a form that could give two outputs one path, or one output none.
-
-    Raises:
-        ConfigurationError: It could.
-    """
-    if field in _TELLING and form != ":":
-        raise ConfigurationError(
-            f"download={template!r} changes {{{field}}} by {form.strip(':')!r}, so that two outputs could "
-            f"get one path; write {{{field}}}, only {{n}} can be formatted: {{n:03d}}"
-        )
-    if "{" in form:
-        raise ConfigurationError(
-            f"download={template!r} has a field in the format of {{{field}}}; write it out"
-        )
-
-
-def file_name(template: str, key: str, model: str, output: Output) -> Path:
-    """Return the path of one output. What is filled in cannot leave the folder that the template names.
-
-    Two outputs may get one path: ``{key}{n}`` does not tell a1 and 1 from a and 11. The Keeper sees to that.
-    """
-    suffix = PurePosixPath(output.name).suffix
-    if not re.fullmatch(r"\.[A-Za-z0-9]{1,10}", suffix):
-        suffix = mimetypes.guess_extension(output.content_type) or ".bin"
-    fields = {
-        "key": _harmless(key),
-        "task_id": _harmless(output.task_id),
-        "n": output.index,
-        "name": _harmless(PurePosixPath(output.name).stem),
-        "ext": suffix,
-        "model": _harmless(model),
-    }
-    return Path(template.format_map(fields))
-
-
-def _harmless(text: str) -> str:
-    """Return *text* as a part of a file name; a digest keeps distinct what would else become equal."""
-    clean = re.sub(r"[^A-Za-z0-9._=+@-]", "_", text).strip(".")
-    if clean == text and len(clean) <= 100:
-        return clean
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
-    return f"{clean[:60]}-{digest}"
-
-
-def has_magic(content_type: str, head: bytes) -> bool:
-    """Tell whether a file that begins with *head* can be of that type; types without a mark always can."""
-    kind = content_type.partition(";")[0].strip().lower()
-    for kinds, offset, marks in _MAGIC:
-        if kind in kinds:
-            return any(head[offset:].startswith(mark) for mark in marks)
-    return True
+    model: str
+    inputs: Inputs
+    options: CallSettings = DEFAULTS
+    key: str = ""
+    told: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    job: Job | None = None
+    entry: JournalEntry | None = None
+    problem: InvalidInput | None = None
+    index: int = 0
+    let_next: Callable[[], object] | None = None
+    stage: Stage | None = None
+    on_trial: bool = False
+    through: bool = False
+    attempts: int = 0
+    spent: Decimal | None = None
+    patience: float = math.inf
+    slot_until: float = math.inf
+    until: float = math.inf
+    run: Run | None = None
+    refusal: WiroError | None = None
+    tries: int = 0
+    resubmits: int = 0
+    slot: Slot | None = None
+    state: TaskState | None = None
+    task: Task | None = None
+    failure: TaskFailed | None = None
+    paths: list[Path] = attrs.field(factory=list)

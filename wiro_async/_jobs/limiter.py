@@ -1,160 +1,514 @@
-"""Who may submit next: the account's window, the budget and the room for what comes after, in one line.
+"""The account's limit on concurrent tasks: learned from its refusals, and kept by all who submit.
 
-First come, first served; whoever was through before goes before all that were not. Only the first in line
-asks whether there is room, so that a change costs the same however many wait.
+The limit is ``max(1, floor(balance / 10 USD))``, and none above 250 USD; every program on the account takes
+slots from it. It is told only with a refusal (code 96), so it has to be learned: ``LearnedLimit`` opens while
+Runs are accepted, closes at a refusal, and looks for more room no more often than its budget of refusals
+allows. One ``ConcurrencyLimiter`` a client applies it to single calls and batches alike.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import re
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Literal
 
-import anyio
+import attrs
 
+from wiro_async._aio.waiting import Alarm, now
 from wiro_async._errors import ConcurrencyLimited
-from wiro_async._jobs.window import Window
 
-__all__ = ["Bell", "ConcurrencyLimiter"]
+__all__ = ["ConcurrencyLimiter", "LearnedLimit", "Line", "Slot", "limit_of"]
+
+FIRST_ASKING = 2.0
+LONGEST_ASKING = 20.0
+"""Seconds after a refusal until a single call asks again, although no task of ours has ended: other programs'
+tasks end unseen. A quarter more or less, by lot; half as long again each time."""
 
 _BALANCE = re.compile(r"\$(\d[\d,]{0,15}(?:\.\d{1,9})?)")
 
 
-class Bell:
-    """Wakes all who wait for a change; they look for themselves what has changed."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event: anyio.Event | None = None
-
-    def ring(self) -> None:
-        """Wake all who wait."""
-        if self._event is not None:
-            self._event.set()
-            self._event = None
-
-    async def wait(self, until: float | None = None) -> None:
-        """Wait for the next ring, at most *until* that time of the event loop's clock."""
-        if self._event is None:
-            self._event = anyio.Event()
-        with anyio.CancelScope(deadline=float("inf") if until is None else until):
-            await self._event.wait()
-
-
-class _Ticket:
-    """A place in the line."""
-
-    __slots__ = ("called",)
-
-    def __init__(self) -> None:
-        self.called: anyio.Event = anyio.Event()
-
-    async def wait(self) -> None:
-        """Wait to be the first."""
-        self.called = anyio.Event()
-        await self.called.wait()
-
-
 class ConcurrencyLimiter:
-    """Lets jobs through to their Runs.
+    """Lets Runs leave as the account's limit allows.
+
+    All state is changed between awaits. Whoever waits stands in a ``Line``; the first of each line is woken
+    at every change and decides for itself, so that a change costs the same however many wait.
 
     Args:
-        window: How many tasks may run at a time.
-        bell: Rung at every change.
+        width: How many Runs of single calls may be on their way while no limit has been met.
+        chance: A source of random numbers between 0 and 1.
 
     Attributes:
-        active: How many are through and not over: being submitted, or running.
+        learned: What is known of the limit.
+        active: How many Runs and tasks of this client hold a slot, as far as it knows.
     """
 
-    def __init__(self, window: Window, bell: Bell) -> None:
-        self._window = window
-        self._bell = bell
-        self._line: deque[_Ticket] = deque()
-        self._rest_until: float = float("-inf")
+    def __init__(self, width: int, chance: Callable[[], float] = random.random) -> None:
+        self._width = width
+        self._chance = chance
+        self._changed: Alarm = Alarm()
+        self._met: bool = False
+        self._asking: float = FIRST_ASKING
+        self._ask_at: float = -math.inf
+        self._rest_until: float = -math.inf
+        self._unreachable: bool = False
+        self._sending: int = 0
+        self.learned: LearnedLimit = LearnedLimit()
         self.active: int = 0
 
-    async def enter(
-        self, may: Callable[[], bool], check: Callable[[], object], *, again: bool = False
-    ) -> None:
-        """Wait for a turn; whoever got one must report what became of it.
+    def change(self) -> None:
+        """Wake the first of each line: something has changed that they may have waited for."""
+        self._changed.ring()
 
-        Args:
-            may: What else must be so, such as the money; it is asked when there is room, and may raise.
-            check: Raises when waiting has no use any more; it is called at every change.
-            again: Whether this one was through before.
-        """
-        ticket = _Ticket()
-        (self._line.appendleft if again else self._line.append)(ticket)
-        try:
-            await self._wait_for_turn(ticket, may, check)
-            self._window.submitted(anyio.current_time())
-            self.active += 1
-        finally:
-            self._line.remove(ticket)
-            if self._line:
-                self._line[0].called.set()
+    def is_open(self, *, eager: bool) -> bool:
+        """Whether one more Run may leave now; *eager* is for single calls, see ``Line``."""
+        time = now()
+        if time < self._rest_until or (self._unreachable and self._sending):
+            return False
+        if self.learned.may_submit(self.active, time):
+            return True
+        if not eager:
+            return False
+        # Until a refusal the callers of single Runs decide how many there are. After it, the first in line
+        # asks now and then, whatever is known: a web request must not wait for a long task of ours to end
+        # when another program's slot has come free.
+        return self._sending < self._width if not self._met else time >= self._ask_at and not self._sending
 
-    async def _wait_for_turn(
-        self, ticket: _Ticket, may: Callable[[], bool], check: Callable[[], object]
-    ) -> None:
-        while True:
-            if self._line[0] is not ticket:
-                await ticket.wait()
-                continue
-            check()
-            if self._is_open() and may():
-                return
-            await self._bell.wait(self._next_try())
-
-    def _is_open(self) -> bool:
-        now = anyio.current_time()
-        return now >= self._rest_until and self._window.may_submit(self.active, now)
-
-    def _next_try(self) -> float | None:
-        now = anyio.current_time()
-        if now < self._rest_until:
+    def next_try(self, *, eager: bool) -> float:
+        """Return when to ask ``is_open`` again, on the event loop's clock, if nothing changes until then."""
+        time = now()
+        if time < self._rest_until:
             return self._rest_until
-        return self._window.next_try(now)
+        learned = self.learned.next_try(time)
+        due = math.inf if learned is None else learned
+        return min(due, max(self._ask_at, time)) if eager and self._met and not self._sending else due
 
-    # -- what became of it -------------------------------------------------------------------------------
+    async def wait(self, until: float) -> None:
+        """Wait for a change, at most *until* a time on the event loop's clock."""
+        await self._changed.sleep_until(until)
 
-    def adopt(self) -> None:
-        """Count a task that runs already."""
-        self._window.adopted()
+    # -- what becomes of a Run ---------------------------------------------------------------------------
+
+    def take(self) -> Slot:
+        """Take a slot for a Run that leaves now; what becomes of it must be reported to the slot."""
+        self.learned.submitted()
         self.active += 1
+        self._sending += 1
+        return Slot(self)
+
+    def adopt(self) -> Slot:
+        """Take a slot for a task that runs already."""
+        self.active += 1
+        slot = Slot(self)
+        slot.found()
+        return slot
+
+    def answered(self, *, reached: bool) -> None:
+        """A Run is not on its way any more; *reached*: the service itself has said so."""
+        self._sending -= 1
+        self._unreachable = self._unreachable and not reached
+
+    def accepted(self) -> None:
+        """A Run was accepted: its task runs."""
+        self.answered(reached=True)
+        self._asking = FIRST_ASKING
+        self.learned.accepted()
+        self.change()
+
+    def refused(self, error: ConcurrencyLimited) -> None:
+        """A Run was refused with code 96."""
+        self.answered(reached=True)
+        self.active -= 1
+        self._met = True
+        self._ask_at = now() + self._asking * (0.75 + self._chance() / 2)
+        self._asking = min(self._asking * 1.5, LONGEST_ASKING)
+        balance = _BALANCE.search(error.detail)
+        self.learned.refused(
+            now(), self.active, error.limit, Decimal(balance[1].replace(",", "")) if balance else None
+        )
+        self.change()
+
+    def ended(self, cost: Decimal | None) -> None:
+        """A task is over."""
+        self.active -= 1
+        self._ask_at = -math.inf
+        self.learned.ended(cost)
+        self.change()
+
+    def rest(self, seconds: float) -> None:
+        """Let nobody leave for a while, and then one at a time until there is an answer.
+
+        The service was not reached, or asked for it.
+        """
+        self._rest_until = max(self._rest_until, now() + seconds)
+        self._unreachable = True
+        self.change()
+
+
+class Slot:
+    """A place among the account's concurrent tasks, from before the Run to the task's end.
+
+    Its Run is on its way, in doubt, or has become a task that runs; and then the slot is given back.
+    """
+
+    __slots__ = ("_limiter", "_stage")
+
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self._limiter: ConcurrencyLimiter | None = limiter
+        self._stage: Literal["sending", "in doubt", "runs"] = "sending"
 
     def accepted(self) -> None:
         """The Run was accepted: its task runs."""
-        self._window.accepted(anyio.current_time())
-        self._bell.ring()
+        assert self._limiter is not None
+        self._stage = "runs"
+        self._limiter.accepted()
+
+    def doubted(self) -> None:
+        """Nobody knows what became of the Run: its task may hold the slot."""
+        if self._limiter is not None and self._stage == "sending":
+            self._limiter.answered(reached=False)
+            self._limiter.learned.dropped()
+        self._stage = "in doubt"
+
+    def found(self) -> None:
+        """The task is known, and runs."""
+        assert self._limiter is not None
+        self._stage = "runs"
+        self._limiter.learned.adopted(self._limiter.active)
 
     def refused(self, error: ConcurrencyLimited) -> None:
         """The Run was refused with code 96."""
-        self.active -= 1
-        self._window.refused(anyio.current_time(), self.active, error.limit, _balance_in(error.detail))
-        self._bell.ring()
+        limiter, self._limiter = self._limiter, None
+        assert limiter is not None
+        limiter.refused(error)
+
+    def release(self, cost: Decimal | None = None, *, reached: bool = False) -> None:
+        """Give the slot back: the Run came to nothing, or its task is over. Safe to repeat.
+
+        Args:
+            cost: What the task cost in USD (None: not known).
+            reached: Whether the service itself has refused the Run.
+        """
+        limiter, self._limiter = self._limiter, None
+        if limiter is None:
+            return
+        if self._stage == "runs":
+            limiter.ended(cost)
+            return
+        if self._stage == "sending":
+            limiter.answered(reached=reached)
+            limiter.learned.dropped()
+        limiter.active -= 1
+        limiter.change()
+
+    def __del__(self) -> None:
+        # Somebody let go of a task's handle, and nobody will see its end: it counts as another program's from
+        # here on. Nobody is woken, for this may be any thread, at any moment.
+        if self._limiter is not None and self._stage == "runs":
+            self._limiter.active -= 1
+
+
+class Line:
+    """Those of one batch, or all single calls of a client, who wait for a slot: first come, first served.
+
+    Args:
+        limiter: The client's limiter.
+        eager: Whether these are single calls. Their callers decide how many there are, and wait for each; a
+            batch's jobs only have to be done in the end, and keep refusals rare.
+    """
+
+    def __init__(self, limiter: ConcurrencyLimiter, *, eager: bool = False) -> None:
+        self._limiter = limiter
+        self._eager = eager
+        # Those that had a slot before go before all that had none.
+        self._returned: deque[Alarm] = deque()
+        self._new: deque[Alarm] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._returned) + len(self._new)
+
+    async def enter(
+        self,
+        may: Callable[[], bool] | None = None,
+        check: Callable[[], object] | None = None,
+        *,
+        again: bool = False,
+        until: float = math.inf,
+    ) -> Slot | None:
+        """Wait for a slot.
+
+        Args:
+            may: What else must be so, such as the money; it is asked when there is a slot, and may raise.
+            check: Raises when waiting has no use any more; it is called at every change.
+            again: Whether this one had a slot before.
+            until: When to give up, on the event loop's clock.
+
+        Returns:
+            The slot (None: there was none in time).
+        """
+        if until <= now():
+            return None
+        if not self.waiting and (slot := self._try(may, check)) is not None:
+            return slot
+        limiter, ticket, queue = self._limiter, Alarm(), self._returned if again else self._new
+        queue.append(ticket)
+        try:
+            while True:
+                if (self._returned or self._new)[0] is ticket:
+                    if (slot := self._try(may, check)) is not None:
+                        return slot
+                    await limiter.wait(min(limiter.next_try(eager=self._eager), until))
+                else:
+                    await ticket.sleep_until(until)
+                if now() >= until:
+                    return None
+        finally:
+            queue.remove(ticket)
+            if self.waiting:
+                (self._returned or self._new)[0].ring()
+                # It may have been the first before, and still wait for a change.
+                limiter.change()
+
+    def _try(self, may: Callable[[], bool] | None, check: Callable[[], object] | None) -> Slot | None:
+        if check is not None:
+            check()
+        if self._limiter.is_open(eager=self._eager) and (may is None or may()):
+            return self._limiter.take()
+        return None
+
+
+# -- learning the limit ----------------------------------------------------------------------------------
+
+REFUSALS_PER_RUN = 1 / 56
+"""How many refusals the search for room may cost: one in 56 accepted Runs. With those that nobody can foresee
+it stays below one in 50."""
+
+MOST_CREDIT = 2.0
+"""How many refusals may be saved up, or owed: a storm is forgotten after 168 accepted Runs."""
+
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 60.0
+"""How long to wait after a refusal while nothing of ours runs, in seconds: only time can help then."""
+
+FIRST_RAISE = 60.0
+LONGEST_RAISE = 600.0
+"""How long to wait before asking for more than the limit that was told, in seconds: a top-up raises it."""
+
+MOST_SPENDING = Decimal(20)
+"""At most so many USD are taken to be spent by all for each USD of ours."""
+
+PER_USD = Decimal("0.10")
+UNLIMITED_ABOVE = Decimal(250)
+
+SLOW_START = 50
+"""Up to this size the search is careful; an account of which twice the highest limit runs has none."""
+
+
+def limit_of(balance: Decimal) -> int | None:
+    """Return how many tasks a balance in USD allows (None: any number), by the service's documented rule."""
+    return None if balance > UNLIMITED_ABOVE else max(1, int(max(balance, Decimal(0)) * PER_USD))
+
+
+@attrs.define
+class LearnedLimit:
+    """Learns how many tasks of ours may run at a time. Pure: times, refusals and ends in, decisions out.
+
+    Its driver asks ``may_submit`` before every Run, reports the ``submitted`` one, and then that it was
+    ``accepted``, ``refused`` or ``dropped``; and every task that has ``ended``. Times are seconds on any
+    clock that never goes back.
+
+    Three states of knowledge, and how each looks for room:
+
+    - No limit was told: by one a round trip, then by an eighth, and by a half beyond 50.
+    - A limit was told and part of it is ours: other programs hold the rest. One Run above the size is tried
+      for every 56 accepted; where it is accepted, the next at once.
+    - All of the limit is ours: only a top-up can help, so the tries are 1 to 10 minutes apart as well.
+
+    A refusal below the size means that somebody took a slot that was ours: the size falls to what runs, and
+    at refusals in a row below that, by 1, 2, 4, …; what was cut too deep is open again after the next
+    acceptance. What we spend lowers the limit as the balance falls, without a refusal; what others spend is
+    taken to go with it, as between the last two refusals.
+
+    Attributes:
+        size: How many of ours may run at a time, as far as is known.
+        limit: How many of all programs on the account may (None: not known, or none).
+    """
+
+    size: float = attrs.field(default=1.0, init=False)
+    limit: int | None = attrs.field(default=None, init=False)
+    _balance: Decimal | None = attrs.field(default=None, init=False)
+    _told_balance: Decimal | None = attrs.field(default=None, init=False)
+    _spent: Decimal = attrs.field(default=Decimal(0), init=False)  # by us, since then
+    _ratio: Decimal = attrs.field(default=Decimal(1), init=False)  # what all spend for each USD of ours
+    _active: int = attrs.field(default=0, init=False)
+    _pending: int = attrs.field(default=0, init=False)
+    # Of those that are pending, how many left before the last refusal was known: they tell of the same event.
+    _older: int = attrs.field(default=0, init=False)
+    _lost: int = attrs.field(default=0, init=False)  # refusals in a row below the size
+    _room: float = attrs.field(default=0.0, init=False)  # up to where a cut size may grow back
+    _searching: bool = attrs.field(default=True, init=False)
+    _credit: float = attrs.field(default=1.0, init=False)
+    _again_at: float | None = attrs.field(default=None, init=False)
+    _retry_at: float = attrs.field(default=float("-inf"), init=False)
+    _pause: float = attrs.field(default=FIRST_PAUSE, init=False)
+    _raise_at: float = attrs.field(default=float("-inf"), init=False)
+    _patience: float = attrs.field(default=FIRST_RAISE, init=False)
+
+    def may_submit(self, active: int, now: float) -> bool:
+        """Whether one more Run may be sent.
+
+        Args:
+            active: How many of ours run or are being submitted.
+            now: The time, in seconds.
+        """
+        self._active = active
+        self._again_at = None
+        return active < int(self.size) or self._may_search(now)
+
+    def next_try(self, now: float) -> float | None:
+        """Return when to ask again, after a no, if nothing happens until then.
+
+        Args:
+            now: The time, in seconds.
+
+        Returns:
+            A time, *now* or later; None where only an answer or an end can help.
+        """
+        return None if self._again_at is None else max(self._again_at, now)
+
+    # -- what happens ------------------------------------------------------------------------------------
+
+    def adopted(self, active: int) -> None:
+        """Take note of a task that runs already, one of *active* now: so many may."""
+        self._active = active
+        self._learn_that(active - self._pending)
+
+    def submitted(self) -> None:
+        """Take note of a Run that leaves."""
+        self._active += 1
+        self._pending += 1
+
+    def accepted(self) -> None:
+        """Take note that a Run was accepted: all that we know of run, and so many may."""
+        older = self._answered()
+        running = self._active - self._pending
+        self._learn_that(running)
+        self._searching = self._searching or (running > self._room and not older)
+        self._lost = 0
+        self._pause = FIRST_PAUSE
+        self._credit = min(self._credit + REFUSALS_PER_RUN, MOST_CREDIT)
+
+    def refused(self, now: float, active: int, limit: int | None, balance: Decimal | None) -> None:
+        """Take note that a Run was refused with code 96.
+
+        Args:
+            now: The time, in seconds.
+            active: How many of ours run or are being submitted, without this one.
+            limit: How many may run, as the refusal says (None: it does not).
+            balance: The balance in USD, as the refusal says (None: it does not).
+        """
+        older = self._answered()
+        self._active = active
+        running = max(active - self._pending, 0)
+        foreign = 0.0 if self.limit is None else self.limit - self.size
+        self._told(limit, balance)
+        # What the others hold is not told where ours alone reach the limit.
+        over = self.limit is not None and running >= self.limit
+        room = max((self.limit or 0) - foreign, 0.0) if over else float(running)
+        cut = 0.0 if older else self._lose(running)
+        self.size = max(min(self.size, room) - cut, 0.0)
+        self._room = room
+        self._searching = False
+        self._credit = max(self._credit - 1.0, -MOST_CREDIT)
+        self._wait(now)
 
     def dropped(self) -> None:
-        """The Run came to nothing for another reason."""
-        self.active -= 1
-        self._window.dropped(anyio.current_time())
-        self._bell.ring()
+        """Take note that a Run was neither: another error, or nobody knows."""
+        self._answered()
+        self._active = max(self._active - 1, 0)
 
     def ended(self, cost: Decimal | None = None) -> None:
-        """The task is over."""
-        self.active -= 1
-        self._window.ended(anyio.current_time(), cost)
-        self._bell.ring()
+        """Take note that a task of ours is over.
 
-    def rest(self, seconds: float) -> None:
-        """Let nobody through for a while: the service is not to be reached."""
-        self._rest_until = max(self._rest_until, anyio.current_time() + seconds)
-        self._bell.ring()
+        Args:
+            cost: What it cost in USD (None: not known), which lowers the balance, and so the limit.
+        """
+        self._active = max(self._active - 1, 0)
+        if self._balance is None or self.limit is None or cost is None:
+            return
+        self._spent += cost
+        self._balance -= cost * self._ratio
+        limit = min(limit_of(self._balance) or self.limit, self.limit)
+        self.size = max(self.size - (self.limit - limit), 0.0)
+        self.limit = limit
 
+    # -- the search for room -----------------------------------------------------------------------------
 
-def _balance_in(message: str) -> Decimal | None:
-    """Return the balance in USD that a refusal names."""
-    found = _BALANCE.search(message)
-    return None if found is None else Decimal(found[1].replace(",", ""))
+    def _may_search(self, now: float) -> bool:
+        """Whether a Run above the size may be sent, to see whether there is room."""
+        if self._pending >= self._width():
+            return False
+        if self._active == 0:
+            return self._is_time(self._retry_at, now)
+        if self.limit is not None and self.size >= self.limit:
+            return self._credit >= 1.0 and self._is_time(self._raise_at, now)
+        grows_back = self._lost == 0 and self.size < self._room and self._active < self._room
+        return self._searching or grows_back or self._credit >= 1.0
+
+    def _width(self) -> int:
+        """Return how many Runs may be on their way when one of them is above the size."""
+        if self.limit is not None or not self._searching:
+            return 1
+        return max(1, int(self.size / (2 if self.size > SLOW_START else 8)))
+
+    def _is_time(self, due: float, now: float) -> bool:
+        self._again_at = due if now < due else None
+        return now >= due
+
+    # -- what is learned ---------------------------------------------------------------------------------
+
+    def _learn_that(self, running: int) -> None:
+        """So many of ours run at a time."""
+        if self.limit is not None and running > self.limit:
+            self.limit = self._balance = None
+            self._patience = FIRST_RAISE
+        self.size = max(self.size, float(running))
+
+    def _answered(self) -> bool:
+        """Count a Run's answer; say whether it left before the last refusal was known."""
+        self._pending = max(self._pending - 1, 0)
+        older = self._older > 0
+        self._older -= older
+        return older
+
+    def _told(self, limit: int | None, balance: Decimal | None) -> None:
+        """Learn the limit from a refusal: the number that it says, or else the one that the rule gives."""
+        if balance is not None and self._told_balance is not None and self._spent > 0:
+            # Below 1 somebody has paid in, and the share of the others' spending cannot be told.
+            ratio = (self._told_balance - balance) / self._spent
+            self._ratio = min(ratio, MOST_SPENDING) if ratio >= 1 else self._ratio
+        self._told_balance, self._spent = balance, Decimal(0)
+        ruled = None if balance is None else limit_of(balance)
+        self.limit = ruled if limit is None else max(limit, 1)
+        # An account with a limit of its own does not follow the rule, so its balance tells nothing.
+        self._balance = balance if ruled is not None and ruled == self.limit else None
+
+    def _lose(self, running: int) -> float:
+        """Count refusals in a row below the size; return how many slots to give up beyond the lost one."""
+        self._older = self._pending
+        self._lost = self._lost + 1 if running < int(self.size) else 0
+        return 2.0 ** min(self._lost - 2, 16) if self._lost > 1 else 0.0
+
+    def _wait(self, now: float) -> None:
+        """Say when time alone is a reason to try again."""
+        self._retry_at = now + self._pause
+        if self._active == 0:
+            self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
+        self._raise_at = now + self._patience
+        if self.limit is not None and self.size >= self.limit:
+            self._patience = min(self._patience * 2.0, LONGEST_RAISE)

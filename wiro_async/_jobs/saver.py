@@ -1,107 +1,96 @@
-"""The files of a batch: local ones uploaded once per content, outputs saved, checked and recorded."""
+"""Outputs of a batch's jobs: where they go by its template, saved, checked and recorded."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
-from pathlib import Path
+import re
+import string
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 
-import anyio
 import anyio.to_thread
 
-from wiro_async._batch.source import Entry
-from wiro_async._errors import DownloadError, WiroError
-from wiro_async._files.inputs import FileSource
-from wiro_async._http.retry import is_transient
-from wiro_async._jobs.book import Book
-from wiro_async._jobs.job import file_name, has_magic
-from wiro_async._journal.steps import FileRow
-from wiro_async._protocol.records import Output, Upload
-from wiro_async._tasks.handle import TaskHandle
+from wiro_async._errors import ConfigurationError, DownloadError
+from wiro_async._files.naming import KINDS, extension_of
+from wiro_async._journal.steps import JournalFile, Saved
+from wiro_async._protocol.envelope import is_utf8
+from wiro_async._protocol.records import Output
 
-__all__ = ["OutputSaver", "Uploads"]
+__all__ = ["OutputSaver", "check_template", "file_name", "has_magic"]
 
-MISSING = frozenset({403, 404})
-"""HTTP statuses of an output that may be on its way to the CDN, or whose address has run out."""
-
-PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between the attempts at an output that is not there (yet)."""
-
-URLS_KEPT = 10_000
-"""Addresses of uploads that are remembered: the newest."""
-
-_PIECE = 1024 * 1024
 _HEAD = 16
+"""Bytes of a file that tell its kind."""
+
+_FIELDS = frozenset({"key", "task_id", "n", "name", "ext", "model"})
+
+_DISTINCT = frozenset({"key", "task_id", "name"})
+"""Fields that tell files apart, so a path must have all of their text."""
+
+_NOBODY = bytes(8)
+"""The owner of files that belong to a job of which no more is saved."""
 
 
-class Uploads:
-    """Uploads local files, each content once.
+class OutputSaver:
+    """Saves outputs, each under a path of its own.
 
     Args:
-        upload: Uploads one file.
-        book: Remembers where a content is, beyond this process.
+        template: Where they go; see ``check_template``.
+
+    Raises:
+        ConfigurationError: The template cannot work.
     """
 
-    def __init__(self, upload: Callable[[FileSource], Awaitable[Upload]], book: Book) -> None:
-        self._upload = upload
-        self._book = book
-        self._urls: OrderedDict[str, str] = OrderedDict()
-        self._busy: dict[str, anyio.Event] = {}
+    def __init__(self, template: str | os.PathLike[str]) -> None:
+        self._template: str = check_template(os.fspath(template))
+        self._paths: _Paths = _Paths()
 
-    async def url_of(self, file: FileSource) -> str:
-        """Return the address of a file's content, uploaded now if it is nowhere yet.
+    async def all_there(self, files: Collection[JournalFile]) -> list[Path]:
+        """Return the paths of files that were saved before (none: not all of them are there, and whole)."""
+        if not await anyio.to_thread.run_sync(lambda: all(map(_is_there, files))):
+            return []
+        for file in files:
+            self._paths.claim(file.path, _NOBODY)
+        return [Path(file.path) for file in files]
+
+    async def save(
+        self, key: str, model: str, output: Output, before: JournalFile | None
+    ) -> tuple[Path, Saved | None]:
+        """Save one output of a job, unless it is there from before.
+
+        Args:
+            key: The job's key.
+            model: The job's model.
+            output: What to save.
+            before: Where it was saved before (None: nowhere).
+
+        Returns:
+            Where it is, and the step to record (None: it was there from before).
 
         Raises:
-            InvalidInput: The file cannot be read.
-            WiroError: The upload failed.
+            DownloadError: It did not arrive whole, or is not what it says.
+            WiroError: Its present address was needed, and the service refused to tell it.
+            OSError: The file system refused.
         """
-        told = await anyio.to_thread.run_sync(_digest_of, file)
-        if told is None:
-            return (await self._upload(file)).url
-        sha256, size = told
-        while sha256 in self._busy:
-            await self._busy[sha256].wait()
-        # No await since that was seen: whoever has the same content finds it busy.
-        done = self._busy[sha256] = anyio.Event()
-        try:
-            url = self._urls.get(sha256) or await self._book.url_of(sha256)
-            if url is None:
-                url = (await self._upload(file)).url
-                await self._book.uploaded(sha256, url, size)
-            self._remember(sha256, url)
-        finally:
-            del self._busy[sha256]
-            done.set()
-        return url
+        # Without a journal two jobs may have one key, so the task is part of what tells outputs apart.
+        told = f"{key}\0{output.task_id}\0{output.index}"
+        owner = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        if before is not None and await anyio.to_thread.run_sync(_is_there, before):
+            self._paths.claim(before.path, owner)
+            return Path(before.path), None
+        path = self._own(file_name(self._template, key, model, output), owner, before)
+        await output.save(path)
+        where, sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
+        return path, Saved(key, output.index, str(where), size, sha256)
 
-    def _remember(self, sha256: str, url: str) -> None:
-        self._urls[sha256] = url
-        self._urls.move_to_end(sha256)
-        if len(self._urls) > URLS_KEPT:
-            self._urls.popitem(last=False)
-
-
-def _digest_of(file: FileSource) -> tuple[str, int] | None:
-    """Return the SHA-256 and the size of a file (None: it cannot be read twice, or not at all)."""
-    if isinstance(file, bytes | bytearray):
-        return hashlib.sha256(file).hexdigest(), len(file)
-    if not isinstance(file, str | os.PathLike):
-        return None
-    try:
-        return _sha256(Path(file))
-    except OSError:
-        return None  # The upload says why, and better.
-
-
-def _sha256(path: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as stream:
-        while piece := stream.read(_PIECE):
-            digest.update(piece)
-            size += len(piece)
-    return digest.hexdigest(), size
+    def _own(self, path: Path, owner: bytes, before: JournalFile | None) -> Path:
+        """Return *path*, or one like it where that is another output's, now or when it was saved before."""
+        apart = path.with_stem(f"{path.stem}-{owner.hex()}")
+        was_apart = before is not None and Path(before.path) == apart.absolute()
+        if not was_apart and self._paths.claim(path, owner):
+            return path
+        self._paths.claim(apart, owner)
+        return apart
 
 
 class _Paths:
@@ -128,90 +117,10 @@ class _Paths:
         return former in (None, owner)
 
 
-_NOBODY = bytes(8)
-"""Whose the files of a job are that needs no more saved."""
-
-
-class OutputSaver:
-    """Saves outputs, each under a path of its own.
-
-    Args:
-        template: Where they go; see ``check_template``.
-        book: Where that is recorded.
-    """
-
-    def __init__(self, template: str, book: Book) -> None:
-        self._template = template
-        self._book = book
-        self._paths: _Paths = _Paths()
-
-    async def all_there(self, files: Collection[FileRow]) -> list[Path]:
-        """Return the paths of files that were saved before (none: not all of them are there, and whole)."""
-        if not await anyio.to_thread.run_sync(lambda: all(map(_is_there, files))):
-            return []
-        for file in files:
-            self._paths.claim(file.path, _NOBODY)
-        return [Path(file.path) for file in files]
-
-    async def keep(self, handle: TaskHandle, entry: Entry, output: Output, before: FileRow | None) -> Path:
-        """Save one output, unless it is there from before.
-
-        Raises:
-            DownloadError: It could not be had, or is not what it says.
-            OSError: The file system refused.
-        """
-        owner = _owner_of(entry.key, output)
-        if before is not None and await anyio.to_thread.run_sync(_is_there, before):
-            self._paths.claim(before.path, owner)
-            return Path(before.path)
-        path = file_name(self._template, entry.key, entry.model, output)
-        path = await self._fetched(handle, output, self._own(path, owner, before))
-        where, sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
-        await self._book.saved(entry.key, output.index, where, size, sha256)
-        return path
-
-    def _own(self, path: Path, owner: bytes, before: FileRow | None) -> Path:
-        """Return *path*, or one like it where that is another output's, now or when it was saved before."""
-        apart = path.with_stem(f"{path.stem}-{owner.hex()}")
-        was_apart = before is not None and Path(before.path) == apart.absolute()
-        if not was_apart and self._paths.claim(path, owner):
-            return path
-        self._paths.claim(apart, owner)
-        return apart
-
-    async def _fetched(self, handle: TaskHandle, output: Output, path: Path) -> Path:
-        for pause in PAUSES:
-            try:
-                return await output.save(path)
-            except DownloadError as error:
-                if error.http_status not in MISSING:
-                    raise
-            await anyio.sleep(pause)
-            output = await _looked_up(handle, output)
-        return await output.save(path)
-
-
-async def _looked_up(handle: TaskHandle, output: Output) -> Output:
-    """Return the output as it is now: its address may have changed, or come to life."""
-    try:
-        task = await handle.refresh()
-    except WiroError as error:
-        if not is_transient(error):
-            raise
-        return output
-    return next((known for known in task.outputs if known.index == output.index), output)
-
-
-def _owner_of(key: str, output: Output) -> bytes:
-    """Return what tells an output from all others; without a journal, two jobs may have one key."""
-    told = f"{key}\0{output.task_id}\0{output.index}"
-    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def _is_there(file: FileRow) -> bool:
+def _is_there(file: JournalFile) -> bool:
     """Whether a file that was saved before is still whole."""
     try:
-        return _sha256(Path(file.path)) == (file.sha256, file.size)
+        return _digest_of(Path(file.path)) == (file.sha256, file.size)
     except OSError:
         return False
 
@@ -223,9 +132,104 @@ def _checked(path: Path, output: Output) -> tuple[Path, str, int]:
     if not has_magic(output.content_type, head):
         path.unlink()
         raise DownloadError(
-            f"output {output.name[:60]!r} of task {output.task_id} says that it is {output.content_type}, "
-            f"and begins with {head[:8]!r}; it was not kept",
+            f"output {output.name[:60]!r} of task {output.task_id} claims to be {output.content_type} but "
+            f"begins with {head[:8]!r}; the file was deleted",
             url=output.url,
             path=str(path),
         )
-    return path.absolute(), *_sha256(path)
+    return path.absolute(), *_digest_of(path)
+
+
+def _digest_of(path: Path) -> tuple[str, int]:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+
+
+def has_magic(content_type: str, head: bytes) -> bool:
+    """Tell whether a file that begins with *head* can be of that type; types without a mark always can."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    for kind in KINDS:
+        if media_type in kind.media_types:
+            return head[kind.offset :].startswith(kind.marks)
+    return True
+
+
+# -- templates -------------------------------------------------------------------------------------------
+
+# Beside the saver and not in _files: every job of a batch passes here, and only these do.
+
+
+def check_template(template: str) -> str:
+    """Return a template of paths that tells the outputs of jobs apart.
+
+    Args:
+        template: A path with ``{key}``, ``{task_id}``, ``{n}``, ``{name}``, ``{ext}`` and ``{model}`` in it.
+            A text without any of them is a folder, with or without a separator at its end.
+
+    Raises:
+        ConfigurationError: A field is unknown, or two outputs would get one path.
+    """
+    if "\0" in template or not is_utf8(template):
+        raise ConfigurationError(f"download={template!r} has a character in it that no path can have")
+    try:
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise ConfigurationError(f"download={template!r} cannot be read: {error}") from None
+    fields = {str(field) for _, field, _, _ in parts}
+    if not fields:
+        return template.rstrip("/") + "/{key}_{task_id}_{n}{ext}"
+    if fields - _FIELDS:
+        raise ConfigurationError(
+            f"download={template!r} has the field {min(fields - _FIELDS)!r}; "
+            f"the fields are {', '.join(sorted(_FIELDS))}"
+        )
+    if not {"n", "name"} & fields or not {"key", "task_id"} & fields:
+        raise ConfigurationError(
+            f"download={template!r} would put several outputs into one file; "
+            f"it needs {{key}} or {{task_id}}, and {{n}} or {{name}}"
+        )
+    for _, field, form, conversion in parts:
+        # A form could cut off what tells two outputs apart. Only {n} keeps it: {n:03d}.
+        if field in _DISTINCT and (form or conversion):
+            changed = f"!{conversion}:{form}" if conversion else form
+            raise ConfigurationError(
+                f"download={template!r} changes {{{field}}} by {changed!r}, so two outputs could get one "
+                f"path; write {{{field}}}, only {{n}} can be formatted: {{n:03d}}"
+            )
+        if form and "{" in form:
+            raise ConfigurationError(
+                f"download={template!r} has a field in the format of {{{field}}}; write the format out"
+            )
+    try:
+        template.format_map(dict.fromkeys(_FIELDS, "x") | {"n": 0})
+    except ValueError as error:
+        raise ConfigurationError(f"download={template!r} cannot be filled in: {error}") from None
+    return template
+
+
+def file_name(template: str, key: str, model: str, output: Output) -> Path:
+    """Return the path of one output. What is filled in cannot leave the folder that the template names.
+
+    Two outputs may get one path: ``{key}{n}`` does not tell a1 and 1 from a and 11. ``OutputSaver`` does.
+    """
+    suffix = PurePosixPath(output.name).suffix
+    if not re.fullmatch(r"\.[A-Za-z0-9]{1,10}", suffix):
+        suffix = extension_of(output.content_type)
+    fields = {
+        "key": _harmless(key),
+        "task_id": _harmless(output.task_id),
+        "n": output.index,
+        "name": _harmless(PurePosixPath(output.name).stem),
+        "ext": suffix,
+        "model": _harmless(model),
+    }
+    return Path(template.format_map(fields))
+
+
+def _harmless(text: str) -> str:
+    """Return *text* as a part of a file name; a digest keeps distinct what would else become equal."""
+    clean = re.sub(r"[^A-Za-z0-9._=+@-]", "_", text).strip(".")
+    if clean == text and len(clean) <= 100:
+        return clean
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    return f"{clean[:60]}-{digest}"

@@ -1,64 +1,26 @@
-"""Submitting: one Run, one task, whatever becomes of the answer.
-
-What is known not to have been taken is sent again; what was refused is raised; what is unknown is looked for.
-Code 96 waits its turn. All state is changed between awaits, in the one place that owns it: here.
-"""
+"""One exchange of a Run, and what is known of its task afterwards."""
 
 from __future__ import annotations
 
-import logging
-import random
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 import attrs
 
-from wiro_async._aio.waiting import Gate
-from wiro_async._errors import (
-    ClientUseError,
-    ConcurrencyLimited,
-    InvalidResponse,
-    SubmissionUnknown,
-    WiroError,
-)
+from wiro_async._errors import InvalidResponse, WiroError
 from wiro_async._http.retry import run_knowledge
 from wiro_async._http.transport import Transport
-from wiro_async._protocol.envelope import decoded, is_utf8
-from wiro_async._protocol.matching import (
-    RunFingerprint,
-    fingerprint_of,
-    lookalikes,
-    matches,
-    oldest_wanted,
-    unknown,
-)
-from wiro_async._protocol.operations import LIST, Operation
-from wiro_async._protocol.records import Accepted, Task, read_accepted, read_tasks
-from wiro_async._types import JSON, OnUnknown, Priority, Status, Watch
+from wiro_async._protocol.matching import Claim, KnownTasks, RunFingerprint, unknown
+from wiro_async._protocol.operations import Operation
+from wiro_async._protocol.records import Accepted, read_accepted
+from wiro_async._types import JSON, Watch
 
 if TYPE_CHECKING:
     from wiro_async._watch.callbacks import CallbackURL
 
-__all__ = ["KnownTasks", "Run", "Submitter"]
-
-logger = logging.getLogger("wiro_async")
-
-PAGE = 100
-MAX_PAGES = 50
-"""Bounds of one look through Task/List: 5 000 tasks since the submit, if the service grants such pages."""
-
-MAX_REPEATS = 4
-"""Pages in a row that may tell nothing new, until the list is taken for one that knows no pages."""
-
-FIRST_PAUSE = 2.0
-LONGEST_PAUSE = 20.0
-"""Seconds between two tries of a Run that meets code 96, when no end of a task of ours is noticed."""
-
-RESUBMITS = 2
-"""How often a Run that was proved absent is sent anew, if the caller wants that at all."""
+__all__ = ["InFlightRuns", "Run", "send"]
 
 
 @attrs.frozen(eq=False)
@@ -68,334 +30,84 @@ class Run:
     Attributes:
         operation: The call.
         model: The slug.
-        payload: The JSON body.
-        sent_at: When it was wanted, in unix seconds: no task of it can be older.
+        payload: The inputs by name, and what we add to them.
+        body: The payload as it is sent.
         watch: How to learn of its task's end.
-        expected: Seconds that it is expected to take (None: no idea).
+        expected: Seconds that the caller expects it to take (None: no idea).
         callback: Who will hear of its end (None: nobody).
+        sent_at: When it left, in unix seconds: no task of it can be older.
     """
 
     operation: Operation
     model: str
     payload: JSON = attrs.field(repr=False)
-    sent_at: float = 0.0
+    body: bytes = attrs.field(repr=False)
     watch: Watch = "auto"
     expected: float | None = None
     callback: CallbackURL | None = None
+    sent_at: float = 0.0
 
     @property
     def fingerprint(self) -> RunFingerprint:
-        """What to look for if its answer is lost."""
+        """What finds its task if the answer is lost."""
         return RunFingerprint.of(self.model, self.payload, self.sent_at)
 
-
-class KnownTasks:
-    """The tasks that this process knows to be somebody's; the newest 100 000.
-
-    A task is somebody's for certain, or claimed by a Run because its answer named it. That answer may have
-    been another's, so the first look at the task, or the list, may tell that the claim is false.
-    """
-
-    def __init__(self, kept: int = 100_000) -> None:
-        self._kept = kept
-        self._claims: dict[str, RunFingerprint | None] = {}
-
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._claims
-
-    def add(self, task_id: str, claim: RunFingerprint | None = None) -> None:
-        """Remember a task: as somebody's for certain, or as *claim*'s."""
-        self._claims[task_id] = claim
-        if len(self._claims) > self._kept:
-            del self._claims[next(iter(self._claims))]
-
-    def confirm(self, task_id: str, claim: RunFingerprint) -> bool:
-        """Make a claim certain; False if the task has turned out to be another's meanwhile."""
-        if self._claims.get(task_id, claim) != claim:
-            return False
-        self.add(task_id)
-        return True
-
-    def release(self, task_id: str, claim: RunFingerprint) -> None:
-        """Forget a claim that turned out to be false, unless the task is another's by now."""
-        if self._claims.get(task_id) == claim:
-            del self._claims[task_id]
-
-    def is_free(self, task: Task) -> bool:
-        """Tell whether a task of the list is nobody's, or claimed by a Run that it cannot be of."""
-        claim = self._claims.get(task.id)
-        return task.id not in self._claims if claim is None else not any(matches(claim, [task]))
+    def claim(self, known: KnownTasks) -> Claim:
+        """Return its claim on a task, for the first poll to verify."""
+        return Claim(known, self.model, self.payload, self.sent_at)
 
 
-class _InFlightRun:
-    """A Run on its way, until its outcome is known."""
-
-    __slots__ = ("landed",)
+class InFlightRuns:
+    """The Runs of one client that are on their way: whoever searches for an equal one waits for them."""
 
     def __init__(self) -> None:
-        self.landed: anyio.Event = anyio.Event()
+        self._landed: dict[Run, anyio.Event] = {}
 
-
-Late = Callable[[Accepted | SubmissionUnknown], object]
-"""Gets what became of a Run whose caller was cancelled meanwhile."""
-
-
-class Submitter:
-    """Makes Runs for one client.
-
-    Args:
-        transport: Makes the calls.
-        looks: When the task of a lost answer is looked for, in seconds from the loss.
-        chance: A source of random numbers between 0 and 1, for pauses.
-    """
-
-    def __init__(
-        self, transport: Transport, looks: tuple[float, ...], chance: Callable[[], float] = random.random
-    ) -> None:
-        self._transport = transport
-        self._looks = looks
-        self._chance = chance
-        self._in_flight_runs: dict[tuple[str, str], set[_InFlightRun]] = {}
-        self._line: Gate = Gate(1)
-        self._slot_freed: anyio.Event | None = None
-        self.held: KnownTasks = KnownTasks()
-        self.unresolved: deque[SubmissionUnknown] = deque(maxlen=1000)
-
-    async def submit(
-        self,
-        run: Run,
-        slot_timeout: float,
-        on_unknown: OnUnknown,
-        late: Late,
-        *,
-        until: float = float("inf"),
-    ) -> Accepted:
-        """Make one Run, and return the task that came of it.
-
-        Args:
-            run: What to run.
-            slot_timeout: Seconds to wait for a free slot at code 96.
-            on_unknown: What to do when the Run's task was proved absent.
-            late: Gets the outcome when the caller was cancelled while the Run was under way.
-            until: When a search for a lost answer's task is broken off, on the event loop's clock.
-
-        Raises:
-            SubmissionUnknown: The task may exist, and was not found.
-            WiroError: The Run was refused, or never reached the service; no task exists.
-        """
-        deadline = anyio.current_time() + slot_timeout
-        resubmits = RESUBMITS if on_unknown == "resubmit" else 0
-        while True:
-            try:
-                return await self._when_there_is_room(run, deadline, slot_timeout, late)
-            except SubmissionUnknown as error:
-                unknown = error
-            outcome = await self._look_until_settled(unknown, until)
-            if isinstance(outcome, Accepted):
-                return outcome
-            if not outcome.absent or resubmits == 0:
-                raise outcome
-            resubmits -= 1
-            logger.warning("a Run of %s was proved absent; sending it anew, as asked", run.model)
-
-    # -- room --------------------------------------------------------------------------------------------
-
-    def task_ended(self) -> None:
-        """Tell that a task of ours has ended: there may be room for another."""
-        if self._slot_freed is not None:
-            self._slot_freed.set()
-            self._slot_freed = None
-
-    async def _when_there_is_room(self, run: Run, deadline: float, patience: float, late: Late) -> Accepted:
-        """Send; at code 96 stand in line, and send again when a task of ours ends, or after a while."""
-        try:
-            return await self.send(run, late)
-        except ConcurrencyLimited as error:
-            if patience <= 0:
-                raise
-            refusal = error
-        with anyio.CancelScope(deadline=deadline) as scope:
-            await self._line.enter(Priority.RUN)
-        if scope.cancelled_caught:
-            raise _no_room(refusal, patience)
-        try:
-            return await self._first_in_line(run, deadline, patience, late)
-        finally:
-            self._line.leave()
-
-    async def _first_in_line(self, run: Run, deadline: float, patience: float, late: Late) -> Accepted:
-        pause = FIRST_PAUSE
-        while True:
-            await self._wait_for_slot(
-                min(deadline, anyio.current_time() + pause * (0.75 + self._chance() / 2))
-            )
-            try:
-                return await self.send(run, late)
-            except ConcurrencyLimited as error:
-                if anyio.current_time() >= deadline:
-                    raise _no_room(error, patience) from None
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-
-    async def _wait_for_slot(self, until: float) -> None:
-        if self._slot_freed is None:
-            self._slot_freed = anyio.Event()
-        with anyio.CancelScope(deadline=until):
-            await self._slot_freed.wait()
-
-    # -- sending -----------------------------------------------------------------------------------------
-
-    async def send(self, run: Run, late: Late = lambda _: None) -> Accepted:
-        """Make the exchange, and say what is known of the task afterwards.
-
-        Raises:
-            SubmissionUnknown: Nobody knows.
-            WiroError: There is none.
-        """
-        fingerprint = run.fingerprint
-
-        def judge(answer: JSON | WiroError) -> Accepted | WiroError:
-            return self._judge(fingerprint, answer)
-
-        def report(answer: JSON | WiroError) -> None:
-            outcome = judge(answer)
-            if isinstance(outcome, Accepted | SubmissionUnknown):
-                late(outcome)
-
-        with self._in_flight(fingerprint):
-            try:
-                answer: JSON | WiroError = await self._transport.call(run.operation, run.payload, report)
-            except WiroError as error:
-                answer = error
-            outcome = judge(answer)
-        if isinstance(outcome, WiroError):
-            raise outcome
-        return outcome
+    def __len__(self) -> int:
+        return len(self._landed)
 
     @contextmanager
-    def _in_flight(self, fingerprint: RunFingerprint) -> Iterator[None]:
-        """Let those who look for an equal Run know that one is on its way."""
-        key, flight = (fingerprint.model, fingerprint.digest), _InFlightRun()
-        flights = self._in_flight_runs.setdefault(key, set())
-        flights.add(flight)
+    def on_its_way(self, run: Run) -> Iterator[None]:
+        """Count *run* in until the block is left, when its outcome is known."""
+        landed = self._landed[run] = anyio.Event()
         try:
             yield
         finally:
-            flights.discard(flight)
-            if not flights:
-                self._in_flight_runs.pop(key, None)
-            flight.landed.set()
+            del self._landed[run]
+            landed.set()
 
-    def _judge(self, fingerprint: RunFingerprint, answer: JSON | WiroError) -> Accepted | WiroError:
-        """Turn a Run's answer into a task that is now held, a refusal, or a doubt."""
-        if isinstance(answer, WiroError):
-            return answer if run_knowledge(answer) != "unknown" else unknown(fingerprint, answer.message)
+    async def land(self, fingerprint: RunFingerprint) -> None:
+        """Wait for those that are on their way now and equal to *fingerprint*'s."""
+        for run, landed in tuple(self._landed.items()):
+            if run.model == fingerprint.model and run.fingerprint.digest == fingerprint.digest:
+                await landed.wait()
+
+
+async def send(
+    run: Run, transport: Transport, known: KnownTasks, in_flight: InFlightRuns
+) -> tuple[Accepted, Claim]:
+    """Make the exchange, once, in a turn that the caller holds.
+
+    The caller shields it: a Run that is cut off in the middle may be paid for.
+
+    Returns:
+        The task that the answer names, and the Run's claim on it.
+
+    Raises:
+        SubmissionUnknown: Nobody knows whether there is a task.
+        WiroError: There is none: the Run was refused, or provably not sent.
+    """
+    with in_flight.on_its_way(run):
         try:
-            accepted = read_accepted(answer)
-        except InvalidResponse as error:
-            return unknown(fingerprint, error.message)
-        if accepted.id in self.held:
-            return unknown(fingerprint, f"the reply names task {accepted.id}, which is another Run's")
-        self.held.add(accepted.id, fingerprint)
-        return accepted
-
-    # -- looking -----------------------------------------------------------------------------------------
-
-    async def _look_until_settled(
-        self, error: SubmissionUnknown, until: float
-    ) -> Accepted | SubmissionUnknown:
-        try:
-            with anyio.CancelScope(deadline=until):
-                return await self.reconcile(fingerprint_of(error), error.cause, self._looks)
-            return error
-        except BaseException:
-            # A cancelled caller is told nothing any more, so the doubt is kept where it can be found.
-            self.unresolved.append(error)
-            logger.warning("the submit of a caller who was cancelled: %s", error)
-            raise
-
-    async def reconcile(
-        self, fingerprint: RunFingerprint, cause: str, looks: tuple[float, ...]
-    ) -> Accepted | SubmissionUnknown:
-        """Look for the task of a Run in doubt.
-
-        Args:
-            fingerprint: What to look for.
-            cause: What was seen instead of an answer.
-            looks: When to look, in seconds from now.
-
-        Returns:
-            The task, now held; or the doubt that is left.
-        """
-        start = anyio.current_time()
-        absent, like = False, None
-        for moment in looks:
-            await anyio.sleep(max(start + moment - anyio.current_time(), 0.0))
-            tasks: list[Task] = []
-            try:
-                await self._read_back(oldest_wanted(fingerprint), tasks)
-                absent = True
-            except ClientUseError:
-                raise
-            except WiroError as error:
-                logger.debug("looking for a Run of %s: %s", fingerprint.model, error)
-                absent = False
-            await self._land_rivals(fingerprint)
-            if (found := self._first_free(matches(fingerprint, tasks))) is not None:
-                self.held.add(found.id, fingerprint)
-                logger.info("a Run of %s whose answer was lost is task %s", fingerprint.model, found.id)
-                return Accepted(found.id, found.token)
-            like = self._first_free(lookalikes(fingerprint, tasks))
-        return unknown(fingerprint, cause, absent=absent, like=like)
-
-    def _first_free(self, tasks: Iterator[Task]) -> Task | None:
-        return next((task for task in tasks if task.id and self.held.is_free(task)), None)
-
-    async def _read_back(self, oldest: float, tasks: list[Task]) -> None:
-        """Read Task/List, newest first, into *tasks*: back to *oldest*, or to a page that has nothing.
-
-        A page that is not full ends nothing: the service may grant less than what was asked for. Nor does one
-        of known tasks only: what others have submitted meanwhile has moved them there.
-
-        Raises:
-            WiroError: It could not be read that far, so what *tasks* lacks may exist.
-        """
-        start, repeats, known = 0, 0, set[str]()
-        for _ in range(MAX_PAGES):
-            page, size = await self._page(start)
-            tasks += page
-            created = [task.timestamps[Status.QUEUE] for task in page if Status.QUEUE in task.timestamps]
-            if not size or (created and min(created) < oldest):
-                return
-            ids = {task.id for task in page}
-            repeats = repeats + 1 if ids and ids <= known else 0
-            if repeats > MAX_REPEATS:
-                raise InvalidResponse(
-                    "Task/List: it tells the same tasks again and again", operation=LIST.name
-                )
-            known |= ids
-            start += size
-        raise InvalidResponse(f"Task/List: more than {start} tasks since the submit", operation=LIST.name)
-
-    async def _page(self, start: int) -> tuple[list[Task], int]:
-        """Return the tasks from *start* on, and how many entries the service told for them."""
-        answer = await self._transport.tasks(None, start, PAGE)
-        entries = decoded(answer.get("tasklist"))
-        tasks = [task for task in read_tasks(answer) if is_utf8(task.id)]
-        return tasks, len(entries) if isinstance(entries, list) else 0
-
-    async def _land_rivals(self, fingerprint: RunFingerprint) -> None:
-        """Wait for equal Runs that were on their way when the list was read: their tasks may be in it."""
-        for flight in tuple(self._in_flight_runs.get((fingerprint.model, fingerprint.digest), ())):
-            await flight.landed.wait()
-
-
-def _no_room(refusal: ConcurrencyLimited, patience: float) -> ConcurrencyLimited:
-    """Return the refusal with the name of the wait that ran out."""
-    return ConcurrencyLimited(
-        f"{refusal.message}; waited {patience:g} s for a slot to run in (slot_timeout), none came free",
-        limit=refusal.limit,
-        code=refusal.code,
-        http_status=refusal.http_status,
-        operation=refusal.operation,
-        detail=refusal.detail,
-    )
+            accepted = read_accepted(await transport.exchange(run.operation, run.body))
+        except WiroError as error:
+            certain = not isinstance(error, InvalidResponse) and run_knowledge(error) != "unknown"
+            problem = error if certain else unknown(run.fingerprint, error.message)
+        else:
+            # An answer that names a task which is somebody's already was about that one.
+            if accepted.id not in known:
+                claim = run.claim(known)
+                known.add(accepted.id, claim)
+                return accepted, claim
+            problem = unknown(run.fingerprint, f"the reply names task {accepted.id}, which is another Run's")
+    raise problem

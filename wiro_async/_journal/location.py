@@ -119,7 +119,7 @@ def make_file(path: str, *, create: bool) -> None:
     if file.exists():
         return
     if not create:
-        raise unusable(path, "missing", "does not exist; check the path, or pass create=True to begin one")
+        raise unusable(path, "missing", "does not exist; check the path")
     if not file.parent.is_dir():
         raise unusable(path, "missing", "is in a folder that does not exist; make the folder first")
     # Where another process has made it meanwhile, its lock decides.

@@ -1,7 +1,7 @@
-"""The journal: what a batch must not forget, on the disk before it matters.
+"""The journal as one SQLite file: what a batch must not forget, on the disk before it matters.
 
 One thread owns the file. What is asked for while it commits waits, and is committed together: a hundred
-writers pay for one flush of the disk, not for a hundred. Every write returns once it is durable.
+writers pay for one flush of the disk, not for a hundred.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import math
 import os
 import queue
 import sqlite3
 import threading
 import time
 import warnings
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -28,14 +26,13 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from wiro_async._aio.shield import finish, on_asyncio
-from wiro_async._errors import ClientUseError, InvalidInput, JournalError, WiroError
-from wiro_async._journal import steps
-from wiro_async._journal.steps import Counts, Ending, ErrorNote, Intent, Row, Settled, State
+from wiro_async._errors import ClientUseError, JournalError, WiroError
+from wiro_async._journal.journal import Entries, Page
+from wiro_async._journal.steps import JournalCounts, JournalEntry, State, Step, text_of
 from wiro_async._journal.store import Connect, Store, connect
-from wiro_async._protocol.envelope import encode
-from wiro_async._types import JSON, Secret
+from wiro_async._types import JSON
 
-__all__ = ["Journal", "Rows"]
+__all__ = ["SQLiteJournal"]
 
 logger = logging.getLogger("wiro_async")
 
@@ -44,12 +41,6 @@ T = TypeVar("T")
 MOST_AT_ONCE = 1000
 """Orders that one transaction takes."""
 
-MOST_WAITING = 10_000
-"""Statuses are not noted while that many orders wait for the disk."""
-
-LAZY_SECONDS = 1.0
-"""How long a status waits for another write to be committed with."""
-
 CLOSE_SECONDS = 10.0
 """How long closing waits for the disk."""
 
@@ -57,6 +48,7 @@ _WRONG_ARGUMENT = (
     TypeError,
     ValueError,
     AttributeError,
+    KeyError,
     OverflowError,
     sqlite3.ProgrammingError,
     sqlite3.InterfaceError,
@@ -64,7 +56,6 @@ _WRONG_ARGUMENT = (
 """What an argument of the wrong type causes: the fault of one caller, which must not stop all others."""
 
 _Post: TypeAlias = Callable[[Callable[[], object]], object]
-_Page: TypeAlias = list[tuple[int, Row]]
 
 
 class _Unwritable(Exception):
@@ -76,14 +67,18 @@ class _Unwritable(Exception):
 
 
 class _Order(Generic[T]):
-    """Something for the thread to do, and what came of it."""
+    """Something for the thread to do, and what came of it.
 
-    __slots__ = ("done", "error", "lazy", "result", "work", "writes")
+    Args:
+        work: What to do.
+        steps: How many steps it makes (0: it reads).
+    """
 
-    def __init__(self, work: Callable[[Store], T], *, writes: bool = False, lazy: bool = False) -> None:
+    __slots__ = ("done", "error", "result", "steps", "work")
+
+    def __init__(self, work: Callable[[Store], T], steps: int = 0) -> None:
         self.work: Callable[[Store], T] = work
-        self.writes: bool = writes
-        self.lazy: bool = lazy
+        self.steps: int = steps
         self.done: anyio.Event = anyio.Event()
         self.result: T
         self.error: Exception | None = None
@@ -102,6 +97,9 @@ class _Order(Generic[T]):
             if isinstance(refusal, JournalError) and refusal.reason != "conflict":
                 raise
             self.error = refusal
+            # A step checks all before it changes anything. But those before it have been made.
+            if self.steps > 1:
+                raise _Unwritable(self) from None
         except _WRONG_ARGUMENT as error:
             self.error = error
             raise _Unwritable(self) from None
@@ -114,7 +112,7 @@ class _Order(Generic[T]):
         return self.result
 
 
-class _WriterThread:
+class WriterThread:
     """The thread that owns the file, as seen from outside.
 
     Args:
@@ -134,11 +132,6 @@ class _WriterThread:
         )
         _writer_threads.add(self)
         self.thread.start()
-
-    @property
-    def waiting(self) -> int:
-        """How many orders wait."""
-        return self._orders.qsize()
 
     def give(self, order: _Order[T]) -> None:
         """Have something done."""
@@ -170,26 +163,23 @@ class _WriterThread:
             _writer_threads.discard(self)
 
     def _next_orders(self) -> tuple[list[_Order[Any]], bool]:
-        """Wait for something that must be done now, and take what came with it; False at the end."""
+        """Wait for something to do, and take what came with it; False at the end."""
         orders: list[_Order[Any]] = []
-        due = math.inf
         while len(orders) < MOST_AT_ONCE:
             try:
-                timeout = None if due == math.inf else max(0.0, due - time.monotonic())
-                order = self._orders.get(timeout=timeout)
+                order = self._orders.get(block=not orders)
             except queue.Empty:
                 break
             if order is None:
                 return orders, False
             orders.append(order)
-            due = min(due, time.monotonic() + LAZY_SECONDS) if order.lazy else 0.0
         return orders, True
 
     def _do(self, store: Store, orders: list[_Order[Any]]) -> None:
         """Commit the writes together, then read: whoever reads sees what was written before."""
-        self._write(store, [order for order in orders if order.writes])
+        self._write(store, [order for order in orders if order.steps])
         for order in orders:
-            if not order.writes:
+            if not order.steps:
                 try:
                     order.result = order.work(store)
                 except Exception as error:
@@ -222,7 +212,7 @@ class _WriterThread:
             self._post(tell)
 
 
-_writer_threads: set[_WriterThread] = set()
+_writer_threads: set[WriterThread] = set()
 """Those whose thread runs."""
 
 
@@ -247,20 +237,18 @@ def _poster() -> _Post:
 
 
 @final
-class Journal:
-    """A journal that is open, for one event loop and one process.
+class SQLiteJournal:
+    """A journal in a file, for one event loop and one process.
 
     Made by ``open``; to be closed with ``aclose``, or used as an async context manager. No other process can
     open the file meanwhile, not even to read it.
 
-    Every write returns once it is durable: it outlives the process, and the loss of power. Who is cancelled
-    while waiting does not learn of it, but the write is made. One that contradicts what is recorded, such as
-    a new Run for a job whose last one may be paid for, raises ``JournalError`` with the reason ``conflict``,
-    and changes nothing. After any other failure to write, every later write raises at once; reads go on as
-    long as the disk lets them.
+    A step that contradicts what is recorded raises ``JournalError`` with the reason ``conflict``. After any
+    other failure to write the journal is broken: every later write raises at once, and reads go on as long as
+    the disk lets them.
     """
 
-    def __init__(self, writer: _WriterThread, path: str) -> None:
+    def __init__(self, writer: WriterThread, path: str) -> None:
         self._writer_thread = writer
         self._path = path
         self._loop: object = anyio.lowlevel.current_token()
@@ -274,22 +262,23 @@ class Journal:
         create: bool = True,
         connect: Connect = connect,
         clock: Callable[[], float] = time.time,
-    ) -> Journal:
-        """Open a journal, check it, and lock out everybody else.
+    ) -> SQLiteJournal:
+        """Open a journal, check it, bring it to this version's schema, and lock out everybody else.
 
         Checking takes about a second for 100 000 jobs.
 
         Args:
             path: The file. Beside it SQLite keeps another, which ends in ``-wal``, while the journal is open.
             create: Whether to begin a new one where there is none. New or not, only its owner can read it
-                from then on.
+                from then on. One of an earlier version is migrated in any case: nobody else could read it
+                meanwhile, and what it says stays the same.
             connect: How to open the database.
             clock: The time, in unix seconds.
 
         Raises:
             JournalError: It cannot be opened, or cannot be trusted; its ``reason`` tells why.
         """
-        writer = _WriterThread(partial(Store, path, create=create, connect=connect, clock=clock), _poster())
+        writer = WriterThread(partial(Store, path, create=create, connect=connect, clock=clock), _poster())
         try:
             resolved = await finish(writer.opened.wait, lambda _: None)
         except BaseException:
@@ -308,9 +297,14 @@ class Journal:
         """Why nothing more can be written (None: it can)."""
         return self._writer_thread.broken
 
+    @property
+    def durable(self) -> bool:
+        """Whether the next process will find what is recorded now."""
+        return self.broken is None
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else "broken" if self.broken else "open"
-        return f"<Journal {self._path!r} {state}>"
+        return f"<SQLiteJournal {self._path!r} {state}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -339,121 +333,52 @@ class Journal:
         self._closed = True
         await _close(self._writer_thread, self._path)
 
-    # -- writes ------------------------------------------------------------------------------------------
+    # -- steps and jobs; see Journal ----------------------------------------------------------------------
 
-    async def intend(self, intent: Intent) -> None:
-        """Record a Run, before it leaves.
+    async def record(self, *steps: Step) -> None:
+        """Record steps, all or none."""
+        if self.broken is not None:
+            self._check_use()
+            raise _again(self.broken)
+        # Before anything waits: whoever is cancelled while waiting may go on to change what it gave.
+        texts = [text_of(step) for step in steps]
 
-        Raises:
-            InvalidInput: The key or an input cannot be recorded.
-            JournalError: ``conflict``: an earlier Run of the job may be paid for; ``missing``: the file was
-                deleted or replaced; or nothing can be written.
-        """
-        steps.check_key(intent.key)
-        inputs = steps.recorded(intent.inputs)
-        await self._write(lambda store: store.intend(intent, inputs))
+        def apply(store: Store) -> None:
+            for step, text in zip(steps, texts, strict=True):
+                store.apply(step, text)
 
-    async def accepted(self, key: str, task_id: str, token: Secret | None = None) -> None:
-        """Record the task that came of a Run. The token, a secret, is kept: who has it can watch the task.
+        await self._ask(apply, len(steps))
 
-        Raises:
-            JournalError: ``conflict``: the Run has another task; call ``doubted`` where that was not its own.
-        """
-        await self._write(lambda store: store.accepted(key, task_id, token))
-
-    async def released(self, key: str, error: ErrorNote) -> None:
-        """Record that no task came of a Run: it was refused, or not sent, or proved absent."""
-        await self._write(lambda store: store.released(key, error))
-
-    async def doubted(self, key: str, cause: str) -> None:
-        """Record that nobody knows what came of a Run. A task that was recorded for it is not its own."""
-        await self._write(lambda store: store.doubted(key, cause))
-
-    async def ended(self, key: str, ending: Ending) -> None:
-        """Record how a task ended. Again, for a task that succeeded, brings the outputs' newer addresses."""
-        await self._write(lambda store: store.ended(key, ending))
-
-    async def saved(self, key: str, n: int, path: str | os.PathLike[str], size: int, sha256: str) -> None:
-        """Record that an output is on the disk.
-
-        Args:
-            key: The job's key.
-            n: The output's place, from 0.
-            path: The file.
-            size: Its length in bytes.
-            sha256: Its digest, in hexadecimal.
-        """
-        file = os.fspath(path)
-        await self._write(lambda store: store.saved(key, n, file, size, sha256))
-
-    async def settled(self, key: str, state: Settled, error: ErrorNote | None = None) -> None:
-        """Record that nothing more is to be done: everything wanted is there, or it is given up."""
-        await self._write(lambda store: store.settled(key, state, error))
-
-    async def uploaded(self, sha256: str, url: str, size: int) -> None:
-        """Record where content was uploaded to, so that it is uploaded once."""
-        await self._write(lambda store: store.uploaded(sha256, url, size))
-
-    async def save_stats(self, name: str, data: JSON) -> None:
-        """Record what was learned, in place of what had been under that name.
-
-        Raises:
-            InvalidInput: It has no JSON form.
-        """
-        text = encode(data).decode()
-        await self._write(lambda store: store.save_stats(name, text))
-
-    def post(self, key: str, status: str, at: float) -> None:
-        """Record what a task does, within a second or with the next write, if it can be recorded.
-
-        Args:
-            key: The job's key.
-            status: The status, by its wire name.
-            at: When it began, in unix seconds.
-        """
-        self._check_use()
-        if self._writer_thread.waiting < MOST_WAITING:
-            self._writer_thread.give(
-                _Order(lambda store: store.status(key, status, at), writes=True, lazy=True)
-            )
-
-    # -- reads -------------------------------------------------------------------------------------------
-
-    async def find(self, key: str) -> Row | None:
-        """Return one job (None: it is not known)."""
+    async def find(self, key: str) -> JournalEntry | None:
+        """Return one job (None: there is no such key)."""
         return await self._ask(lambda store: store.find(key))
 
-    def rows(self, *states: State) -> Rows:
+    def entries(self, *states: State) -> Entries:
         """Iterate over the jobs in these states, one state after the other, or over all, in order of arrival.
 
-        Rows are read as they are needed, a few hundred at a time, and are as they were then: a job that
+        They are read as they are needed, a few hundred at a time, and are as they were then: a job that
         changes its state meanwhile can come twice or not at all.
-
-        Raises:
-            InvalidInput: There is no such state.
         """
-        unknown = [state for state in states if state not in steps.STATES]
-        if unknown:
-            raise InvalidInput(f"the state {unknown[0]!r} is none of {', '.join(steps.STATES)}", name="state")
-        return Rows(self._ask, states)
+        return Entries(self._page, states)
 
-    async def counts(self) -> Counts:
-        """Count all jobs, add up what they cost, and tell how they failed."""
-        return await self._ask(Store.counts)
+    async def _page(self, state: State | None, last: int) -> Page:
+        return await self._ask(lambda store: store.page(state, last))
 
-    async def url_of(self, sha256: str, max_age: float) -> str | None:
-        """Return where content was uploaded to, no longer than that many seconds ago (None: nowhere)."""
-        return await self._ask(lambda store: store.url_of(sha256, max_age))
+    async def counts(self) -> JournalCounts:
+        """Count all jobs, and add up what they cost."""
+        return await self._ask(lambda store: store.counts())
 
-    async def task_ids(self) -> list[str]:
-        """Return the tasks that a lost answer might be taken to have been about: it was none of these."""
-        return await self._ask(Store.task_ids)
+    async def url_of(self, sha256: str) -> str | None:
+        """Return where that content was uploaded to, if it can be trusted to be there."""
+        return await self._ask(lambda store: store.url_of(sha256))
 
-    async def load_stats(self, name: str) -> JSON | None:
-        """Return what was learned under that name (None: nothing)."""
+    async def task_ids(self) -> Sequence[str]:
+        """Return the tasks that a lost answer might be mistaken for, oldest first."""
+        return await self._ask(lambda store: store.task_ids())
+
+    async def load_stats(self, name: str) -> JSON:
+        """Return what was learned under that name ({}: nothing)."""
         return await self._ask(lambda store: store.load_stats(name))
-
-    # -- the thread's side -------------------------------------------------------------------------------
 
     def _check_use(self) -> None:
         """Refuse what would hang or corrupt: a forked child, a closed journal, another event loop."""
@@ -468,45 +393,11 @@ class Journal:
                 f"the journal {self._path!r} belongs to another event loop; open it on this one"
             )
 
-    async def _write(self, work: Callable[[Store], object]) -> None:
-        if self.broken is not None:
-            self._check_use()
-            raise _again(self.broken)
-        await self._ask(work, writes=True)
-
-    async def _ask(self, work: Callable[[Store], T], *, writes: bool = False) -> T:
+    async def _ask(self, work: Callable[[Store], T], steps: int = 0) -> T:
         self._check_use()
-        order = _Order(work, writes=writes)
+        order = _Order(work, steps)
         self._writer_thread.give(order)
         return await order.wait()
-
-
-class Rows:
-    """Jobs of a journal, read as they are needed. It holds nothing, so that it can be left at any time."""
-
-    def __init__(
-        self, ask: Callable[[Callable[[Store], _Page]], Awaitable[_Page]], states: Sequence[State]
-    ) -> None:
-        self._ask = ask
-        self._states: deque[State | None] = deque(dict.fromkeys(states) or [None])
-        self._last: int = 0
-        self._rows: deque[tuple[int, Row]] = deque()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Row:
-        while not self._rows:
-            if not self._states:
-                raise StopAsyncIteration
-            page = await self._ask(partial(Store.page, state=self._states[0], after=self._last))
-            if page:
-                self._rows.extend(page)
-            else:
-                self._states.popleft()
-                self._last = 0
-        self._last, row = self._rows.popleft()
-        return row
 
 
 def _again(error: JournalError) -> JournalError:
@@ -514,7 +405,7 @@ def _again(error: JournalError) -> JournalError:
     return JournalError(error.message, path=error.path, reason=error.reason)
 
 
-async def _close(writer: _WriterThread, path: str) -> None:
+async def _close(writer: WriterThread, path: str) -> None:
     """Stop the thread and wait for its end, out of reach of any cancellation."""
 
     async def end() -> None:

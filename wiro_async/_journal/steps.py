@@ -1,4 +1,4 @@
-"""What the journal records of a job, and which step may follow which. Pure: the rules, not the file.
+"""What the journal records of a job: its steps, which may follow which, and what is read back. Pure.
 
 A job is one thing that the caller wants, named by a key. Each Run sent for it is an attempt. The journal
 refuses a new attempt while an earlier one may be paid for: that is the last guard against paying twice.
@@ -19,28 +19,14 @@ from wiro_async._errors import ConcurrencyLimited, ConnectionFailed, InvalidInpu
 from wiro_async._protocol.envelope import MAX_DEPTH, encode, is_utf8
 from wiro_async._protocol.matching import RunFingerprint, digest
 from wiro_async._protocol.operations import clean_slug
+from wiro_async._protocol.records import Task, TaskResult
 from wiro_async._types import JSON, JSONMapping, Outcome, Secret
 
 __all__ = [
-    "STATES",
-    "TURNED_AWAY",
-    "Blob",
-    "Counts",
-    "Ending",
-    "ErrorNote",
-    "Failure",
-    "FileRow",
-    "Intent",
-    "LocalFile",
-    "OutputNote",
-    "Row",
-    "Settled",
-    "State",
-    "Step",
-    "described",
-    "key_of",
-    "step",
-]
+    "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Done", "Doubted",
+    "Ended", "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile",
+    "Learned", "LocalFile", "Released", "Saved", "State", "Step", "Uploaded", "described", "key_of",
+]  # fmt: skip
 
 State: TypeAlias = Literal[
     "intended", "running", "ended", "done", "failed", "cancelled", "unknown", "refused"
@@ -49,46 +35,24 @@ State: TypeAlias = Literal[
 
 ``"intended"``: a Run may have left. ``"running"``: its task is known. ``"ended"``: the task succeeded, its
 outputs may be missing on the disk. ``"done"``: everything wanted is there. ``"failed"``, ``"cancelled"``: how
-the task ended, or that it was given up. ``"unknown"``: the Run's answer was lost, and its task not found.
-``"refused"``: no task exists.
+the task ended. ``"unknown"``: the Run's answer was lost, and its task not found. ``"refused"``: no task
+exists.
 """
 
 STATES: tuple[State, ...] = get_args(State)
 
-Settled: TypeAlias = Literal["done", "failed"]
-"""How a job is closed for good."""
+FAILED: tuple[State, ...] = ("failed", "cancelled")
+"""The states of jobs whose tasks came to nothing; such a job can have another Run."""
 
-Step: TypeAlias = Literal["intend", "accepted", "released", "doubted", "ended", "saved", "done", "failed"]
-"""What happens to a job; the last two settle it."""
-
-_FROM: Mapping[Step, frozenset[State | None]] = {
-    "intend": frozenset({None, "refused", "failed", "cancelled"}),
-    "accepted": frozenset({"intended", "unknown", "refused", "failed"}),
-    "released": frozenset({"intended", "unknown", "refused"}),
-    # A running job too: its first look may show that the Run's answer was another's.
-    "doubted": frozenset({"intended", "unknown", "running"}),
-    "ended": frozenset({"running", "ended"}),
-    "saved": frozenset({"ended", "done", "failed", "cancelled"}),
-    "done": frozenset({"ended", "done"}),
-    "failed": frozenset({"intended", "running", "ended", "unknown", "refused", "failed"}),
-}
-"""From which states a step can be made (None: there is no such job yet)."""
-
-_TO: Mapping[Step, State] = {
-    "intend": "intended",
-    "accepted": "running",
-    "released": "refused",
-    "doubted": "unknown",
-    "ended": "ended",
-    "done": "done",
-    "failed": "failed",
-}
-
-AFTER: Mapping[Outcome, State] = {"succeeded": "ended", "failed": "failed", "cancelled": "cancelled"}
-"""The state of a job whose task has ended so."""
+MEMO = "batch"
+"""The name under which a journal keeps what its batch is asked to remember."""
 
 TURNED_AWAY = (ConcurrencyLimited, RateLimited, ConnectionFailed)
 """The errors of attempts that were no Runs: not sent, or turned away before anything was looked at."""
+
+UPLOADS_LAST = 86400.0
+"""Seconds for which an upload is taken to be there. The service documents no term for them; a day is short
+against the weeks for which it keeps outputs."""
 
 MAX_KEY = 500
 MAX_REASON = 2000
@@ -99,36 +63,18 @@ _PICOS = Decimal(10**12)
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])
 
 
-def step(state: State | None, made: Step) -> State | None:
-    """Return the state that a job is in after a step, or None where the step cannot be made."""
-    if state not in _FROM[made]:
-        return None
-    return state if made == "saved" else _TO[made]
-
-
-def end(state: State | None, outcome: Outcome) -> State | None:
-    """Return the state that a task's end brings, or None where it cannot: a success stays one."""
-    after = AFTER[outcome]
-    return None if step(state, "ended") is None or (state == "ended" and after != state) else after
-
-
-def before(made: Step) -> str:
-    """Name the states from which a step can be made, for a message."""
-    return ", ".join(state or "new" for state in (None, *STATES) if state in _FROM[made])
-
-
-# -- what is told to the journal -------------------------------------------------------------------------
+# -- what is told to the journal; each step of a job has the job's key --------------------------------------
 
 
 @attrs.frozen
-class Intent:
-    """A Run that is about to leave.
+class Intended:
+    """A Run is about to leave.
 
     Attributes:
         key: The job's key; see ``key_of``.
         inputs: The inputs as the caller gave them, so that the job can be run again from the journal alone.
             Local files are recorded by their paths, bytes by their SHA-256.
-        fingerprint: What finds the Run's task if its answer is lost; ``Run.doubt`` has it.
+        fingerprint: What finds the Run's task if its answer is lost.
     """
 
     key: str
@@ -137,33 +83,210 @@ class Intent:
 
 
 @attrs.frozen
-class ErrorNote:
-    """An error in two lines.
+class Accepted:
+    """The task that came of the Run is known.
 
     Attributes:
-        kind: The name of its class, such as ``InsufficientBalance``.
-        message: What it said.
+        task_id: The task. To replace it by another one, first record ``Doubted``.
+        token: The task's socket token. It is kept: whoever has it can watch the task (None: not told).
     """
 
-    kind: str
-    message: str
-
-    @classmethod
-    def of(cls, error: WiroError) -> ErrorNote:
-        """Note an error of ours; no message of these holds a secret."""
-        return cls(type(error).__name__, error.message)
+    key: str
+    task_id: str
+    token: Secret | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
-class OutputNote:
-    """A file that a task made, as the service told of it.
+class Released:
+    """No task came of the Run: it was refused, not sent, or proved absent.
+
+    Attributes:
+        error: The name of the error's class, such as ``InsufficientBalance``.
+        message: What it said.
+    """
+
+    key: str
+    error: str
+    message: str = ""
+
+    @classmethod
+    def of(cls, key: str, error: WiroError) -> Released:
+        """Make the step of an error of ours; no message of these holds a secret."""
+        return cls(key, type(error).__name__, error.message)
+
+
+@attrs.frozen
+class Doubted:
+    """Nobody knows what came of the Run: *cause* was seen instead. A task recorded for it is not its own."""
+
+    key: str
+    cause: str
+
+
+@attrs.frozen
+class Ended:
+    """The task has ended. Again, for a task that succeeded: its outputs have newer addresses.
+
+    Attributes:
+        outcome: How it ended.
+        at: When, in unix seconds (None: when this is recorded).
+        cost: What was charged, in USD (None: not known).
+        elapsed: The run time in seconds (None: not told).
+        reason: On failure, what the model said.
+        outputs: The files that it made.
+    """
+
+    key: str
+    outcome: Outcome
+    at: float | None = None
+    cost: Decimal | None = None
+    elapsed: float | None = None
+    reason: str = ""
+    outputs: tuple[JournalFile, ...] = ()
+
+    @classmethod
+    def of(cls, key: str, task: Task, cost: Decimal | None) -> Ended:
+        """Make the step of a task that has ended; *cost* is an estimate where the service does not tell."""
+        assert task.outcome is not None
+        return cls(
+            key,
+            task.outcome,
+            None if task.ended_at is None else task.ended_at.timestamp(),
+            cost,
+            TaskResult.of(task).elapsed,
+            "" if task.outcome == "succeeded" else task.reason,
+            tuple(
+                JournalFile(output.index, output.name, output.url, output.content_type, output.size)
+                for output in task.outputs
+            ),
+        )
+
+
+@attrs.frozen
+class Saved:
+    """An output is on the disk.
+
+    Attributes:
+        n: The output's place among the task's, from 0.
+        path: The file.
+        size: Its length in bytes.
+        sha256: Its digest, in hexadecimal.
+    """
+
+    key: str
+    n: int
+    path: str
+    size: int
+    sha256: str
+
+
+@attrs.frozen
+class Done:
+    """Everything wanted of the job is there."""
+
+    key: str
+
+
+@attrs.frozen
+class Uploaded:
+    """Content is at the service, so that it need not be uploaded again.
+
+    Attributes:
+        sha256: The content's digest, in hexadecimal.
+        url: Where it is; trusted for ``UPLOADS_LAST``.
+        size: Its length in bytes.
+    """
+
+    sha256: str
+    url: str
+    size: int
+
+
+@attrs.frozen
+class Learned:
+    """What was learned, as a JSON object, in place of what was known under that name, such as ``prices``."""
+
+    name: str
+    data: JSON = attrs.field(repr=False)
+
+
+JobStep: TypeAlias = Intended | Accepted | Released | Doubted | Ended | Saved | Done
+"""What happens to a job."""
+
+Step: TypeAlias = JobStep | Uploaded | Learned
+"""What can be recorded."""
+
+
+# -- which step may follow which ---------------------------------------------------------------------------
+
+_RULES: Mapping[type[JobStep], tuple[frozenset[State | None], State | None]] = {
+    Intended: (frozenset({None, "refused", "failed", "cancelled"}), "intended"),
+    # A task that turns up late is paid for, whatever was thought of it.
+    Accepted: (frozenset({"intended", "unknown", "refused"}), "running"),
+    Released: (frozenset({"intended", "unknown", "refused"}), "refused"),
+    # A running job too: its first poll may show that the Run's answer was another's.
+    Doubted: (frozenset({"intended", "unknown", "running"}), "unknown"),
+    Ended: (frozenset({"running", "ended"}), "ended"),
+    Saved: (frozenset({"ended", "done", "failed", "cancelled"}), None),
+    Done: (frozenset({"ended", "done"}), "done"),
+}
+"""From which states a step can be made (None: there is no such job yet), and where to (None: it stays)."""
+
+_ENDS: Mapping[Outcome, State] = {"succeeded": "ended", "failed": "failed", "cancelled": "cancelled"}
+
+
+def after(state: State | None, step: JobStep) -> State | None:
+    """Return the state that a step brings a job to, or None where it cannot be made.
+
+    ``Accepted`` is also right in any other state, if it names the task that the job has already.
+    """
+    origins, target = _RULES[type(step)]
+    if state not in origins:
+        return None
+    if isinstance(step, Ended):
+        target = _ENDS[step.outcome]
+        # A success stays one.
+        return target if state in ("running", target) else None
+    return target or state
+
+
+def origins_of(step: JobStep) -> str:
+    """Name the states from which a step can be made, for a message."""
+    origins, _ = _RULES[type(step)]
+    return ", ".join(state or "new" for state in (None, *STATES) if state in origins)
+
+
+def text_of(step: Step) -> str:
+    """Return the JSON text that a step brings, its inputs or its data ("" for other steps).
+
+    Raises:
+        InvalidInput: The key, an input or the data cannot be recorded.
+    """
+    match step:
+        case Intended():
+            check_key(step.key)
+            return recorded(step.inputs)
+        case Learned():
+            return encode(step.data).decode()
+    return ""
+
+
+# -- what the journal tells ------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class JournalFile:
+    """An output of a task, and where it was saved.
 
     Attributes:
         n: Its place among the task's outputs, from 0.
-        name: The service's name for it. Not to be trusted as a path.
-        url: Where it can be read, for a limited time.
+        name: The service's name for it. Do not trust it as a path.
+        url: Where the service has it, for a limited time.
         content_type: Its media type.
-        size: Its length in bytes (None where the service does not say).
+        size: Its length in bytes: as the service says, and once it is saved, the file's (None: unknown).
+        path: Where it was saved ("" if it was not).
+        sha256: The digest of what was saved, in hexadecimal.
+        saved_at: When it was saved, in unix seconds (None: it was not).
     """
 
     n: int
@@ -171,76 +294,34 @@ class OutputNote:
     url: str
     content_type: str = ""
     size: int | None = None
-
-
-@attrs.frozen
-class Ending:
-    """How a task ended.
-
-    Attributes:
-        outcome: succeeded, failed or cancelled.
-        at: When, in unix seconds.
-        cost: What was charged, in USD (None: not told).
-        elapsed: The run time in seconds (None: not told).
-        reason: On failure, what the model said.
-        outputs: The files that it made.
-    """
-
-    outcome: Outcome
-    at: float
-    cost: Decimal | None = None
-    elapsed: float | None = None
-    reason: str = ""
-    outputs: tuple[OutputNote, ...] = ()
-
-
-# -- what the journal tells ------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class FileRow:
-    """An output, and where it was saved.
-
-    Attributes:
-        n, name, url, content_type, size: As in ``OutputNote``; once it is saved, the size is the file's.
-        path: Where it was saved ("" as long as it was not).
-        sha256: The digest of what was saved.
-        saved_at: When, in unix seconds (None: not yet).
-    """
-
-    n: int
-    name: str
-    url: str
-    content_type: str
-    size: int | None
     path: str = ""
     sha256: str = ""
     saved_at: float | None = None
 
 
 @attrs.frozen(kw_only=True)
-class Row:
-    """A job, with the latest of its attempts.
+class JournalEntry:
+    """A job in a journal, with the latest of its attempts.
 
     Attributes:
-        key: The job's key.
-        inputs: Its inputs; a local file is a ``LocalFile``, which can be submitted, bytes are a ``Blob``.
-        state: Where it stands.
-        attempt: How many Runs were intended for it, this one included.
-        runs: How many of them were made: all but those that met one of ``TURNED_AWAY``.
-        fingerprint: Model, digest, marker and time of this Run, to look for its task.
-        task_id: Its task ("" while unknown).
+        key: The key that it has in its batch.
+        inputs: Its inputs. A local file is there by its path and can be submitted again; of bytes there is
+            only the digest.
+        state: Where it stands: ``intended``, ``running``, ``ended``, ``done``, ``failed``, ``cancelled``,
+            ``unknown`` or ``refused``; docs/journal.md tells what they mean.
+        attempt: The number of the latest attempt, from 1.
+        runs: How many Runs were made for it; attempts that were turned away do not count.
+        fingerprint: Model, digest, marker and time of the latest Run, which find its task.
+        task_id: The Run's task ("" while unknown).
         token: The task's socket token (None while unknown).
         accepted_at: When the task became known, in unix seconds.
-        status: The last status that was noted, by its wire name.
-        status_at: When that began, in unix seconds.
-        outcome: How the task ended (None: it did not, or nobody knows).
-        cost: What was charged, in USD.
-        elapsed: The run time in seconds.
-        ended_at: When it ended, in unix seconds.
-        error: The class of the error that this Run met, such as ``RateLimited``.
+        outcome: How the task ended (None: it has not, or nobody knows).
+        cost: What the latest Run was charged, in USD (None: not known).
+        elapsed: The run time in seconds (None: not known).
+        ended_at: When the task ended, in unix seconds.
+        error: The class of the error that the Run met, such as ``RateLimited`` ("" for none).
         reason: What that error, or the model, said.
-        files: The outputs of this Run.
+        files: The outputs of the Run.
     """
 
     key: str
@@ -252,15 +333,13 @@ class Row:
     task_id: str = ""
     token: Secret | None = attrs.field(default=None, repr=False)
     accepted_at: float | None = None
-    status: str = ""
-    status_at: float | None = None
     outcome: Outcome | None = None
     cost: Decimal | None = None
     elapsed: float | None = None
     ended_at: float | None = None
     error: str = ""
     reason: str = ""
-    files: tuple[FileRow, ...] = ()
+    files: tuple[JournalFile, ...] = ()
 
     @property
     def model(self) -> str:
@@ -269,14 +348,14 @@ class Row:
 
 
 @attrs.frozen
-class Failure:
+class JournalFailure:
     """A way in which jobs came to nothing.
 
     Attributes:
-        state: failed, cancelled, unknown or refused.
+        state: ``failed``, ``cancelled``, ``unknown`` or ``refused``.
         error: The class of the error ("" where a task failed by itself).
-        reason: What was said, the same for all of these.
-        jobs: How many.
+        reason: What was said, the same for all of these jobs.
+        jobs: How many jobs.
     """
 
     state: State
@@ -286,18 +365,18 @@ class Failure:
 
 
 @attrs.frozen
-class Counts:
-    """All jobs, counted.
+class JournalCounts:
+    """The jobs of a journal, counted.
 
     Attributes:
         jobs: How many are in each state; every state is there.
         cost: What all attempts were charged together, in USD, exact to 1e-12.
-        failures: The commonest ways of failing, at most 50, most frequent first.
+        failures: The commonest failures, at most 50, most frequent first.
     """
 
     jobs: Mapping[State, int]
     cost: Decimal
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[JournalFailure, ...] = ()
 
     @property
     def total(self) -> int:
@@ -345,27 +424,31 @@ def key_of(model: str, inputs: Mapping[str, object], occurrence: int = 0) -> str
     return f"{digest(told, told.keys())[:32]}-{occurrence}"
 
 
-def check_key(key: object) -> None:
-    """Refuse what cannot be a key.
+def check_key(key: object) -> str:
+    """Return a key that a journal can hold.
 
     Raises:
-        InvalidInput: It is no text, empty, or too long.
+        InvalidInput: It is empty, too long, or not a string or a number.
     """
-    if not isinstance(key, str):
-        raise InvalidInput(f"the key is a {type(key).__name__}; it must be a str", name="key")
-    if not 0 < len(key) <= MAX_KEY or "\0" in key or not is_utf8(key):
+    if isinstance(key, bool) or not isinstance(key, str | int):
         raise InvalidInput(
-            f"the key {key[:60]!r} ({len(key)} characters) cannot be recorded; give 1 to {MAX_KEY} of them, "
-            f"without NUL or halves of surrogate pairs",
+            f"the key {str(key)[:60]!r} is a {type(key).__name__}; it must be a str or an int", name="key"
+        )
+    text = str(key)
+    if not text or len(text) > MAX_KEY or "\0" in text or not is_utf8(text):
+        raise InvalidInput(
+            f"the key {text[:60]!r} ({len(text)} characters) cannot be recorded; give 1 to {MAX_KEY} "
+            f"characters, without NUL or halves of surrogate pairs",
             name="key",
         )
+    return text
 
 
 def described(inputs: Mapping[str, object]) -> JSON:
     """Return inputs as they come back from the journal: files as ``LocalFile``, bytes as ``Blob``.
 
     Bytes are hashed: do this in a worker thread where they are large, and give the result to ``key_of`` and
-    ``Intent``, which then hash nothing.
+    ``Intended``, which then hash nothing.
 
     Raises:
         InvalidInput: An input has no form that can be recorded.

@@ -20,18 +20,24 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from wiro_async._errors import JournalError
 from wiro_async._journal import steps
+from wiro_async._journal.journal import Page
 from wiro_async._journal.location import check_place, identity, keep_private, make_file, resolved, unusable
 from wiro_async._journal.steps import (
-    Counts,
-    Ending,
-    ErrorNote,
-    Failure,
-    FileRow,
-    Intent,
-    Row,
-    Settled,
+    Accepted,
+    Doubted,
+    Ended,
+    Intended,
+    JobStep,
+    JournalCounts,
+    JournalEntry,
+    JournalFailure,
+    JournalFile,
+    Learned,
+    Released,
+    Saved,
     State,
     Step,
+    Uploaded,
 )
 from wiro_async._protocol.envelope import is_utf8
 from wiro_async._protocol.matching import RunFingerprint
@@ -43,8 +49,16 @@ __all__ = ["Connect", "Store", "connect"]
 APPLICATION_ID = 0x5769726F
 """What tells a journal from other SQLite files: "Wiro"."""
 
-VERSION = 1
-"""The schema's version, in ``PRAGMA user_version``; a journal of a later one is refused."""
+VERSION = 2
+"""The schema's version, in ``PRAGMA user_version``. A journal of a later one is refused."""
+
+_RUNS_2 = """CREATE TABLE runs (
+        job INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        names TEXT NOT NULL, digest TEXT NOT NULL, marker TEXT NOT NULL, sent_at REAL NOT NULL,
+        task_id TEXT NOT NULL DEFAULT '', token TEXT, accepted_at REAL,
+        outcome TEXT, cost INTEGER, elapsed REAL, ended_at REAL,
+        error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (job, attempt)) WITHOUT ROWID"""
 
 SCHEMA: Mapping[str, str] = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -53,14 +67,7 @@ SCHEMA: Mapping[str, str] = {
         job INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, inputs TEXT NOT NULL,
         state TEXT NOT NULL, attempt INTEGER NOT NULL)""",
     "jobs_state": "CREATE INDEX jobs_state ON jobs (state, job)",
-    "runs": """CREATE TABLE runs (
-        job INTEGER NOT NULL, attempt INTEGER NOT NULL,
-        names TEXT NOT NULL, digest TEXT NOT NULL, marker TEXT NOT NULL, sent_at REAL NOT NULL,
-        task_id TEXT NOT NULL DEFAULT '', token TEXT, accepted_at REAL,
-        status TEXT NOT NULL DEFAULT '', status_at REAL,
-        outcome TEXT, cost INTEGER, elapsed REAL, ended_at REAL,
-        error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
-        PRIMARY KEY (job, attempt)) WITHOUT ROWID""",
+    "runs": _RUNS_2,
     "files": """CREATE TABLE files (
         job INTEGER NOT NULL, attempt INTEGER NOT NULL, n INTEGER NOT NULL,
         name TEXT NOT NULL DEFAULT '', url TEXT NOT NULL DEFAULT '', content_type TEXT NOT NULL DEFAULT '',
@@ -71,6 +78,23 @@ SCHEMA: Mapping[str, str] = {
     "learned": """CREATE TABLE learned (
         name TEXT PRIMARY KEY, data TEXT NOT NULL, learned_at REAL NOT NULL) WITHOUT ROWID""",
 }
+
+MIGRATIONS: Mapping[int, Sequence[str]] = {
+    # A task's status is the service's to tell. Not by ALTER TABLE: SQLite before 3.35 cannot drop a column,
+    # and what text of the schema a rename leaves is its own affair.
+    1: (
+        "CREATE TABLE runs_1 AS SELECT * FROM runs",
+        "DROP TABLE runs",
+        _RUNS_2,
+        """INSERT INTO runs SELECT job, attempt, names, digest, marker, sent_at, task_id, token, accepted_at,
+        outcome, cost, elapsed, ended_at, error, reason FROM runs_1""",
+        "DROP TABLE runs_1",
+    ),
+}
+"""What makes a journal of that version one of the next; all that are needed run in one transaction.
+
+Later versions add to it. A schema that an entry mentions is written out, and never changes.
+"""
 
 DEEP_CHECK_BYTES = 512 * 1024 * 1024
 """Up to this size opening checks every index against its table, which takes 0.6 s for 100 000 jobs (100 MB);
@@ -84,7 +108,7 @@ Connect: TypeAlias = Callable[[str], sqlite3.Connection]
 _MEANINGS: Mapping[int, tuple[str, str]] = {
     sqlite3.SQLITE_BUSY: (
         "locked",
-        "is in use by another process, or by another Journal of this one; one at a time",
+        "is in use by another process, or opened twice by this one; one at a time",
     ),
     sqlite3.SQLITE_LOCKED: ("locked", "is in use within this process; one at a time"),
     sqlite3.SQLITE_READONLY: (
@@ -120,11 +144,11 @@ _AS_SQLITE = {
 
 _TURNED_AWAY = ", ".join(f"'{kind.__name__}'" for kind in steps.TURNED_AWAY)
 
-_ROWS = (
+_ENTRIES = (
     "SELECT jobs.job, key, inputs, state, jobs.attempt, (SELECT count(*) FROM runs AS tried "  # noqa: S608
     f"WHERE tried.job = jobs.job AND (tried.task_id != '' OR tried.error NOT IN ({_TURNED_AWAY}))), "
     "model, names, digest, marker, sent_at, task_id, "
-    "token, accepted_at, status, status_at, outcome, cost, elapsed, ended_at, error, reason "
+    "token, accepted_at, outcome, cost, elapsed, ended_at, error, reason "
     "FROM jobs JOIN runs ON runs.job = jobs.job AND runs.attempt = jobs.attempt"
 )
 
@@ -165,11 +189,6 @@ class _Hidden:
     def __conform__(self, _: object) -> str:
         """Return the token to SQLite."""
         return self._token.reveal()
-
-
-def _hidden(token: Secret | None) -> _Hidden | None:
-    """Return a token for its column, unless it is no text that can be stored."""
-    return None if token is None or not is_utf8(token.reveal()) else _Hidden(token)
 
 
 class Store:
@@ -234,25 +253,25 @@ class Store:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA trusted_schema = OFF")
             self._db.execute("PRAGMA cell_size_check = ON")
-            is_new = self._identify(create)
+            version = self._version(create)
             self._set_up()
+            # Before anything is changed: what is damaged stays as it is.
+            self._check_pages()
             with self.transaction():
-                if is_new:
-                    self._create()
+                self._bring_up(version)
             self._opened: tuple[object, ...] = identity(self.path)
-            self._check()
         except BaseException:
             self._db.close()
             raise
 
-    def _identify(self, create: bool) -> bool:
-        """Tell whether the file is empty; refuse another program's, and a later version's."""
+    def _version(self, create: bool) -> int:
+        """Return the schema's version (0: the file is empty); refuse another program's, and a later one."""
         application = self._value("PRAGMA application_id")
         version = self._value("PRAGMA user_version")
         if self._value("SELECT count(*) FROM sqlite_master") == 0 and application == version == 0:
             if not create:
-                raise self._error("missing", "is empty; check the path, or pass create=True to begin one")
-            return True
+                raise self._error("missing", "is an empty file, and no journal yet; check the path")
+            return 0
         if application != APPLICATION_ID:
             raise self._error("foreign", "is another program's database; give the journal a file of its own")
         if version > VERSION:
@@ -261,7 +280,9 @@ class Store:
                 f"has schema version {version}, and this wiro_async ({__version__}) reads up to {VERSION}; "
                 f"upgrade with pip install -U wiro-async",
             )
-        return False
+        if version < 1:
+            raise self._altered("schema version")
+        return version
 
     def _set_up(self) -> None:
         mode = self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -276,21 +297,7 @@ class Store:
         self._db.execute("PRAGMA journal_size_limit = 67108864")
         self._db.execute("PRAGMA cache_size = -16000")
 
-    def _create(self) -> None:
-        for sql in SCHEMA.values():
-            self._db.execute(sql)
-        facts = {"created_by": f"wiro_async {__version__}", "created_at": f"{self._clock():.3f}"}
-        self._db.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
-        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
-
-    def _check(self) -> None:
-        found = dict(self._db.execute("SELECT name, sql FROM sqlite_master"))
-        altered = [name for name, sql in SCHEMA.items() if found.get(name) != sql]
-        if altered:
-            raise self._error(
-                "corrupt", f"has no {', '.join(altered)} as it should be; restore a copy of the file"
-            )
+    def _check_pages(self) -> None:
         size = self._value("PRAGMA page_count") * self._value("PRAGMA page_size")
         pragma = "integrity_check" if size <= DEEP_CHECK_BYTES else "quick_check"
         faults = "; ".join(str(row[0]) for row in self._db.execute(f"PRAGMA {pragma}(3)"))
@@ -299,6 +306,35 @@ class Store:
                 "corrupt",
                 f"is damaged ({faults[:300]}); restore a copy, or save what can be saved: docs/journal.md",
             )
+
+    def _bring_up(self, version: int) -> None:
+        """Make a new journal, or bring one of an earlier version to this one; check the schema.
+
+        Whatever cuts this short, the file is as it was before, or whole.
+        """
+        if version == 0:
+            for sql in SCHEMA.values():
+                self._db.execute(sql)
+            facts = {"created_by": f"wiro_async {__version__}", "created_at": f"{self._clock():.3f}"}
+            self._db.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        try:
+            for earlier in range(version or VERSION, VERSION):
+                for sql in MIGRATIONS[earlier]:
+                    self._db.execute(sql)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            raise self._altered(f"schema of version {version}") from error
+        if version != VERSION:
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+        found = dict(self._db.execute("SELECT name, sql FROM sqlite_master"))
+        altered = [name for name, sql in SCHEMA.items() if found.get(name) != sql]
+        if altered:
+            raise self._altered(", ".join(altered))
+
+    def _altered(self, what: str) -> JournalError:
+        return self._error("corrupt", f"has no {what} as it should be; restore a copy of the file")
 
     def close(self) -> None:
         """Move all into the one file and let go of it; where that fails, the -wal file has the rest."""
@@ -322,129 +358,140 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise
 
-    # -- writes: each within a transaction, and with its checks before its first change -------------------
+    # -- writing -----------------------------------------------------------------------------------------
 
-    def intend(self, intent: Intent, inputs: str) -> None:
-        """Record a Run before it leaves; *inputs* is the recorded form of the intent's inputs."""
+    def apply(self, step: Step, text: str) -> None:
+        """Make a step, within a transaction. All its checks come before its first change.
+
+        Args:
+            step: The step.
+            text: The JSON that it brings; see ``steps.text_of``.
+
+        Raises:
+            JournalError: ``conflict``: it cannot follow what is recorded; nothing was changed.
+        """
+        now = self._clock()
+        match step:
+            case Uploaded(sha256, url, size):
+                values = (sha256, steps.clean(url), steps.whole(size), now)
+                self._db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", values)
+            case Learned(name):
+                self._db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, text, now))
+            case Intended():
+                self._intend(step, text)
+            case _:
+                job = self._find(step.key)
+                state = self._after(job, step)
+                if state != job.state:
+                    self._db.execute("UPDATE jobs SET state = ? WHERE job = ?", (state, job.id))
+                self._note(job, step, now)
+
+    def _after(self, job: _Job, step: JobStep) -> State:
+        """Return the state that a step brings a job to.
+
+        Raises:
+            JournalError: It cannot be made.
+        """
+        if isinstance(step, Accepted):
+            if not step.task_id or not is_utf8(step.task_id):
+                raise self._error(
+                    "conflict", f"cannot keep {step.task_id[:60]!r} as a task id; it is no text"
+                )
+            if job.state and job.task_id == step.task_id:
+                return job.state
+            if job.task_id:
+                raise self._error(
+                    "conflict",
+                    f"has the task {job.task_id} for the job {step.key!r}, not {step.task_id}; where the "
+                    f"former is another job's, record Doubted first",
+                )
+        state = steps.after(job.state, step)
+        if state is None:
+            has = f"has the job {step.key!r} as {job.state!r}" if job.state else f"knows no job {step.key!r}"
+            name, origins = type(step).__name__, steps.origins_of(step)
+            raise self._error("conflict", f"{has}; {name} is for jobs that are {origins}")
+        return state
+
+    def _intend(self, step: Intended, inputs: str) -> None:
         self._check_files()
-        fingerprint = intent.fingerprint
-        job, state = self._step(intent.key, "intend")
-        values = (fingerprint.model, inputs, state, intent.key)
-        if job.state is None:
-            self._db.execute(
-                "INSERT INTO jobs (model, inputs, state, key, attempt) VALUES (?, ?, ?, ?, 1)", values
-            )
-        else:
-            self._db.execute(
-                "UPDATE jobs SET model = ?, inputs = ?, state = ?, attempt = attempt + 1 WHERE key = ?",
-                values,
-            )
+        state = self._after(self._find(step.key), step)
+        model, names, digest, sent_at, marker = step.fingerprint
+        self._db.execute(
+            "INSERT INTO jobs (key, model, inputs, state, attempt) VALUES (?, ?, ?, ?, 1) ON CONFLICT (key) "
+            "DO UPDATE SET model = excluded.model, inputs = excluded.inputs, state = excluded.state, "
+            "attempt = attempt + 1",
+            (step.key, model, inputs, state),
+        )
         self._db.execute(
             "INSERT INTO runs (job, attempt, names, digest, marker, sent_at) "
             "SELECT job, attempt, ?, ?, ?, ? FROM jobs WHERE key = ?",
-            (
-                _names_text(fingerprint.names),
-                fingerprint.digest,
-                fingerprint.marker,
-                fingerprint.sent_at,
-                intent.key,
-            ),
+            (json.dumps(names, separators=(",", ":")), digest, marker, sent_at, step.key),
         )
 
-    def accepted(self, key: str, task_id: str, token: Secret | None) -> None:
-        """Record the task of a Run; the same one again changes nothing but a token that was not known."""
-        job = self._find(key)
-        if not is_utf8(task_id):
-            raise self._error("conflict", f"cannot keep {task_id[:60]!r} as a task id; it has to be UTF-8")
-        if job.task_id and job.task_id != task_id:
-            raise self._error(
-                "conflict",
-                f"has the task {job.task_id} for the job {key!r}, not {task_id}; where the former turned out "
-                f"to be another's, call doubted() first",
-            )
-        if not job.task_id:
-            job, state = self._step(key, "accepted")
-            self._move(job, state)
-        self._set_run(
-            job,
-            "task_id = ?, token = coalesce(?, token), accepted_at = coalesce(accepted_at, ?), "
-            "error = '', reason = ''",
-            (task_id, _hidden(token), self._clock()),
-        )
+    def _note(self, job: _Job, step: JobStep, now: float) -> None:
+        """Record what a step tells of the latest Run, and of its outputs."""
+        match step:
+            case Accepted(_, task_id, token):
+                # The same task again brings nothing but a token that was not known. One that is no text that
+                # can be stored is left out: the task is polled without it.
+                kept = None if token is None or not is_utf8(token.reveal()) else _Hidden(token)
+                self._set_run(
+                    job,
+                    "task_id = ?, token = coalesce(?, token), accepted_at = coalesce(accepted_at, ?), "
+                    "error = '', reason = ''",
+                    (task_id, kept, now),
+                )
+            case Released(_, error, message):
+                told = (steps.clean(error), steps.clean(message, steps.MAX_REASON))
+                self._set_run(job, "error = ?, reason = ?", told)
+            case Doubted(_, cause):
+                self._set_run(
+                    job,
+                    "task_id = '', token = NULL, accepted_at = NULL, error = 'SubmissionUnknown', reason = ?",
+                    (steps.clean(cause, steps.MAX_REASON),),
+                )
+            case Ended():
+                self._end(job, step, now)
+            case Saved(_, n, path, size, sha256):
+                self._db.execute(
+                    "INSERT INTO files (job, attempt, n, path, size, sha256, saved_at) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, attempt, n) DO UPDATE SET "
+                    "path = excluded.path, size = excluded.size, sha256 = excluded.sha256, "
+                    "saved_at = excluded.saved_at",
+                    (job.id, job.attempt, n, steps.path_value(path), steps.whole(size), sha256, now),
+                )
 
-    def released(self, key: str, error: ErrorNote) -> None:
-        """Record that no task came of a Run."""
-        job, state = self._step(key, "released")
-        self._move(job, state)
-        self._note(job, error)
-
-    def doubted(self, key: str, cause: str) -> None:
-        """Record that nobody knows what came of a Run; a task that it had was not its own."""
-        job, state = self._step(key, "doubted")
-        self._move(job, state)
-        self._set_run(job, "task_id = '', token = NULL, accepted_at = NULL, status = '', status_at = NULL")
-        self._note(job, ErrorNote("SubmissionUnknown", cause))
-
-    def status(self, key: str, status: str, at: float) -> None:
-        """Record what a task does, if the job is known."""
-        self._set_run(self._find(key), "status = ?, status_at = ?", (steps.clean(status), steps.seconds(at)))
-
-    def ended(self, key: str, ending: Ending) -> None:
-        """Record how a task ended, and what it made; what was saved before stays saved."""
-        job = self._find(key)
-        state = steps.end(job.state, ending.outcome)
-        if state is None:
-            raise self._refusal(key, job.state, "ended")
-        self._move(job, state)
+    def _end(self, job: _Job, step: Ended, now: float) -> None:
         self._set_run(
             job,
             "outcome = ?, cost = ?, elapsed = ?, ended_at = ?, error = '', reason = ?",
             (
-                ending.outcome,
-                steps.picos(ending.cost),
-                steps.seconds(ending.elapsed),
-                steps.seconds(ending.at),
-                steps.clean(ending.reason, steps.MAX_REASON),
+                step.outcome,
+                steps.picos(step.cost),
+                steps.seconds(step.elapsed),
+                steps.seconds(now if step.at is None else step.at),
+                steps.clean(step.reason, steps.MAX_REASON),
             ),
         )
-        for out in ending.outputs:
-            texts = map(steps.clean, (out.name, out.url, out.content_type))
+        # What was saved before stays saved.
+        for file in step.outputs:
             self._db.execute(
                 "INSERT INTO files (job, attempt, n, name, url, content_type, size) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, attempt, n) DO UPDATE SET "
                 "name = excluded.name, url = excluded.url, content_type = excluded.content_type, "
                 "size = CASE WHEN saved_at IS NULL THEN excluded.size ELSE size END",
-                (job.id, job.attempt, out.n, *texts, steps.whole(out.size)),
+                (
+                    job.id,
+                    job.attempt,
+                    file.n,
+                    *map(steps.clean, (file.name, file.url, file.content_type)),
+                    steps.whole(file.size),
+                ),
             )
 
-    def saved(self, key: str, n: int, path: str, size: int, sha256: str) -> None:
-        """Record that an output is on the disk."""
-        job, _ = self._step(key, "saved")
-        self._db.execute(
-            "INSERT INTO files (job, attempt, n, path, size, sha256, saved_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, attempt, n) DO UPDATE SET "
-            "path = excluded.path, size = excluded.size, sha256 = excluded.sha256, "
-            "saved_at = excluded.saved_at",
-            (job.id, job.attempt, n, steps.path_value(path), steps.whole(size), sha256, self._clock()),
-        )
-
-    def settled(self, key: str, state: Settled, error: ErrorNote | None) -> None:
-        """Record that nothing more is to be done for a job."""
-        job, after = self._step(key, state)
-        self._move(job, after)
-        if error is not None:
-            self._note(job, error)
-
-    def uploaded(self, sha256: str, url: str, size: int) -> None:
-        """Record where an upload of that content is."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)",
-            (sha256, steps.clean(url), steps.whole(size), self._clock()),
-        )
-
-    def save_stats(self, name: str, data: str) -> None:
-        """Record what was learned, as JSON text."""
-        self._db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, data, self._clock()))
+    def _set_run(self, job: _Job, columns: str, values: Sequence[object]) -> None:
+        sql = f"UPDATE runs SET {columns} WHERE job = ? AND attempt = ?"  # noqa: S608  # written in this file
+        self._db.execute(sql, (*values, job.id, job.attempt))
 
     def _check_files(self) -> None:
         """Refuse to begin what no later process would find; once in a transaction.
@@ -469,51 +516,27 @@ class Store:
         ).fetchone()
         return _Job(0, None, 0, "") if found is None else _Job(*found)
 
-    def _step(self, key: str, made: Step) -> tuple[_Job, State]:
-        """Return the job, and the state that the step brings it to."""
-        job = self._find(key)
-        after = steps.step(job.state, made)
-        if after is None:
-            raise self._refusal(key, job.state, made)
-        return job, after
+    # -- reading -----------------------------------------------------------------------------------------
 
-    def _refusal(self, key: str, state: State | None, made: Step) -> JournalError:
-        has = f"has the job {key!r} as {state!r}" if state else f"knows no job {key!r}"
-        return self._error("conflict", f"{has}; {made!r} is for jobs that are {steps.before(made)}")
-
-    def _move(self, job: _Job, state: State) -> None:
-        self._db.execute("UPDATE jobs SET state = ? WHERE job = ?", (state, job.id))
-
-    def _note(self, job: _Job, error: ErrorNote) -> None:
-        message = steps.clean(error.message, steps.MAX_REASON)
-        self._set_run(job, "error = ?, reason = ?", (steps.clean(error.kind), message))
-
-    def _set_run(self, job: _Job, columns: str, values: Sequence[object] = ()) -> None:
-        sql = f"UPDATE runs SET {columns} WHERE job = ? AND attempt = ?"  # noqa: S608  # written in this file
-        self._db.execute(sql, (*values, job.id, job.attempt))
-
-    # -- reads -------------------------------------------------------------------------------------------
-
-    def find(self, key: str) -> Row | None:
+    def find(self, key: str) -> JournalEntry | None:
         """Return one job."""
-        found = self._db.execute(f"{_ROWS} WHERE key = ?", (key,)).fetchone()
-        return None if found is None else self._row(*found)[1]
+        found = self._db.execute(f"{_ENTRIES} WHERE key = ?", (key,)).fetchone()
+        return None if found is None else self._entry(*found)[1]
 
-    def page(self, state: State | None, after: int) -> list[tuple[int, Row]]:
-        """Return the next jobs in that state (None: in any) by their numbers, in the order of arrival."""
+    def page(self, state: State | None, last: int) -> Page:
+        """Return the next jobs in that state (None: in any) after a number, in the order of arrival."""
         # Two statements, so that each can use its index.
         among = "" if state is None else "state = :state AND "
         found = self._db.execute(
-            f"{_ROWS} WHERE {among}jobs.job > :after ORDER BY jobs.job LIMIT {PAGE}",
-            {"state": state, "after": after},
+            f"{_ENTRIES} WHERE {among}jobs.job > :last ORDER BY jobs.job LIMIT {PAGE}",
+            {"state": state, "last": last},
         )
-        return [self._row(*columns) for columns in found.fetchall()]
+        return [self._entry(*columns) for columns in found.fetchall()]
 
-    def _row(self, job: int, *columns: Any) -> tuple[int, Row]:
+    def _entry(self, job: int, *columns: Any) -> tuple[int, JournalEntry]:
         (key, inputs, state, attempt, runs, model, names, digest, marker, sent_at, task_id, token,
-         accepted_at, status, status_at, outcome, cost, elapsed, ended_at, error,
-         reason) = columns  # fmt: skip
-        row = Row(
+         accepted_at, outcome, cost, elapsed, ended_at, error, reason) = columns  # fmt: skip
+        entry = JournalEntry(
             key=key,
             inputs=steps.recalled(inputs),
             state=state,
@@ -523,8 +546,6 @@ class Store:
             task_id=task_id,
             token=None if token is None else Secret(token),
             accepted_at=accepted_at,
-            status=status,
-            status_at=status_at,
             outcome=outcome,
             cost=None if cost is None else steps.usd(cost),
             elapsed=elapsed,
@@ -533,18 +554,18 @@ class Store:
             reason=reason,
             files=tuple(self._files(job, attempt)),
         )
-        return job, row
+        return job, entry
 
-    def _files(self, job: int, attempt: int) -> Iterator[FileRow]:
+    def _files(self, job: int, attempt: int) -> Iterator[JournalFile]:
         rows = self._db.execute(
             "SELECT n, name, url, content_type, size, path, sha256, saved_at FROM files "
             "WHERE job = ? AND attempt = ? ORDER BY n",
             (job, attempt),
         )
         for n, name, url, content_type, size, path, sha256, saved_at in rows:
-            yield FileRow(n, name, url, content_type, size, steps.path_of(path), sha256, saved_at)
+            yield JournalFile(n, name, url, content_type, size, steps.path_of(path), sha256, saved_at)
 
-    def counts(self) -> Counts:
+    def counts(self) -> JournalCounts:
         """Count all jobs; it reads an index, and every run for its cost."""
         jobs: dict[State, int] = dict.fromkeys(steps.STATES, 0)
         jobs.update(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
@@ -557,19 +578,22 @@ class Store:
             "WHERE state IN ('failed', 'cancelled', 'unknown', 'refused') "
             "GROUP BY state, error, reason ORDER BY n DESC, state, error, reason LIMIT 50"
         )
-        return Counts(jobs, steps.usd(high * _PART + low), tuple(Failure(*row) for row in failures))
+        return JournalCounts(
+            jobs, steps.usd(high * _PART + low), tuple(JournalFailure(*row) for row in failures)
+        )
 
-    def url_of(self, sha256: str, max_age: float) -> str | None:
-        """Return where an upload of that content is, if it is young enough."""
+    def url_of(self, sha256: str) -> str | None:
+        """Return where an upload of that content is, if it is young enough to be trusted."""
         found = self._db.execute(
-            "SELECT url FROM uploads WHERE sha256 = ? AND uploaded_at >= ?", (sha256, self._clock() - max_age)
+            "SELECT url FROM uploads WHERE sha256 = ? AND uploaded_at >= ?",
+            (sha256, self._clock() - steps.UPLOADS_LAST),
         ).fetchone()
         return None if found is None else str(found[0])
 
-    def load_stats(self, name: str) -> JSON | None:
-        """Return what was learned under that name."""
+    def load_stats(self, name: str) -> JSON:
+        """Return what was learned under that name ({}: nothing)."""
         found = self._db.execute("SELECT data FROM learned WHERE name = ?", (name,)).fetchone()
-        return None if found is None else cast(JSON, json.loads(found[0]))
+        return {} if found is None else cast(JSON, json.loads(found[0]))
 
     def task_ids(self) -> list[str]:
         """Return the tasks that a lost answer might be taken to have been about, oldest first.
@@ -589,7 +613,3 @@ class Store:
 
     def _value(self, sql: str) -> int:
         return int(self._db.execute(sql).fetchone()[0])
-
-
-def _names_text(names: Sequence[str]) -> str:
-    return json.dumps(names, separators=(",", ":"))

@@ -1,8 +1,8 @@
 """Finding the task of a Run whose answer was lost. Pure: tasks in, matches out.
 
 A Run has no idempotency key. Where the caller gave a callback URL, a marker in its query tells our task from
-every other; else the task is known by its model, its inputs and the time of its creation. Whoever looks takes
-a task that nobody holds yet, so that several identical Runs in doubt find as many tasks as there are.
+every other; else the task is known by its model, its inputs and the time of its creation. A search takes only
+a task that is nobody's yet, so that several identical Runs in doubt find as many tasks as there are.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import attrs
 
 from wiro_async._errors import SubmissionUnknown
 from wiro_async._protocol.operations import clean_slug
@@ -22,21 +25,22 @@ from wiro_async._protocol.records import Task
 from wiro_async._types import JSON, Status
 
 __all__ = [
-    "LOOKS",
+    "Claim",
+    "KnownTasks",
     "RunFingerprint",
     "contradicts",
     "digest",
     "fingerprint_of",
     "lookalikes",
-    "looks_within",
     "marker_in",
     "matches",
     "oldest_wanted",
+    "search_times",
     "unknown",
     "with_marker",
 ]
 
-LOOKS = (0.0, 1 / 15, 1 / 6, 1 / 2, 1.0)
+SEARCHES = (0.0, 1 / 15, 1 / 6, 1 / 2, 1.0)
 """When Task/List is read, as shares of ``Limits.settle_timeout``: the list may lag behind."""
 
 CLOCK_SKEW = 90.0
@@ -47,6 +51,9 @@ DAY = 86400.0
 
 MARKER = "wiro_async"
 """The query item of a callback URL that carries the marker."""
+
+LAZY_CLAIMS = 1000
+"""How many claims keep their Runs' payloads; of older ones only the fingerprint is kept."""
 
 _OURS = frozenset({"callbackUrl", "projectid"})
 """What we add to a payload; the service keeps these elsewhere than in the task's parameters."""
@@ -114,7 +121,7 @@ def unknown(
     Args:
         fingerprint: The Run.
         cause: What was seen instead of an answer.
-        absent: Whether its task was looked for to the end of the list, and is not there.
+        absent: Whether the list was searched to its end, and does not have its task.
         like: A task that may be the Run's if the clocks are far apart (None: there is none).
     """
     absent = absent and like is None
@@ -126,7 +133,7 @@ def unknown(
     if like is not None:
         seen += f": {_told_apart(fingerprint, like)}"
     return SubmissionUnknown(
-        f"Run of {fingerprint.model}: {cause}. {seen}. It was not sent again; look again with "
+        f"Run of {fingerprint.model}: {cause}. {seen}. It was not sent again; search again with "
         f"client.reconcile(error), or pass on_unknown='resubmit' to send anew what was proved absent",
         model=fingerprint.model,
         input_names=fingerprint.names,
@@ -153,7 +160,7 @@ def _utc(seconds: float) -> str:
 
 
 def fingerprint_of(error: SubmissionUnknown) -> RunFingerprint:
-    """Return what to look for."""
+    """Return what to search for."""
     return RunFingerprint(
         error.model, error.input_names, error.inputs_digest, error.submitted_at, error.marker
     )
@@ -178,12 +185,114 @@ def marker_in(url: str) -> str:
     return next((value for name, value in parse_qsl(query) if name == MARKER), "")
 
 
+# -- whose task is it ------------------------------------------------------------------------------------
+
+
+class KnownTasks:
+    """The tasks that this process knows to be somebody's; the newest 100 000.
+
+    A task is somebody's for certain, or claimed by a Run whose answer named it. That answer may have been
+    another Run's, so the first poll of the task, or the list, may show that the claim is false.
+    """
+
+    def __init__(self, kept: int = 100_000) -> None:
+        self._kept: int = kept
+        self._claims: dict[str, Claim | RunFingerprint | None] = {}
+        # The claims that still hold a payload, oldest first; some are confirmed or released by now.
+        self._lazy: deque[str] = deque()
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._claims
+
+    def add(self, task_id: str, claim: Claim | RunFingerprint | None = None) -> None:
+        """Remember a task: as somebody's for certain, or as *claim*'s."""
+        self._claims[task_id] = claim
+        if len(self._claims) > self._kept:
+            del self._claims[next(iter(self._claims))]
+        if isinstance(claim, Claim):
+            self._lazy.append(task_id)
+            if len(self._lazy) > LAZY_CLAIMS:
+                # A task that is never polled would else keep its Run's payload for as long as it is known.
+                older = self._lazy.popleft()
+                if isinstance(held := self._claims.get(older), Claim):
+                    self._claims[older] = held.fingerprint
+
+    def confirm(self, task_id: str, claim: Claim) -> bool:
+        """Make a claim certain; False if the task has turned out to be another's meanwhile."""
+        # What was dropped because newer tasks came is still the claimant's.
+        if task_id in self._claims and not _is_same(self._claims[task_id], claim):
+            return False
+        self.add(task_id)
+        return True
+
+    def release(self, task_id: str, claim: Claim) -> None:
+        """Forget a claim that turned out to be false, unless the task is another's by now."""
+        if _is_same(self._claims.get(task_id), claim):
+            del self._claims[task_id]
+
+    def is_free(self, task: Task) -> bool:
+        """Tell whether a task of the list is nobody's, or claimed by a Run that it cannot be of."""
+        held = self._claims.get(task.id)
+        if held is None:
+            return task.id not in self._claims
+        fingerprint = held.fingerprint if isinstance(held, Claim) else held
+        return not any(matches(fingerprint, [task]))
+
+
+def _is_same(held: Claim | RunFingerprint | None, claim: Claim) -> bool:
+    if held is None or held is claim:
+        return held is claim
+    # Digests are computed only here, where a task is not known by the very claim that it came with.
+    return (held.fingerprint if isinstance(held, Claim) else held) == claim.fingerprint
+
+
+@attrs.define(eq=False)
+class Claim:
+    """A Run's claim on the task that its answer named, until a poll confirms that it is the Run's.
+
+    Attributes:
+        known: The tasks that are somebody's.
+        model: The slug that the Run was sent to.
+        payload: What was sent.
+        sent_at: When it was sent, in unix seconds.
+    """
+
+    known: KnownTasks = attrs.field(repr=False)
+    model: str
+    payload: JSON = attrs.field(repr=False)
+    sent_at: float
+    _fingerprint: RunFingerprint | None = attrs.field(default=None, repr=False, init=False)
+
+    @property
+    def fingerprint(self) -> RunFingerprint:
+        """What to search for if the Run's answer is lost; computed once, when it is first needed."""
+        if self._fingerprint is None:
+            self._fingerprint = RunFingerprint.of(self.model, self.payload, self.sent_at)
+        return self._fingerprint
+
+    def verify(self, task: Task) -> None:
+        """Make the claim certain, now that the task's record is there.
+
+        Raises:
+            SubmissionUnknown: The task cannot be what came of the Run, or is another Run's.
+        """
+        if contradicts(self.model, self.payload, task) or not self.known.confirm(task.id, self):
+            raise self.disown(
+                task.id, f"the reply named task {task.id}, which is of another model or of other inputs"
+            )
+
+    def disown(self, task_id: str, cause: str) -> SubmissionUnknown:
+        """Give the task up, and return the error that says that nobody knows what became of the Run."""
+        self.known.release(task_id, self)
+        return unknown(self.fingerprint, cause)
+
+
 # -- the search ------------------------------------------------------------------------------------------
 
 
-def looks_within(seconds: float) -> tuple[float, ...]:
-    """Return when to look for a task, in seconds after its answer was lost: 0, 2, 5, 15 and 30 s of 30."""
-    return tuple(share * seconds for share in LOOKS)
+def search_times(seconds: float) -> tuple[float, ...]:
+    """Return when to search for a task, in seconds after its answer was lost: 0, 2, 5, 15 and 30 s of 30."""
+    return tuple(share * seconds for share in SEARCHES)
 
 
 def oldest_wanted(fingerprint: RunFingerprint) -> float:
@@ -233,7 +342,7 @@ def contradicts(model: str, sent: Mapping[str, object], task: Task) -> bool:
     marker = marker_in(task.callback_url)
     if marker and marker != marker_in(str(sent.get("callbackUrl", ""))):
         return True
-    if task.model and clean_slug(task.model) != clean_slug(model):
+    if task.model not in ("", model) and clean_slug(task.model) != clean_slug(model):
         return True
     common = [
         (_plain(sent[name]), _plain(task.parameters[name])) for name in sent.keys() & task.parameters.keys()

@@ -9,7 +9,7 @@ answer the wrong call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -76,7 +76,13 @@ class OutputStore(Protocol):
     """Where an output's bytes come from: a client's downloader."""
 
     async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
-        """Store the output under *target*."""
+        """Store the output as *target*, or in it if that is a folder."""
+        ...
+
+    async def save_all(
+        self, outputs: Sequence[Output], folder: str | PathLike[str], timeout: float | None
+    ) -> list[Path]:
+        """Store the outputs in *folder*, each under a name of its own."""
         ...
 
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
@@ -132,34 +138,39 @@ class Output:
     async def save(self, path_or_folder: str | PathLike[str], *, timeout: float | None = None) -> Path:
         """Download the file, whole or not at all.
 
-        The bytes go to a ``.part`` file beside the target, which is checked against the size that the
-        service named, flushed to the disk, and only then renamed. A break is resumed where it happened.
-        No credential is sent. An existing file of the same name is replaced.
+        The bytes go to a ``.part`` file beside the target. It is checked against the size that the service
+        named, flushed to the disk, and only then renamed. A download that breaks off is resumed. A file that
+        is not on the CDN yet (HTTP 404 or 403) is asked for again after 1, 2, 4, 8 and 15 seconds, at the
+        address that the task has by then. No credential is sent to the CDN. An existing file of the same name
+        is replaced.
 
         Args:
-            path_or_folder: A file name; or a folder, where the file is called ``{task_id}_{name}``: one that
-                exists, or any path that ends in a separator or has no suffix; it is made when missing.
+            path_or_folder: The file to write; folders above it are made when missing. Or a folder: one that
+                exists, or a path that ends in a separator, which is made when missing. In a folder the file
+                is called ``{task_id}_{name}``.
             timeout: Seconds for all of it (None: the client's ``Limits.download_timeout``).
 
         Returns:
             The path of the saved file.
 
         Raises:
-            DownloadError: It could not be had whole in time, or its address or name is not acceptable.
+            DownloadError: The file did not arrive whole in time, or its address or name is not acceptable.
+            WiroError: The task's present address was needed, and the service refused to tell it.
             OSError: The file system refused.
         """
         return await self._bound().save(self, path_or_folder, timeout)
 
     async def read(self, *, timeout: float | None = None, max_bytes: int = 256 * 1024 * 1024) -> bytes:
-        """Download the file into memory.
+        """Download the file into memory; a file that is not on the CDN yet is waited for as in ``save()``.
 
         Args:
             timeout: Seconds for all of it (None: the client's ``Limits.download_timeout``).
             max_bytes: Refuse more than this.
 
         Raises:
-            DownloadError: It could not be had whole in time, is larger than *max_bytes*, or its address is
-                not acceptable.
+            DownloadError: The file did not arrive whole in time, is larger than *max_bytes*, or its address
+                is not acceptable.
+            WiroError: The task's present address was needed, and the service refused to tell it.
         """
         return await self._bound().read(self, timeout, max_bytes)
 
@@ -297,6 +308,29 @@ class TaskResult:
         if elapsed is None and start is not None and end is not None:
             elapsed = max(end - start, 0.0)
         return cls(task, task.outputs, task.total_cost, elapsed)
+
+    async def save(self, folder: str | PathLike[str], *, timeout: float | None = None) -> list[Path]:
+        """Download all outputs that have a file into a folder, each of them whole or not at all.
+
+        The files are called ``{task_id}_{name}``; where two outputs have one name, the later one gets its
+        index added. Everything else is as for ``Output.save``.
+
+        Args:
+            folder: The folder; it is made when missing.
+            timeout: Seconds for all files together (None: ``Limits.download_timeout`` for each).
+
+        Returns:
+            The paths of the saved files, in the order of ``outputs``; empty if no output has a file, as with
+            language models.
+
+        Raises:
+            DownloadError: A file did not arrive whole in time, or its address or name is not acceptable. The
+                files before it were saved.
+            WiroError: The task's present address was needed, and the service refused to tell it.
+            OSError: The file system refused.
+        """
+        files = [output for output in self.outputs if output.url]
+        return await files[0]._bound().save_all(files, folder, timeout) if files else []
 
 
 @attrs.frozen
@@ -598,8 +632,8 @@ def read_accepted(payload: JSON) -> Accepted:
         raise InvalidResponse(
             "Run: accepted, but the reply names no task id", http_status=200, operation="Run"
         )
-    token = secret(payload.get("socketaccesstoken"))
-    return Accepted(task_id, token if token is not None and is_utf8(token.reveal()) else None)
+    token = text(payload.get("socketaccesstoken"))
+    return Accepted(task_id, Secret(token) if token and is_utf8(token) else None)
 
 
 def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputStore | None = None) -> Task:

@@ -1,7 +1,7 @@
 """One fold over everything that is learned of a task, into one list of transitions.
 
-Looks and announcements may come late, twice and out of order. Whatever comes, the list only grows at its end,
-holds every status once, never goes back, and ends with the first terminal status that a look has seen.
+Polls and announcements may come late, twice and out of order. Whatever comes, the list only grows at its end,
+holds every status once, never goes back, and ends with the first terminal status that a poll has seen.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class History(NamedTuple):
     """What is known of one task.
 
     Attributes:
-        task: The newest snapshot (None before the first look).
+        task: The newest snapshot (None before the first poll).
         steps: Every status once, in order: its wire name, when it began, whether it was observed.
-        asked: When the look that brought ``task`` was begun, on any clock that never goes back.
+        asked: When the poll that brought ``task`` was begun, on any clock that never goes back.
         heard: A status that was announced since then ("" for none).
         heard_at: When that was, on the same clock.
     """
@@ -77,7 +77,7 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
     Args:
         history: What was known before.
         task: The snapshot.
-        asked: When the look was begun, on the clock of ``History.asked``: of two snapshots the one asked
+        asked: When the poll was begun, on the clock of ``History.asked``: of two snapshots the one asked
             for later is the newer, whichever arrives first.
         now: The time of day, in unix seconds, for a status whose beginning the service does not tell.
 
@@ -87,16 +87,16 @@ def fold(history: History, task: Task, *, asked: float, now: float) -> History:
     if history.is_terminal:
         return _settle(history, task, asked)
     if asked < history.asked and not task.is_terminal:
-        # What a late look saw came before what is known already, and cannot go there.
+        # What a late poll saw came before what is known already, and cannot go there.
         return history
     steps = history.steps
     if history.task is not None and (task is history.task or task == history.task):
-        # Most looks find what the last one found. Of equal snapshots the old one costs no memory.
+        # Most polls find what the last one found. Of equal snapshots the old one costs no memory.
         task = history.task
     else:
         steps += tuple(_news(steps, _passed(task), task.status, task, now))
     latest = max(asked, history.asked)
-    # Looks and announcements come by different ways: an old look does not take back a newer announcement.
+    # Polls and announcements come by different ways: an old poll does not take back a newer announcement.
     heard = history.heard if asked < history.heard_at and not task.is_terminal else ""
     seen = History(task, steps, latest, heard, history.heard_at)
     return seen if latest > history.asked or seen != history else history

@@ -1,30 +1,28 @@
-"""Iterations over a task's life and over the service's lists. None of them needs to be closed."""
+"""Iterations over a task's life, and over the service's lists. None needs to be closed."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
-from wiro_async._errors import InvalidInput, InvalidResponse
+from wiro_async._errors import InvalidInput
 from wiro_async._protocol.records import Transition
 
 if TYPE_CHECKING:
     from wiro_async._protocol.events import TaskEvent
-    from wiro_async._tasks.handle import TaskHandle
+    from wiro_async._tasks.state import TaskState
 
-__all__ = ["NOTHING", "Events", "Listing", "Sidelines", "Transitions"]
+__all__ = ["Events", "Listing", "Transitions"]
 
 T = TypeVar("T")
 
-PAGE = 100
-"""Entries to ask for at a time."""
+PAGE_SIZE = 100
+"""How many items a page has at most."""
 
 MAX_REPEATS = 4
-"""Pages in a row that may bring nothing new before the service is taken to ignore the paging."""
-
-KEPT = 256
-"""Events beside the statuses that are kept for iterations that are slow."""
+"""Pages in a row that may bring nothing new, until the list is taken for one that ignores where to start."""
 
 
 @final
@@ -33,27 +31,31 @@ class Transitions:
 
     Raises ``TaskTimeout`` when the client's ``Limits.wait_timeout`` passes in waiting for one transition, and
     any ``WiroError`` that ends the watch for good. Leaving the loop early needs no clean-up.
+
+    Do not instantiate directly.
     """
 
-    __slots__ = ("_handle", "_seconds", "_seen")
+    __slots__ = ("_seconds", "_seen", "_state", "_timed_out")
 
-    def __init__(self, handle: TaskHandle, seconds: float) -> None:
-        self._handle: TaskHandle = handle
+    def __init__(self, state: TaskState, seconds: float, timed_out: Callable[[float], Exception]) -> None:
+        self._state: TaskState = state
         self._seconds: float = seconds
+        self._timed_out: Callable[[float], Exception] = timed_out
         self._seen: int = 0
 
     def __aiter__(self) -> Transitions:
         return self
 
     async def __anext__(self) -> Transition:
-        await self._handle._reach(self._is_there, self._seconds)
+        if not await self._state.reach(self._is_there, self._seconds):
+            raise self._timed_out(self._seconds)
         if not self._is_there():
             raise StopAsyncIteration
         self._seen += 1
-        return self._handle.transitions[self._seen - 1]
+        return self._state.history.transitions[self._seen - 1]
 
     def _is_there(self) -> bool:
-        return self._seen < len(self._handle._history.steps)
+        return self._seen < len(self._state.history.steps)
 
 
 @final
@@ -63,13 +65,16 @@ class Events:
     Every status comes once, in order, as with ``Transitions``. Progress and lines of output come between them
     as the WebSocket tells them; without one there are none. Whoever is slow misses the older ones of these,
     never a status.
+
+    Do not instantiate directly.
     """
 
-    __slots__ = ("_handle", "_place", "_seconds", "_seen")
+    __slots__ = ("_place", "_seconds", "_seen", "_state", "_timed_out")
 
-    def __init__(self, handle: TaskHandle, seconds: float) -> None:
-        self._handle: TaskHandle = handle
+    def __init__(self, state: TaskState, seconds: float, timed_out: Callable[[float], Exception]) -> None:
+        self._state: TaskState = state
         self._seconds: float = seconds
+        self._timed_out: Callable[[float], Exception] = timed_out
         self._seen: int = 0
         self._place: int = 0
 
@@ -77,115 +82,90 @@ class Events:
         return self
 
     async def __anext__(self) -> TaskEvent:
-        await self._handle._reach(self._is_there, self._seconds)
+        if not await self._state.reach(self._is_there, self._seconds):
+            raise self._timed_out(self._seconds)
         if not self._is_there():
             raise StopAsyncIteration
-        return self._take()
-
-    def _is_there(self) -> bool:
-        return self._seen < len(self._handle._history.steps) or self._place < self._handle._sidelines.end
-
-    def _take(self) -> TaskEvent:
-        """Return the next event: one that came after the statuses given out, or else the next status."""
-        sidelines = self._handle._sidelines
-        self._place = max(self._place, sidelines.begin)
-        if self._place < sidelines.end:
-            after, event = sidelines.at(self._place)
+        events = self._state.events
+        self._place = max(self._place, events.begin)
+        if self._place < events.end:
+            after, event = events.at(self._place)
+            # It came after the statuses that were given out, or else the next status comes first.
             if after <= self._seen:
                 self._place += 1
                 return event
         self._seen += 1
-        return self._handle.transitions[self._seen - 1]
+        return self._state.history.transitions[self._seen - 1]
 
-
-class Sidelines:
-    """The newest of what a task's socket told beside the statuses: a window over a numbered sequence.
-
-    Attributes:
-        begin: The number of the oldest that is kept.
-        end: One more than the number of the newest.
-    """
-
-    __slots__ = ("_kept", "begin", "end")
-
-    def __init__(self) -> None:
-        self._kept: list[tuple[int, TaskEvent]] = []
-        self.begin: int = 0
-        self.end: int = 0
-
-    def add(self, after: int, event: TaskEvent) -> None:
-        """Keep an event that came when *after* statuses were known, and drop the oldest of too many."""
-        self._kept.append((after, event))
-        self.end += 1
-        if len(self._kept) > KEPT:
-            del self._kept[: KEPT // 2]
-            self.begin = self.end - len(self._kept)
-
-    def at(self, number: int) -> tuple[int, TaskEvent]:
-        """Return the event of that number, and how many statuses came before it."""
-        return self._kept[number - self.begin]
-
-
-NOTHING = Sidelines()
-"""What a task has until its socket tells something beside the statuses."""
+    def _is_there(self) -> bool:
+        return self._seen < len(self._state.history.steps) or self._place < self._state.events.end
 
 
 @final
 class Listing(Generic[T]):
-    """An iteration over one of the service's lists: ``async for task in client.list_tasks()``.
+    """An iteration over one of the service's lists, which reads page after page as it goes on.
 
-    Pages are fetched as the iteration needs them. Each entry comes once, although new ones push those already
-    seen on to later pages. Leaving the loop early needs no clean-up; a call that fails raises its
-    ``WiroError``, and the next step tries it again.
+    ::
+
+        async for task in client.list_tasks():
+            ...
+
+    An item that moves to a later page while the list is read comes once. Any ``WiroError`` of a page is
+    raised by the step that needs it, and the next step asks for that page again. Leaving the loop early needs
+    no clean-up.
+
+    Do not instantiate directly.
 
     Args:
-        fetch: Returns the entries from *start* on, at most *limit* of them.
-        identity: Tells entries apart.
-        limit: How many entries to return at most (None: all).
+        fetch: Returns the items from a number on, at most so many; fewer do not mean that there are no more.
+        id_of: Tells items apart.
+        limit: How many items to return at most (None: all).
+        page_size: How many items to ask for at a time.
 
     Raises:
         InvalidInput: The limit is not a whole number, or negative.
     """
 
-    __slots__ = ("_fetch", "_identity", "_left", "_page", "_repeats", "_seen", "_start")
+    __slots__ = ("_fetch", "_id_of", "_known", "_left", "_page", "_page_size", "_repeats", "_start")
 
     def __init__(
         self,
         fetch: Callable[[int, int], Awaitable[list[T]]],
-        identity: Callable[[T], Hashable],
+        id_of: Callable[[T], str],
         limit: int | None = None,
+        page_size: int = PAGE_SIZE,
     ) -> None:
         if limit is not None and (type(limit) is not int or limit < 0):
             raise InvalidInput(
                 f"limit is {limit!r}; give a whole number that is not negative, or None for all", name="limit"
             )
-        self._fetch = fetch
-        self._identity = identity
-        self._left: int | None = limit
-        self._start: int = 0
-        self._seen: set[Hashable] = set()
+        self._fetch: Callable[[int, int], Awaitable[list[T]]] = fetch
+        self._id_of: Callable[[T], str] = id_of
+        self._left: float = math.inf if limit is None else limit
+        self._page_size: int = page_size
         self._page: deque[T] = deque()
+        self._start: int = 0
+        self._known: set[str] = set()
         self._repeats: int = 0
 
     def __aiter__(self) -> Listing[T]:
         return self
 
     async def __anext__(self) -> T:
-        while not self._page and self._left != 0:
-            # A page that is not full ends nothing: the service may grant less than it was asked for.
-            page = await self._fetch(self._start, PAGE if self._left is None else min(self._left, PAGE))
-            if not page:
-                self._left = 0
-                break
-            self._start += len(page)
-            new = {self._identity(item): item for item in page}
-            self._page.extend(item for key, item in new.items() if key not in self._seen)
-            self._seen |= new.keys()
+        while self._left and not self._page:
+            items = await self._fetch(self._start, int(min(self._page_size, self._left)))
+            self._start += len(items)
+            for item in items:
+                key = self._id_of(item)
+                if key not in self._known:
+                    self._known.add(key)
+                    self._page.append(item)
+            # A page of known items only can be one that new items have pushed back; several in a row cannot:
+            # the service ignores where to start.
             self._repeats = 0 if self._page else self._repeats + 1
-            if self._repeats > MAX_REPEATS:
-                raise InvalidResponse("the service's list tells the same entries again and again")
-        if not self._page or self._left == 0:
+            if not items or self._repeats > MAX_REPEATS:
+                self._left = 0
+        if not self._left:
             raise StopAsyncIteration
-        if self._left is not None:
-            self._left -= 1
+        self._left -= 1
         return self._page.popleft()

@@ -1,8 +1,8 @@
 """Being told by the service: a small ASGI app that takes its callbacks.
 
 The service does not sign them, so nothing that they say is believed. What is checked is the address: it holds
-a MAC that only its maker could write. A genuine callback makes its task's next look due, and does nothing
-else: whoever learns an address can cause a look now and then, and one that never comes costs time only.
+a MAC that only its maker could write. A genuine callback makes its task's next poll due, and does nothing
+else: whoever learns an address can cause a poll now and then, and one that never comes costs time only.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class CallbackReceiver:
 
     Each address holds an HMAC of its job under a key of this receiver's own, compared in constant time: any
     other address is a 404, whatever is wrong with it. A POST of at most 1 MiB that arrives within 10 s is
-    answered with 202, and makes the task's next look due: at once, or 2 s after the one before. Its body is
+    answered with 202, and makes the task's next poll due: at once, or 2 s after the one before. Its body is
     thrown away.
 
     Several web processes need the same keys. A callback that reaches another process than the waiting one is
@@ -261,7 +261,7 @@ class CallbackReceiver:
         job, mac = _address(scope)
         genuine = False
         for signer in self._signers:
-            # Every key is tried, whatever the address looks like: how long it takes tells nothing.
+            # Every key is tried, whatever the address is: how long it takes tells nothing.
             genuine |= hmac.compare_digest(_mac(signer, job), mac)
         return job if genuine else None
 
@@ -494,7 +494,7 @@ class _Binding:
             self._hand_on()
 
     def _hand_on(self) -> None:
-        # First: a callback that comes from here on may tell of what the look will not see yet.
+        # First: a callback that comes from here on may tell of what that poll will not see yet.
         self._coming = False
         self._free_at = self._home.time() + SPACING
         wake = self._wake

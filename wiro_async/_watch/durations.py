@@ -1,9 +1,9 @@
-"""How long tasks take, learned as they end, and how often to look at the next. Pure: seconds in and out.
+"""How long tasks take, learned as they end, and how often to poll the next. Pure: seconds in and out.
 
 Durations are counted in a histogram over the logarithm of time, in which a sample weighs the less the more
-came after it. Looks are placed after Joseph B. Keller, "Optimum checking schedules for systems subject to
-random failure", Management Science 21 (1974): where an end has the hazard h, a look costs c and a second of
-not knowing costs 1, the best density of looks is ``sqrt(h / 2c)``.
+came after it. Polls are placed after Joseph B. Keller, "Optimum checking schedules for systems subject to
+random failure", Management Science 21 (1974): where an end has the hazard h, a poll costs c and a second of
+not knowing costs 1, the best density of polls is ``sqrt(h / 2c)``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-__all__ = ["Durations", "Outlook", "Polls", "expected_polls", "is_duration"]
+__all__ = ["Durations", "PollPlan", "Polls", "expected_polls", "is_duration"]
 
 SMALLEST = 0.25
 RATIO = 1.08
@@ -42,24 +42,24 @@ STAMPS_MATTER = 20.0
 """Up to this many seconds a bin is not much wider than the stamps' error."""
 
 POLL_COST = 0.3
-"""c: a look is worth this many seconds of knowing late. More looks would lower looks × lateness by little;
+"""c: a poll is worth this many seconds of knowing late. More polls would lower polls × lateness by little;
 fewer would let the last hundredth of the tasks wait longer than the service's own schedule does."""
 
 SHORTEST = 0.2
-"""The shortest time between two looks, in seconds."""
+"""The shortest time between two polls, in seconds."""
 
 UNLIKELY = 0.01
 """Until this share of the tasks has ended, intervals may be longer than the policy's longest."""
 
-DOUBT = 1.0
-"""How many samples the durations weigh that nobody has seen: half of them spread evenly from 0 to the median,
-the other half beyond it with hazard 1 / t."""
+PRIOR = 1.0
+"""How many samples the prior weighs, for durations that nobody has seen: half of them spread evenly from 0 to
+the median, the other half beyond it with hazard 1 / t."""
 
 STARTS = 4
 """By how many equally likely starts a queue is represented."""
 
 PLACES = 5
-"""For how many places among equals the first look is computed; between them it is interpolated."""
+"""For how many places among equals the first poll is computed; between them it is interpolated."""
 
 _LONGEST = 1e9
 _RESCALE = 1e6
@@ -180,16 +180,13 @@ class Durations:
 
     def survival(self) -> array[float]:
         """Return the share of tasks that last longer than each of ``EDGES``: smooth, falling, never 0."""
-        doubt = DOUBT / (self.count + DOUBT)
+        prior = PRIOR / (self.count + PRIOR)
         median = max(self.quantile(0.5), SMALLEST)
         longer = list(accumulate(reversed(_smooth(self._weights, self._bandwidth()))))[::-1]
-        scale = (1.0 - doubt) / longer[0]
+        scale = (1.0 - prior) / longer[0]
         return array(
             "f",
-            (
-                scale * known + doubt * _unseen(edge, median)
-                for known, edge in zip(longer, EDGES, strict=True)
-            ),
+            (scale * known + prior * _prior(edge, median) for known, edge in zip(longer, EDGES, strict=True)),
         )
 
     def _bandwidth(self) -> float:
@@ -221,20 +218,20 @@ def _smooth(weights: Sequence[float], deviation: float) -> list[float]:
     return blurred[reach : BINS + reach]
 
 
-def _unseen(seconds: float, median: float) -> float:
-    """Return the share that lasts longer than *seconds* of the durations that nobody has seen."""
+def _prior(seconds: float, median: float) -> float:
+    """Return the share of the prior that lasts longer than *seconds*."""
     return 1.0 - 0.5 * seconds / median if seconds < median else 0.5 * median / seconds
 
 
 def _density(before: float, after: float, seconds: float, longest: float) -> float:
-    """Return the looks a second, where of the share *before* of all tasks *after* is left *seconds* later."""
+    """Return the polls a second, where of the share *before* of all tasks *after* is left *seconds* later."""
     hazard = math.log(max(before / after, 1.0)) / seconds
     density = min(math.sqrt(hazard / (2.0 * POLL_COST)), 1.0 / SHORTEST)
     return max(density, 1.0 / longest) if after < 1.0 - UNLIKELY else density
 
 
 class Polls:
-    """How many looks are due by each age of a task of which it is known when it began.
+    """How many polls are due by each age of a task of which it is known when it began.
 
     Args:
         survival: Of the durations; see ``Durations.survival``.
@@ -253,16 +250,16 @@ class Polls:
         self._due: array[float] = due
 
     def interval(self, age: float, place: float, stretch: float = 1.0) -> float:
-        """Return the seconds from a look to the next: infinite where no further one pays.
+        """Return the seconds from a poll to the next: infinite where no further one pays.
 
         Args:
-            age: The task's age at the look, in seconds.
-            place: From 0 to 1: the task's own, which spreads the first looks at equal tasks over an interval.
-            stretch: By how much the durations are longer than those known here. Looks grow with its root.
+            age: The task's age at the poll, in seconds.
+            place: From 0 to 1: the task's own, which spreads the first polls of equal tasks over an interval.
+            stretch: By how much the durations are longer than those known here. Polls grow with its root.
         """
         root = math.sqrt(stretch)
         done = _read(self._due, age / stretch) * root
-        # A look was due half-way into the first interval at the earliest, and one and a half at the latest.
+        # A poll was due half-way into the first interval at the earliest, and one and a half at the latest.
         wanted = (done + 1.0 + (place - 0.5) * max(1.0 - done, 0.0)) / root
         index = bisect_right(self._due, wanted) - 1
         if index >= BINS - 1:
@@ -281,8 +278,8 @@ def _read(table: Sequence[float], seconds: float) -> float:
     return table[index] + share * (table[index + 1] - table[index])
 
 
-class Outlook:
-    """When to look at tasks of one model, by what was known of it when this was made.
+class PollPlan:
+    """When to poll tasks of one model, by what was known of it when this was made.
 
     Args:
         queued: Durations from the creation to the start.
@@ -290,7 +287,7 @@ class Outlook:
         longest: The longest interval where an end is likely, in seconds.
 
     Attributes:
-        looks: For tasks that were seen running.
+        polls: For tasks that were seen running.
     """
 
     __slots__ = ("_first", "_queued", "polls")
@@ -302,22 +299,22 @@ class Outlook:
         self.polls: Polls = Polls(survival, longest)
 
     def first(self, place: float) -> float:
-        """Return the seconds from the creation to the first look; see ``Looks.interval``."""
+        """Return the seconds from the creation to the first poll; see ``Polls.interval``."""
         slot = place * (PLACES - 1)
         index = min(int(slot), PLACES - 2)
         first = self._first[index] + (slot - index) * (self._first[index + 1] - self._first[index])
         return max(first, SHORTEST)
 
     def unseen(self, age: float, queued: float, place: float) -> float:
-        """Return the seconds from a look to the next, for a task that was not seen running.
+        """Return the seconds from a poll to the next, for a task that was not seen running.
 
-        It is taken to start at a moment that two thirds of the queues outlast: a look in the queue would only
+        It is taken to start at a moment that two thirds of the queues outlast: a poll in the queue would only
         buy the time of the start.
 
         Args:
-            age: The task's age at the look, in seconds.
+            age: The task's age at the poll, in seconds.
             queued: How long it is known to have been queued.
-            place: See ``Looks.interval``.
+            place: See ``Polls.interval``.
         """
         start = self._queued.quantile(0.33, queued)
         ran = max(age - start, 0.0)
@@ -330,7 +327,7 @@ def _starts(queued: Durations) -> list[float]:
 
 
 def _first_polls(survival: Sequence[float], starts: Sequence[float], longest: float) -> tuple[float, ...]:
-    """Return the seconds until 0.5, 0.75, 1, 1.25 and 1.5 looks are due at a task that was just created.
+    """Return the seconds until 0.5, 0.75, 1, 1.25 and 1.5 polls are due of a task that was just created.
 
     Its end's hazard is that of the sum of queue and run.
     """
@@ -355,7 +352,7 @@ _NORMAL = (-1.645, -1.036, -0.674, -0.385, -0.126, 0.126, 0.385, 0.674, 1.036, 1
 
 
 def expected_polls() -> Polls:
-    """Return the looks at a task that is expected to take ``EXPECTED`` seconds; others are a stretch of it.
+    """Return the polls of a task that is expected to take ``EXPECTED`` seconds; others are a stretch of it.
 
     As if ten tasks had ended, log-normal around it with a deviation of 0.3.
     """

@@ -1,7 +1,7 @@
 """What a task's socket says of it, as long as somebody waits: from the registration to the end.
 
 The socket tells nothing of what came before the registration. So Detail is read once afterwards, and what the
-socket says meanwhile is kept until that look is in; and Detail is read again whenever the socket is lost.
+socket says meanwhile is kept until that poll is in; and Detail is read again whenever the socket is lost.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["Feed"]
 
 EARLY_KEPT = 64
-"""Messages kept until the look after the registration: more than a task has statuses."""
+"""Messages kept until the poll after the registration: more than a task has statuses."""
 
 LEAST_PATIENCE = 2.0
-"""Seconds that the opening of a socket may take although a look is due."""
+"""Seconds that the opening of a socket may take although a poll is due."""
 
 
-class Hearer(Protocol):
+class MessageHandler(Protocol):
     """Who learns from the messages."""
 
-    def _hear(self, message: Message, at: float) -> None:
+    def hear(self, message: Message, at: float) -> None:
         """Take a message that came *at* that time, on the event loop's clock."""
         ...
 
@@ -46,10 +46,10 @@ class Feed:
     Args:
         sockets: The client's sockets.
         key: What the task is known by; its token may become known later.
-        hearer: Gets each message about the task, and when it came. Held weakly: an abandoned one closes its
+        handler: Gets each message about the task, and when it came. Held weakly: an abandoned one closes its
             socket.
-        poll: The task's poll, which calms down while the socket is open.
-        calm: Seconds between two looks meanwhile.
+        poll: The task's poll, which slows down while the socket is open.
+        safety_interval: Seconds between two polls meanwhile.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Feed:
         "_channel",
         "_confirmed",
         "_early",
-        "_hearer",
+        "_handler",
         "_key",
         "_opening",
         "_poll",
@@ -69,17 +69,19 @@ class Feed:
         self,
         sockets: Sockets,
         key: TaskKey,
-        hearer: Hearer,
+        handler: MessageHandler,
         poll: Poll,
         safety_interval: float,
     ) -> None:
-        self._sockets = sockets
-        self._key = key
-        self._hearer = weakref.ref(hearer, self.close)
-        self._poll = weakref.ref(poll)
-        self._safety_interval = safety_interval
-        self._channel: Channel | None = None
+        self._sockets: Sockets = sockets
+        self._key: TaskKey = key
+        self._handler: weakref.ref[MessageHandler] = weakref.ref(handler, self.close)
+        self._poll: weakref.ref[Poll] = weakref.ref(poll)
+        self._safety_interval: float = safety_interval
+        # From opening to open (there is a channel) to confirmed: a poll that was begun after the registration
+        # is in, so that from then on nothing can be missed. A loss leads back to the start.
         self._opening: bool = False
+        self._channel: Channel | None = None
         self._confirmed: bool = False
         self._early: list[tuple[Message, float]] = []
 
@@ -99,12 +101,16 @@ class Feed:
         Args:
             until: When to give up, on the event loop's clock.
         """
-        if self._channel is not None or self._opening or not self._is_possible():
+        if self._channel is not None or self._opening:
             return
+        if self._key.token is None or not self._sockets.room() or not on_asyncio():
+            return
+        now, poll = anyio.current_time(), self._poll()
+        # A poll that is due soon is not put off for long.
+        due = now if poll is None else poll.due(now)
         self._opening = True
-        now = anyio.current_time()
         try:
-            with anyio.CancelScope(deadline=min(now + self._patience(now), until)):
+            with anyio.CancelScope(deadline=min(max(due, now + LEAST_PATIENCE), until)):
                 self._channel = await self._sockets.attach(self)
         except SocketUnavailable:
             return
@@ -114,11 +120,8 @@ class Feed:
             # What happened before the registration is not told again.
             self._poll_soon()
 
-    def _is_possible(self) -> bool:
-        return self._key.token is not None and self._sockets.room() and on_asyncio()
-
-    def looked(self, key: TaskKey, asked: float) -> None:
-        """Take the news that a look is in, begun at *asked*: what the socket said meanwhile comes next."""
+    def polled(self, key: TaskKey, asked: float) -> None:
+        """Take the news that a poll is in, begun at *asked*: what the socket said meanwhile comes next."""
         self._key = key
         if self._confirmed or self._channel is None or asked < self._channel.registered_at:
             return
@@ -134,22 +137,19 @@ class Feed:
         if self._confirmed:
             self._tell(message, at)
             return
-        poll = self._poll()
-        if (
-            message.is_terminal
-            and poll is not None
-            and not any(early.is_terminal for early, _ in self._early)
-        ):
+        # An end is worth a poll at once, although it is not believed yet; said again, it is not.
+        is_news = message.is_terminal and not any(early.is_terminal for early, _ in self._early)
+        if is_news and (poll := self._poll()) is not None:
             poll.hurry()
         self._early = [*self._early[-EARLY_KEPT:], (message, at)]
 
     def _tell(self, message: Message, at: float) -> None:
-        hearer = self._hearer()
-        if hearer is not None:
-            hearer._hear(message, at)
+        handler = self._handler()
+        if handler is not None:
+            handler.hear(message, at)
 
     def lost(self) -> None:
-        """Take the news that the socket is gone: whatever it would have said, a look tells."""
+        """Take the news that the socket is gone: whatever it would have said, a poll tells."""
         self._forget()
         self._poll_soon()
 
@@ -166,21 +166,17 @@ class Feed:
         self._early = []
         self._set_safety_interval(None)
 
-    def _patience(self, now: float) -> float:
-        poll = self._poll()
-        return LEAST_PATIENCE if poll is None else max(poll.due(now) - now, LEAST_PATIENCE)
-
     def _set_safety_interval(self, safety_interval: float | None) -> None:
         poll = self._poll()
         if poll is not None:
             poll.safety_interval = safety_interval
 
     def _poll_soon(self) -> None:
-        """Make a look due now, within the budget."""
+        """Make a poll due now, within the budget."""
         poll = self._poll()
         if poll is not None:
             poll.polled_at = None
-            poll.notify()
+            poll.ring()
 
 
 def loop_time() -> float:

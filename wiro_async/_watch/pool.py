@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, final
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from wiro_async._aio.shield import on_asyncio
 from wiro_async._aio.waiting import Gate
+from wiro_async._http.retry import RetryPolicy
 from wiro_async._protocol.events import Message, read_message, register
 from wiro_async._types import Priority
-from wiro_async._watch.websocket import Connection, Kit, Turns, make_kit
+from wiro_async._watch.websocket import Connection, ParseQueue, Setup, make_setup
 
 if TYPE_CHECKING:
     from wiro_async._types import Secret
@@ -31,11 +31,8 @@ __all__ = ["Channel", "Listener", "SocketUnavailable", "Sockets", "available", "
 OPENINGS = 32
 """Sockets that are being opened at a time."""
 
-FIRST_PAUSE = 1.0
-"""Seconds that no socket is opened after the first failure; they double with each further one."""
-
-LONGEST_PAUSE = 60.0
-"""Seconds of the longest such pause."""
+PAUSES = RetryPolicy(base=1.0, longest=60.0, jitter=0.5)
+"""How long no socket is opened after so many failures in a row."""
 
 SLOW = 1.0
 """Seconds of an opening after which its cancellation is counted as a failure of the peer, too."""
@@ -48,7 +45,7 @@ REFUSED_KEPT = 256
 
 
 class SocketUnavailable(Exception):
-    """There is no socket for a task now: it is to be polled."""
+    """There is no socket for a task now, so it is polled."""
 
 
 class Listener(Protocol):
@@ -127,8 +124,8 @@ class Sockets:
         self._pause = _Pause(chance)
         self._opening = Gate(OPENINGS)
         self._preparing = Gate(1)
-        self._kit: Kit | None = None
-        self._turns = Turns()
+        self._setup: Setup | None = None
+        self._queue = ParseQueue()
         self._closed: bool = False
         # Sets that keep their order.
         self._sockets: dict[_Socket, None] = {}
@@ -192,10 +189,10 @@ class Sockets:
         began = socket.loop.time()
         try:
             with anyio.fail_after(self._connect_timeout):
-                kit = await self._prepare()
+                setup = await self._prepare()
                 if self._closed:
                     raise ConnectionError("the client was closed")
-                socket.connection = Connection(kit, socket, self._turns)
+                socket.connection = Connection(setup, socket, self._queue)
                 await socket.connection.open()
                 return
         except TimeoutError:
@@ -213,17 +210,19 @@ class Sockets:
         self._pause.failed()
         raise SocketUnavailable(problem)
 
-    async def _prepare(self) -> Kit:
-        if self._kit is not None:
-            return self._kit
+    async def _prepare(self) -> Setup:
+        if self._setup is not None:
+            return self._setup
         await self._preparing.enter(Priority.READ)
         try:
-            if self._kit is None:
+            if self._setup is None:
                 # Imports and certificates take tens of milliseconds, which the event loop does not have.
-                self._kit = await anyio.to_thread.run_sync(make_kit, self._url, self._tls, self._user_agent)
+                self._setup = await anyio.to_thread.run_sync(
+                    make_setup, self._url, self._tls, self._user_agent
+                )
         finally:
             self._preparing.leave()
-        return self._kit
+        return self._setup
 
     def count(self, socket: _Socket) -> None:
         """Note whether a socket has room for another task."""
@@ -259,14 +258,9 @@ class Sockets:
         for socket in tuple(self._sockets):
             socket.abandon()
 
-    async def aclose(self) -> None:
-        """Close every socket, for good, and let the event loop take notice."""
-        self.abort_all()
-        await anyio.lowlevel.checkpoint()
-
 
 class _Pause:
-    """The time in which no socket is opened: doubled with each failure, and drawn by lot.
+    """The time in which no socket is opened, because the last ones failed.
 
     It reads asyncio's own clock, because anyio's is not to be had in an event loop's callbacks.
     """
@@ -283,9 +277,8 @@ class _Pause:
         if self.lasts():
             # Sockets that fail together fail for one reason.
             return
-        seconds = min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE)
-        self._until = asyncio.get_running_loop().time() + seconds * (0.5 + 0.5 * self._chance())
         self._failures += 1
+        self._until = asyncio.get_running_loop().time() + PAUSES.pause(self._failures, self._chance())
 
     def succeeded(self) -> None:
         self._failures = 0
@@ -373,6 +366,9 @@ class Channel:
 
 # -- one socket ------------------------------------------------------------------------------------------
 
+# New: nobody has begun to open it. Opening: one of its tasks does, and the others wait for ``_settled``.
+# Open: its tasks are registered, and so is each that joins. Gone: it was lost, closed or never opened; its
+# tasks are told, and it is never used again.
 _NEW, _OPENING, _OPEN, _GONE = range(4)
 
 
@@ -512,14 +508,12 @@ class _Socket:
             is_ours = not message.task_id or known is None or known == message.task_id
             return tuple(channels) if is_ours else ()
         if token is None:
-            token = self._token_of(message.task_id)
-        return tuple(self._tasks.get(token, ())) if token is not None else ()
-
-    def _token_of(self, task_id: str) -> Secret | None:
-        if task_id and task_id not in self._ids:
-            # Tasks come and go, and an id may become known later than the token.
-            self._ids = {channels[0].listener.id: token for token, channels in self._tasks.items()}
-        return self._ids.get(task_id)
+            task_id = message.task_id
+            if task_id and task_id not in self._ids:
+                # Tasks come and go, and an id may become known later than the token.
+                self._ids = {group[0].listener.id: known for known, group in self._tasks.items()}
+            token = self._ids.get(task_id)
+        return () if token is None else tuple(self._tasks.get(token, ()))
 
     def _take_refusal(self, message: Message, channels: tuple[Channel, ...]) -> None:
         """Take a refusal: of the task that it names, or else of the newest that nothing was heard of."""

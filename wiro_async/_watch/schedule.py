@@ -1,7 +1,7 @@
-"""When to look at which task. Pure: ages and times in, times out.
+"""When to poll which task. Pure: ages and times in, times out.
 
-One schedule per client paces the looks at all of its tasks: by what the durations of a model's finished tasks
-tell (``_durations``), else by the task's age; within one budget; and not while the service is unwell.
+One schedule per client paces the polls of all of its tasks: by what the durations of a model's finished tasks
+tell (``durations``), else by the task's age; within one budget; and not while the service is unwell.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from heapq import heappop, heappush
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,25 +20,25 @@ import attrs
 from wiro_async._config import Polling
 from wiro_async._protocol.records import Task
 from wiro_async._types import Status
-from wiro_async._watch.durations import EXPECTED, Durations, Outlook, Polls, expected_polls, is_duration
+from wiro_async._watch.durations import EXPECTED, Durations, PollPlan, Polls, expected_polls, is_duration
 
-__all__ = ["Schedule", "Sight", "Statistics", "clock_offset", "lateness", "stages", "started_after"]
+__all__ = ["Schedule", "Statistics", "TaskTiming", "clock_offset", "lateness", "stages", "started_after"]
 
 BURST_SECONDS = 0.25
-"""How far looks may run ahead of an even pace, so that a lone task is not slowed by rounding."""
+"""How far polls may run ahead of an even pace, so that a lone task is not slowed by rounding."""
 
 ADVANCE_SECONDS = 0.25
-"""By how much a look that is overdue may come before those that are due now."""
+"""By how much a poll that is overdue may come before those that are due now."""
 
 ENOUGH = 5.0
 """How many of a model's tasks must have ended before their durations are trusted."""
 
 REFRESH_SHARE = 1 / 12
-"""A model's outlook is made anew when this share of what it was made from has come after it."""
+"""A model's plan is made anew when this share of what it was made from has come after it."""
 
-SILENCE = 60.0
-"""Half as long again is the longest time between two looks, in seconds, unless the policy's is longer: what
-fails early is not learned from, and shows in a look only."""
+LONGEST_GAP = 60.0
+"""Half as long again is the longest time between two polls, in seconds, unless the policy's is longer: what
+fails early is not learned from, and shows in a poll only."""
 
 LONGEST_PLANNED = 3600.0
 """The longest interval where an end is likely, in seconds, whatever the policy says."""
@@ -47,37 +48,37 @@ LONGEST_NAME = 200
 """How many models are remembered (the least recently used is dropped), and the length of their names."""
 
 DAY = 86400.0
-MOST_IN_LINE = 4096
+REORDERED = 4096
 PATIENCE = 2.0
-"""How many tasks of a model stand in line to be learned from in order, and how many times as long as any that
+"""How many tasks of a model are held to be learned from in order, and how many times as long as any that
 ended of late one of them may hold up the others."""
 
 PAUSE = 0.5
 LONGEST_PAUSE = 30.0
-"""How long all looks rest after one that met an unwell service, in seconds; doubled each time that the first
-looks after a rest meet the same."""
+"""How long no task is polled after a poll that met an unwell service, in seconds; doubled each time that the
+first polls after a pause meet the same."""
 
 LONGEST_RETRY_AFTER = 120.0
 PAUSE_JITTER = 0.25
-"""The looks after a rest are spread over this share of it."""
+"""The polls after a pause are spread over this share of it."""
 
 FINE = 2.0
-"""Below this many seconds the service's stamps tell too little: a policy that looks more often is kept to."""
+"""Below this many seconds the service's stamps tell too little: a policy that polls more often is kept to."""
 
-_MOST_STRAIN = 10
+_MOST_DOUBLINGS = 10
 _LATENESS_EDGES = tuple(0.01 * 1.05**index for index in range(300))
 
 
-class Sight(NamedTuple):
+class TaskTiming(NamedTuple):
     """What is known of one waiting task; all times are seconds on one clock that never goes back.
 
     Attributes:
         model: Its model ("" while unknown).
         since: When it was created, or first known.
         started: When it began to run (None: it was not seen running).
-        looked_at: The last look, or the submit's answer (None: neither, so it is due at once).
-        failures: How many looks in a row have failed.
-        place: From 0 to 1, the task's own, fixed: spreads the looks at equal tasks.
+        polled_at: The last poll, or the submit's answer (None: neither, so it is due at once).
+        failures: How many polls in a row have failed.
+        place: From 0 to 1, the task's own, fixed: spreads the polls of equal tasks.
         expected: How many seconds the user expects from the submit to the end (None: no idea).
     """
 
@@ -95,9 +96,9 @@ class Statistics:
     """How a client's waiting goes.
 
     Attributes:
-        looks: How many looks were made, at all tasks.
+        polls: How many polls were made, of all tasks.
         finished: How many tasks were seen to have ended.
-        looks_per_task: ``looks / finished`` (None before the first end), looks at waiting tasks included.
+        polls_per_task: ``polls / finished`` (None before the first end), polls of waiting tasks included.
         mean_lateness: Mean time from a task's end, by the service's stamp, to when it was seen, in seconds
             (None: no end with a stamp). Stamps are whole seconds, cut off: it is half a second too much.
         p99_lateness: What 99 of 100 tasks stayed below, in seconds, to 5 % (None as above).
@@ -114,94 +115,15 @@ class Statistics:
     waiting: int
 
 
-Sample: TypeAlias = tuple[float | None, float | None]
-"""How long a task was queued, and how long it ran, in seconds (None: not to be learned from)."""
-
-
-class _Line:
-    """Hands on what ended tasks tell in the order in which the tasks were created.
-
-    Of tasks that were created together the short ones end first. Learned from in the order of their ends,
-    they would look like a change, first to shorter ones and then to longer ones.
-    """
-
-    __slots__ = ("_ends", "_longest")
-
-    def __init__(self) -> None:
-        self._ends: OrderedDict[tuple[float, float], Sample | None] = OrderedDict()
-        self._longest: float = 0.0
-
-    def enter(self, sight: Sight) -> None:
-        """Take in a task, or do nothing if it is there."""
-        if (sight.since, sight.place) not in self._ends:
-            self._ends[sight.since, sight.place] = None
-            if len(self._ends) > MOST_IN_LINE:
-                self._ends.popitem(last=False)
-
-    def leave(self, sight: Sight | None, sample: Sample) -> Iterator[Sample]:
-        """Take in a task's end, and yield what no older task holds up any more."""
-        key = None if sight is None else (sight.since, sight.place)
-        if key is None or key not in self._ends:
-            yield sample
-            return
-        self._ends[key] = sample
-        total = min(sum(part for part in sample if part is not None and is_duration(part)), DAY)
-        self._longest = max(total, 0.98 * self._longest)
-        oldest_awaited = key[0] + total - PATIENCE * self._longest
-        while self._ends:
-            (since, _), first = next(iter(self._ends.items()))
-            if first is None and since >= oldest_awaited:
-                return
-            self._ends.popitem(last=False)
-            if first is not None:
-                yield first
-
-
-class _Model:
-    """What was learned of one model: at most 4 kB, beside its tasks in flight."""
-
-    __slots__ = ("_outlook", "_unused", "line", "queued", "ran")
-
-    def __init__(self) -> None:
-        self.queued: Durations = Durations()
-        self.ran: Durations = Durations()
-        self.line: _Line = _Line()
-        self._outlook: Outlook | None = None
-        self._unused: float = 0.0
-
-    def learn(self, sample: Sample) -> None:
-        """Take in one sample."""
-        queued, ran = sample
-        if queued is not None:
-            self.queued.add(queued)
-        if ran is not None:
-            self.ran.add(ran)
-            self._unused += 1.0
-
-    def merge(self, stages: Mapping[Any, Any]) -> None:
-        """Add what another process learned."""
-        self.queued.merge(stages.get("queued"))
-        self.ran.merge(stages.get("ran"))
-        self._unused = math.inf
-
-    def outlook(self, longest: float) -> Outlook | None:
-        """Return when to look at its tasks (None: too little is known), not older than need be."""
-        if self.ran.count < ENOUGH:
-            return None
-        if self._outlook is None or self._unused > REFRESH_SHARE * self.ran.count:
-            self._outlook = Outlook(self.queued, self.ran, longest)
-            self._unused = 0.0
-        return self._outlook
-
-
 class Schedule:
-    """Decides when a task is due for a look, and holds the client's budget of looks.
+    """Decides when a task is due for a poll, and holds the client's budget of polls.
 
     Args:
         polling: The policy.
     """
 
     __slots__ = (
+        "_doublings",
         "_expected",
         "_finished",
         "_free_at",
@@ -213,7 +135,6 @@ class Schedule:
         "_paused_until",
         "_polling",
         "_polls",
-        "_strain",
     )  # fmt: skip
 
     def __init__(self, polling: Polling) -> None:
@@ -224,7 +145,7 @@ class Schedule:
         self._expected: Polls = expected_polls()
         self._paused_until: float = -math.inf
         self._pause: float = 0.0
-        self._strain: int = 0
+        self._doublings: int = 0
         self._polls: int = 0
         self._finished: int = 0
         self._late: array[int] = array("Q", bytes(8 * (len(_LATENESS_EDGES) + 1)))
@@ -232,62 +153,63 @@ class Schedule:
 
     # -- when ------------------------------------------------------------------------------------------
 
-    def next_poll(self, sight: Sight, now: float) -> float:
-        """Return when the task is due for its next look, before the budget; in the past if it is overdue.
+    def next_poll(self, timing: TaskTiming, now: float) -> float:
+        """Return when the task is due for its next poll, before the budget; in the past if it is overdue.
 
         By what the user expects, by what the model's finished tasks tell, or by the task's age, in this
-        order. A failed look doubles the interval, up to the policy's longest.
+        order. A failed poll doubles the interval, up to the policy's longest.
         """
-        if sight.polled_at is None:
-            return max(now, self.rest(sight.place))
-        plain = self._interval(sight, max(sight.polled_at - sight.since, 0.0))
-        doubled = min(plain * 2.0 ** min(sight.failures, 16), self._longest)
-        return max(sight.polled_at + max(plain, doubled), self.rest(sight.place))
+        if timing.polled_at is None:
+            return max(now, self.paused_until(timing.place))
+        plain = self._interval(timing, max(timing.polled_at - timing.since, 0.0))
+        doubled = min(plain * 2.0 ** min(timing.failures, 16), self._longest)
+        return max(timing.polled_at + max(plain, doubled), self.paused_until(timing.place))
 
-    def _interval(self, sight: Sight, age: float) -> float:
-        model = self._enter(sight)
-        planned = self._by_expectation(sight, age)
+    def _interval(self, timing: TaskTiming, age: float) -> float:
+        model = self.enter(timing)
+        planned = self._by_expectation(timing, age)
         if model is not None and planned == math.inf:
-            planned = self._by_learning(model, sight, age)
+            planned = self._by_learning(model, timing, age)
         if planned == math.inf or planned < FINE:
-            return min(planned, self._by_age(sight, age))
-        return min(planned, max(SILENCE * (1.0 + 0.5 * sight.place), self._longest))
+            return min(planned, self._by_age(timing, age))
+        return min(planned, max(LONGEST_GAP * (1.0 + 0.5 * timing.place), self._longest))
 
-    def _enter(self, sight: Sight) -> _Model | None:
-        if not self._polling.learn or not 0 < len(sight.model) <= LONGEST_NAME:
+    def enter(self, timing: TaskTiming) -> _Model | None:
+        """Take a task in that is to be learned from in the order of its creation; safe to repeat."""
+        if not self._polling.learn or not 0 < len(timing.model) <= LONGEST_NAME:
             return None
-        model = self._model(sight.model)
-        model.line.enter(sight)
+        model = self._model(timing.model)
+        model.order.enter(timing)
         return model
 
-    def _by_expectation(self, sight: Sight, age: float) -> float:
+    def _by_expectation(self, timing: TaskTiming, age: float) -> float:
         """Infinite without an expectation, and with one that is over."""
-        if not sight.expected or not is_duration(sight.expected):
+        if not timing.expected or not is_duration(timing.expected):
             return math.inf
-        interval = self._expected.interval(age, sight.place, sight.expected / EXPECTED)
-        return interval if age < 0.5 * sight.expected else min(interval, self._longest)
+        interval = self._expected.interval(age, timing.place, timing.expected / EXPECTED)
+        return interval if age < 0.5 * timing.expected else min(interval, self._longest)
 
-    def _by_learning(self, model: _Model, sight: Sight, age: float) -> float:
+    def _by_learning(self, model: _Model, timing: TaskTiming, age: float) -> float:
         """Infinite while too little is known."""
-        outlook = model.outlook(min(self._longest, LONGEST_PLANNED))
-        if outlook is None:
+        plan = model.plan(min(self._longest, LONGEST_PLANNED))
+        if plan is None:
             return math.inf
-        if sight.started is not None:
-            return outlook.polls.interval(max(age + sight.since - sight.started, 0.0), sight.place)
+        if timing.started is not None:
+            return plan.polls.interval(max(age + timing.since - timing.started, 0.0), timing.place)
         if age == 0:
-            return outlook.first(sight.place)
-        # A look that failed has not told that the task is queued.
-        return outlook.unseen(age, 0.0 if sight.failures else age, sight.place)
+            return plan.first(timing.place)
+        # A poll that failed has not told that the task is queued.
+        return plan.unseen(age, 0.0 if timing.failures else age, timing.place)
 
-    def _by_age(self, sight: Sight, age: float) -> float:
+    def _by_age(self, timing: TaskTiming, age: float) -> float:
         policy = self._polling
         interval = min(max(policy.growth * age, policy.min_interval), self._longest)
-        return interval * (1.0 + policy.jitter * (2.0 * sight.place - 1.0))
+        return interval * (1.0 + policy.jitter * (2.0 * timing.place - 1.0))
 
-    def rest(self, place: float) -> float:
-        """Return until when a task of this place looks at nothing because the service is unwell.
+    def paused_until(self, place: float) -> float:
+        """Return until when a task of this place is not polled because the service is unwell.
 
-        Whoever has slept until its look should ask once more: another's look may have failed since.
+        Whoever has slept until its poll should ask once more: another's poll may have failed since.
         """
         return self._paused_until + PAUSE_JITTER * place * self._pause
 
@@ -303,17 +225,17 @@ class Schedule:
 
         Args:
             now: The time.
-            waited: For how many seconds the look has been due: by so much, up to a quarter of a second, it
+            waited: For how many seconds the poll has been due: by so much, up to a quarter of a second, it
                 may come before those that are due just now.
         """
         even = max(self._free_at, now - BURST_SECONDS, self._paused_until)
         self._free_at = even + 1.0 / self._polling.requests_per_second
         return max(even - min(max(waited, 0.0), ADVANCE_SECONDS), now, self._paused_until)
 
-    def unwell(self, now: float, retry_after: float | None) -> None:
-        """Let all looks rest, because one met HTTP 429, a 5xx or no connection.
+    def back_off(self, now: float, retry_after: float | None) -> None:
+        """Pause all polls, because one met HTTP 429, a 5xx or no connection.
 
-        Failures during a rest are of looks that had begun before it: they make it no longer.
+        Failures during a pause are of polls that had begun before it: they make it no longer.
 
         Args:
             now: The time.
@@ -321,21 +243,21 @@ class Schedule:
         """
         pause = 0.0
         if now >= self._paused_until:
-            pause = min(PAUSE * 2.0**self._strain, LONGEST_PAUSE)
-            self._strain = min(self._strain + 1, _MOST_STRAIN)
+            pause = min(PAUSE * 2.0**self._doublings, LONGEST_PAUSE)
+            self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS)
         if retry_after is not None and is_duration(retry_after):
             pause = max(pause, min(retry_after, LONGEST_RETRY_AFTER))
         if now + pause > self._paused_until:
             self._paused_until, self._pause = now + pause, pause
 
-    def well(self) -> None:
-        """Tell that a look succeeded: the next rest is half as long."""
-        self._strain = max(self._strain - 1, 0)
+    def recover(self) -> None:
+        """Tell that a poll succeeded: the next pause is half as long."""
+        self._doublings = max(self._doublings - 1, 0)
 
     # -- what is learned -------------------------------------------------------------------------------
 
     def learn(
-        self, model: str, *, queued: float | None, ran: float | None, sight: Sight | None = None
+        self, model: str, *, queued: float | None, ran: float | None, timing: TaskTiming | None = None
     ) -> None:
         """Learn from a finished task.
 
@@ -347,12 +269,12 @@ class Schedule:
             model: Its model.
             queued: Seconds from its creation to its start (None: unknown).
             ran: Seconds from its start to its end (None: unknown, or it did not succeed).
-            sight: What ``next_look`` was told of it at last: then tasks that were created together are
+            timing: What ``next_poll`` was told of it at last: then tasks that were created together are
                 learned from in the order of their creation, whatever the order of their ends.
         """
         if self._polling.learn and 0 < len(model) <= LONGEST_NAME:
             known = self._model(model)
-            for sample in known.line.leave(sight, (queued, ran)):
+            for sample in known.order.leave(timing, (queued, ran)):
                 known.learn(sample)
 
     def _model(self, name: str) -> _Model:
@@ -389,7 +311,7 @@ class Schedule:
     # -- how it went -----------------------------------------------------------------------------------
 
     def polled(self) -> None:
-        """Count a look."""
+        """Count a poll."""
         self._polls += 1
 
     def finished(self, lateness: float | None) -> None:
@@ -415,6 +337,94 @@ class Schedule:
     def _late_quantile(self, count: float) -> float:
         index = bisect_left(list(accumulate(self._late)), count)
         return _LATENESS_EDGES[min(index, len(_LATENESS_EDGES) - 1)]
+
+
+# -- what is learned of one model -------------------------------------------------------------------------
+
+Sample: TypeAlias = tuple[float | None, float | None]
+"""How long a task was queued, and how long it ran, in seconds (None: not to be learned from)."""
+
+
+class _Model:
+    """What was learned of one model: at most 4 kB, beside its tasks in flight."""
+
+    __slots__ = ("_plan", "_unused", "order", "queued", "ran")
+
+    def __init__(self) -> None:
+        self.queued: Durations = Durations()
+        self.ran: Durations = Durations()
+        self.order: _ReorderBuffer = _ReorderBuffer()
+        self._plan: PollPlan | None = None
+        self._unused: float = 0.0
+
+    def learn(self, sample: Sample) -> None:
+        """Take in one sample."""
+        queued, ran = sample
+        if queued is not None:
+            self.queued.add(queued)
+        if ran is not None:
+            self.ran.add(ran)
+            self._unused += 1.0
+
+    def merge(self, stages: Mapping[Any, Any]) -> None:
+        """Add what another process learned."""
+        self.queued.merge(stages.get("queued"))
+        self.ran.merge(stages.get("ran"))
+        self._unused = math.inf
+
+    def plan(self, longest: float) -> PollPlan | None:
+        """Return when to poll its tasks (None: too little is known), not older than need be."""
+        if self.ran.count < ENOUGH:
+            return None
+        if self._plan is None or self._unused > REFRESH_SHARE * self.ran.count:
+            self._plan = PollPlan(self.queued, self.ran, longest)
+            self._unused = 0.0
+        return self._plan
+
+
+class _ReorderBuffer:
+    """Hands on what ended tasks tell in the order in which the tasks were created.
+
+    Of tasks that were created together the short ones end first. Learned from in the order of their ends,
+    they would look like a change, first to shorter ones and then to longer ones.
+    """
+
+    __slots__ = ("_longest", "_order", "_samples")
+
+    def __init__(self) -> None:
+        # Each task by its creation and place: what it has told (None: it has not ended), and a heap of these.
+        self._samples: dict[tuple[float, float], Sample | None] = {}
+        self._order: list[tuple[float, float]] = []
+        self._longest: float = 0.0
+
+    def enter(self, timing: TaskTiming) -> None:
+        """Take in a task, or do nothing if it is there."""
+        key = (timing.since, timing.place)
+        if key not in self._samples:
+            self._samples[key] = None
+            heappush(self._order, key)
+            if len(self._order) > REORDERED:
+                self._pop()
+
+    def leave(self, timing: TaskTiming | None, sample: Sample) -> Iterator[Sample]:
+        """Take in a task's end, and yield what no older task holds up any more."""
+        key = None if timing is None else (timing.since, timing.place)
+        if key is None or key not in self._samples:
+            yield sample
+            return
+        self._samples[key] = sample
+        total = min(sum(part for part in sample if part is not None and is_duration(part)), DAY)
+        self._longest = max(total, 0.98 * self._longest)
+        oldest_awaited = key[0] + total - PATIENCE * self._longest
+        while self._order:
+            since, _ = oldest = self._order[0]
+            if self._samples[oldest] is None and since >= oldest_awaited:
+                return
+            if (first := self._pop()) is not None:
+                yield first
+
+    def _pop(self) -> Sample | None:
+        return self._samples.pop(heappop(self._order))
 
 
 # -- what a task's record tells ---------------------------------------------------------------------------

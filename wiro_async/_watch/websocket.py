@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from websockets.protocol import State
     from websockets.uri import WebSocketURI
 
-__all__ = ["Connection", "Kit", "Owner", "Turns", "make_kit"]
+__all__ = ["Connection", "Owner", "ParseQueue", "Setup", "make_setup"]
 
 MAX_HEAD = 16 * 1024
 """Bytes of the answer to the handshake."""
@@ -32,11 +32,11 @@ MAX_HEAD = 16 * 1024
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of a message; the service's own clients use the same bound. Longer ones end the connection (1009)."""
 
-SILENCE = 45.0
-"""Seconds without a byte until the peer is asked whether it is there; the service pings about every 30 s."""
+PING_AFTER = 45.0
+"""Seconds without a byte until the peer is pinged; the service itself pings about every 30 s."""
 
-PATIENCE = 20.0
-"""Seconds that it has for its answer."""
+PONG_TIMEOUT = 20.0
+"""Seconds that the peer has to answer a ping."""
 
 SLICE = 1024
 """Bytes that are parsed at a time: of the smallest frames, that takes some 5 ms."""
@@ -53,7 +53,7 @@ MAX_UNREAD = 64 * 1024
 MAX_UNSENT = 64 * 1024
 """Bytes that may wait for a peer that does not read, pongs mostly."""
 
-FAREWELL = 1.0
+CLOSE_TIMEOUT = 1.0
 """Seconds that the closing frame has to leave."""
 
 _CONTINUATION, _TEXT = 0, 1
@@ -64,7 +64,7 @@ _SILENT = logging.Logger("wiro_async.websocket")  # noqa: LOG001
 _SILENT.disabled = True
 
 
-class Kit(NamedTuple):
+class Setup(NamedTuple):
     """What every connection to one address is made of.
 
     Attributes:
@@ -81,7 +81,7 @@ class Kit(NamedTuple):
     user_agent: str
 
 
-def make_kit(url: str, tls: Callable[[], ssl.SSLContext], user_agent: str) -> Kit:
+def make_setup(url: str, tls: Callable[[], ssl.SSLContext], user_agent: str) -> Setup:
     """Import websockets and make the TLS settings. It takes tens of milliseconds, so do it in a thread.
 
     Raises:
@@ -93,7 +93,7 @@ def make_kit(url: str, tls: Callable[[], ssl.SSLContext], user_agent: str) -> Ki
     from websockets.uri import parse_uri  # noqa: PLC0415
 
     uri = parse_uri(url)
-    return Kit(ClientProtocol, State, uri, tls() if uri.secure else None, user_agent)
+    return Setup(ClientProtocol, State, uri, tls() if uri.secure else None, user_agent)
 
 
 class Owner(Protocol):
@@ -112,8 +112,8 @@ class Owner(Protocol):
         ...
 
 
-class Turns:
-    """Deals the event loop's turns out to all connections of one client that have something to parse.
+class ParseQueue:
+    """Shares the event loop's turns among all connections of one client that have something to parse.
 
     Thousands of them may have something at once, and one of them may have more than its share.
 
@@ -199,6 +199,9 @@ class _Tls:
 
 # -- the connection --------------------------------------------------------------------------------------
 
+# Opening: TCP, TLS and the handshake; bytes are read as they come. Open: frames are parsed, in this
+# connection's turns. Gone: nothing is parsed or sent any more, whoever ended it. What came before the peer's
+# end is parsed first: ``_over`` says that it has come, while the state is still open.
 _OPENING, _OPEN, _GONE = range(3)
 
 
@@ -206,9 +209,9 @@ class Connection(asyncio.Protocol):
     """One connection, from the first packet to the last.
 
     Args:
-        kit: What it is made of.
+        setup: What it is made of.
         owner: Who gets what it brings.
-        turns: Where it stands in line.
+        queue: Where it waits for its turn to parse.
 
     Attributes:
         loop: The event loop that it lives on.
@@ -216,17 +219,32 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_handshake", "_heard_at", "_kit", "_message", "_over", "_owner", "_paused", "_pinged", "_state",
-        "_timer", "_tls", "_transport", "_turns", "_unread", "_ws", "busy", "loop",
+        "_handshake",
+        "_heard_at",
+        "_message",
+        "_over",
+        "_owner",
+        "_paused",
+        "_pinged",
+        "_queue",
+        "_setup",
+        "_state",
+        "_timer",
+        "_tls",
+        "_transport",
+        "_unread",
+        "_ws",
+        "busy",
+        "loop",
     )  # fmt: skip
 
-    def __init__(self, kit: Kit, owner: Owner, turns: Turns) -> None:
+    def __init__(self, setup: Setup, owner: Owner, queue: ParseQueue) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.busy: bool = False
-        self._kit = kit
+        self._setup = setup
         self._owner = owner
-        self._turns = turns
-        self._ws: ClientProtocol = kit.protocol(kit.uri, logger=_SILENT)
+        self._queue = queue
+        self._ws: ClientProtocol = setup.protocol(setup.uri, logger=_SILENT)
         self._state: int = _OPENING
         self._handshake: asyncio.Future[str] | None = self.loop.create_future()
         self._transport: asyncio.Transport | None = None
@@ -249,28 +267,22 @@ class Connection(asyncio.Protocol):
         handshake = self._handshake
         assert handshake is not None
         try:
-            await self._dial()
+            uri = self._setup.uri
+            if network.is_address(uri.host):
+                await self.loop.create_connection(lambda: self, uri.host, uri.port)
+            else:
+                sock = await network.race(uri.host, uri.port)
+                try:
+                    await self.loop.create_connection(lambda: self, sock=sock)
+                except BaseException:
+                    sock.close()
+                    raise
             problem = await handshake
         except BaseException:
             self._end("given up", abort=True)
             raise
         if problem:
             raise ConnectionError(problem)
-
-    async def _dial(self) -> None:
-        uri = self._kit.uri
-        if network.is_address(uri.host):
-            await self.loop.create_connection(self._itself, uri.host, uri.port)
-            return
-        sock = await network.race(uri.host, uri.port)
-        try:
-            await self.loop.create_connection(self._itself, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-
-    def _itself(self) -> Connection:
-        return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with TLS, or else with the handshake."""
@@ -280,15 +292,15 @@ class Connection(asyncio.Protocol):
             stream.abort()
             return
         self._transport = stream
-        if self._kit.tls is None:
+        if self._setup.tls is None:
             self._ask()
             return
-        self._tls = _Tls(self._kit.tls, self._kit.uri.host)
+        self._tls = _Tls(self._setup.tls, self._setup.uri.host)
         self._decrypt(self._tls, b"")
 
     def _ask(self) -> None:
         request = self._ws.connect()
-        request.headers["User-Agent"] = self._kit.user_agent
+        request.headers["User-Agent"] = self._setup.user_agent
         self._ws.send_request(request)
         self._flush()
 
@@ -305,7 +317,7 @@ class Connection(asyncio.Protocol):
         if self._state == _OPENING:
             self._shake_hands()
         if self._state == _OPEN and self._unread and not stands_in_line:
-            self._turns.want(self)
+            self._queue.want(self)
         if len(self._unread) > MAX_UNREAD and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -322,15 +334,15 @@ class Connection(asyncio.Protocol):
         head = bytes(self._unread[:end])
         del self._unread[:end]
         self._ws.receive_data(head)
-        if self._ws.state is not self._kit.state.OPEN:
+        if self._ws.state is not self._setup.state.OPEN:
             line = head.partition(b"\r\n")[0].decode("latin-1")
             self._fail(f"the handshake was answered with {line[:100]!r}")
             return
         # What has parsed the answer would keep it for as long as the connection lives.
-        state = self._kit.state.OPEN
-        self._ws = self._kit.protocol(self._kit.uri, state=state, max_size=MAX_MESSAGE, logger=_SILENT)
+        state = self._setup.state.OPEN
+        self._ws = self._setup.protocol(self._setup.uri, state=state, max_size=MAX_MESSAGE, logger=_SILENT)
         self._state = _OPEN
-        self._timer = self.loop.call_later(SILENCE, self._check, context=self._turns.context)
+        self._timer = self.loop.call_later(PING_AFTER, self._check, context=self._queue.context)
         self._settle("")
         self.busy = True
         try:
@@ -376,7 +388,14 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             self.busy = False
-        self._go_on()
+        if self._state != _GONE:
+            if self._unread:
+                self._queue.want(self)
+            elif self._over:
+                self._fail("the connection was lost")
+            elif self._paused and self._transport is not None:
+                self._paused = False
+                self._transport.resume_reading()
         return 1 + cost
 
     def _feed(self, piece: bytes) -> int:
@@ -385,20 +404,9 @@ class Connection(asyncio.Protocol):
         self._flush()
         frames = cast("list[Frame]", ws.events_received())
         cost = sum(1 + self._take(frame) // MESSAGE_PIECE for frame in frames)
-        if self._state == _OPEN and ws.state is not self._kit.state.OPEN:
+        if self._state == _OPEN and ws.state is not self._setup.state.OPEN:
             self._fail("the peer has closed it, or broken the protocol")
         return cost
-
-    def _go_on(self) -> None:
-        if self._state == _GONE:
-            return
-        if self._unread:
-            self._turns.want(self)
-        elif self._over:
-            self._fail("the connection was lost")
-        elif self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
 
     def _take(self, frame: Frame) -> int:
         """Put a message together, and return how many bytes of it were handed on.
@@ -451,21 +459,22 @@ class Connection(asyncio.Protocol):
             self._fail("the peer has not answered a ping", abort=True)
             return
         now = self.loop.time()
-        seconds = self._heard_at + SILENCE - now
+        seconds = self._heard_at + PING_AFTER - now
         if seconds <= 0:
-            self._pinged, seconds = True, PATIENCE
+            self._pinged, seconds = True, PONG_TIMEOUT
             self._ws.send_ping(b"")
             self._flush()
         if self._state == _OPEN:
-            self._timer = self.loop.call_later(seconds, self._check, context=self._turns.context)
+            self._timer = self.loop.call_later(seconds, self._check, context=self._queue.context)
 
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Say goodbye and close; the owner hears no more of it."""
         if self._state == _OPEN:
+            # First, because sending may fail, and a failure is told to the owner while it is open.
             self._state = _GONE
-            if self._ws.state is self._kit.state.OPEN:
+            if self._ws.state is self._setup.state.OPEN:
                 self._ws.send_close(_NORMAL_CLOSURE)
                 self._flush()
         self._end("closed", abort=False)
@@ -483,19 +492,18 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._unread.clear()
-        if self._transport is not None:
-            self._hang_up(self._transport, abort=abort)
-            self._transport = None
-
-    def _settle(self, problem: str) -> None:
-        if self._handshake is not None and not self._handshake.done():
-            self._handshake.set_result(problem)
-        self._handshake = None
-
-    def _hang_up(self, transport: asyncio.Transport, *, abort: bool) -> None:
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
         if abort:
             transport.abort()
             return
         transport.close()
         if transport.get_write_buffer_size():
-            self.loop.call_later(FAREWELL, transport.abort)
+            # The closing frame is still in the buffer, and a peer that does not read would keep it there.
+            self.loop.call_later(CLOSE_TIMEOUT, transport.abort)
+
+    def _settle(self, problem: str) -> None:
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_result(problem)
+        self._handshake = None

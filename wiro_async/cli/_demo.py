@@ -19,12 +19,11 @@ from typing import Any
 
 import attrs
 
-from wiro_async import Client, InvalidInput, Status, WiroError
+from wiro_async import Client, InvalidInput, JournalReader, Status, WiroError
 from wiro_async.cli._batch_view import BatchView
 from wiro_async.cli._demo_plan import HANGS, Books, Job, job_record, job_row, plan
 from wiro_async.cli._demo_sandbox import SandboxProcess
 from wiro_async.cli._demo_view import say_summary
-from wiro_async.cli._reader import JournalReader
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, interruptible
 from wiro_async.sandbox import demo_images

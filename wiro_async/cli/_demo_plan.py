@@ -11,8 +11,7 @@ from typing import Literal
 
 import attrs
 
-from wiro_async import Director, HailuoSubject
-from wiro_async.cli._reader import JournalEntry, JournalFile
+from wiro_async import Director, HailuoSubject, JournalEntry, JournalFile
 from wiro_async.cli._text import JSON
 
 __all__ = ["HANGS", "Books", "Job", "Purpose", "job_record", "job_row", "plan"]

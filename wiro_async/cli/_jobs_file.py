@@ -15,8 +15,7 @@ from typing import NoReturn
 
 import attrs
 
-from wiro_async import InvalidInput, Job
-from wiro_async.cli._reader import JournalEntry
+from wiro_async import InvalidInput, Job, JournalEntry
 from wiro_async.cli._text import JSON
 
 __all__ = ["Columns", "Reading", "delimiter_of", "files_in", "job_of_json", "line_of"]

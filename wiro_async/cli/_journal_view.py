@@ -16,10 +16,19 @@ from typing import Literal, TypeAlias
 from rich.table import Table
 from rich.text import Text
 
-from wiro_async import ConcurrencyLimited, ConnectionFailed, InvalidInput, JournalError, RateLimited
+from wiro_async import (
+    ConcurrencyLimited,
+    ConnectionFailed,
+    InvalidInput,
+    JournalCounts,
+    JournalEntry,
+    JournalError,
+    JournalFailure,
+    JournalReader,
+    RateLimited,
+)
 from wiro_async.cli._batch_options import Memory
 from wiro_async.cli._jobs_file import line_of
-from wiro_async.cli._reader import JournalCounts, JournalEntry, JournalFailure, JournalReader
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, Session
 from wiro_async.cli._text import JSON, clean, clipped, clock, usd

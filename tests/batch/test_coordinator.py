@@ -10,13 +10,14 @@ from typing import Any
 
 import anyio
 import pytest
+from wiro_async._batch.coordinator import Coordinator, Terms
+from wiro_async._jobs.window import Window
 
 from tests.batches import MODEL, Service
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.fakes import client, task
 from tests.journals import Database
-from wiro_async._batch.coordinator import Coordinator, Terms
 from wiro_async._batch.progress import ProgressCounter
 from wiro_async._batch.source import Entry
 from wiro_async._batch.stopping import Breaker, Canary
@@ -30,23 +31,21 @@ from wiro_async._errors import (
     InvalidInput,
     JournalError,
     ServiceError,
-    TaskCancelled,
-    TaskFailed,
-    TaskTimeout,
     WiroError,
 )
-from wiro_async._jobs.book import Book
 from wiro_async._jobs.budget import Budget, Prices
 from wiro_async._jobs.limiter import Bell, ConcurrencyLimiter
-from wiro_async._jobs.window import Window
-from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.journal import NullJournal
+from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async._protocol.records import TaskKey, parse_task
+from wiro_async._tasks.ends import TaskCancelled, TaskFailed
+from wiro_async._tasks.handle import TaskTimeout
 from wiro_async._types import Secret
 
 
 class Stops:
-    """Counts how often a desk says that it stops."""
+    """JournalCounts how often a desk says that it stops."""
 
     def __init__(self) -> None:
         self.count: int = 0
@@ -55,7 +54,7 @@ class Stops:
         self.count += 1
 
 
-def desk(own: Client | None = None, journal: Journal | None = None, **options: Any) -> Coordinator:
+def desk(own: Client | None = None, journal: SQLiteJournal | None = None, **options: Any) -> Coordinator:
     """Return a desk with as much room, and as little else, as a test wants."""
     bell = Bell()
     window = Window(options.pop("ceiling", 10))
@@ -65,7 +64,7 @@ def desk(own: Client | None = None, journal: Journal | None = None, **options: A
         Terms(fail_fast=options.pop("fail_fast", False)),
         door=ConcurrencyLimiter(window, bell),
         bell=bell,
-        book=Book(journal),
+        journal=journal or NullJournal(),
         budget=Budget(options.pop("max_cost", None)),
         prices=Prices(),
         breaker=Breaker(options.pop("breaker", 20)),
@@ -360,7 +359,7 @@ async def test_tasks_that_are_left(tmp_path: Path, databases: list[Database]) ->
         for handle in handles:
             at.leave(handle)
         assert list(own.unclaimed) == handles[1:]
-        async with await Journal.open(tmp_path / "a.db") as journal:
+        async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
             desk(own, journal).leave(handles[1])
         assert list(own.unclaimed) == handles[1:]
 
@@ -372,7 +371,7 @@ async def test_doubts_that_are_left(tmp_path: Path, databases: list[Database]) -
         with anyio.move_on_after(5):
             await desk(own).look_for(fingerprint, "ReadTimeout")
         assert [error.cause for error in own.unresolved] == ["ReadTimeout"]
-        async with await Journal.open(tmp_path / "a.db") as journal:
+        async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
             with anyio.move_on_after(5):
                 await desk(own, journal).look_for(fingerprint, "ReadTimeout")
         assert len(own.unresolved) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,10 +47,10 @@ from wiro_async import (
     TaskNotFound,
     TaskTimeout,
 )
-from wiro_async._jobs.book import Book
 from wiro_async._jobs.saver import _sha256
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import Ending, ErrorNote, Intent, OutputNote
+from wiro_async._journal.journal import NullJournal
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Accepted, Doubted, Ended, Intended, JournalFile, Released, Saved, Step
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async._types import Secret
 
@@ -341,9 +341,6 @@ async def test_a_task_that_is_stopped_after_all_counts(tmp_path: Path, databases
 # -- taking up what is left ------------------------------------------------------------------------------
 
 
-Steps = Callable[[Journal, Service], Awaitable[object]]
-
-
 def begun(service: Service, prompt: str = "a", ago: float = 300.0, **fate: Any) -> Made:
     """Return a task that the service has from before."""
     service.fates[prompt] = Fate(**fate)
@@ -353,25 +350,24 @@ def begun(service: Service, prompt: str = "a", ago: float = 300.0, **fate: Any) 
     return made
 
 
-def meant(key: str = "a", ago: float = 300.0, **inputs: Any) -> Intent:
+def meant(key: str = "a", ago: float = 300.0, **inputs: Any) -> Intended:
     """Return the intent of a Run that left some time ago."""
     given = inputs or {"prompt": key}
-    return Intent(key, given, RunFingerprint.of(MODEL, given, time.time() - ago))
+    return Intended(key, given, RunFingerprint.of(MODEL, given, time.time() - ago))
 
 
-async def written(path: Path, *steps: Callable[[Journal], Awaitable[object]]) -> None:
+async def written(path: Path, *steps: Step) -> None:
     """Write a journal as an earlier process would have left it."""
-    journal = await Journal.open(path)
-    for step in steps:
-        await step(journal)
-    await journal.aclose()
+    async with await SQLiteJournal.open(path) as journal:
+        for step in steps:
+            await journal.record(step)
 
 
 async def test_intended_and_found(tmp_path: Path, databases: list[Database]) -> None:
     """The program ended between the Run and its record."""
     service, path = Service(), tmp_path / "a.db"
     begun(service)
-    await written(path, lambda journal: journal.intend(meant()))
+    await written(path, meant())
     outcome = await alone(service, journal=path)
     assert outcome.succeeded
     assert outcome.job is None
@@ -387,7 +383,7 @@ async def test_intended_long_ago_and_slow_to_appear(tmp_path: Path, databases: l
     service.handlers["Task/List"] = lambda payload: (
         usual(payload) if anyio.current_time() > start + 20 else ok(tasklist=[])
     )
-    await written(path, lambda journal: journal.intend(meant()))
+    await written(path, meant())
     assert (await alone(service, journal=path)).succeeded
     assert service.counts["Run"] == 0
 
@@ -396,13 +392,12 @@ async def test_a_run_is_as_old_as_its_turn(monkeypatch: pytest.MonkeyPatch) -> N
     """Its age counts from when it leaves, however long it waited for others that were under way."""
     service = Service()
     ages: list[float] = []
-    intend = Book.intend
 
-    async def intended(self: Book, key: str, inputs: Any, fingerprint: RunFingerprint) -> None:
-        ages.append(anyio.current_time() - fingerprint.sent_at)
-        await intend(self, key, inputs, fingerprint)
+    async def record(_: NullJournal, *steps: Step) -> None:
+        sent = [step.fingerprint.sent_at for step in steps if isinstance(step, Intended)]
+        ages.extend(anyio.current_time() - at for at in sent)
 
-    monkeypatch.setattr(Book, "intend", intended)
+    monkeypatch.setattr(NullJournal, "record", record)
     monkeypatch.setattr("wiro_async._batch.runner.time", SimpleNamespace(time=anyio.current_time))
     async with (
         client(service, polling=RARELY, limits=Limits(max_in_flight=1)) as own,
@@ -418,7 +413,7 @@ async def test_a_run_is_as_old_as_its_turn(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_intended_and_absent(tmp_path: Path, databases: list[Database]) -> None:
     """The program ended before the Run."""
     service, path = Service(), tmp_path / "a.db"
-    await written(path, lambda journal: journal.intend(meant()))
+    await written(path, meant())
     assert (await alone(service, journal=path)).succeeded
     assert service.runs == {"a": 1}
 
@@ -428,7 +423,7 @@ async def test_intended_and_the_list_cannot_be_read(tmp_path: Path, databases: l
     service, path = Service(), tmp_path / "a.db"
     usual = service.handlers["Task/List"]
     service.handlers["Task/List"] = no(0, "database is down")
-    await written(path, lambda journal: journal.intend(meant()))
+    await written(path, meant())
     outcome = await alone(service, journal=path)
     assert isinstance(outcome.error, SubmissionUnknown)
     assert not outcome.error.absent
@@ -445,7 +440,7 @@ async def test_equal_intents_are_not_mixed_up(tmp_path: Path, databases: list[Da
     begun(service)
     await written(
         path,
-        *(lambda journal, key=key: journal.intend(meant(key, prompt="a")) for key in "xyz"),
+        *(meant(key, prompt="a") for key in "xyz"),
     )
     found = await outcomes(service, journal=path)
     assert all(outcome.succeeded for outcome in found.values())
@@ -461,9 +456,9 @@ async def test_a_task_of_the_journal_is_nobody_elses(tmp_path: Path, databases: 
 
     await written(
         path,
-        lambda journal: journal.intend(meant("x", prompt="a")),
-        lambda journal: journal.accepted("x", "2221"),
-        lambda journal: journal.intend(meant("y", prompt="a")),
+        meant("x", prompt="a"),
+        Accepted("x", "2221"),
+        meant("y", prompt="a"),
     )
     found = await outcomes(service, journal=path)
     assert found["x"].task_id == "2221"
@@ -476,7 +471,7 @@ async def test_many_intents_are_looked_for_at_a_time(tmp_path: Path, databases: 
     keys = [f"k{number}" for number in range(16)]
     await written(
         path,
-        *(lambda journal, key=key: journal.intend(meant(key, ago=0.0, prompt=key)) for key in keys),
+        *(meant(key, ago=0.0, prompt=key) for key in keys),
     )
     start = anyio.current_time()
     found = await outcomes(service, journal=path)
@@ -491,8 +486,8 @@ async def test_running(tmp_path: Path, databases: list[Database]) -> None:
     begun(service, ago=0.0)
     await written(
         path,
-        lambda journal: journal.intend(meant()),
-        lambda journal: journal.accepted("a", "2221", Secret("token-2221")),
+        meant(),
+        Accepted("a", "2221", Secret("token-2221")),
     )
     async with batch_of(service, jobs("b"), journal=path, concurrency=1) as batch:
         await anyio.sleep(30)
@@ -508,9 +503,7 @@ async def test_running_and_failed_since(tmp_path: Path, databases: list[Database
     """It is run again, if asked for."""
     service, path = Service(), tmp_path / "a.db"
     begun(service, pexit="1", cost="0", reason="no face")
-    await written(
-        path, lambda journal: journal.intend(meant()), lambda journal: journal.accepted("a", "2221")
-    )
+    await written(path, meant(), Accepted("a", "2221"))
     service.fates["a"] = Fate()
     outcome = await alone(service, journal=path, retry_failed=1, canary=1)
     assert outcome.succeeded
@@ -521,10 +514,10 @@ async def test_running_and_failed_since(tmp_path: Path, databases: list[Database
 async def test_running_and_forgotten_by_the_service(tmp_path: Path, databases: list[Database]) -> None:
     """The outcome says so; the others go on, however many of these there are."""
     service, path = Service(), tmp_path / "a.db"
-    steps: list[Callable[[Journal], Awaitable[object]]] = []
+    steps: list[Step] = []
     for number in range(25):
-        steps.append(lambda journal, key=f"k{number}": journal.intend(meant(key)))  # type: ignore[misc]
-        steps.append(lambda journal, key=f"k{number}": journal.accepted(key, f"9{key}"))  # type: ignore[misc]
+        steps.append(meant(f"k{number}"))
+        steps.append(Accepted(f"k{number}", f"9k{number}"))
     await written(path, *steps)
     found = await outcomes(service, jobs("b"), journal=path)
     assert sum(isinstance(outcome.error, TaskNotFound) for outcome in found.values()) == 25
@@ -543,13 +536,13 @@ async def saved(folder: Path, name: str, content: bytes = CLIP) -> tuple[str, in
     return await anyio.to_thread.run_sync(write)
 
 
-def finished(task_id: str = "2221", outputs: int = 2) -> list[Callable[[Journal], Awaitable[object]]]:
+def finished(task_id: str = "2221", outputs: int = 2) -> list[Step]:
     """Return the steps to a job whose task has ended."""
-    notes = tuple(OutputNote(n, f"{n}.mp4", f"https://cdn1.wiro.ai/x/{n}.mp4") for n in range(outputs))
+    notes = tuple(JournalFile(n, f"{n}.mp4", f"https://cdn1.wiro.ai/x/{n}.mp4") for n in range(outputs))
     return [
-        lambda journal: journal.intend(meant()),
-        lambda journal: journal.accepted("a", task_id),
-        lambda journal: journal.ended("a", Ending("succeeded", time.time(), Decimal("0.35"), outputs=notes)),
+        meant(),
+        Accepted("a", task_id),
+        Ended("a", "succeeded", time.time(), Decimal("0.35"), outputs=notes),
     ]
 
 
@@ -561,7 +554,7 @@ async def test_ended_and_all_is_there(tmp_path: Path, databases: list[Database])
     await written(
         path,
         *finished(),
-        *(lambda journal, n=n: journal.saved("a", n, *files[n]) for n in range(2)),
+        *(Saved("a", n, *files[n]) for n in range(2)),
     )
     outcome = await alone(service, journal=path, download=tmp_path, delete_remote=True)
     assert outcome.succeeded
@@ -583,8 +576,8 @@ async def test_ended_and_a_file_is_missing_or_damaged(
     await written(
         path,
         *finished(),
-        lambda journal: journal.saved("a", 0, *good),
-        lambda journal: journal.saved("a", 1, *bad),
+        Saved("a", 0, *good),
+        Saved("a", 1, *bad),
     )
     if content is None:
         await anyio.to_thread.run_sync(Path(bad[0]).unlink)
@@ -667,7 +660,9 @@ async def test_unknown_and_found(tmp_path: Path, databases: list[Database]) -> N
     service, path = Service(), tmp_path / "a.db"
     begun(service)
     await written(
-        path, lambda journal: journal.intend(meant()), lambda journal: journal.doubted("a", "ReadTimeout")
+        path,
+        meant(),
+        Doubted("a", "ReadTimeout"),
     )
     assert (await alone(service, journal=path)).succeeded
     assert service.counts["Run"] == 0
@@ -678,8 +673,8 @@ async def test_refused_before_and_accepted_now(tmp_path: Path, databases: list[D
     service, path = Service(), tmp_path / "a.db"
     await written(
         path,
-        lambda journal: journal.intend(meant()),
-        lambda journal: journal.released("a", ErrorNote("InsufficientBalance", "no money")),
+        meant(),
+        Released("a", "InsufficientBalance", "no money"),
     )
     outcome = await alone(service, journal=path)
     assert outcome.succeeded
@@ -721,8 +716,8 @@ async def test_bytes_whose_upload_is_gone(tmp_path: Path, databases: list[Databa
     service, path = Service(), tmp_path / "a.db"
     await written(
         path,
-        lambda journal: journal.intend(meant("a", prompt="a", image=b"jpeg")),
-        lambda journal: journal.released("a", ErrorNote("ServiceError", "busy")),
+        meant("a", prompt="a", image=b"jpeg"),
+        Released("a", "ServiceError", "busy"),
     )
     outcome = (await outcomes(service, journal=path))["a"]
     assert isinstance(outcome.error, InvalidInput)

@@ -1,0 +1,45 @@
+"""How many files of the core one has to read to follow a job."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.way import LIMITS, Way, follow, show
+
+NOT_YET: dict[str, str] = {"batch": "the stages of a batch's job are spread over more files"}
+"""Operations that meet too many files today; the marks are strict, so that an entry goes with its reason."""
+
+
+@pytest.fixture(scope="module")
+def ways() -> list[dict[str, Way]]:
+    """Three measurements."""
+    return follow(3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.xfail(raises=AssertionError, reason=NOT_YET[name])] if name in NOT_YET else [],
+        )
+        for name in LIMITS
+    ],
+)
+def test_the_way_of_a_job_is_short(name: str, ways: list[dict[str, Way]]) -> None:
+    """Each operation meets no more files than a reader can keep in mind."""
+    assert max(len(way[name]) for way in ways) <= LIMITS[name]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_way_does_not_depend_on_chance(name: str, ways: list[dict[str, Way]]) -> None:
+    """Each measurement meets the same files."""
+    assert len({frozenset(way[name]) for way in ways}) == 1
+
+
+def test_the_report_names_files_functions_and_limits(ways: list[dict[str, Way]]) -> None:
+    """Who runs ``python -m tests.way`` sees where to read, and how far it is."""
+    report = "\n".join(show(ways[0]))
+    assert "_client.py\n        Client.submit" in report
+    assert report.splitlines()[-1].startswith("Files met: submit ")
+    assert "sandbox" not in report

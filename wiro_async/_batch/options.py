@@ -1,0 +1,104 @@
+"""The options of batch() and map(): each written once for type checkers, and once with its check.
+
+``tests/batch/test_options.py`` holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from os import PathLike
+from typing import Literal, TypedDict, get_args
+
+import attrs
+
+from wiro_async._batch.progress import BatchProgress
+from wiro_async._config import duration, one_of, truth, usd, whole
+from wiro_async._jobs.job import Job
+from wiro_async._types import JSONMapping, OnUnknown
+
+__all__ = ["BatchOptions", "BatchSettings", "MapOptions"]
+
+
+class MapOptions(TypedDict, total=False):
+    """The options of ``Client.map``.
+
+    Attributes:
+        journal: A file that keeps what must not be lost; made when missing. One process at a time.
+        key: Gives each job its key (None: the jobs' own keys, or digests of their inputs).
+        concurrency: How many tasks of the batch may run at a time (``"auto"``: as many as the account
+            allows, which is learned from its refusals).
+        max_cost: USD that the journal's runs may cost in all (None: no limit). It is exceeded by no more than
+            what the runs in flight cost beyond their estimates. An estimate comes from the catalogue until
+            three such runs have ended, and then from what these cost. A run whose cost the service does not
+            tell is counted, and recorded, as estimated; without any estimate the batch stops.
+        download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
+            ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
+        delete_remote: Whether to delete the service's copies once they are saved.
+        ordered: Whether to hand out outcomes in the jobs' order, not as they come.
+        fail_fast: Whether to submit nothing more after the first failure.
+        retry_failed: How often a job whose task failed, or was cancelled in an earlier run of the journal, is
+            run again; failed runs are not billed.
+        breaker: Submit nothing more after so many equal failures in a row (None: go on).
+        canary: How many jobs must succeed before the others are submitted.
+        timeout: Seconds to wait for one task (None: ``Limits.wait_timeout``).
+        on_unknown: As for ``submit()``.
+        stop_on_exit: What becomes of running tasks when the block is left early: ``"leave"`` or ``"stop"``;
+            stopped ones are made again with ``retry_failed``.
+        on_progress: Called with the counts as they change, at most ten times a second.
+        total: How many jobs there are, if you know; without it there is no estimate of the end.
+        memo: A JSON object to keep in the journal for whoever resumes the batch (None: the journal keeps the
+            one it has). ``JournalReader.memo()`` returns it; ``wiro batch`` keeps its options there.
+    """
+
+    journal: str | PathLike[str] | None
+    key: Callable[[Job], object] | None
+    concurrency: int | Literal["auto"]
+    max_cost: Decimal | float | str | None
+    download: str | PathLike[str] | None
+    delete_remote: bool
+    ordered: bool
+    fail_fast: bool
+    retry_failed: int
+    breaker: int | None
+    canary: int
+    timeout: float | None
+    on_unknown: OnUnknown
+    stop_on_exit: Literal["leave", "stop"]
+    on_progress: Callable[[BatchProgress], object] | None
+    total: int | None
+    memo: JSONMapping | None
+
+
+class BatchOptions(MapOptions, total=False):
+    """The options of ``Client.batch``: those of ``map``, and one more.
+
+    Attributes:
+        model: The model of jobs that name none.
+    """
+
+    model: str | None
+
+
+@attrs.frozen(kw_only=True)
+class BatchSettings:
+    """The options of one batch, each checked; see ``BatchOptions``."""
+
+    journal: str | PathLike[str] | None = None
+    key: Callable[[Job], object] | None = None
+    model: str | None = None
+    concurrency: int | Literal["auto"] = attrs.field(default="auto", validator=whole(1, or_else="auto"))
+    max_cost: Decimal | None = attrs.field(default=None, converter=usd)
+    download: str | PathLike[str] | None = None
+    delete_remote: bool = attrs.field(default=False, validator=truth)
+    ordered: bool = attrs.field(default=False, validator=truth)
+    fail_fast: bool = attrs.field(default=False, validator=truth)
+    retry_failed: int = attrs.field(default=0, validator=whole(0))
+    breaker: int | None = attrs.field(default=20, validator=whole(1, or_else=None))
+    canary: int = attrs.field(default=0, validator=whole(0))
+    timeout: float | None = attrs.field(default=None, validator=duration)
+    on_unknown: OnUnknown = attrs.field(default="raise", validator=one_of(*get_args(OnUnknown)))
+    stop_on_exit: Literal["leave", "stop"] = attrs.field(default="leave", validator=one_of("leave", "stop"))
+    on_progress: Callable[[BatchProgress], object] | None = None
+    total: int | None = attrs.field(default=None, validator=whole(0, or_else=None))
+    memo: JSONMapping | None = None

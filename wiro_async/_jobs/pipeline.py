@@ -1,0 +1,829 @@
+"""The one way for every job: from inputs to a paid result, stage by stage.
+
+::
+
+    resolve     model and inputs become a payload; local files are uploaded
+    reserve     the estimate is set aside from the budget
+    slot        a place among the account's concurrent tasks
+    intend      the intent is durable
+    send        the Run, out of reach of cancellation
+    reconcile   an unknown outcome is searched for
+    accepted    the task's id is durable                                <- submit() returns here
+    watch       polls, socket or callback, to the end
+    settle      the cost counted, the end durable                       <- run() returns here
+    save        outputs are on the disk                                 <- a batch goes to here
+
+A single call and a job of a batch go the same way. A stage that is not wanted has a null form:
+``NullJournal`` records nothing, a budget without a limit only counts, a plain ``Monitor`` wants nothing.
+
+Money is safe between *intend* and *accepted* because nothing can come between: both, and the exchange between
+them, run to their end whatever cancellation comes. Everywhere else a job may be cut off at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import attrs
+
+from wiro_async._aio.shield import finish
+from wiro_async._aio.waiting import now
+from wiro_async._errors import (
+    AuthenticationError,
+    BatchStopped,
+    ConcurrencyLimited,
+    ConnectionFailed,
+    DownloadError,
+    InvalidInput,
+    JournalError,
+    RateLimited,
+    SubmissionUnknown,
+    WiroError,
+)
+from wiro_async._files.inputs import FileSource, by_name, holds, is_local_file, resolve
+from wiro_async._http.retry import RUNS, run_knowledge
+from wiro_async._jobs.budget import ZERO, Budget, Prices
+from wiro_async._jobs.job import JobOutcome, JobState, Stage
+from wiro_async._jobs.limiter import Line, Slot
+from wiro_async._jobs.saver import OutputSaver
+from wiro_async._jobs.service import Service
+from wiro_async._jobs.submit import Run, send
+from wiro_async._journal.journal import Journal, NullJournal
+from wiro_async._journal.steps import (
+    FAILED,
+    TURNED_AWAY,
+    Accepted,
+    Blob,
+    Done,
+    Doubted,
+    Ended,
+    Intended,
+    JournalEntry,
+    JournalFile,
+    Released,
+    Step,
+)
+from wiro_async._protocol import records
+from wiro_async._protocol.catalogue import detail_payload, read_model
+from wiro_async._protocol.envelope import encode
+from wiro_async._protocol.matching import Claim, fingerprint_of, unknown, with_marker
+from wiro_async._protocol.operations import TOOL_DETAIL, clean_slug
+from wiro_async._protocol.operations import run as run_of
+from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult
+from wiro_async._tasks.ends import TaskError, TaskFailed, ending
+from wiro_async._tasks.handle import TaskHandle, TaskTimeout, timed_out
+from wiro_async._tasks.state import TaskState
+from wiro_async._types import Watch
+
+__all__ = ["AHEAD", "Monitor", "Pipeline", "get_model"]
+
+logger = logging.getLogger("wiro_async")
+
+RESUBMITS = 2
+"""How often a Run that was proved absent is sent anew, if the caller wants that at all."""
+
+AHEAD = 8
+"""How many jobs of a batch may upload their files, or be searched for, before it is their turn for a slot."""
+
+
+async def get_model(service: Service, slug: str) -> Model:
+    """Return one model of the catalogue; see ``Client.get_model``."""
+    return read_model(await service.transport.call(TOOL_DETAIL, detail_payload(slug)), slug)
+
+
+class Monitor:
+    """Who follows the jobs, and decides when no more are to be run. This one does neither."""
+
+    def check(self) -> None:
+        """Raise if no more Runs are to be made.
+
+        Raises:
+            BatchStopped: They are not.
+        """
+
+    def may_start(self, _job: JobState) -> bool:
+        """Whether the job may have a Run now, as far as this one is concerned."""
+        return True
+
+    def no_money(self, _job: JobState, estimate: Decimal | None) -> None:
+        """The budget has too little left for a Run."""
+
+    def moved(self, job: JobState, stage: Stage) -> None:
+        """The job is at another stage."""
+
+    def heed(self, error: WiroError | OSError) -> None:
+        """Something failed, perhaps for a reason that concerns all jobs."""
+
+    def run_failed(self, error: WiroError) -> None:
+        """A task has failed."""
+
+    def uncounted(self, job: JobState, task: Task) -> None:
+        """A task succeeded, and nobody knows what it cost."""
+
+    def broken(self, error: JournalError) -> None:
+        """A step could not be recorded that has happened all the same."""
+
+    def succeeded(self, job: JobState) -> None:
+        """The job has succeeded, files and all."""
+
+    def failed(self, job: JobState, error: WiroError | OSError) -> None:
+        """The job has failed."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class Pipeline:
+    """Takes jobs through the stages. A client has one for its single calls, and one for each batch.
+
+    Args:
+        service: What the client's rooms share.
+        line: Where the jobs wait for a slot.
+        url_of: Uploads a local file, and returns its address.
+        journal: Where steps are recorded.
+        budget: The money (None: these are single calls, which have none).
+        prices: What Runs cost, for the budget.
+        saver: Saves outputs (None: they are not wanted).
+        monitor: Who follows the jobs.
+        slot_timeout: Seconds that a job waits for a slot, where its caller does not say.
+        wait_timeout: Seconds to wait for a task's end, where its caller does not say.
+        retry_failed: How often a job whose task failed is run again.
+        stop_on_exit: Whether a task is stopped when its job of a batch is cancelled.
+        delete_remote: Whether the service's copies are deleted once the outputs are saved.
+        ahead: Lets so many jobs prepare before it is their turn (None: any number).
+    """
+
+    service: Service
+    line: Line
+    url_of: Callable[[FileSource], Awaitable[str]]
+    journal: Journal = attrs.field(factory=NullJournal)
+    budget: Budget | None = None
+    prices: Prices = attrs.field(factory=Prices)
+    saver: OutputSaver | None = None
+    monitor: Monitor = attrs.field(factory=Monitor)
+    slot_timeout: float = math.inf
+    wait_timeout: float
+    retry_failed: int = 0
+    stop_on_exit: bool = False
+    delete_remote: bool = False
+    ahead: anyio.Semaphore | None = None
+    _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+    _asked: set[str] = attrs.field(factory=set, init=False)
+
+    @classmethod
+    def for_single_calls(cls, service: Service) -> Pipeline:
+        """Return the pipeline of a client's single calls: no journal, no budget, nothing saved."""
+
+        async def url_of(file: FileSource) -> str:
+            return (await service.uploader.upload(file)).url
+
+        limits = service.config.limits
+        return cls(
+            service=service,
+            line=service.line,
+            url_of=url_of,
+            slot_timeout=limits.slot_timeout,
+            wait_timeout=limits.wait_timeout,
+        )
+
+    # -- the whole way -----------------------------------------------------------------------------------
+
+    async def submit(self, job: JobState) -> TaskHandle:
+        """Bring a single call to its task: the stages from *resolve* to *accepted*.
+
+        Raises:
+            SubmissionUnknown: Nobody knows whether there is a task.
+            WiroError: There is none.
+        """
+        try:
+            return TaskHandle(await self._accepted(job))
+        except BaseException:
+            if job.state is not None:
+                self.service.leave(job.state, "was accepted for a caller who was cancelled meanwhile")
+            raise
+
+    async def run(self, job: JobState) -> TaskResult:
+        """Bring a single call to its result: the stages from *resolve* to *settle*.
+
+        Raises:
+            TaskError: How its task ended, or that it has not.
+            SubmissionUnknown: Nobody knows whether there is a task.
+            WiroError: There is none.
+        """
+        try:
+            while job.task is None:
+                await self._watch(job, job.state or await self._accepted(job))
+        except BaseException as error:
+            if job.state is not None:
+                if not isinstance(error, TaskError | SubmissionUnknown):
+                    # Whoever called run() has no handle of the task, which may go on and be billed.
+                    self.service.leave(job.state, "was left by its run()")
+                cut_off = isinstance(error, TaskTimeout | anyio.get_cancelled_exc_class())
+                if cut_off and job.options.on_cancel == "stop":
+                    await self._stop(job, job.state)
+            raise
+        return TaskResult.of(job.task)
+
+    async def perform(self, job: JobState) -> JobOutcome:
+        """Take a job of a batch all the way, from where the journal left it. It never raises a WiroError."""
+        problem: WiroError | OSError | None = None
+        try:
+            await self._perform(job)
+            self.monitor.succeeded(job)
+        except (WiroError, OSError) as error:
+            # That there was to be another Run matters less than why the last one failed.
+            problem = job.failure if isinstance(error, BatchStopped) and job.failure else error
+            self.monitor.failed(job, problem)
+        except BaseException as error:
+            if job.state is not None:
+                if self.stop_on_exit and isinstance(error, anyio.get_cancelled_exc_class()):
+                    try:
+                        await self._stop(job, job.state)
+                    finally:
+                        self._leave(job.state)
+                else:
+                    self._leave(job.state)
+            raise
+        known = getattr(problem, "task_id", None) if job.state is None else job.state.key.id
+        return JobOutcome(
+            key=job.key,
+            job=job.job,
+            result=None if job.task is None else TaskResult.of(job.task),
+            error=problem,
+            attempts=job.attempts,
+            cost=job.spent,
+            paths=tuple(job.paths),
+            task_id=known or "",
+        )
+
+    async def _perform(self, job: JobState) -> None:
+        if job.entry is not None and job.entry.state in ("ended", "done"):
+            await self._fetch(job, job.entry)
+            return
+        await self._take_up(job)
+        while job.task is None:
+            await self._watch(job, job.state or await self._accepted(job))
+        await self._save(job, job.task, {})
+
+    def _leave(self, state: TaskState) -> None:
+        """Leave a task alone, because its batch is left; where no journal keeps it, the client does."""
+        came_to_nothing = state.task is not None and state.task.outcome in ("failed", "cancelled")
+        if not self.journal.durable and not came_to_nothing:
+            self.service.leave(state, "was left by its batch")
+
+    # -- resolve -----------------------------------------------------------------------------------------
+
+    async def _resolve(self, job: JobState) -> Run:
+        """Check everything and upload what is local, before anything is paid for."""
+        if job.problem is not None:
+            raise job.problem
+        await self.service.tasks.turnstile.enter()
+        options, inputs = job.options, by_name(job.inputs)
+        operation = run_of(job.model)
+        has_callback = options.callback_url is not None or "callbackUrl" in inputs
+        watch = self._watch_of(options.watch, has_callback=has_callback)
+        await self._learn_price(job.model)
+        if job.entry is not None:
+            inputs = await self._revived("inputs", inputs)
+        payload = await resolve(inputs, self.url_of)
+        for name, value in (("callbackUrl", options.callback_url), ("projectid", options.project_id)):
+            if value is not None:
+                if name in payload:
+                    raise InvalidInput(
+                        f"{name} is given twice: among the inputs, and by its own argument", name=name
+                    )
+                payload[name] = value
+        if has_callback:
+            url = payload["callbackUrl"]
+            if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+                raise InvalidInput(
+                    "callback_url must be an http or https URL that the service can reach",
+                    name="callback_url",
+                )
+            payload["callbackUrl"] = with_marker(url, secrets.token_hex(8))
+        callback = None
+        if options.callback_url is not None:
+            from wiro_async._watch.callbacks import CallbackURL  # noqa: PLC0415 - for those who wait so
+
+            callback = options.callback_url if isinstance(options.callback_url, CallbackURL) else None
+        return Run(operation, job.model, payload, encode(payload), watch, options.expected_duration, callback)
+
+    def _watch_of(self, chosen: Watch | None, *, has_callback: bool) -> Watch:
+        watch = self.service.config.watch if chosen is None else chosen
+        if watch == "callback" and not has_callback:
+            if chosen is None:
+                return "poll"
+            raise InvalidInput(
+                "watch='callback' waits for the service's callback, and there is no callback_url; give one "
+                "or leave watch out",
+                name="callback_url",
+            )
+        if watch == "socket" and chosen is not None:
+            from wiro_async._watch import pool  # noqa: PLC0415 - for those who listen
+
+            pool.require()
+        return watch
+
+    async def _revived(self, name: str, value: Any) -> Any:
+        """Return recorded inputs as they can be sent: bytes by their upload, for only a digest is left."""
+        if isinstance(value, Mapping):
+            return {each: await self._revived(each, item) for each, item in value.items()}
+        if isinstance(value, list):
+            return [await self._revived(name, item) for item in value]
+        if not isinstance(value, Blob):
+            return value
+        url = await self.journal.url_of(value.sha256)
+        if url is None:
+            raise InvalidInput(
+                f"the input {name!r} was {value.size} bytes, which no journal keeps; give the job again",
+                name=name,
+            )
+        return url
+
+    async def _learn_price(self, slug: str) -> None:
+        """Look a model up in the catalogue, once, where there is a limit: without a price one runs at a time.
+
+        Raises:
+            AuthenticationError: The service lets us do nothing.
+        """
+        slug = clean_slug(slug)
+        if self.budget is None or self.budget.max_cost is None or slug in self._asked:
+            return
+        async with self._asking:
+            if slug in self._asked:
+                return
+            try:
+                self.prices.know(await get_model(self.service, slug))
+            except AuthenticationError:
+                raise
+            except WiroError as error:
+                logger.warning("the price of %s is learned from its runs: %s", slug, error)
+            self._asked.add(slug)
+
+    # -- reserve, slot -----------------------------------------------------------------------------------
+
+    async def _accepted(self, job: JobState) -> TaskState:
+        """Bring a job to its task: the stages from *resolve* to *accepted*.
+
+        Raises:
+            BatchStopped: No more Runs are made.
+            SubmissionUnknown: Nobody knows whether there is a task.
+            WiroError: There is none.
+        """
+        job.on_trial = True
+        if job.run is not None:
+            slot = await self._slot(job)
+        elif self.ahead is not None and holds(job.inputs, is_local_file):
+            # Its uploads take time: the jobs behind it need not wait for them.
+            async with self.ahead:
+                self._let_next(job)
+                job.run = await self._resolve(job)
+                slot = await self._slot(job)
+        else:
+            job.run = await self._resolve(job)
+            self._start_clocks(job)
+            slot = await self._slot(job)
+        self._let_next(job)
+        while True:
+            state = await self._sent(job, slot)
+            if state is not None:
+                return state
+            slot = await self._slot(job)
+
+    def _let_next(self, job: JobState) -> None:
+        """Let the next job of a batch be read: this one stands in nobody's way any more."""
+        if job.let_next is not None:
+            job.let_next()
+
+    def _start_clocks(self, job: JobState) -> None:
+        """Begin to count a call's timeouts, now that its files are uploaded."""
+        options = job.options
+        job.patience = self.slot_timeout if options.slot_timeout is None else options.slot_timeout
+        if options.timeout is not None:
+            job.patience = min(job.patience, options.timeout)
+            job.until = now() + options.timeout
+        if job.patience < math.inf:
+            job.slot_until = now() + job.patience
+
+    async def _slot(self, job: JobState) -> Slot:
+        """Wait until the job may have a Run: there is money for it, and a slot.
+
+        Raises:
+            BatchStopped: No more Runs are made.
+            WiroError: There was no slot in time.
+        """
+        if job.patience <= 0:
+            return self.service.limiter.take()
+        if self.budget is None:
+            slot = await self.line.enter(again=job.through, until=job.slot_until)
+        else:
+            slot = await self.line.enter(
+                lambda: self._may_start(job), self.monitor.check, again=job.through, until=job.slot_until
+            )
+        if slot is None:
+            raise self._out_of_patience(job)
+        self.monitor.moved(job, "submitting")
+        job.through = True
+        return slot
+
+    def _may_start(self, job: JobState) -> bool:
+        assert self.budget is not None
+        if not self.monitor.may_start(job):
+            return False
+        # Anew at each try: what ended meanwhile may have told what such a run costs.
+        estimate = self.prices.highest(job.model, job.told)
+        if self.budget.reserve(job, estimate):
+            return True
+        self.monitor.no_money(job, estimate)
+        return False
+
+    def _out_of_patience(self, job: JobState) -> WiroError:
+        """Return the error of a call that got no slot in time."""
+        refusal = job.refusal
+        if refusal is not None and not isinstance(refusal, ConcurrencyLimited):
+            return refusal  # It waited for the service to come back.
+        said = "as many tasks run as the account's limit allows" if refusal is None else refusal.message
+        return ConcurrencyLimited(
+            f"{said}; waited {job.patience:g} s for a slot to run in (slot_timeout), none came free",
+            limit=self.service.limiter.learned.limit if refusal is None else refusal.limit,
+            code=96 if refusal is None else refusal.code,
+            http_status=None if refusal is None else refusal.http_status,
+            operation="Run",
+            detail="" if refusal is None else refusal.detail,
+        )
+
+    # -- intend, send ------------------------------------------------------------------------------------
+
+    async def _sent(self, job: JobState, slot: Slot) -> TaskState | None:
+        """Send a Run, and return its task (None: there is none, and it is to be sent again).
+
+        Raises:
+            SubmissionUnknown: Nobody knows whether there is a task.
+            WiroError: There is none.
+        """
+        assert job.run is not None
+        transport = self.service.transport
+        try:
+            # In turn, so that a cancellation waits for what is being sent, not for all that would like to be.
+            await transport.enter(job.run.operation, job.until)
+        except BaseException:
+            self._give_back(job, slot)
+            raise
+
+        def late(outcome: TaskState | WiroError) -> None:
+            # The caller was cancelled meanwhile. A task is in job.state, for whoever clears up.
+            self._count(job, slot, outcome)
+            if isinstance(outcome, SubmissionUnknown):
+                slot.release()
+                self._leave_open(outcome)
+
+        try:
+            self._check(job, slot)
+            outcome = await finish(lambda: self._exchange(job, slot), late)
+        finally:
+            transport.leave()
+        self._count(job, slot, outcome)
+        match outcome:
+            case TaskState():
+                job.tries = 0
+                return outcome
+            case SubmissionUnknown():
+                job.tries = 0
+                return await self._reconcile(job, slot, outcome)
+            case ConcurrencyLimited() | RateLimited() | ConnectionFailed():
+                self._wait_or_raise(job, outcome)
+                return None
+            case _:
+                raise outcome
+
+    def _check(self, job: JobState, slot: Slot) -> None:
+        try:
+            self.monitor.check()
+        except BatchStopped:
+            self._give_back(job, slot)
+            raise
+
+    def _count(self, job: JobState, slot: Slot, outcome: TaskState | WiroError) -> None:
+        """Tell what became of a Run to those who count slots and money.
+
+        Not before the caller of the exchange knows it, too: whoever is let through next must find a batch
+        stopped that stops for this.
+        """
+        match outcome:
+            case TaskState():
+                slot.accepted()
+                self.monitor.moved(job, "running")
+            case SubmissionUnknown():
+                # Slot and money stay taken: it may run, and may have been paid.
+                slot.doubted()
+            case _:
+                self._give_back(job, slot, outcome)
+
+    async def _exchange(self, job: JobState, slot: Slot) -> TaskState | WiroError:
+        """Record the intent, send the Run, and record what is known of it. Nothing comes between.
+
+        Returns:
+            The task; or why there is none; or ``SubmissionUnknown``.
+        """
+        assert job.run is not None
+        service = self.service
+        # Not before its turn, which may have taken minutes: by this time it is judged which task can be its.
+        run = job.run = attrs.evolve(job.run, sent_at=time.time())
+        try:
+            if self.journal.path:
+                await self.journal.record(Intended(job.key, job.told, run.fingerprint))
+        except WiroError as error:
+            return error
+        job.attempts += 1
+        try:
+            accepted, claim = await send(run, service.transport, service.known, service.in_flight)
+        except SubmissionUnknown as error:
+            return error
+        except WiroError as error:
+            # Before the record, which takes its time: others are about to send.
+            self.monitor.heed(error)
+            job.attempts -= isinstance(error, TURNED_AWAY)
+            await self._record(Released.of(job.key, error))
+            return error
+        except BaseException:
+            # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
+            slot.release()
+            self._leave_open(unknown(run.fingerprint, "the program ended before the answer was in"))
+            raise
+        state = self._accept(job, slot, accepted, claim)
+        await self._record(Accepted(job.key, accepted.id, accepted.token))
+        return state
+
+    def _accept(
+        self, job: JobState, slot: Slot, accepted: records.Accepted, claim: Claim | None
+    ) -> TaskState:
+        run = job.run
+        assert run is not None
+        state = job.state = TaskState(
+            TaskKey(accepted.id, accepted.token),
+            self.service.tasks,
+            model=run.model,
+            watch=run.watch,
+            expected=run.expected,
+            submitted_at=time.time(),
+            since=now(),
+            claim=claim,
+            # Whoever holds a single call's handle may see its end, or let go of it; a batch settles first.
+            slot=slot if self.budget is None else None,
+        )
+        if run.callback is not None:
+            state.await_callback(run.callback)
+        job.slot = slot
+        return state
+
+    def _wait_or_raise(self, job: JobState, error: WiroError) -> None:
+        """Have a Run that the service provably did not take sent again, or raise why not.
+
+        Code 96 waits in line. A service that was not reached, or wants a rest, gets one from all jobs alike.
+        """
+        job.refusal = error
+        if job.patience <= 0:
+            raise error
+        if isinstance(error, ConcurrencyLimited):
+            return
+        job.tries += 1
+        delay = RUNS.delay(job.tries, self.service.chance(), getattr(error, "retry_after", None))
+        if delay is None or now() + delay >= job.slot_until:
+            raise error
+        self.service.limiter.rest(delay)
+
+    def _give_back(self, job: JobState, slot: Slot, error: WiroError | None = None) -> None:
+        """Take back the slot and the money of a Run that came to nothing."""
+        if isinstance(error, ConcurrencyLimited):
+            slot.refused(error)
+        else:
+            slot.release(reached=error is not None and run_knowledge(error) == "refused")
+        if self.budget is not None:
+            self.budget.release(job)
+        self.monitor.moved(job, "waiting")
+
+    async def _record(self, *steps: Step) -> None:
+        """Make steps durable that have happened: whatever cancellation comes, and it never raises.
+
+        The money is spent, so the job goes on in memory; the journal's failure stops a batch by other means.
+        """
+        if self.journal.path:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self.journal.record(*steps)
+            except JournalError as error:
+                self.monitor.broken(error)
+
+    # -- reconcile ---------------------------------------------------------------------------------------
+
+    async def _reconcile(self, job: JobState, slot: Slot, error: SubmissionUnknown) -> TaskState | None:
+        """Find the task of a Run whose answer was lost, or was another's.
+
+        Returns:
+            The task (None: it was proved absent, and the caller wants it sent anew).
+
+        Raises:
+            SubmissionUnknown: It was not found. Its money stays set aside, because it may have been paid.
+        """
+        outcome: records.Accepted | SubmissionUnknown = error
+        try:
+            with anyio.CancelScope(deadline=job.until):
+                outcome = await self.service.search.find(fingerprint_of(error), error.cause)
+        except BaseException:
+            slot.release()
+            self._leave_open(error)
+            raise
+        if isinstance(outcome, records.Accepted):
+            assert job.run is not None
+            state = self._accept(job, slot, outcome, job.run.claim(self.service.known))
+            slot.found()
+            self.monitor.moved(job, "running")
+            await self._record(Accepted(job.key, outcome.id, outcome.token))
+            return state
+        await self._record(Doubted(job.key, outcome.cause))
+        if not outcome.absent or job.options.on_unknown != "resubmit" or job.resubmits == RESUBMITS:
+            slot.release()
+            raise outcome
+        job.resubmits += 1
+        logger.warning("a Run of %s was proved absent; sending it anew, as asked", job.model)
+        await self._record(Released.of(job.key, outcome))
+        self._give_back(job, slot)
+        return None
+
+    def _leave_open(self, error: SubmissionUnknown) -> None:
+        """Leave a doubt that no outcome will tell; where no journal keeps it, the client does."""
+        if not self.journal.durable:
+            self.service.leave_open(error)
+
+    async def _take_up(self, job: JobState) -> None:
+        """Take over the task that an earlier process has started for the job, if it has."""
+        entry = job.entry
+        if entry is None or entry.state in ("refused", *FAILED):
+            return
+        assert self.budget is not None
+        # Before anything is set aside for it: a task of unknown price holds back all others.
+        await self._learn_price(entry.model)
+        estimate = self.prices.highest(job.model, job.told)
+        if entry.state == "running":
+            self.budget.adopt(job, estimate)
+            self._adopt(job, TaskKey(entry.task_id, entry.token))
+            self._let_next(job)
+            return
+        # A Run that may have left, and may have been paid: its money is set aside before the next job comes.
+        self.budget.adopt(job, estimate)
+        async with self.ahead or nullcontext():
+            self._let_next(job)
+            # A doubt was looked into when it was new. Of an intended Run nobody knows when it really left.
+            outcome = await self.service.search.find(
+                entry.fingerprint,
+                "the program ended before its answer was recorded",
+                sent_within=0.0 if entry.state == "unknown" else None,
+            )
+        if isinstance(outcome, records.Accepted):
+            await self._record(Accepted(job.key, outcome.id, outcome.token))
+            self._adopt(job, TaskKey(outcome.id, outcome.token))
+        # Whoever sent an intended Run is gone, and the service has had half a minute: it did not arrive.
+        elif outcome.absent and (entry.state == "intended" or job.options.on_unknown == "resubmit"):
+            await self._record(Released.of(job.key, outcome))
+            self.budget.release(job)
+        else:
+            raise outcome
+
+    def _adopt(self, job: JobState, key: TaskKey) -> None:
+        """Count a task that runs already."""
+        job.slot = self.service.limiter.adopt()
+        job.state = self.service.attach(key)
+        self.monitor.moved(job, "running")
+
+    # -- watch, settle -----------------------------------------------------------------------------------
+
+    async def _watch(self, job: JobState, state: TaskState) -> None:
+        """See a task to its end, and settle it. Where there is to be another Run, the job has no task then.
+
+        Raises:
+            TaskFailed, TaskCancelled: It has, for good.
+            TaskTimeout: The wait ran out; the task goes on.
+            WiroError: Its end cannot be seen.
+        """
+        slot = job.slot
+        assert slot is not None
+        wait = self.wait_timeout if job.until == math.inf else max(job.until - now(), 0.0)
+        try:
+            if not await state.reach(None, wait):
+                raise timed_out(TaskHandle(state), wait)
+        except SubmissionUnknown as error:
+            # The first poll has shown that the Run's answer was about another's task.
+            job.state = None
+            slot.doubted()
+            await self._record(Doubted(job.key, error.cause))
+            await self._reconcile(job, slot, error)
+            return
+        except BaseException:
+            # Nobody knows what it will cost, so its money stays set aside.
+            if self.budget is not None:
+                slot.release()
+            raise
+        task = state.task
+        assert task is not None
+        await self._settle(job, task)
+        if task.outcome == "succeeded":
+            job.task = task
+            return
+        failure = ending(task)
+        if not isinstance(failure, TaskFailed):
+            raise failure
+        self.monitor.run_failed(failure)
+        if job.attempts > self.retry_failed:
+            raise failure
+        job.failure, job.state = failure, None
+
+    async def _settle(self, job: JobState, task: Task) -> None:
+        """Count what a task cost, and record its end.
+
+        The cost is an estimate where the service does not tell it: else the next process would begin with
+        money that is spent.
+        """
+        cost = task.total_cost
+        if self.budget is not None:
+            if task.outcome != "succeeded":
+                self.budget.settle(job, cost or ZERO)
+            else:
+                counted = self.budget.settle(job, cost)
+                self.prices.learn(job.model, job.told, cost)
+                if cost is None and not counted:
+                    self.monitor.uncounted(job, task)
+                elif cost is None:
+                    cost = counted
+        await self._record(Ended.of(job.key, task, cost=cost))
+        if cost is not None:
+            job.spent = cost if job.spent is None else job.spent + cost
+        if job.slot is not None:
+            job.slot.release(task.total_cost)
+
+    async def _stop(self, job: JobState, state: TaskState) -> None:
+        """Stop a task whose caller goes, within ``Limits.stop_timeout``; failures are left to polls."""
+
+        async def stop() -> None:
+            try:
+                await state.stop(self.service.config.limits.stop_timeout)
+            except WiroError:
+                return
+            if state.done and state.task is not None:
+                await self._settle(job, state.task)
+
+        await finish(stop, lambda _: None)
+
+    # -- save --------------------------------------------------------------------------------------------
+
+    async def _fetch(self, job: JobState, entry: JournalEntry) -> None:
+        """Take up a job whose task has ended: fetch what is not on the disk yet.
+
+        Raises:
+            DownloadError: The service has fewer outputs than the journal, so one cannot be had any more.
+        """
+        self.monitor.moved(job, "downloading")
+        self._let_next(job)
+        state = job.state = self.service.attach(TaskKey(entry.task_id, entry.token))
+        if self.saver is not None and entry.files:
+            job.paths = await self.saver.all_there(entry.files)
+        if job.paths:
+            await self._close(job)
+            return
+        task = job.task = await state.poll_once()
+        if self.saver is not None:
+            known = {output.index for output in task.outputs if output.url}
+            for file in entry.files:
+                if file.url and file.n not in known:
+                    raise DownloadError(
+                        f"output {file.name[:60]!r} of task {task.id} is not at the service any more, and "
+                        f"not on the disk as it was saved",
+                        url=file.url,
+                        path=file.path,
+                    )
+        await self._save(job, task, {file.n: file for file in entry.files if file.path})
+
+    async def _save(self, job: JobState, task: Task, before: Mapping[int, JournalFile]) -> None:
+        """Save the outputs, if that is wanted, and close the job."""
+        if self.saver is not None:
+            if job.stage != "downloading":
+                self.monitor.moved(job, "downloading")
+            for output in task.outputs:
+                if output.url:
+                    path, step = await self.saver.save(job.key, job.model, output, before.get(output.index))
+                    if step is not None:
+                        await self._record(step)
+                    job.paths.append(path)
+        await self._close(job)
+
+    async def _close(self, job: JobState) -> None:
+        """Close the job, once the service's copies are gone: else they would be forgotten."""
+        if self.delete_remote and job.paths:
+            assert job.state is not None
+            await job.state.delete_files()
+        await self._record(Done(job.key))

@@ -1,0 +1,195 @@
+"""What the rooms of one client share: connections, what is known of tasks, and the account's limits."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+
+from wiro_async._config import Config
+from wiro_async._errors import SubmissionUnknown
+from wiro_async._files.download import Downloader, current
+from wiro_async._files.upload import Uploader
+from wiro_async._http.connections import make_tls
+from wiro_async._http.foreign import sender
+from wiro_async._http.signing import Signer, SigningTransport
+from wiro_async._http.transport import USER_AGENT, Transport
+from wiro_async._jobs.limiter import ConcurrencyLimiter, Line
+from wiro_async._jobs.reconcile import TaskSearch
+from wiro_async._jobs.submit import InFlightRuns
+from wiro_async._protocol.catalogue import list_payload, read_models
+from wiro_async._protocol.matching import KnownTasks
+from wiro_async._protocol.operations import TOOL_LIST
+from wiro_async._protocol.records import Model, Task, TaskKey, read_tasks
+from wiro_async._tasks.handle import TaskHandle
+from wiro_async._tasks.iterators import Listing
+from wiro_async._tasks.state import TaskContext, TaskState
+from wiro_async._watch.schedule import Schedule
+
+if TYPE_CHECKING:
+    import httpx
+
+    from wiro_async._watch.pool import Sockets
+
+__all__ = ["Service"]
+
+logger = logging.getLogger("wiro_async")
+
+KEPT = 1000
+"""Tasks and doubts of cancelled callers that are kept; the newest."""
+
+
+@attrs.define(eq=False, repr=False)
+class Service:
+    """The service as one client sees it; what ``Client`` and ``Batch`` both hold.
+
+    Attributes:
+        config: The client's settings.
+        transport: Makes the calls.
+        downloader: Reads outputs.
+        uploader: Uploads local files.
+        sockets: The WebSockets (None: tasks are polled).
+        tasks: What all tasks share.
+        limiter: The account's limit on concurrent tasks.
+        line: Where single calls wait for a slot.
+        known: The tasks that are somebody's.
+        in_flight: The Runs that are on their way.
+        search: Finds the tasks of lost Runs.
+        unclaimed: Tasks whose callers were cancelled.
+        unresolved: Doubts whose callers were cancelled.
+        chance: A source of random numbers between 0 and 1.
+    """
+
+    config: Config
+    transport: Transport
+    downloader: Downloader
+    uploader: Uploader
+    sockets: Sockets | None
+    tasks: TaskContext
+    limiter: ConcurrencyLimiter
+    line: Line
+    known: KnownTasks
+    in_flight: InFlightRuns
+    search: TaskSearch
+    unclaimed: deque[TaskHandle] = attrs.field(factory=lambda: deque(maxlen=KEPT))
+    unresolved: deque[SubmissionUnknown] = attrs.field(factory=lambda: deque(maxlen=KEPT))
+    chance: Callable[[], float] = random.random
+
+    @classmethod
+    def connect(
+        cls, config: Config, transport: httpx.AsyncBaseTransport | None, proxy: str | None
+    ) -> Service:
+        """Put a client's parts together; nothing is opened before it is used.
+
+        Raises:
+            ConfigurationError: Both a transport and a proxy were given.
+        """
+        limits, polling = config.limits, config.polling
+        signer = Signer(config.api_key, config.api_secret)
+        sending = sender(transport, proxy, limits.connect_timeout)
+        calls = Transport(config, SigningTransport(sending, signer, config.origin))
+
+        # Downloads have connections of their own, so that none of them ever carried a credential.
+        downloader = Downloader(
+            config, sender(transport, proxy, limits.connect_timeout), partial(current, calls)
+        )
+        sockets = None
+        if transport is None and proxy is None:
+            sockets = _sockets(config)
+        known, in_flight = KnownTasks(), InFlightRuns()
+        limiter = ConcurrencyLimiter(limits.max_in_flight)
+        tasks = TaskContext(
+            transport=calls,
+            schedule=Schedule(polling),
+            limits=limits,
+            store=downloader,
+            sockets=sockets,
+            safety_interval=polling.safety_interval,
+            urgent_interval=polling.min_interval,
+        )
+        return cls(
+            config,
+            calls,
+            downloader,
+            Uploader(calls, limits),
+            sockets,
+            tasks,
+            limiter,
+            Line(limiter, eager=True),
+            known,
+            in_flight,
+            TaskSearch(
+                calls,
+                known,
+                in_flight,
+                seconds=limits.settle_timeout,
+                request_timeout=limits.request_timeout,
+            ),
+        )
+
+    def list_tasks(self, model: str | None, limit: int | None) -> Listing[Task]:
+        """Iterate over the project's tasks; see ``Client.list_tasks``."""
+
+        async def fetch(start: int, count: int) -> list[Task]:
+            return read_tasks(await self.transport.tasks(model, start, count), self.downloader)
+
+        return Listing(fetch, lambda task: task.id, limit)
+
+    def list_models(self, search: str, category: str | None, limit: int | None) -> Listing[Model]:
+        """Iterate over the catalogue; see ``Client.list_models``."""
+
+        async def fetch(start: int, count: int) -> list[Model]:
+            payload = list_payload(search, category, start, count)
+            return read_models(await self.transport.call(TOOL_LIST, payload))
+
+        return Listing(fetch, lambda model: model.slug, limit)
+
+    def attach(self, key: TaskKey) -> TaskState:
+        """Return what is known of a task that was started elsewhere: nothing but its key."""
+        if key.id and key.id not in self.known:
+            self.known.add(key.id)
+        return TaskState(key, self.tasks, watch=self.config.watch)
+
+    def leave(self, state: TaskState, why: str) -> None:
+        """Keep a task whose caller was cancelled where he can find it."""
+        self.unclaimed.append(TaskHandle(state))
+        if state.slot is not None:
+            # Perhaps nobody will ever see its end: it counts as another program's from here on.
+            state.slot.release()
+        logger.warning("task %s %s; it is %s", state.key.id, why, state.status)
+
+    def leave_open(self, error: SubmissionUnknown) -> None:
+        """Keep a doubt whose caller was cancelled, and so is told nothing any more."""
+        self.unresolved.append(error)
+        logger.warning("the submit of a caller who was cancelled: %s", error)
+
+    async def aclose(self) -> None:
+        """Wait for Runs that are under way, and close all connections; again does no harm."""
+        if self.sockets is not None:
+            self.sockets.abort_all()
+        await self.transport.aclose()
+        self.tasks.wake()
+        await self.downloader.aclose()
+
+
+def _sockets(config: Config) -> Sockets | None:
+    """Return the client's WebSockets (None: it is to poll)."""
+    from wiro_async._watch import pool  # noqa: PLC0415 - clients that go through a proxy need none
+
+    if config.watch == "socket":
+        pool.require()
+    if not config.socket_known or not pool.available():
+        return None
+    return pool.Sockets(
+        config.socket_url,
+        limit=config.limits.max_sockets,
+        tasks_per_socket=config.tasks_per_socket,
+        connect_timeout=config.limits.connect_timeout,
+        user_agent=USER_AGENT,
+        tls=make_tls,
+    )
