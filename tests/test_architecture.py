@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -21,18 +21,6 @@ import pytest
 
 import wiro_async
 from tests.public_names import STUB, stub
-
-NOT_YET: dict[str, dict[str, str]] = {
-    "directions": {},
-    "cycles": {},
-    "purity": {"_batch.progress": "takes the names of its stages from _jobs.job, which is not pure"},
-    "privates": {},
-    "faces": {},
-}
-"""Modules that break a rule today, by rule, with the reason.
-
-The marks are strict: the test of a module that keeps the rule again fails until its entry is removed.
-"""
 
 ROOT = Path(wiro_async.__file__).parent
 
@@ -235,24 +223,10 @@ def targets(module: Module, run_time_only: bool = False) -> set[str]:
 
 GRAPH = {name: targets(module) for name, module in MODULES.items()}
 
-Rule = Callable[[Module], list[str]]
-RULES: dict[str, Rule] = {}
 
-
-def rule(check: Rule) -> Rule:
-    """Enter a rule under its name."""
-    RULES[check.__name__] = check
-    return check
-
-
-def each(check: Rule, names: Iterable[str]) -> pytest.MarkDecorator:
-    """Run a test for each of some modules, and let those fail that are known not to keep the rule yet."""
-
-    def late(name: str) -> list[pytest.MarkDecorator]:
-        reason = NOT_YET[check.__name__].get(name)
-        return [pytest.mark.xfail(raises=AssertionError, reason=reason, strict=True)] if reason else []
-
-    cases = [pytest.param(MODULES[name], id=name or "__init__", marks=late(name)) for name in sorted(names)]
+def each(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test for each of some modules."""
+    cases = [pytest.param(MODULES[name], id=name or "__init__") for name in sorted(names)]
     return pytest.mark.parametrize("module", cases)
 
 
@@ -281,8 +255,6 @@ def test_a_room_has_few_files(room: str) -> None:
 def test_the_lists_name_what_exists() -> None:
     """A rule about a module that is gone says nothing."""
     assert set(MODULES) >= PURE | HTTP_ALLOWED.keys() | IMPURE_ALLOWED.keys()
-    assert set(RULES) == set(NOT_YET)
-    assert set(MODULES) >= {name for late in NOT_YET.values() for name in late}
 
 
 # -- who may import what ---------------------------------------------------------------------------------
@@ -290,7 +262,6 @@ def test_the_lists_name_what_exists() -> None:
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 
 
-@rule
 def directions(module: Module) -> list[str]:
     """Return the imports that do not go down: to a floor above, to a neighbour, or out of the core."""
     return [
@@ -302,13 +273,12 @@ def directions(module: Module) -> list[str]:
     ]
 
 
-@each(directions, within(CORE))
+@each(within(CORE))
 def test_imports_go_down(module: Module) -> None:
     """A module of the core imports its own room and lower floors, for type checkers too."""
     assert directions(module) == []
 
 
-@rule
 def cycles(module: Module) -> list[str]:
     """Return the shortest way by imports from a module back to itself."""
     ways = [[module.name]]
@@ -322,13 +292,12 @@ def cycles(module: Module) -> list[str]:
     return []
 
 
-@each(cycles, MODULES)
+@each(MODULES)
 def test_imports_form_no_cycle(module: Module) -> None:
     """A reader can start at the bottom."""
     assert cycles(module) == []
 
 
-@rule
 def purity(module: Module) -> list[str]:
     """Return what a pure module imports, when it runs, of the world and of modules that are not pure."""
     outer = {item.package for item in module.imports if not item.for_types}
@@ -336,7 +305,7 @@ def purity(module: Module) -> list[str]:
     return sorted(outer & IMPURE - allowed | targets(module, run_time_only=True) - PURE)
 
 
-@each(purity, PURE & MODULES.keys())
+@each(PURE & MODULES.keys())
 def test_pure_modules_touch_nothing(module: Module) -> None:
     """No clock, no file, no socket, no event loop, and only pure modules below."""
     assert purity(module) == []
@@ -369,7 +338,6 @@ def test_the_sandbox_is_an_independent_reading_of_the_protocol() -> None:
 # -- what is private -------------------------------------------------------------------------------------
 
 
-@rule
 def privates(module: Module) -> list[str]:
     """Return the uses of names with an underscore that another module defines.
 
@@ -403,13 +371,12 @@ def _named_in_text(call: ast.Call) -> str:
     return next(filter(_is_private, texts), "") if function in names else ""
 
 
-@each(privates, MODULES)
+@each(MODULES)
 def test_no_module_touches_what_is_private_to_another(module: Module) -> None:
     """A class's underscore means that its own module alone may change it."""
     assert privates(module) == []
 
 
-@rule
 def faces(module: Module) -> list[str]:
     """Return the imports from the package that its users could not write."""
     return [
@@ -427,7 +394,7 @@ def _is_public(source: str, name: str) -> bool:
     return not any(_is_private(part) for part in (*source.split("."), name))
 
 
-@each(faces, within({"cli"}))
+@each(within({"cli"}))
 def test_the_command_line_stands_on_public_names(module: Module) -> None:
     """A user's program could do the same: it imports names of ``wiro_async`` and the sandbox's face."""
     assert faces(module) == []

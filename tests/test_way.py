@@ -6,9 +6,6 @@ import pytest
 
 from tests.way import LIMITS, Way, follow, show
 
-NOT_YET: dict[str, str] = {"batch": "the stages of a batch's job are spread over more files"}
-"""Operations that meet too many files today; the marks are strict, so that an entry goes with its reason."""
-
 
 @pytest.fixture(scope="module")
 def ways() -> list[dict[str, Way]]:
@@ -16,16 +13,7 @@ def ways() -> list[dict[str, Way]]:
     return follow(3)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=[pytest.mark.xfail(raises=AssertionError, reason=NOT_YET[name])] if name in NOT_YET else [],
-        )
-        for name in LIMITS
-    ],
-)
+@pytest.mark.parametrize("name", LIMITS)
 def test_the_way_of_a_job_is_short(name: str, ways: list[dict[str, Way]]) -> None:
     """Each operation meets no more files than a reader can keep in mind."""
     assert max(len(way[name]) for way in ways) <= LIMITS[name]

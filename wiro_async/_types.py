@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast, final
 import attrs
 
 __all__ = [
-    "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Secret",
+    "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Secret", "Stage",
     "Status", "Watch",
 ]  # fmt: skip
 
@@ -84,6 +84,21 @@ class Payload(dict[str, Any]):
 
     def __repr__(self) -> str:
         return f"<Payload {' '.join(sorted(map(str, self))[:20])}>"
+
+
+Stage: TypeAlias = Literal[
+    "waiting",
+    "submitting",
+    "running",
+    "downloading",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "unknown",
+    "skipped",
+    "failed_before",
+]
+"""Where a job of a batch stands; the last six are its end."""
 
 
 @final

@@ -14,7 +14,7 @@ import trio.testing
 
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async._aio.waiting import PER_TURN, Alarm, Turnstile, now, running_loop
+from wiro_async._aio import PER_TURN, Alarm, Turnstile, now, running_loop
 
 only_asyncio = pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": VirtualLoop})])
 

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from wiro_async._aio.waiting import Alarm, Gate
+from wiro_async._aio import Alarm, Gate
 from wiro_async._types import Priority
 
 

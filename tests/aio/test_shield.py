@@ -12,7 +12,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from wiro_async._aio.shield import finish, run_in_thread
+from wiro_async._aio import finish, run_in_thread
 
 only_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio", ("asyncio", {"use_uvloop": True})])
 

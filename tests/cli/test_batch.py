@@ -709,14 +709,17 @@ def journal(tmp_path: Path) -> str:
     for key in ("done", "failed", "cancelled", "r1", "r2", "r3", "r4", "r5", "r6", "unknown", "refused"):
         intend_at(store, key)
         if key not in ("unknown", "refused"):
-            apply(store, Accepted(key, f"task-{key}"))
-    apply(store, succeeded("done"))
-    apply(store, Saved("done", 0, "/clips/0.mp4", 10, "00"))
-    apply(store, Done("done"))
-    apply(store, failed("failed"))
-    apply(store, cancelled("cancelled"))
-    apply(store, Doubted("unknown", "the power failed"))
-    apply(store, Released("refused", "RateLimited", "too \x1b[2J many"))
+            apply(store, Accepted(key, f"task-{key}", None))
+    apply(
+        store,
+        succeeded("done"),
+        Saved("done", 0, "/clips/0.mp4", 10, "00"),
+        Done("done"),
+        failed("failed"),
+        cancelled("cancelled"),
+        Doubted("unknown", "the power failed"),
+        Released("refused", "RateLimited", "too \x1b[2J many"),
+    )
     store.close()
     return str(path)
 
@@ -795,8 +798,7 @@ def test_a_failed_job_is_paid_once_by_both_ways(wiro: Wiro, sandbox: Sandbox) ->
     wiro("batch", table("[sandbox:fail no face]"), *MODEL, code=3)
     with _journal() as store:
         waiting = intended("turn", prompt="t", inputImageFirstUrl=URL)
-        apply(store, waiting)
-        apply(store, Released("turn", "ConcurrencyLimited", "full"))
+        apply(store, waiting, Released("turn", "ConcurrencyLimited", "full"))
     Path("retry.jsonl").write_text(wiro("journal", "jobs.journal.db", "--failed").out)
     wiro("batch", "retry.jsonl", code=3)
     wiro("resume", "jobs.journal.db", code=3)
@@ -823,9 +825,8 @@ def test_a_journal_takes_no_address(alone: Wiro, journal: str) -> None:
 def test_failed_jobs_with_bytes_are_left_out(alone: Wiro, tmp_path: Path) -> None:
     """No journal keeps bytes."""
     store = opened(tmp_path / "run.db")
-    apply(store, intended("a", image=Blob("00", 1)))
-    apply(store, Accepted("a", "1"))
-    apply(store, failed("a"))
+    wanted = intended("a", image=Blob("00", 1))
+    apply(store, wanted, Accepted("a", "1", None), failed("a"))
     store.close()
     said = alone("journal", str(tmp_path / "run.db"), "--failed")
     assert said.out == ""

@@ -33,7 +33,7 @@ def read(fields: Any, key: str | None = None) -> Any:
     return job_of_json(line, Reading(HERE, key))
 
 
-def row_of(**inputs: Any) -> JournalEntry:
+def entry_of(**inputs: Any) -> JournalEntry:
     state: State = "failed"
     return JournalEntry(
         key="7", inputs=inputs, state=state, attempt=1, fingerprint=RunFingerprint("o/m", (), "d", NOW, "")
@@ -164,7 +164,7 @@ def test_the_delimiter_is_seen_in_the_header(header: str, found: str) -> None:
 
 def test_a_journals_job_is_a_line_again() -> None:
     """It reads as the same job."""
-    line = line_of(row_of(a=LocalFile("/p/x.jpg"), b=["@home", 1], c={"d": "@@"}))
+    line = line_of(entry_of(a=LocalFile("/p/x.jpg"), b=["@home", 1], c={"d": "@@"}))
     assert line == {
         "key": "7",
         "model": "o/m",
@@ -178,7 +178,7 @@ def test_a_journals_job_is_a_line_again() -> None:
 def test_bytes_cannot_be_a_line() -> None:
     """The journal has their digest only."""
     with pytest.raises(InvalidInput, match="'7' has bytes"):
-        line_of(row_of(a=Blob("00", 1)))
+        line_of(entry_of(a=Blob("00", 1)))
 
 
 # -- files ---------------------------------------------------------------------------------------------------

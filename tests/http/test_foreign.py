@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from wiro_async._errors import ConfigurationError
-from wiro_async._http.connections import ConnectionStack
+from wiro_async._http.connections import ConnectionStack, address_of
 from wiro_async._http.foreign import adapted, sender
-from wiro_async._http.messages import MAX_IDLE, PROGRESS, Address, Content, Request
+from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request
 
 
 async def test_any_httpx_transport_serves_our_requests() -> None:
@@ -20,7 +20,7 @@ async def test_any_httpx_transport_serves_our_requests() -> None:
         assert await asked.aread() == b"body"
         return httpx.Response(404, headers={"X-One": "a"}, stream=Content(b"hello"))
 
-    address = Address(httpx.URL("http://x.example:81/p"), [(b"Host", b"x.example:81")])
+    address = address_of(httpx.URL("http://x.example:81/p"), [(b"Host", b"x.example:81")])
     sent = Request(address, [(b"Content-Length", b"4")], Content(b"body"))
     sender_of_ours = adapted(httpx.MockTransport(handler))
     response = await sender_of_ours.send(sent)

@@ -28,6 +28,7 @@ import wiro_async
 from tests.conftest import KEY, SECRET
 from tests.servers import Peer, Server, answer
 from wiro_async import Client, Limits, Polling, SubmissionUnknown, WiroError
+from wiro_async._http.retry import RetryPolicy
 
 MODEL = "MiniMax/image-to-video-01-director"
 DATA = b"the whole clip " * 100
@@ -220,7 +221,7 @@ async def test_a_hostile_peer_neither_hangs_a_call_nor_spoils_the_next(
 
             service.hostile = False
             await anyio.sleep(0.05)
-            assert client._transport.gate.in_flight == 0
+            assert client._service.transport.gate.in_flight == 0
             await handle.refresh()
             assert [task async for task in client.list_tasks()] == []
             assert await output.read() == DATA
@@ -456,5 +457,5 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    with mock.patch("wiro_async._http.transport.MAX_ATTEMPTS", 1):
+    with mock.patch("wiro_async._http.transport.READS", RetryPolicy(attempts=1, base=1.0)):
         asyncio.run(serve())

@@ -16,7 +16,7 @@ import wiro_async
 from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import SubmissionUnknown, TaskHandle
-from wiro_async._aio.shield import on_asyncio
+from wiro_async._aio import on_asyncio
 from wiro_async._jobs.reconcile import PAGE
 
 PROMPT = {"prompt": "waves"}

@@ -19,7 +19,7 @@ import wiro_async
 from tests.fakes import LIFE, STAMPS, FakeService, TimedTask, client, no, ok, task, timed_service
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Status, TaskHandle
-from wiro_async._aio.waiting import PER_TURN
+from wiro_async._aio import PER_TURN
 from wiro_async._protocol.events import Message
 from wiro_async._protocol.records import read_task
 from wiro_async._watch.schedule import Schedule, TaskTiming

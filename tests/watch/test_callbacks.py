@@ -37,7 +37,7 @@ from starlette.routing import Mount
 
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async._aio.shield import on_asyncio
+from wiro_async._aio import on_asyncio
 from wiro_async._errors import ConfigurationError, InvalidInput
 from wiro_async._protocol.matching import with_marker
 from wiro_async._types import Payload, Secret

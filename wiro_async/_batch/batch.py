@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Self, final
 import anyio
 import attrs
 
-from wiro_async._aio.shield import on_asyncio
-from wiro_async._aio.waiting import Alarm
+from wiro_async._aio import Alarm, on_asyncio
 from wiro_async._batch.options import BatchSettings
 from wiro_async._batch.progress import BatchProgress, ProgressCounter
 from wiro_async._batch.source import CHANGED, Jobs, JobSource
@@ -34,7 +33,7 @@ from wiro_async._errors import (
     WiroError,
 )
 from wiro_async._jobs.budget import Budget, Prices
-from wiro_async._jobs.job import Inputs, Job, JobOutcome, JobState, Stage
+from wiro_async._jobs.job import Inputs, Job, JobOutcome, JobState
 from wiro_async._jobs.limiter import Line
 from wiro_async._jobs.options import CallSettings
 from wiro_async._jobs.pipeline import AHEAD, Pipeline, get_model
@@ -44,6 +43,7 @@ from wiro_async._jobs.uploads import Uploads
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.steps import MEMO, Learned
 from wiro_async._tasks.ends import TaskCancelled
+from wiro_async._types import Stage
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -8,7 +8,7 @@ from typing import get_args
 
 import attrs
 
-from wiro_async._jobs.job import Stage
+from wiro_async._types import Stage
 
 __all__ = ["BatchProgress", "ProgressCounter"]
 

@@ -20,10 +20,11 @@ from wiro_async._errors import (
     WiroError,
 )
 from wiro_async._jobs.budget import ZERO, Budget, plain
-from wiro_async._jobs.job import JobState, Stage
+from wiro_async._jobs.job import JobState
 from wiro_async._jobs.pipeline import Monitor
 from wiro_async._protocol.records import Task
 from wiro_async._tasks.ends import TaskCancelled, TaskFailed
+from wiro_async._types import Stage
 
 __all__ = ["Breaker", "Canary", "Coordinator", "Trial", "reason_key", "reason_of"]
 

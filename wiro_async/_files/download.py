@@ -26,8 +26,7 @@ import anyio.to_thread
 import attrs
 import httpx
 
-from wiro_async._aio.shield import run_in_thread
-from wiro_async._aio.waiting import Gate
+from wiro_async._aio import Gate, run_in_thread
 from wiro_async._config import Config, is_loopback, seconds_of
 from wiro_async._errors import DownloadError, TaskNotFound, WiroError
 from wiro_async._files.naming import folder_names, safe_name

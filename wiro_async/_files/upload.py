@@ -22,8 +22,7 @@ from typing import BinaryIO, NamedTuple
 import anyio
 import httpx
 
-from wiro_async._aio.shield import run_in_thread
-from wiro_async._aio.waiting import now
+from wiro_async._aio import now, run_in_thread
 from wiro_async._config import MAX_UPLOAD_BYTES, Limits
 from wiro_async._errors import InvalidInput, InvalidResponse, WiroError
 from wiro_async._files.inputs import FileSource

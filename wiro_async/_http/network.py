@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 
-from wiro_async._aio.shield import on_asyncio
+from wiro_async._aio import on_asyncio
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream

@@ -22,7 +22,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpx
 
-from wiro_async._aio.waiting import Gate, now, running_loop
+from wiro_async._aio import Gate, now, running_loop
 from wiro_async._config import Config
 from wiro_async._errors import ClientUseError, ConnectionFailed, InvalidResponse, TaskNotFound, WiroError
 from wiro_async._http.connections import address_of

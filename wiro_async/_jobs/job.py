@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import attrs
 
@@ -14,6 +14,7 @@ from wiro_async._errors import InvalidInput, WiroError
 from wiro_async._files.inputs import TypedInputs
 from wiro_async._jobs.options import DEFAULTS, CallSettings
 from wiro_async._protocol.records import Task, TaskResult
+from wiro_async._types import Stage
 
 if TYPE_CHECKING:
     from wiro_async._jobs.limiter import Slot
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from wiro_async._tasks.ends import TaskFailed
     from wiro_async._tasks.state import TaskState
 
-__all__ = ["Inputs", "Job", "JobOutcome", "JobState", "Stage"]
+__all__ = ["Inputs", "Job", "JobOutcome", "JobState"]
 
 Inputs = Mapping[str, Any] | TypedInputs
 """A model's inputs: by name, or typed inputs, which know their model."""
@@ -119,21 +120,6 @@ class JobOutcome:
 
 
 # -- a job on its way ------------------------------------------------------------------------------------
-
-
-Stage: TypeAlias = Literal[
-    "waiting",
-    "submitting",
-    "running",
-    "downloading",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "unknown",
-    "skipped",
-    "failed_before",
-]
-"""Where a job stands; the last six are its end."""
 
 
 @attrs.define(eq=False)

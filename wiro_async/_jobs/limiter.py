@@ -18,7 +18,7 @@ from typing import Literal
 
 import attrs
 
-from wiro_async._aio.waiting import Alarm, now
+from wiro_async._aio import Alarm, now
 from wiro_async._errors import ConcurrencyLimited
 
 __all__ = ["ConcurrencyLimiter", "LearnedLimit", "Line", "Slot", "limit_of"]

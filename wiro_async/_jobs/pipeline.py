@@ -34,8 +34,7 @@ from typing import Any
 import anyio
 import attrs
 
-from wiro_async._aio.shield import finish
-from wiro_async._aio.waiting import now
+from wiro_async._aio import finish, now
 from wiro_async._errors import (
     AuthenticationError,
     BatchStopped,
@@ -51,7 +50,7 @@ from wiro_async._errors import (
 from wiro_async._files.inputs import FileSource, by_name, holds, is_local_file, resolve
 from wiro_async._http.retry import RUNS, run_knowledge
 from wiro_async._jobs.budget import ZERO, Budget, Prices
-from wiro_async._jobs.job import JobOutcome, JobState, Stage
+from wiro_async._jobs.job import JobOutcome, JobState
 from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.service import Service
@@ -81,7 +80,7 @@ from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult
 from wiro_async._tasks.ends import TaskError, TaskFailed, ending
 from wiro_async._tasks.handle import TaskHandle, TaskTimeout, timed_out
 from wiro_async._tasks.state import TaskState
-from wiro_async._types import Watch
+from wiro_async._types import Stage, Watch
 
 __all__ = ["AHEAD", "Monitor", "Pipeline", "get_model"]
 

@@ -25,7 +25,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from wiro_async._aio.shield import finish, on_asyncio
+from wiro_async._aio import finish, on_asyncio
 from wiro_async._errors import ClientUseError, JournalError, WiroError
 from wiro_async._journal.journal import Entries, Page
 from wiro_async._journal.steps import JournalCounts, JournalEntry, State, Step, text_of

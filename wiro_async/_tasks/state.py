@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import attrs
 
-from wiro_async._aio.shield import finish
-from wiro_async._aio.waiting import Turnstile, now
+from wiro_async._aio import Turnstile, finish, now
 from wiro_async._errors import InvalidTaskState, TaskNotFound, WiroError
 from wiro_async._http.retry import is_transient
 from wiro_async._protocol.envelope import UNCHANGED

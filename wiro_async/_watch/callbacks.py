@@ -21,7 +21,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from wiro_async._aio.shield import on_asyncio
+from wiro_async._aio import on_asyncio
 from wiro_async._config import check_url
 from wiro_async._errors import ConfigurationError, InvalidInput
 from wiro_async._types import Secret

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from wiro_async._aio.shield import on_asyncio
+from wiro_async._aio import on_asyncio
 from wiro_async._watch.pool import SocketUnavailable
 
 if TYPE_CHECKING:

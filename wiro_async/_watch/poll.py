@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-from wiro_async._aio.waiting import Alarm, now
+from wiro_async._aio import Alarm, now
 from wiro_async._errors import WiroError
 from wiro_async._http.retry import is_transient, is_unwell
 from wiro_async._watch.schedule import Schedule, TaskTiming

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Protocol, final
 import anyio
 import anyio.to_thread
 
-from wiro_async._aio.shield import on_asyncio
-from wiro_async._aio.waiting import Gate
+from wiro_async._aio import Gate, on_asyncio
 from wiro_async._http.retry import RetryPolicy
 from wiro_async._protocol.events import Message, read_message, register
 from wiro_async._types import Priority

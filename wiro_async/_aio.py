@@ -1,7 +1,11 @@
-"""The event loop's time, and ways to wait: until a time, for an alarm, for a turn, for a slot.
+"""What asyncio and trio do not have in common: work that must not be cut in half, and ways to wait.
 
-On trio this is anyio. On asyncio a sleep is a future and a timer: a cancel scope would take six times as long
-and hold a kilobyte, and there are as many sleeps as there are tasks that are waited for.
+The work: anyio's shield holds off the cancellation of anyio and trio, but not a native ``task.cancel()`` or
+``asyncio.timeout``. Here those are caught, and delivered once the work has ended.
+
+The waits, for a time, for an alarm, for a turn, for a slot: on trio they are anyio's. On asyncio a sleep is a
+future and a timer: a cancel scope would take six times as long and hold a kilobyte, and there are as many
+sleeps as there are tasks that are waited for.
 """
 
 from __future__ import annotations
@@ -11,13 +15,20 @@ import contextvars
 import math
 import threading
 from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import attrs
 
 from wiro_async._types import Priority
 
-__all__ = ["Alarm", "Gate", "Turnstile", "now", "running_loop"]
+__all__ = ["Alarm", "Gate", "Turnstile", "finish", "now", "on_asyncio", "run_in_thread", "running_loop"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 PER_TURN = 50
 """How many may begin in one turn of the event loop, which then takes some 5 ms."""
@@ -37,6 +48,74 @@ def now() -> float:
     """Return the event loop's time in seconds, as ``anyio.current_time`` does."""
     loop = running_loop()
     return anyio.current_time() if loop is None else loop.time()
+
+
+def on_asyncio() -> bool:
+    """Tell whether asyncio (or uvloop) runs this, and not trio."""
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
+
+
+async def finish(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:
+    """Run *work* to its end even if the caller is cancelled meanwhile.
+
+    Args:
+        work: What to do. It must have a deadline of its own, because a cancellation waits for it.
+        late: Called with the result when the caller was cancelled and so will not get it.
+
+    Returns:
+        What *work* returned.
+    """
+    return await (_finish_asyncio(work, late) if on_asyncio() else _finish_trio(work, late))
+
+
+async def run_in_thread(
+    function: Callable[[*Ts], T], *args: *Ts, late: Callable[[T], object] = lambda _: None
+) -> T:
+    """Run a blocking function in a worker thread, to its end even if the caller is cancelled meanwhile.
+
+    A native cancellation would leave the thread at work, while its caller goes on to close the file that the
+    thread reads or writes.
+
+    Args:
+        function: What to run. The cancellation waits for it.
+        *args: Its arguments.
+        late: Called with the result when the caller was cancelled and so will not get it.
+
+    Returns:
+        What *function* returned.
+    """
+    return await finish(lambda: anyio.to_thread.run_sync(function, *args), late)
+
+
+async def _finish_trio(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:
+    with anyio.CancelScope(shield=True):
+        result = await work()
+    try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except BaseException:
+        late(result)
+        raise
+    return result
+
+
+async def _finish_asyncio(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:
+    # A task of its own: a native cancel of the caller's task does not reach into it.
+    task = asyncio.get_running_loop().create_task(work())
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        # The shield holds off anyio, which would cancel again in each turn of the event loop; native
+        # cancellations come one by one.
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                try:
+                    await asyncio.wait({task})
+                except asyncio.CancelledError:
+                    continue
+        if not task.cancelled() and task.exception() is None:
+            late(task.result())
+        raise
+    return task.result()
 
 
 class Alarm:

@@ -1,1 +1,0 @@
-"""Waiting and shielding, on asyncio and trio alike."""
