@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from tests.fakes import FakeService, client, no, ok
-from tests.journals import CANCELLED, FAILURE, SUCCESS, intent
+from tests.journals import cancelled, failed, intended, succeeded
 from wiro_async import (
     BatchPlan,
     ClientUseError,
@@ -26,8 +26,8 @@ from wiro_async import (
 from wiro_async._batch import plan as plan_module
 from wiro_async._batch.plan import MAX_INVALID, Sums
 from wiro_async._batch.source import JobSource
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import ErrorNote
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Accepted, Done, Learned, Released
 
 MODEL = "MiniMax/image-to-video-01-director"
 TOOL = {
@@ -66,17 +66,15 @@ def jobs(*prompts: str, **fields: Any) -> list[Job]:
 
 async def begun(path: Path) -> None:
     """Make a journal with a job in each state that matters."""
-    async with await Journal.open(path) as journal:
+    async with await SQLiteJournal.open(path) as journal:
         for key in ("running", "done", "failed", "cancelled", "refused"):
-            await journal.intend(intent(key, prompt=key))
+            await journal.record(intended(key, prompt=key))
         for key in ("running", "done", "failed", "cancelled"):
-            await journal.accepted(key, f"task-{key}")
-        await journal.released("refused", ErrorNote("RateLimited", "later"))
-        await journal.ended("done", SUCCESS)
-        await journal.settled("done", "done")
-        await journal.ended("failed", FAILURE)
-        await journal.ended("cancelled", CANCELLED)
-        await journal.save_stats("durations", DURATIONS)
+            await journal.record(Accepted(key, f"task-{key}"))
+        await journal.record(Released("refused", "RateLimited", "later"))
+        await journal.record(succeeded("done"), Done("done"))
+        await journal.record(failed("failed"), cancelled("cancelled"))
+        await journal.record(Learned("durations", DURATIONS))
 
 
 # -- jobs ------------------------------------------------------------------------------------------------
@@ -224,7 +222,7 @@ async def test_what_the_journal_has_is_not_sent_again(tmp_path: Path) -> None:
     assert (plan.taken_up, plan.ended, plan.failed) == (1, 2, 2)
     assert (plan.jobs, plan.duplicates, plan.failed_before, plan.invalid_jobs) == (2, 1, 1, 0)
     assert plan.estimated_seconds is not None
-    assert plan.spent == SUCCESS.cost
+    assert plan.spent == succeeded("done").cost
     assert plan.changed == 0
     assert (await plan_of([], journal=path)).jobs == 1
 
@@ -259,15 +257,15 @@ async def test_jobs_without_keys_are_known_by_their_inputs(tmp_path: Path) -> No
     path = tmp_path / "run.db"
     assert (await plan_of(jobs("a", "a"), journal=path)).jobs == 2
     assert not path.exists()
-    async with await Journal.open(path) as journal:
+    async with await SQLiteJournal.open(path) as journal:
         source = JobSource(jobs("a", "a"), journal, model=MODEL)
         keys = []
         while (entry := await source.next()) is not None:
             keys.append(entry.key)
         for key in keys:
-            await journal.intend(intent(key, prompt="a"))
-            await journal.accepted(key, f"task-{key}")
-            await journal.ended(key, FAILURE)
+            await journal.record(intended(key, prompt="a"))
+            await journal.record(Accepted(key, f"task-{key}"))
+            await journal.record(failed(key))
     plan = await plan_of(jobs("a", "a", "b"), journal=path)
     assert (plan.jobs, plan.duplicates, plan.failed_before, plan.ended) == (1, 0, 2, 2)
 
@@ -275,7 +273,7 @@ async def test_jobs_without_keys_are_known_by_their_inputs(tmp_path: Path) -> No
 async def test_a_journal_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """A missing one is empty; any other trouble is told."""
     path = tmp_path / "run.db"
-    async with await Journal.open(path):
+    async with await SQLiteJournal.open(path):
         with pytest.raises(JournalError) as caught:
             await plan_of([], journal=path)
     assert caught.value.reason == "locked"
@@ -284,8 +282,8 @@ async def test_a_journal_that_cannot_be_read_is_an_error(tmp_path: Path) -> None
 async def test_durations_of_no_sense_are_no_durations(tmp_path: Path) -> None:
     """A journal may have been written by a later version."""
     path = tmp_path / "run.db"
-    async with await Journal.open(path) as journal:
-        await journal.save_stats("durations", {"models": 7})
+    async with await SQLiteJournal.open(path) as journal:
+        await journal.record(Learned("durations", {"models": 7}))
     assert (await plan_of(jobs("a"), journal=path)).estimated_seconds is None
 
 

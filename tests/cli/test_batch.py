@@ -25,6 +25,7 @@ from tests.cli_tools import (
     be_a_terminal,
     interrupt_when,
     name_in_environment,
+    secrets_of,
     wait_until,
 )
 from tests.cli_tools import (
@@ -40,6 +41,7 @@ from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
 from wiro_async.cli._report import Report
 from wiro_async.sandbox import Sandbox
+from wiro_async.sandbox.faults import Blackhole, FaultPlan
 
 URL = "https://example.org/photo.jpg"
 MODEL = ("--model", DIRECTOR)
@@ -503,46 +505,40 @@ def test_signals_that_are_ignored_stay_so(wiro: Wiro, sandbox: Sandbox) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_second_signal_leaves_at_once_and_loses_nothing(wiro: Wiro, sandbox: Sandbox) -> None:
+def test_a_second_signal_leaves_at_once_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """The service does not answer any more; the journal knows what was sent, as after a power cut."""
-    name = table("[sandbox:hang]a", "[sandbox:hang]b")
-    # The first signal waits for the tasks to be stopped, which takes its time.
-    child = subprocess.Popen(
-        [sys.executable, "-c", _DEAF, "batch", name, *MODEL, "--stop-on-exit"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_until(running(sandbox, 2))
-        child.send_signal(signal.SIGTERM)
-        assert child.stderr is not None
-        assert child.stderr.readline() == "stopping\n"
-        child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=PATIENCE)
-    finally:
-        child.kill()
-        child.communicate()
-    assert child.returncode == 130
-    assert "exited at once; nothing is lost: `wiro resume jobs.journal.db` goes on" in errors
-    for task in sandbox.ledger()["tasks"]:
-        wiro("stop", task["id"])
-    assert "2 cancelled" in wiro("resume", "jobs.journal.db", code=3).out
-    assert sandbox.ledger()["runs"] == 2
-
-
-_DEAF = """
-import sys, anyio
-from wiro_async._tasks.state import TaskState
-from wiro_async.cli import main
-
-async def stop(*_):
-    print("stopping", file=sys.stderr, flush=True)
-    await anyio.sleep(60)
-
-TaskState.stop = stop
-main()
-"""
+    monkeypatch.chdir(tmp_path)
+    deaf = FaultPlan()
+    deaf.script(lambda request: request.operation in ("Task/Cancel", "Task/Kill"), Blackhole(), times=None)
+    with Sandbox(render=False, speed=1000, run_sigma=0, balance=1000, faults=deaf) as sandbox:
+        name_in_environment(sandbox, monkeypatch)
+        wiro = Wiro(capsys, lambda: secrets_of(sandbox))
+        name = table("[sandbox:hang]a", "[sandbox:hang]b")
+        # The first signal waits for the tasks to be stopped, which takes its time.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "wiro_async", "batch", name, *MODEL, "--stop-on-exit"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            wait_until(running(sandbox, 2))
+            child.send_signal(signal.SIGTERM)
+            wait_until(lambda: bool(deaf.injected))
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=PATIENCE)
+        finally:
+            child.kill()
+            child.communicate()
+        assert child.returncode == 130
+        assert "exited at once; nothing is lost: `wiro resume jobs.journal.db` goes on" in errors
+        deaf.clear()
+        for task in sandbox.ledger()["tasks"]:
+            wiro("stop", task["id"])
+        assert "2 cancelled" in wiro("resume", "jobs.journal.db", code=3).out
+        assert sandbox.ledger()["runs"] == 2
 
 
 def test_a_killed_batch_is_taken_up(wiro: Wiro, alone: Wiro, sandbox: Sandbox) -> None:

@@ -75,10 +75,10 @@ class Job:
         key: str | None = None,
         where: str = "",
     ) -> None:
+        slug: str | TypedInputs | None = model
         if isinstance(model, TypedInputs) and inputs is None:
-            self.__attrs_init__(model.model, model, key, where)
-            return
-        if isinstance(model, Mapping):
+            slug, inputs = model.model, model
+        elif isinstance(model, Mapping):
             raise InvalidInput(
                 "a job's model comes first: Job('owner/model', {...}), or Job(inputs={...}) for the model of "
                 "the batch",
@@ -86,7 +86,7 @@ class Job:
             )
         # What the overloads rule out besides is left to named(): a table with an empty cell must not end the
         # iterable that the jobs come from.
-        self.__attrs_init__(model, inputs, key, where)  # type: ignore[arg-type]
+        self.__attrs_init__(slug, inputs, key, where)  # type: ignore[arg-type]
 
 
 @attrs.frozen
