@@ -433,7 +433,7 @@ def test_a_way_of_watching_is_kept(watch: Any) -> None:
 @pytest.mark.parametrize("watch", ["push", "", None, 1])
 def test_a_way_of_watching_that_there_is_none_of_is_refused(watch: Any) -> None:
     """The message names those that there are."""
-    with pytest.raises(ConfigurationError, match="'auto', 'socket', 'poll', 'callback'"):
+    with pytest.raises(ConfigurationError, match="'auto', 'socket', 'poll' or 'callback'"):
         config(api_key="k", watch=watch)
 
 

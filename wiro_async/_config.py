@@ -89,12 +89,12 @@ def whole(least: int, *, or_else: object = ...) -> Validator:
 
 def one_of(*choices: object) -> Validator:
     """Return what refuses all but these values."""
+    *others, last = map(repr, choices)
+    rule = f"{', '.join(others)} or {last}"
 
     def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
         if value not in choices:
-            raise ConfigurationError(
-                f"{option.name} is {value!r}; it must be {' or '.join(map(repr, choices))}"
-            )
+            raise ConfigurationError(f"{option.name} is {value!r}; it must be {rule}")
 
     return check
 

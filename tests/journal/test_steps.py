@@ -220,7 +220,7 @@ def test_a_key_stays_what_it_was() -> None:
     assert key_of("o/m", {"prompt": "waves", "seed": 6}) == "00a1662eda2ce3574fd478d9188849e5-0"
 
 
-@pytest.mark.parametrize("key", ["", "x" * 501, "a\0b", "\ud800", 5, None])
+@pytest.mark.parametrize("key", ["", "x" * 501, "a\0b", "\ud800", True, 1.5, None])
 def test_what_cannot_be_a_key_is_refused(key: Any) -> None:
     """With the input's name."""
     with pytest.raises(InvalidInput) as caught:
@@ -229,9 +229,10 @@ def test_what_cannot_be_a_key_is_refused(key: Any) -> None:
 
 
 def test_what_can_be_a_key_is_taken() -> None:
-    """Any other text."""
+    """Any other text, and whole numbers as their text."""
     for key in ("a", "x" * 500, "größe 1/2", "🌊"):
-        steps.check_key(key)
+        assert steps.check_key(key) == key
+    assert steps.check_key(5) == "5"
 
 
 # -- inputs ----------------------------------------------------------------------------------------------

@@ -617,7 +617,7 @@ def say(status: Status | None = None, *events: wiro_async.TaskProgress | wiro_as
 
 
 async def test_an_announced_end_is_polled_and_found_at_once(pushed: FakeSockets) -> None:
-    """Two looks for a task of a minute: one after the registration, one at its end."""
+    """Two polls for a task of a minute: one after the registration, one at its end."""
     service = timed_service(**STAMPS)
     handle = await listening(service, pushed)
     start = anyio.current_time()
@@ -919,14 +919,14 @@ async def test_a_task_that_was_attached_is_as_old_as_the_service_says(is_known: 
 
 async def test_waiting_tasks_are_counted() -> None:
     """Tasks, not those who wait for them."""
-    its_client = client(timed_service())
-    handle = await its_client.submit("owner/model", INPUTS)
+    handle = await submitted(timed_service())
+    waiting = handle._state.context.waiting
     async with anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(handle.wait)
         await anyio.wait_all_tasks_blocked()
-        assert its_client.statistics().waiting == 1
-    assert its_client.statistics().waiting == 0
+        assert len(waiting) == 1
+    assert not waiting
 
 
 async def test_a_task_that_nobody_waits_for_is_not_scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
