@@ -224,7 +224,7 @@ def test_the_table_of_policies_is_true(
 ) -> None:
     """Attempts, first and longest pause, and jitter are as the class's documentation says."""
     assert (pauses(policy, 1.0), pauses(policy, 0.0)) == (at_most, at_least)
-    row = rf"{len(at_most) + 1} +{at_most[0]} s +20 s +(0|1) +{round(sum(at_most), 1):g} s in all"
+    row = rf"{len(at_most) + 1} +{at_most[0]} s +20 s +(0|0.5|1) +{round(sum(at_most), 1):g} s in all"
     assert re.search(row, RetryPolicy.__doc__ or "")
 
 
