@@ -53,13 +53,13 @@ class Rig:
         """Accept a job that wants to be called back."""
         inputs = {"inputImageFirstUrl": "https://example.com/a.jpg", "prompt": prompt, "callbackUrl": url}
         reply = self.service._run(PROJECT, inputs, *MODEL)
-        self.service.clockwork.ring()
+        self.service.scheduler.ring()
         return self.service.engine.by_token(reply["socketaccesstoken"])
 
     def pass_(self, seconds: float = 1000.0) -> None:
         """Let time pass."""
         self.now += seconds
-        self.service.clockwork.ring()
+        self.service.scheduler.ring()
 
     def books(self) -> dict[str, int]:
         """What is not zero in the ledger."""
@@ -146,7 +146,7 @@ async def test_a_failure_and_a_cancellation_are_ends_too() -> None:
         task = rig.run(receiver.url, "[sandbox:queue]")
         rig.service.engine.cancel(task, rig.now)
         async with rig.working():
-            rig.service.clockwork._look_again(task.id)  # the sandbox's loop does so
+            rig.service.scheduler._look_again(task.id)  # the sandbox's loop does so
             await until(rig.settled)
     ends = [(each["tasklist"][0]["status"], each["tasklist"][0]["pexit"]) for each in receiver.bodies()]
     assert ends == [("task_postprocess_end", "1"), ("task_cancel", "")]
@@ -162,10 +162,10 @@ async def test_nothing_is_sent_before_the_end() -> None:
             await anyio.wait_all_tasks_blocked()
             assert receiver.requests == []
             rig.service.engine.steer(task.id, "finish", rig.now)
-            rig.service.clockwork._look_again(task.id)
+            rig.service.scheduler._look_again(task.id)
             await until(rig.settled)
             rig.pass_()
-            rig.service.clockwork._look_again(task.id)
+            rig.service.scheduler._look_again(task.id)
             await anyio.wait_all_tasks_blocked()
     assert len(receiver.requests) == 1
 
@@ -378,7 +378,7 @@ async def test_a_callback_may_be_forged(stray: bool) -> None:
         async with rig.working():
             await until(lambda: rig.books().get("forged"))
             rig.service.engine.cancel(task, rig.now)
-            rig.service.clockwork._look_again(task.id)
+            rig.service.scheduler._look_again(task.id)
             await until(rig.settled)
     forged, true = (each["tasklist"][0] for each in receiver.bodies())
     assert (forged["id"], forged["status"], forged["pexit"]) == (task.id, "task_postprocess_end", "0")

@@ -10,32 +10,32 @@ import pytest
 
 from tests.sandbox.test_engine import CLIP, START, order, unprepared
 from wiro_async.sandbox._engine import Engine, Order, Task
-from wiro_async.sandbox._messages import Story
+from wiro_async.sandbox._messages import MessageStream
 from wiro_async.sandbox._refusal import Refusal
 
 Message = dict[str, Any]
 
 
 class Told:
-    """An engine, a task of it, and its story from the beginning or from later on."""
+    """An engine, a task of it, and its messages from the beginning or from later on."""
 
     def __init__(
         self, first: Order | None = None, form: Literal["old", "new"] = "old", at: float = START
     ) -> None:
         self.engine = Engine(queue_mean=0.1, run_sigma=0.0)
         self.task: Task = self.engine.run(first or order("[sandbox:run=60]"), START)
-        self.story = Story(self.engine, self.task.token, at, form=form, cdn_url="http://x/cdn")
+        self.messages = MessageStream(self.engine, self.task.token, at, form=form, cdn_url="http://x/cdn")
 
     def tell(self, now: float) -> list[Message]:
         """What is new."""
-        return [json.loads(text) for text in self.story.tell(now)[0]]
+        return [json.loads(text) for text in self.messages.tell(now)[0]]
 
     def step_by_step(self, now: float = START) -> list[tuple[float, Message]]:
         """All that comes, each at its time, until nothing is due."""
         told = []
         due: float | None = now
         while due is not None:
-            texts, following = self.story.tell(due)
+            texts, following = self.messages.tell(due)
             told += [(due, json.loads(text)) for text in texts]
             assert following is None or following > due
             due = following
@@ -58,7 +58,7 @@ def test_every_status_is_told_when_it_is_reached() -> None:
         *["task_output"] * 14, "task_output_full", "task_end", "task_postprocess_start",
         "task_postprocess_end",
     ]  # fmt: skip
-    assert told.story.ended
+    assert told.messages.ended
     last = messages[-1][1]
     assert [output["url"] for output in last["message"]] == [f"http://x/cdn/{CLIP.path}"]
     assert messages[0][1] == {
@@ -120,8 +120,8 @@ def test_nothing_is_told_again() -> None:
         late = Told(at=moment)
         assert late.step_by_step(moment) == [(at, each) for at, each in everything if at > moment]
     end = whole.task.stages[-1].at
-    assert Told(at=end).story.ended
-    assert not Told(at=end - 0.1).story.ended
+    assert Told(at=end).messages.ended
+    assert not Told(at=end - 0.1).messages.ended
 
 
 def test_missed_progress_is_left_out_and_missed_statuses_are_not() -> None:
@@ -134,14 +134,14 @@ def test_missed_progress_is_left_out_and_missed_statuses_are_not() -> None:
     rest = told.tell(start + 1000.0)
     assert [each["message"]["stepCurrent"] for each in rest if isinstance(each["message"], dict)] == ["10"]
     assert types(rest)[-1] == "task_postprocess_end"
-    assert told.story.tell(start + 2000.0) == ([], None)
+    assert told.messages.tell(start + 2000.0) == ([], None)
 
 
 def test_work_that_takes_longer_holds_the_end_back_but_repeats_no_progress() -> None:
     """The next time is unknown until the work is done."""
     told = Told(unprepared("[sandbox:run=60]"))
     start = told.task.stages[5].at
-    texts, due = told.story.tell(start + 55.0)
+    texts, due = told.messages.tell(start + 55.0)
     assert (json.loads(texts[-1])["message"]["stepCurrent"], due) == ("10", None)
     told.engine.take_started(start + 55.0)
     told.engine.prepared(told.task.id, start + 90.0, [CLIP])
@@ -159,7 +159,7 @@ def test_a_task_that_is_stopped_ends_at_once() -> None:
     assert [(each["type"], each["terminal"], each["success"], each["exitCode"]) for each in messages] == [
         ("task_cancel", True, False, None)
     ]
-    assert told.story.ended
+    assert told.messages.ended
 
 
 def test_killing_a_running_task_ends_its_progress() -> None:
@@ -176,7 +176,7 @@ def test_a_task_that_hangs_says_nothing_after_its_start() -> None:
     told = Told(order("[sandbox:hang]"))
     messages = told.tell(START + 1000.0)
     assert types(messages)[-2:] == ["task_start", "task_output"]
-    assert told.story.tell(START + 2000.0) == ([], None)
+    assert told.messages.tell(START + 2000.0) == ([], None)
 
 
 def test_a_stored_error_comes_with_its_text_and_is_not_the_end() -> None:
@@ -184,7 +184,7 @@ def test_a_stored_error_comes_with_its_text_and_is_not_the_end() -> None:
     told = Told(order("[sandbox:error worker lost]"))
     messages = told.tell(START + 10.0)
     assert (messages[-1]["type"], messages[-1]["message"]) == ("task_error", "worker lost")
-    assert not told.story.ended
+    assert not told.messages.ended
     told.engine.steer(told.task.id, "release", START + 11.0)
     assert types(told.tell(START + 1000.0))[0] == "task_queue"
 
@@ -201,4 +201,4 @@ def test_a_token_that_nobody_has_is_refused() -> None:
     """It is the only credential."""
     told = Told()
     with pytest.raises(Refusal, match="There is no task yet"):
-        Story(told.engine, "nobody's", START, form="old", cdn_url="")
+        MessageStream(told.engine, "nobody's", START, form="old", cdn_url="")

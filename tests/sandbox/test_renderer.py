@@ -42,7 +42,7 @@ class Renderer:
 
 
 class Rig:
-    """A service whose studio works, on a clock that stands still until it is moved."""
+    """A service whose renderer works, on a clock that stands still until it is moved."""
 
     def __init__(self) -> None:
         self.now = 1_734_513_807.0
@@ -66,10 +66,10 @@ class Rig:
 
     def upload(self, data: bytes) -> str:
         """The URL of a file on the sandbox's own CDN."""
-        return f"{self.service.cdn_url}/{self.service.studio.keep('a.png', 'image/png', data).path}"
+        return f"{self.service.cdn_url}/{self.service.renderer.keep('a.png', 'image/png', data).path}"
 
     async def finish(self, *tasks: Task) -> list[str]:
-        """Let the studio work until these tasks have ended; how each ended."""
+        """Let the renderer work until these tasks have ended; how each ended."""
         done = anyio.Event()
 
         def look(_: str) -> None:
@@ -77,9 +77,9 @@ class Rig:
                 done.set()
 
         self.service.engine.listeners.append(look)
-        self.service.studio.poke()
+        self.service.renderer.poke()
         async with anyio.create_task_group() as group:
-            group.start_soon(self.service.studio.work)
+            group.start_soon(self.service.renderer.work)
             with anyio.fail_after(30):
                 await done.wait()
             group.cancel_scope.cancel()
@@ -153,7 +153,7 @@ async def test_a_model_without_image_starts_from_a_plain_picture(rig: Rig, rende
 async def test_images_are_read_from_this_machine(rig: Rig, renderer: Renderer, host: Sandbox) -> None:
     """By HTTP, if it is another server's."""
     service = host._running
-    path = service.studio.keep("b.png", "image/png", b"other photo").path
+    path = service.renderer.keep("b.png", "image/png", b"other photo").path
     assert await rig.finish(rig.submit(f"{host.cdn_url}/{path}")) == ["0 Done."]
     assert renderer.calls[0][0] == b"other photo"
 
@@ -163,7 +163,7 @@ async def test_unreadable_images_fail_their_task(
 ) -> None:
     """Each with a reason; other machines are never asked."""
     monkeypatch.setattr(_renderer, "_MAX_IMAGE", 5)
-    large = host._running.studio.keep("c.png", "image/png", b"123456").path
+    large = host._running.renderer.keep("c.png", "image/png", b"123456").path
     closed = socket.create_server(("127.0.0.1", 0))
     port = closed.getsockname()[1]
     closed.close()
@@ -203,7 +203,7 @@ async def test_what_the_renderer_rejects_fails_in_its_words(rig: Rig, renderer: 
 async def test_a_bug_in_the_renderer_costs_one_task(
     rig: Rig, renderer: Renderer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, and the studio goes on."""
+    """It is logged, and the renderer goes on."""
     renderer.error = ZeroDivisionError()
     assert await rig.finish(rig.submit(rig.upload(b"a"))) == ["1 Rendering failed: ZeroDivisionError"]
     assert "Rendering task 2221 failed." in caplog.text
@@ -213,9 +213,9 @@ async def test_a_bug_in_the_renderer_costs_one_task(
 
 @asynccontextmanager
 async def working(rig: Rig) -> AsyncIterator[None]:
-    """The studio at work, with nothing to do at first."""
+    """The renderer at work, with nothing to do at first."""
     async with anyio.create_task_group() as group:
-        group.start_soon(rig.service.studio.work)
+        group.start_soon(rig.service.renderer.work)
         await anyio.wait_all_tasks_blocked()
         yield
         group.cancel_scope.cancel()
@@ -225,14 +225,14 @@ async def test_the_renderer_wakes_for_a_task_that_has_started(rig: Rig, renderer
     """Under a virtual clock whoever looks at a task wakes it, but only if something is due."""
     done = anyio.Event()
     rig.service.engine.listeners.append(lambda _: done.set())
-    rig.service.studio.poke()  # nobody works yet: nothing happens
+    rig.service.renderer.poke()  # nobody works yet: nothing happens
     async with working(rig):
-        rig.service.studio.poke_if_due(rig.now)
+        rig.service.renderer.poke_if_due(rig.now)
         task = rig.submit(rig.upload(b"photo"))
-        rig.service.studio.poke_if_due(0.0)
+        rig.service.renderer.poke_if_due(0.0)
         await anyio.wait_all_tasks_blocked()
         assert renderer.calls == []
-        rig.service.studio.poke_if_due(rig.now)
+        rig.service.renderer.poke_if_due(rig.now)
         with anyio.fail_after(30):
             await done.wait()
     assert rig.clip(task) == b"clip of photo"
@@ -250,7 +250,7 @@ async def test_the_renderer_wakes_by_itself_when_a_start_is_due(rig: Rig, render
     def clock() -> float:
         return next(times, math.ceil(start))
 
-    rig.service.studio._clock = clock
+    rig.service.renderer._clock = clock
     async with working(rig):
         with anyio.fail_after(30):
             await done.wait()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.virtual import VirtualLoop
 from wiro_async.sandbox import _scheduler
-from wiro_async.sandbox._scheduler import Clockwork, Look
+from wiro_async.sandbox._scheduler import Look, Scheduler
 
 
 @pytest.fixture
@@ -31,78 +31,78 @@ class Diary:
         return self.due.pop(0) if self.due else None
 
 
-def started() -> Clockwork:
-    """A clockwork on the running loop's time."""
-    clockwork = Clockwork(asyncio.get_running_loop().time)
-    clockwork.start()
-    return clockwork
+def started() -> Scheduler:
+    """A scheduler on the running loop's time."""
+    scheduler = Scheduler(asyncio.get_running_loop().time)
+    scheduler.start()
+    return scheduler
 
 
 async def test_a_look_comes_at_once_and_whenever_it_was_asked_for() -> None:
     """Also for several tasks, in the order of time."""
-    clockwork = started()
+    scheduler = started()
     one, two = Diary(1005.0, 1009.0), Diary(1003.0)
-    clockwork.follow("1", one)
-    clockwork.follow("2", two)
+    scheduler.follow("1", one)
+    scheduler.follow("2", two)
     await asyncio.sleep(60)
     assert (one.at, two.at) == ([1000.0, 1005.0, 1009.0], [1000.0, 1003.0])
 
 
 async def test_an_earlier_look_sets_the_timer_anew_and_a_later_one_does_not() -> None:
     """There is one timer, for what is due next."""
-    clockwork = started()
+    scheduler = started()
     late, early = Diary(1010.0), Diary(1002.0)
-    clockwork.follow("1", late)
+    scheduler.follow("1", late)
     await asyncio.sleep(1)
-    clockwork.follow("2", early)
+    scheduler.follow("2", early)
     await asyncio.sleep(60)
     assert (late.at, early.at) == ([1000.0, 1010.0], [1001.0, 1002.0])
 
 
 async def test_a_change_of_the_timeline_is_looked_at_from_any_thread() -> None:
     """The look that was due before does not come any more."""
-    clockwork = started()
+    scheduler = started()
     diary = Diary(1010.0, 1020.0)
-    clockwork.follow("1", diary)
-    clockwork.follow("2", Diary())
+    scheduler.follow("1", diary)
+    scheduler.follow("2", Diary())
     await asyncio.sleep(2)
-    thread = threading.Thread(target=clockwork.changed, args=("1",))
+    thread = threading.Thread(target=scheduler.changed, args=("1",))
     thread.start()
     thread.join()
-    clockwork.changed("of no interest")
+    scheduler.changed("of no interest")
     await asyncio.sleep(60)
     assert diary.at == [1000.0, 1002.0, 1020.0]
 
 
 async def test_who_left_is_not_looked_for() -> None:
     """Leaving twice is no fault, and others who follow the task stay."""
-    clockwork = started()
+    scheduler = started()
     gone, stays = Diary(1010.0), Diary(1010.0)
-    follower = clockwork.follow("1", gone)
-    other = clockwork.follow("1", stays)
+    follower = scheduler.follow("1", gone)
+    other = scheduler.follow("1", stays)
     await asyncio.sleep(1)
-    clockwork.unfollow(follower)
-    clockwork.unfollow(follower)
+    scheduler.unfollow(follower)
+    scheduler.unfollow(follower)
     await asyncio.sleep(60)
     assert (gone.at, stays.at) == ([1000.0], [1000.0, 1010.0])
-    clockwork.changed("1")
+    scheduler.changed("1")
     await asyncio.sleep(0.1)
     assert (len(gone.at), len(stays.at)) == (1, 3)
-    clockwork.unfollow(other)
-    clockwork.changed("1")
+    scheduler.unfollow(other)
+    scheduler.changed("1")
     await asyncio.sleep(0.1)
     assert (len(gone.at), len(stays.at)) == (1, 3)
 
 
 async def test_a_look_may_end_the_following() -> None:
     """Though a change is told to several of the same task."""
-    clockwork = started()
+    scheduler = started()
     diary = Diary()
-    follower = clockwork.follow("1", lambda _: clockwork.unfollow(follower))
-    clockwork.follow("1", diary)
-    clockwork.changed("1")
+    follower = scheduler.follow("1", lambda _: scheduler.unfollow(follower))
+    scheduler.follow("1", diary)
+    scheduler.changed("1")
     await asyncio.sleep(1)
-    clockwork.changed("1")
+    scheduler.changed("1")
     await asyncio.sleep(1)
     assert diary.at == [1000.0, 1001.0]
 
@@ -110,7 +110,7 @@ async def test_a_look_may_end_the_following() -> None:
 async def test_many_looks_at_once_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch, then the loop's other work."""
     monkeypatch.setattr(_scheduler, "_BATCH", 3)
-    clockwork = started()
+    scheduler = started()
     order: list[str] = []
 
     def noted(name: str) -> Look:
@@ -120,7 +120,7 @@ async def test_many_looks_at_once_leave_room_for_others(monkeypatch: pytest.Monk
         return look
 
     for number in range(5):
-        clockwork.follow(str(number), noted(str(number)))
+        scheduler.follow(str(number), noted(str(number)))
     asyncio.get_running_loop().call_later(0, order.append, "other")
     await asyncio.sleep(1)
     assert order == ["0", "1", "2", "other", "3", "4"]
@@ -128,13 +128,13 @@ async def test_many_looks_at_once_leave_room_for_others(monkeypatch: pytest.Monk
 
 async def test_after_the_end_no_timer_rings() -> None:
     """And news of changes, which come from other threads, are let pass."""
-    clockwork = started()
+    scheduler = started()
     diary = Diary(1010.0)
-    clockwork.follow("1", diary)
+    scheduler.follow("1", diary)
     await asyncio.sleep(1)
-    clockwork.stop()
-    clockwork.stop()
-    clockwork.changed("1")
+    scheduler.stop()
+    scheduler.stop()
+    scheduler.changed("1")
     await asyncio.sleep(60)
     assert diary.at == [1000.0]
 
@@ -142,28 +142,28 @@ async def test_after_the_end_no_timer_rings() -> None:
 def test_a_loop_that_is_closed_already_is_no_fault() -> None:
     """A task may be steered at the very moment when the sandbox stops."""
 
-    async def leave() -> Clockwork:
-        clockwork = Clockwork(lambda: 0.0)
-        clockwork.start()
-        clockwork.follow("1", Diary())
-        return clockwork
+    async def leave() -> Scheduler:
+        scheduler = Scheduler(lambda: 0.0)
+        scheduler.start()
+        scheduler.follow("1", Diary())
+        return scheduler
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        clockwork = runner.run(leave())
-    clockwork.changed("1")
+        scheduler = runner.run(leave())
+    scheduler.changed("1")
 
 
 def test_a_clock_that_is_moved_by_hand_is_followed_by_hand() -> None:
     """Without a loop there is no timer."""
     now = 5.0
     clock: Callable[[], float] = lambda: now  # noqa: E731
-    clockwork = Clockwork(clock)
+    scheduler = Scheduler(clock)
     diary = Diary(10.0)
-    clockwork.ring_if_due()
-    clockwork.follow("1", diary)
-    clockwork.ring_if_due()
-    clockwork.ring_if_due()
+    scheduler.ring_if_due()
+    scheduler.follow("1", diary)
+    scheduler.ring_if_due()
+    scheduler.ring_if_due()
     assert diary.at == [5.0]
     now = 30.0
-    clockwork.ring_if_due()
+    scheduler.ring_if_due()
     assert diary.at == [5.0, 30.0]

@@ -89,7 +89,7 @@ class Rig:
     def pass_(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.now += seconds
-        self.in_server(self.service.clockwork.ring)
+        self.in_server(self.service.scheduler.ring)
 
     @property
     def service(self) -> Any:
@@ -269,7 +269,7 @@ def test_two_sockets_hear_of_one_task_and_one_socket_of_two(rig: Rig) -> None:
         assert take(stays)["type"] == "task_cancel"
     until(lambda: rig.sockets()["open"] == 0)
     assert rig.service.sockets._broadcasts == {}
-    assert rig.service.clockwork._followers == {}
+    assert rig.service.scheduler._followers == {}
 
 
 def test_what_ended_before_the_registration_is_not_told(rig: Rig) -> None:
@@ -528,7 +528,7 @@ def test_the_only_listener_may_break_away_in_the_middle() -> None:
         rig.pass_(0.0)
         rig.pass_(1000.0)
         assert end_of(client) == 1006
-        assert rig.service.clockwork._followers == {}
+        assert rig.service.scheduler._followers == {}
 
 
 def test_a_silent_socket_stays_open_and_says_nothing() -> None:

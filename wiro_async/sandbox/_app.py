@@ -63,7 +63,7 @@ class _Lifespan:
 
     async def __aenter__(self) -> None:
         await self._group.__aenter__()
-        self._group.start_soon(self._service.studio.work)
+        self._group.start_soon(self._service.renderer.work)
         self._group.start_soon(self._service.callbacks.work)
 
     async def __aexit__(
@@ -103,7 +103,7 @@ async def _api(service: Service, scope: Scope, receive: Receive) -> Reply:
         raise _nowhere()
     name, operation = found
     service.engine.count(name)
-    service.clockwork.ring_if_due()
+    service.scheduler.ring_if_due()
     project = service.gate.check(headers)
     service.list_lag = float(headers.get(LIST_LAG.encode(), 0))
     with service.engine.lock:  # the sandbox's owner may steer tasks from another thread

@@ -17,7 +17,7 @@ from wiro_async._types import Status
 from wiro_async._version import __version__
 from wiro_async.sandbox._config import CallbackShape, is_loopback
 from wiro_async.sandbox._engine import Engine, Task
-from wiro_async.sandbox._scheduler import Clockwork, Follower
+from wiro_async.sandbox._scheduler import Follower, Scheduler
 from wiro_async.sandbox.faults import (
     CallbackFault,
     FaultPlan,
@@ -72,7 +72,7 @@ class Callbacks:
 
     Args:
         engine: Knows the tasks.
-        clockwork: Says when they end.
+        scheduler: Says when they end.
         clock: Gives the time.
         show: Gives a task as it is now.
         shape: Whether the body is a list of one task, or the task itself.
@@ -82,7 +82,7 @@ class Callbacks:
     def __init__(
         self,
         engine: Engine,
-        clockwork: Clockwork,
+        scheduler: Scheduler,
         clock: Callable[[], float],
         show: Callable[[Task, float], dict[str, Any]],
         *,
@@ -90,7 +90,7 @@ class Callbacks:
         plan: FaultPlan | None = None,
     ) -> None:
         self._engine: Engine = engine
-        self._clockwork: Clockwork = clockwork
+        self._scheduler: Scheduler = scheduler
         self._clock: Callable[[], float] = clock
         self._show: Callable[[Task, float], dict[str, Any]] = show
         self._shape: CallbackShape = shape
@@ -114,7 +114,7 @@ class Callbacks:
         """Send a task's result once it has ended. What goes wrong with it is decided now."""
         self._counts["expected"] += 1
         expected = self._decide(task)
-        follower = self._clockwork.follow(task.id, lambda now: self._look(expected, now))
+        follower = self._scheduler.follow(task.id, lambda now: self._look(expected, now))
         self._followers[task.id] = follower
         fault = expected.fault
         if isinstance(fault, ForgedCallback) and _is_near(task.order.callback_url):
@@ -137,7 +137,7 @@ class Callbacks:
             return None
         if last.at > now:
             return last.at
-        self._clockwork.unfollow(self._followers.pop(expected.task.id))
+        self._scheduler.unfollow(self._followers.pop(expected.task.id))
         self._ended(expected)
         return None
 

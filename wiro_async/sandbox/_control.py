@@ -35,7 +35,7 @@ def control(service: Service, method: str, parts: list[str], fields: Fields) -> 
             task = service.engine.steer(
                 task_id, _action(fields.get("action")), now, None if reason is None else str(reason)
             )
-            service.studio.poke()
+            service.renderer.poke()
             return {"taskid": task.id, "status": task.status(now).value}
         case "POST", ["sockets"]:
             return {"cut": _cut(service, fields)}

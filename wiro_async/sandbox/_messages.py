@@ -10,7 +10,7 @@ from wiro_async.sandbox._config import SocketFormat
 from wiro_async.sandbox._engine import Engine, Stage, Task
 from wiro_async.sandbox._replies import outputs_json
 
-__all__ = ["Story", "encode"]
+__all__ = ["MessageStream", "encode"]
 
 PROGRESS_STEPS = 10
 """Progress messages over a run."""
@@ -22,7 +22,7 @@ _LINES = ("Decoding frames.", "Encoding the clip.", "Writing the file.")
 _TERMINAL = frozenset({Status.POSTPROCESS_END, Status.CANCEL})
 
 
-class Story:
+class MessageStream:
     """One task as a WebSocket tells it, from a moment on: what was before is not told again.
 
     Args:

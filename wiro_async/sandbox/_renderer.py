@@ -21,7 +21,7 @@ from wiro_async.sandbox._media import canned_clip, plain_png
 from wiro_async.sandbox._render import ImageRejected, render_clip
 from wiro_async.sandbox._validation import image_source
 
-__all__ = ["Studio", "complaint"]
+__all__ = ["Renderer", "complaint"]
 
 _log = logging.getLogger("wiro_async.sandbox")
 
@@ -40,7 +40,7 @@ def complaint(source: str | None) -> str | None:
     return f"Input image could not be downloaded: {source[:200]!r} is not a valid URL."
 
 
-class Studio:
+class Renderer:
     """Does the work of tasks.
 
     Args:
@@ -65,12 +65,12 @@ class Studio:
         self._wake: anyio.Event | None = None
 
     def poke(self) -> None:
-        """Let the studio look when the next task starts."""
+        """Let the renderer look when the next task starts."""
         if self._wake is not None:
             self._wake.set()
 
     def poke_if_due(self, now: float) -> None:
-        """Let the studio look if a task has started: under a virtual clock no timer fires."""
+        """Let the renderer look if a task has started: under a virtual clock no timer fires."""
         start = self._engine.next_start()
         if start is not None and start <= now:
             self.poke()

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import attrs
 
-__all__ = ["Clockwork", "Follower", "Look"]
+__all__ = ["Follower", "Look", "Scheduler"]
 
 _BATCH = 200  # looks in a row before the loop gets to do something else
 
@@ -28,7 +28,7 @@ class Follower:
     due: float | None = None
 
 
-class Clockwork:
+class Scheduler:
     """Calls those who follow a task whenever something is due for it.
 
     All methods but :meth:`changed` are for the loop's own thread.

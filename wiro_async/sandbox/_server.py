@@ -244,14 +244,14 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
         await super().startup(sockets)
-        self._service.clockwork.start()
+        self._service.scheduler.start()
         if self._proxy is not None:
             await self._proxy.start()
         self._ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let requests end, and cut off those that a stalled client keeps open."""
-        self._service.clockwork.stop()
+        self._service.scheduler.stop()
         await _stop_accepting([*(sockets or []), *([] if self._proxy is None else [self._proxy.listener])])
         if self._proxy is not None:
             await self._proxy.stop()

@@ -15,9 +15,9 @@ from wiro_async.sandbox._directives import read_directives
 from wiro_async.sandbox._engine import Engine, Order, Task
 from wiro_async.sandbox._files import Folders
 from wiro_async.sandbox._refusal import Refusal, bad_request, not_found
-from wiro_async.sandbox._renderer import Studio, complaint
+from wiro_async.sandbox._renderer import Renderer, complaint
 from wiro_async.sandbox._replies import file_json, task_json, tool_json
-from wiro_async.sandbox._scheduler import Clockwork
+from wiro_async.sandbox._scheduler import Scheduler
 from wiro_async.sandbox._sockets import Sockets
 from wiro_async.sandbox._validation import check_inputs, image_source
 from wiro_async.sandbox.faults import FaultPlan
@@ -46,8 +46,8 @@ class Service:
     Attributes:
         engine: The tasks and the account.
         store: The CDN's files.
-        studio: What makes them.
-        clockwork: Says when something is due for a task.
+        renderer: What makes them.
+        scheduler: Says when something is due for a task.
         sockets: The WebSockets.
         callbacks: What is sent to callback URLs.
         list_lag: Tasks younger than this many seconds are hidden from the current request's Task/List.
@@ -75,12 +75,12 @@ class Service:
             first_task_id=config.first_task_id,
         )
         self.store: Store = Store(config.store_limit)
-        self.studio: Studio = Studio(self.engine, self.store, clock, config.seed, lambda: self.cdn_url)
-        self.clockwork: Clockwork = Clockwork(clock)
-        self.engine.listeners.append(self.clockwork.changed)
-        self.sockets: Sockets = Sockets(config, self.engine, self.clockwork, clock, lambda: self.cdn_url)
+        self.renderer: Renderer = Renderer(self.engine, self.store, clock, config.seed, lambda: self.cdn_url)
+        self.scheduler: Scheduler = Scheduler(clock)
+        self.engine.listeners.append(self.scheduler.changed)
+        self.sockets: Sockets = Sockets(config, self.engine, self.scheduler, clock, lambda: self.cdn_url)
         self.callbacks: Callbacks = Callbacks(
-            self.engine, self.clockwork, clock, self._show, shape=config.callback_shape, plan=plan
+            self.engine, self.scheduler, clock, self._show, shape=config.callback_shape, plan=plan
         )
         self.gate: Gate = Gate(
             {config.api_key: config.api_secret, **config.projects}, strict_nonce=config.strict_nonce
@@ -143,13 +143,13 @@ class Service:
             run_median=model.typical_seconds if self.config.run_median is None else self.config.run_median,
             directives=directives,
             callback_url=str(fields.get("callbackUrl") or ""),
-            products=[self.studio.stand_in(model)] if instant else None,
+            products=[self.renderer.stand_in(model)] if instant else None,
             failure=complaint(image_source(model, parameters)) if model.makes_video else None,
         )
         task = self.engine.run(order, self.clock())
         if order.callback_url:
             self.callbacks.expect(task)
-        self.studio.poke()
+        self.renderer.poke()
         return {"taskid": task.id, "socketaccesstoken": task.token}
 
     def _published(self, value: Any) -> Any:
@@ -157,7 +157,7 @@ class Service:
         if isinstance(value, list):
             return [self._published(each) for each in value]
         if isinstance(value, Upload):
-            product = self.studio.keep(value.name or "input", value.contenttype, value.data)
+            product = self.renderer.keep(value.name or "input", value.contenttype, value.data)
             return f"{self.cdn_url}/{product.path}"
         return value
 
@@ -165,7 +165,7 @@ class Service:
 
     def _detail(self, project: Project, fields: Fields) -> Reply:
         now = self.clock()
-        self.studio.poke_if_due(now)
+        self.renderer.poke_if_due(now)
         task = self._find(project, fields, ("taskid", "tasktoken"), "There is no task yet.")
         task.details += 1
         return {"total": "1", "tasklist": [self._show(task, now, short=task.order.directives.short)]}
@@ -226,7 +226,7 @@ class Service:
         if len(upload.data) > _MAX_FILE:
             raise bad_request("Request parameters are invalid.")
         self.folders.check(folder, upload.name)
-        product = self.studio.keep(upload.name, upload.contenttype, upload.data)
+        product = self.renderer.keep(upload.name, upload.contenttype, upload.data)
         file = self.folders.add(folder, product, self.clock())
         return {"list": [file_json(file, cdn_url=self.cdn_url)]}
 

@@ -23,9 +23,9 @@ from websockets.server import ServerProtocol
 
 from wiro_async.sandbox._config import SandboxConfig
 from wiro_async.sandbox._engine import Engine
-from wiro_async.sandbox._messages import Story, encode
+from wiro_async.sandbox._messages import MessageStream, encode
 from wiro_async.sandbox._refusal import Refusal
-from wiro_async.sandbox._scheduler import Clockwork, Follower
+from wiro_async.sandbox._scheduler import Follower, Scheduler
 from wiro_async.sandbox.faults import CutHow, CutSocket
 
 __all__ = ["CUT", "Connection", "Sockets", "check_cut", "cut_header"]
@@ -55,8 +55,8 @@ _log.setLevel(logging.CRITICAL)
 class _Broadcast:
     """A task, and the connections that are told of it."""
 
-    def __init__(self, story: Story) -> None:
-        self.story: Story = story
+    def __init__(self, messages: MessageStream) -> None:
+        self.messages: MessageStream = messages
         self.connections: dict[Connection, None] = {}
         self.follower: Follower | None = None
 
@@ -67,7 +67,7 @@ class Sockets:
     Args:
         config: The format of messages and the number of tasks per WebSocket.
         engine: Knows the tasks.
-        clockwork: Says when to look at them.
+        scheduler: Says when to look at them.
         clock: Gives the time.
         cdn_url: Gives what output URLs begin with.
     """
@@ -76,13 +76,13 @@ class Sockets:
         self,
         config: SandboxConfig,
         engine: Engine,
-        clockwork: Clockwork,
+        scheduler: Scheduler,
         clock: Callable[[], float],
         cdn_url: Callable[[], str],
     ) -> None:
         self._config: SandboxConfig = config
         self._engine: Engine = engine
-        self._clockwork: Clockwork = clockwork
+        self._scheduler: Scheduler = scheduler
         self._clock: Callable[[], float] = clock
         self._cdn_url: Callable[[], str] = cdn_url
         self._random: random.Random = random.Random(f"{config.seed}/sockets")  # noqa: S311 - a simulation
@@ -154,22 +154,22 @@ class Sockets:
 
     def _begin(self, token: str) -> _Broadcast:
         form, cdn_url = self._config.socket_format, self._cdn_url()
-        story = Story(self._engine, token, self._clock(), form=form, cdn_url=cdn_url)
-        broadcast = _Broadcast(story)
-        if not story.ended:
+        messages = MessageStream(self._engine, token, self._clock(), form=form, cdn_url=cdn_url)
+        broadcast = _Broadcast(messages)
+        if not messages.ended:
             self._broadcasts[token] = broadcast
-            broadcast.follower = self._clockwork.follow(
-                story.task_id, lambda now: self._tell(token, broadcast, now)
+            broadcast.follower = self._scheduler.follow(
+                messages.task_id, lambda now: self._tell(token, broadcast, now)
             )
         return broadcast
 
     def _tell(self, token: str, broadcast: _Broadcast, now: float) -> float | None:
-        texts, due = broadcast.story.tell(now)
+        texts, due = broadcast.messages.tell(now)
         for text in texts:
             frame = _frame(text)
             for connection in tuple(broadcast.connections):
                 connection.tell(frame)
-        if broadcast.story.ended or not broadcast.connections:
+        if broadcast.messages.ended or not broadcast.connections:
             self._forget(token)
             return None
         return due
@@ -177,7 +177,7 @@ class Sockets:
     def _forget(self, token: str) -> None:
         broadcast = self._broadcasts.pop(token, None)
         if broadcast is not None and broadcast.follower is not None:
-            self._clockwork.unfollow(broadcast.follower)
+            self._scheduler.unfollow(broadcast.follower)
 
 
 class Connection(asyncio.Protocol):
