@@ -48,7 +48,6 @@ from wiro_async import (
     TaskNotFound,
     TaskTimeout,
 )
-from wiro_async._journal.journal import NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import Accepted, Doubted, Ended, Intended, JournalFile, Released, Saved, Step
 from wiro_async._protocol.matching import RunFingerprint

@@ -82,7 +82,12 @@ class Shelf:
         self.saver = OutputSaver(template)
 
     async def save(
-        self, key: str, n: int = 0, name: str = "out.mp4", task_id: str = "1", before: JournalFile | None = None
+        self,
+        key: str,
+        n: int = 0,
+        name: str = "out.mp4",
+        task_id: str = "1",
+        before: JournalFile | None = None,
     ) -> Path:
         assert self._output is not None
         output = attrs.evolve(self._output, name=name, index=n, task_id=task_id)
