@@ -1,4 +1,4 @@
-"""How well the window of "auto" concurrency fits an account's limit: a simulation on a virtual clock.
+"""How well what is learned of an account's limit fits it: a simulation on a virtual clock.
 
 An account with a limit, a falling balance, top-ups and other programs; a client that always has work, and
 learns of its tasks' ends late. Two figures a case, once it is steady: which share of the Runs was refused
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import attrs
-from wiro_async._jobs.window import Window, limit_of
+
+from wiro_async._jobs.limiter import LearnedLimit, limit_of
 
 REFUSED_TARGET = 0.02
 BUSY_TARGET = 0.95
@@ -48,11 +49,11 @@ class Controller(Protocol):
         """Return when to ask again if nothing happens."""
         ...
 
-    def submitted(self, now: float, /) -> None:
+    def submitted(self) -> None:
         """Take note of a Run that leaves."""
         ...
 
-    def accepted(self, now: float, /) -> None:
+    def accepted(self) -> None:
         """Take note that a Run was accepted."""
         ...
 
@@ -60,7 +61,7 @@ class Controller(Protocol):
         """Take note that a Run was refused with code 96."""
         ...
 
-    def ended(self, now: float, cost: Decimal | None, /) -> None:
+    def ended(self, cost: Decimal | None, /) -> None:
         """Take note that a task is over."""
         ...
 
@@ -82,17 +83,17 @@ class Naive:
         """Return when the first worker has rested."""
         return self._resting[0] if self._resting else None
 
-    def submitted(self, _now: float) -> None:
+    def submitted(self) -> None:
         """Nothing to note."""
 
-    def accepted(self, _now: float) -> None:
+    def accepted(self) -> None:
         """Nothing to note."""
 
     def refused(self, now: float, _active: int, _limit: int | None, _balance: Decimal | None) -> None:
         """Let a worker rest."""
         heapq.heappush(self._resting, now + NAIVE_PAUSE)
 
-    def ended(self, _now: float, _cost: Decimal | None) -> None:
+    def ended(self, _cost: Decimal | None) -> None:
         """Nothing to note."""
 
 
@@ -110,7 +111,7 @@ class Case:
         others: The other programs. "batches" come and go: a level drawn evenly from 0 to 60 % of the limit,
             each slot taken the moment that it is free. "single" tasks come at random, and would hold 30 %.
         dwell: How many tasks the whole account runs between two changes of the level, on average.
-        ceiling: The user's own limit (None: "auto").
+        concurrency: The batch's own limit (None: "auto").
         lateness: Mean seconds from a task's end until the client knows of it, beside the exchange.
         silent: Whether refusals name neither limit nor balance.
         runs: How many Runs to simulate; the first tenth is not counted.
@@ -124,7 +125,7 @@ class Case:
     top_ups: float | None = None
     others: Others = "none"
     dwell: float = 1000.0
-    ceiling: int | None = None
+    concurrency: int | None = None
     lateness: float = 0.5
     silent: bool = False
     runs: int = 4000
@@ -206,8 +207,8 @@ class Simulation:
         return limit_of(self._balance) if self._case.limit is None else self._case.limit
 
     def _allowed(self) -> int:
-        limit, ceiling = self._limit(), self._case.ceiling or 10**9
-        return ceiling if limit is None else max(min(limit - self._theirs, ceiling), 0)
+        limit, own = self._limit(), self._case.concurrency or 10**9
+        return own if limit is None else max(min(limit - self._theirs, own), 0)
 
     def _is_full(self) -> bool:
         limit = self._limit()
@@ -247,8 +248,9 @@ class Simulation:
     # -- the client --------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        while self._controller.may_submit(self._active, self._now):
-            self._controller.submitted(self._now)
+        most = self._case.concurrency or math.inf
+        while self._active < most and self._controller.may_submit(self._active, self._now):
+            self._controller.submitted()
             self._active += 1
             self._after(EXCHANGE_SECONDS * self._chance.uniform(0.3, 0.7), self._arrive)
         wake = self._controller.next_try(self._now)
@@ -279,7 +281,7 @@ class Simulation:
 
     def _accept(self) -> None:
         self._counts.runs += 1
-        self._controller.accepted(self._now)
+        self._controller.accepted()
 
     def _end(self) -> None:
         self._ours -= 1
@@ -289,7 +291,7 @@ class Simulation:
 
     def _learn(self) -> None:
         self._active -= 1
-        self._controller.ended(self._now, Decimal(self._case.cost))
+        self._controller.ended(Decimal(self._case.cost))
 
 
 CASES = (
@@ -298,8 +300,8 @@ CASES = (
     Case(name="limit 25", limit=25),
     Case(name="limit 25, ends known 2 s late", limit=25, lateness=2.0),
     Case(name="limit 25, not told", limit=25, silent=True),
-    Case(name="ceiling 10, limit 25", limit=25, ceiling=10),
-    Case(name="unlimited, the client's own 200", ceiling=200),
+    Case(name="concurrency 10, limit 25", limit=25, concurrency=10),
+    Case(name="unlimited, the client's own 200", concurrency=200),
     Case(name="balance falls from $250 to $30", balance=250.0, runs=4400),
     Case(name="the same at $0.28 a run", balance=250.0, cost="0.28", runs=780),
     Case(name="balance $50, and $40 every 2 hours", balance=50.0, top_up=40.0, top_ups=7200.0),
@@ -314,8 +316,8 @@ CASES = (
 
 
 def simulate(case: Case, seed: int, *, naive: bool = False) -> Result:
-    """Run one case with the window, or with the naive loop."""
-    controller: Controller = Naive(case.ceiling or NAIVE_WORKERS) if naive else Window(case.ceiling)
+    """Run one case with what the client learns, or with the naive loop."""
+    controller: Controller = Naive(case.concurrency or NAIVE_WORKERS) if naive else LearnedLimit()
     return Simulation(case, controller, seed).run()
 
 
@@ -324,16 +326,16 @@ class Row:
     """A row of the table: medians over the seeds."""
 
     case: str
-    window: Result
+    learned: Result
     naive: Result
 
     @property
     def reached(self) -> bool:
-        """Whether the window keeps to both targets."""
-        return self.window.refused <= REFUSED_TARGET and self.window.busy >= BUSY_TARGET
+        """Whether both targets are kept."""
+        return self.learned.refused <= REFUSED_TARGET and self.learned.busy >= BUSY_TARGET
 
     def __str__(self) -> str:
-        shares = (self.window.refused, self.window.busy, self.naive.refused, self.naive.busy)
+        shares = (self.learned.refused, self.learned.busy, self.naive.refused, self.naive.busy)
         verdict = "reached" if self.reached else "not reached"
         return f"| {self.case} | {' | '.join(f'{share:.1%}' for share in shares)} | {verdict} |"
 
@@ -341,14 +343,14 @@ class Row:
 def measure(case: Case, seeds: int) -> Row:
     """Simulate a case with several seeds."""
     results = [[simulate(case, seed, naive=naive) for seed in range(seeds)] for naive in (False, True)]
-    window, naive = (
+    learned, naive = (
         Result(
             refused=statistics.median(result.refused for result in each),
             busy=statistics.median(result.busy for result in each),
         )
         for each in results
     )
-    return Row(case.name, window, naive)
+    return Row(case.name, learned, naive)
 
 
 def main() -> None:

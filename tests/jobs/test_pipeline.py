@@ -72,6 +72,15 @@ async def test_code_96_is_waited_out() -> None:
     assert service.counts["Run"] <= 12 + 6
 
 
+@pytest.mark.parametrize(("limit", "most"), [(100, 10), (25, 10), (5, 5)])
+async def test_a_plain_number_is_a_ceiling(limit: int, most: int) -> None:
+    """Never more than that, and fewer where the account allows fewer."""
+    service = Service(limit=limit)
+    found = await outcomes(service, jobs(*(f"p{number}" for number in range(40))), concurrency=10)
+    assert all(outcome.succeeded for outcome in found.values())
+    assert service.most == most
+
+
 async def test_a_storm_of_code_96_passes(tmp_path: Path, databases: list[Database]) -> None:
     """Another program holds every slot for ten minutes: nothing is lost, and the asking is slow."""
     service = Service()

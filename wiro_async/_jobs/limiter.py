@@ -301,7 +301,7 @@ class Line:
         """Return a slot, or when to try again if nothing changes until then."""
         if check is not None:
             check()
-        # Perhaps nobody polls the tasks of single calls: a batch without tasks of its own would wait for good.
+        # Perhaps nobody polls the tasks of single calls: a batch without its own would wait for good.
         eager = self._eager or (not self.held and self.limiter.active > 0)
         if not self.limiter.is_open(eager=eager):
             return self.limiter.next_try(eager=eager)
