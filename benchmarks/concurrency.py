@@ -1,4 +1,4 @@
-"""How well the learned limit fits an account's own: a simulation on a virtual clock.
+"""How well what is learned of an account's limit fits it: a simulation on a virtual clock.
 
 An account with a limit, a falling balance, top-ups and other programs; a client that always has work, and
 learns of its tasks' ends late. Two figures a case, once it is steady: which share of the Runs was refused
@@ -111,7 +111,7 @@ class Case:
         others: The other programs. "batches" come and go: a level drawn evenly from 0 to 60 % of the limit,
             each slot taken the moment that it is free. "single" tasks come at random, and would hold 30 %.
         dwell: How many tasks the whole account runs between two changes of the level, on average.
-        ceiling: The user's own limit (None: "auto").
+        concurrency: The batch's own limit (None: "auto").
         lateness: Mean seconds from a task's end until the client knows of it, beside the exchange.
         silent: Whether refusals name neither limit nor balance.
         runs: How many Runs to simulate; the first tenth is not counted.
@@ -125,7 +125,7 @@ class Case:
     top_ups: float | None = None
     others: Others = "none"
     dwell: float = 1000.0
-    ceiling: int | None = None
+    concurrency: int | None = None
     lateness: float = 0.5
     silent: bool = False
     runs: int = 4000
@@ -207,8 +207,8 @@ class Simulation:
         return limit_of(self._balance) if self._case.limit is None else self._case.limit
 
     def _allowed(self) -> int:
-        limit, ceiling = self._limit(), self._case.ceiling or 10**9
-        return ceiling if limit is None else max(min(limit - self._theirs, ceiling), 0)
+        limit, own = self._limit(), self._case.concurrency or 10**9
+        return own if limit is None else max(min(limit - self._theirs, own), 0)
 
     def _is_full(self) -> bool:
         limit = self._limit()
@@ -248,13 +248,12 @@ class Simulation:
     # -- the client --------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        # The user's own limit is the batch's to keep, not the controller's.
-        most = self._case.ceiling or 10**9
+        most = self._case.concurrency or math.inf
         while self._active < most and self._controller.may_submit(self._active, self._now):
             self._controller.submitted()
             self._active += 1
             self._after(EXCHANGE_SECONDS * self._chance.uniform(0.3, 0.7), self._arrive)
-        wake = None if self._active >= most else self._controller.next_try(self._now)
+        wake = self._controller.next_try(self._now)
         if wake is not None and (self._wake <= self._now or wake < self._wake):
             self._wake = wake
             self._after(wake - self._now, lambda: None)
@@ -301,8 +300,8 @@ CASES = (
     Case(name="limit 25", limit=25),
     Case(name="limit 25, ends known 2 s late", limit=25, lateness=2.0),
     Case(name="limit 25, not told", limit=25, silent=True),
-    Case(name="ceiling 10, limit 25", limit=25, ceiling=10),
-    Case(name="unlimited, the client's own 200", ceiling=200),
+    Case(name="concurrency 10, limit 25", limit=25, concurrency=10),
+    Case(name="unlimited, the client's own 200", concurrency=200),
     Case(name="balance falls from $250 to $30", balance=250.0, runs=4400),
     Case(name="the same at $0.28 a run", balance=250.0, cost="0.28", runs=780),
     Case(name="balance $50, and $40 every 2 hours", balance=50.0, top_up=40.0, top_ups=7200.0),
@@ -317,8 +316,8 @@ CASES = (
 
 
 def simulate(case: Case, seed: int, *, naive: bool = False) -> Result:
-    """Run one case with the learned limit, or with the naive loop."""
-    controller: Controller = Naive(case.ceiling or NAIVE_WORKERS) if naive else LearnedLimit()
+    """Run one case with what the client learns, or with the naive loop."""
+    controller: Controller = Naive(case.concurrency or NAIVE_WORKERS) if naive else LearnedLimit()
     return Simulation(case, controller, seed).run()
 
 
@@ -332,7 +331,7 @@ class Row:
 
     @property
     def reached(self) -> bool:
-        """Whether the learned limit keeps to both targets."""
+        """Whether both targets are kept."""
         return self.learned.refused <= REFUSED_TARGET and self.learned.busy >= BUSY_TARGET
 
     def __str__(self) -> str:

@@ -61,6 +61,14 @@ def truth(_record: object, option: attrs.Attribute[Any], value: object) -> None:
         raise ConfigurationError(f"{option.name} is {value!r}; it must be True or False")
 
 
+def text(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    """Refuse what is not a string with something in it, or None."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigurationError(
+            f"{option.name} is {value!r}; it must be a string that is not empty, or None"
+        )
+
+
 def seconds(_record: object, option: attrs.Attribute[Any], value: object) -> None:
     """Refuse what is not a number of seconds, or None. Infinity waits forever; below zero is over at once."""
     if value is not None:

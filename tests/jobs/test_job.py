@@ -1,4 +1,4 @@
-"""Jobs, their keys and their outcomes."""
+"""Jobs, their models, keys and outcomes."""
 
 from __future__ import annotations
 
@@ -7,47 +7,72 @@ from typing import Any
 
 import pytest
 
-from wiro_async._errors import DownloadError, InvalidInput
-from wiro_async._files.inputs import Director
-from wiro_async._jobs.job import Job, JobOutcome, check_key, named
+from tests.batches import MODEL, RARELY, Service
+from tests.batches import anyio_backend as anyio_backend
+from tests.fakes import client
+from wiro_async import Director, DownloadError, InvalidInput, Job, JobOutcome
+
+TYPED = Director(image="https://host/a.jpg", prompt="waves")
 
 
-def test_a_job_names_its_model_or_its_batch_does() -> None:
+async def made_of(job: Job, model: str | None = None) -> tuple[Service, JobOutcome]:
+    """Make one job in a batch."""
+    service = Service()
+    async with client(service, polling=RARELY) as own, own.batch([job], model=model) as batch:
+        (outcome,) = [outcome async for outcome in batch]
+    return service, outcome
+
+
+@pytest.mark.parametrize(
+    ("job", "model", "slug", "prompt"),
+    [
+        (Job(TYPED), None, TYPED.model, "waves"),
+        (Job(inputs=TYPED), "c/d", TYPED.model, "waves"),
+        (Job("a/b", TYPED), "c/d", "a/b", "waves"),
+        (Job("a/b", {"prompt": "x"}), "c/d", "a/b", "x"),
+        (Job(inputs={"prompt": "x"}), MODEL, MODEL, "x"),
+    ],
+)
+async def test_a_job_names_its_model_or_its_batch_does(
+    job: Job, model: str | None, slug: str, prompt: str
+) -> None:
     """The job comes first, then typed inputs, then the batch."""
-    typed = Director(image="https://host/a.jpg", prompt="waves")
-    assert named(Job(typed), None) == (typed.model, typed)
-    assert named(Job(inputs=typed), "c/d") == (typed.model, typed)
-    assert named(Job("a/b", typed), "c/d") == ("a/b", typed)
-    assert named(Job("a/b", {"x": 1}), "c/d") == ("a/b", {"x": 1})
-    assert named(Job(inputs={"x": 1}), "c/d") == ("c/d", {"x": 1})
+    service, _ = await made_of(job, model)
+    run = service.requests[0]
+    assert (run.url.path, service.calls[0][1]["prompt"]) == (f"/v1/Run/{slug}", prompt)
 
 
-def test_a_job_without_a_model_is_refused() -> None:
-    """The message tells where to name it."""
-    with pytest.raises(InvalidInput, match=r"batch\(model=...\)"):
-        named(Job(inputs={"x": 1}), None)
+WRONG: Any = ["x", 1]
+EMPTY_CELL: Any = float("nan")
 
 
-def test_what_are_no_inputs_is_refused() -> None:
-    """A list or a string is no mapping."""
-    wrong: Any = ["x", 1]
-    with pytest.raises(InvalidInput, match="are a list"):
-        named(Job("a/b", wrong), None)
-
-
-def test_a_model_that_is_no_text_is_refused() -> None:
-    """A table's empty cell is a float, for some."""
-    wrong: Any = float("nan")
-    with pytest.raises(InvalidInput, match="the model of a job is a float"):
-        named(Job(wrong, {"x": 1}), "a/b")
+@pytest.mark.parametrize(
+    ("job", "model", "message"),
+    [
+        (Job(inputs={"x": 1}), None, r"batch\(model=...\)"),
+        (Job("a/b", WRONG), None, "are a list"),
+        # A table's empty cell is a float, for some.
+        (Job(EMPTY_CELL, {"x": 1}), "a/b", "the model of a job is a float"),
+    ],
+    ids=["no model", "no inputs", "no text"],
+)
+async def test_a_job_that_cannot_be_sent_is_a_failed_outcome(
+    job: Job, model: str | None, message: str
+) -> None:
+    """The message says what to give, and nothing is sent."""
+    service, outcome = await made_of(job, model)
+    assert outcome.job is job
+    assert not outcome.succeeded
+    with pytest.raises(InvalidInput, match=message):
+        raise outcome.error or AssertionError
+    assert not service.calls
 
 
 def test_a_job_takes_its_arguments_in_the_order_of_submit() -> None:
     """Typed inputs may stand in the model's place; others may not, and the message has the right call."""
-    typed = Director(image="https://host/a.jpg", prompt="waves")
-    assert Job(typed, key="k") == Job(typed.model, typed, key="k")
+    assert Job(TYPED, key="k") == Job(TYPED.model, TYPED, key="k")
     assert Job("a/b", {"x": 1}) == Job(model="a/b", inputs={"x": 1}, key=None)
-    assert pickle.loads(pickle.dumps(Job(typed, key="k"))) == Job(typed, key="k")
+    assert pickle.loads(pickle.dumps(Job(TYPED, key="k"))) == Job(TYPED, key="k")
     wrong: Any = {"prompt": "waves"}
     with pytest.raises(InvalidInput, match=r"Job\(inputs=\{...\}\)"):
         Job(wrong)
@@ -60,13 +85,16 @@ def test_an_outcome_with_an_error_did_not_succeed() -> None:
 
 
 @pytest.mark.parametrize(("key", "text"), [("sku-1", "sku-1"), (7, "7"), ("ü" * 500, "ü" * 500)])
-def test_keys_are_texts_or_numbers(key: object, text: str) -> None:
+async def test_keys_are_texts_or_numbers(key: Any, text: str) -> None:
     """Numbers become texts."""
-    assert check_key(key) == text
+    _, outcome = await made_of(Job(TYPED, key=key))
+    assert (outcome.key, outcome.succeeded) == (text, True)
 
 
-@pytest.mark.parametrize("key", ["", "x" * 501, "a\0b", "\ud800", None, 1.5, True, b"x", ["x"]])
-def test_other_keys_are_refused(key: object) -> None:
+@pytest.mark.parametrize("key", ["", "x" * 501, "a\0b", "\ud800", 1.5, True, b"x", ["x"]])
+async def test_other_keys_are_refused(key: Any) -> None:
     """They could not be found again."""
+    service, outcome = await made_of(Job(TYPED, key=key))
     with pytest.raises(InvalidInput, match="the key"):
-        check_key(key)
+        raise outcome.error or AssertionError
+    assert not service.calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -47,8 +48,6 @@ from wiro_async import (
     TaskNotFound,
     TaskTimeout,
 )
-from wiro_async._jobs.saver import _sha256
-from wiro_async._journal.journal import NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import Accepted, Doubted, Ended, Intended, JournalFile, Released, Saved, Step
 from wiro_async._protocol.matching import RunFingerprint
@@ -71,6 +70,15 @@ async def test_code_96_is_waited_out() -> None:
     assert service.most == 3
     assert set(service.runs.values()) == {1}
     assert service.counts["Run"] <= 12 + 6
+
+
+@pytest.mark.parametrize(("limit", "most"), [(100, 10), (25, 10), (5, 5)])
+async def test_a_plain_number_is_a_ceiling(limit: int, most: int) -> None:
+    """Never more than that, and fewer where the account allows fewer."""
+    service = Service(limit=limit)
+    found = await outcomes(service, jobs(*(f"p{number}" for number in range(40))), concurrency=10)
+    assert all(outcome.succeeded for outcome in found.values())
+    assert service.most == most
 
 
 async def test_a_storm_of_code_96_passes(tmp_path: Path, databases: list[Database]) -> None:
@@ -108,7 +116,7 @@ async def test_a_service_that_is_not_reached_is_given_time() -> None:
 
 
 async def test_a_service_that_stays_away_is_given_up(tmp_path: Path, databases: list[Database]) -> None:
-    """After eight tries, a minute in all; nothing was paid, and the next batch tries again."""
+    """After eleven tries, a minute in all; nothing was paid, and the next batch tries again."""
     service = Service()
     usual = service.handlers["Run"]
     service.handlers["Run"] = httpx.ConnectError("refused")
@@ -117,7 +125,7 @@ async def test_a_service_that_stays_away_is_given_up(tmp_path: Path, databases: 
     assert 40 < anyio.current_time() - start < 120
     assert isinstance(outcome.error, ConnectionFailed)
     assert outcome.attempts == 0
-    assert service.counts["Run"] == 8 * 3
+    assert service.counts["Run"] == 11
     service.handlers["Run"] = usual
     assert (await alone(service, journal=tmp_path / "a.db")).succeeded
 
@@ -388,26 +396,29 @@ async def test_intended_long_ago_and_slow_to_appear(tmp_path: Path, databases: l
     assert service.counts["Run"] == 0
 
 
-async def test_a_run_is_as_old_as_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_is_as_old_as_its_turn(
+    tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its age counts from when it leaves, however long it waited for others that were under way."""
-    service = Service()
-    ages: list[float] = []
+    service, path, left = Service(), tmp_path / "a.db", dict[str, float]()
+    usual = service.handlers["Run"]
 
-    async def record(_: NullJournal, *steps: Step) -> None:
-        sent = [step.fingerprint.sent_at for step in steps if isinstance(step, Intended)]
-        ages.extend(anyio.current_time() - at for at in sent)
+    def run(inputs: dict[str, Any]) -> Any:
+        left[inputs["prompt"]] = anyio.current_time()
+        return usual(inputs)
 
-    monkeypatch.setattr(NullJournal, "record", record)
-    monkeypatch.setattr("wiro_async._batch.runner.time", SimpleNamespace(time=anyio.current_time))
+    service.handlers["Run"] = run
+    monkeypatch.setattr("wiro_async._jobs.pipeline.time", SimpleNamespace(time=anyio.current_time))
     async with (
         client(service, polling=RARELY, limits=Limits(max_in_flight=1)) as own,
-        own.batch(jobs(*"abcdefgh"), model=MODEL, concurrency=4) as batch,
+        own.batch(jobs(*"abcdefgh"), model=MODEL, concurrency=4, journal=path) as batch,
     ):
         # Four run, and end together: the next four are let through at once.
         await anyio.sleep(30)
         service.delays["Run"] = 20.0
         await batch.wait()
-    assert ages == [0.0] * 8
+    assert {key: row.fingerprint.sent_at for key, row in (await rows_of(path)).items()} == left
+    assert max(left.values()) - min(left.values()) >= 60 + 3 * 20
 
 
 async def test_intended_and_absent(tmp_path: Path, databases: list[Database]) -> None:
@@ -530,8 +541,7 @@ async def saved(folder: Path, name: str, content: bytes = CLIP) -> tuple[str, in
     def write() -> tuple[str, int, str]:
         path = folder / name
         path.write_bytes(content)
-        digest, size = _sha256(path)
-        return str(path), size, digest
+        return str(path), len(content), hashlib.sha256(content).hexdigest()
 
     return await anyio.to_thread.run_sync(write)
 

@@ -1,9 +1,8 @@
-"""Files: local ones uploaded once per content, outputs whole, checked, and where they should be."""
+"""Outputs of a batch's jobs: whole, checked, and where they should be."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,122 +12,17 @@ import anyio
 import anyio.to_thread
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.batches import CLIP, MODEL, Fate, Service
 from tests.batches import anyio_backend as anyio_backend
-from tests.batches import databases as databases
-from tests.fakes import client, no
-from tests.journals import Database
-from wiro_async import Client, DownloadError, InvalidInput, ServiceError, TaskHandle, TaskNotFound, Upload
-from wiro_async._batch.source import Entry
-from wiro_async._jobs.saver import OutputSaver, Uploads, _Paths
-from wiro_async._journal.journal import NullJournal
-from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import JournalFile, LocalFile
+from tests.fakes import client
+from wiro_async import Client, ConfigurationError, DownloadError, Output, TaskHandle
+from wiro_async._jobs.saver import OutputSaver, _Paths, check_template, file_name, has_magic
+from wiro_async._journal.steps import JournalFile, Saved
 
-NULL = NullJournal()
-
-
-class Site:
-    """Takes uploads.
-
-    Attributes:
-        taken: What was uploaded.
-        problems: What the next uploads raise.
-    """
-
-    def __init__(self) -> None:
-        self.taken: list[Any] = []
-        self.problems: list[Exception] = []
-
-    async def upload(self, file: Any) -> Upload:
-        await anyio.sleep(5)
-        if self.problems:
-            raise self.problems.pop(0)
-        self.taken.append(file)
-        return Upload(f"https://host/{len(self.taken)}")
-
-
-async def test_a_content_is_uploaded_once(tmp_path: Path) -> None:
-    """By path, as bytes, from the journal; at the same time or later."""
-    path = tmp_path / "a.jpg"
-    await anyio.to_thread.run_sync(path.write_bytes, b"jpeg")
-    site = Site()
-    uploads = Uploads(site.upload, NULL, NULL.record)
-    files: list[Any] = [path, str(path), b"jpeg", bytearray(b"jpeg"), LocalFile(str(path)), b"other"]
-    found: dict[int, str] = {}
-
-    async def url_of(number: int) -> None:
-        found[number] = await uploads.url_of(files[number])
-
-    async with anyio.create_task_group() as group:
-        for number in range(len(files)):
-            group.start_soon(url_of, number)
-    assert await uploads.url_of(path) == found[0]
-    assert len(site.taken) == 2
-    assert len({found[number] for number in range(5)}) == 1
-    assert found[5] != found[0]
-
-
-async def test_an_open_file_is_uploaded_each_time() -> None:
-    """It could not be read twice."""
-    site = Site()
-    uploads = Uploads(site.upload, NULL, NULL.record)
-    for _ in range(2):
-        await uploads.url_of(io.BytesIO(b"jpeg"))
-    assert len(site.taken) == 2
-
-
-async def test_a_file_that_cannot_be_read_is_told_by_the_upload() -> None:
-    """Which knows to say it well."""
-    site = Site()
-    site.problems = [InvalidInput("no such file")]
-    with pytest.raises(InvalidInput, match="no such file"):
-        await Uploads(site.upload, NULL, NULL.record).url_of("/no/such/file")
-
-
-async def test_an_upload_that_fails_is_tried_by_the_next() -> None:
-    """Those that waited for it do not fail with it."""
-    site, found = Site(), list[str]()
-    site.problems = [ServiceError("busy")]
-    uploads = Uploads(site.upload, NULL, NULL.record)
-
-    async def url_of() -> None:
-        try:
-            found.append(await uploads.url_of(b"jpeg"))
-        except ServiceError:
-            found.append("failed")
-
-    async with anyio.create_task_group() as group:
-        for _ in range(3):
-            group.start_soon(url_of)
-    assert sorted(found) == ["failed", "https://host/1", "https://host/1"]
-
-
-async def test_an_upload_outlives_the_process(tmp_path: Path, databases: list[Database]) -> None:
-    """It is in the journal, for a day."""
-    site = Site()
-    for _ in range(2):
-        async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
-            await Uploads(site.upload, journal, journal.record).url_of(b"jpeg")
-    assert len(site.taken) == 1
-
-
-async def test_only_the_newest_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A million different images take no memory."""
-    monkeypatch.setattr("wiro_async._jobs.saver.URLS_KEPT", 2)
-    site = Site()
-    uploads = Uploads(site.upload, NULL, NULL.record)
-    for content in (b"a", b"b", b"a", b"c", b"a", b"b"):
-        await uploads.url_of(content)
-    assert site.taken == [b"a", b"b", b"c", b"b"]
-
-
-# -- outputs ---------------------------------------------------------------------------------------------
-
-
-def entry() -> Entry:
-    return Entry("k", MODEL, {}, told={})
+# -- saving ----------------------------------------------------------------------------------------------
 
 
 async def ended(own: Client, service: Service) -> TaskHandle:
@@ -138,10 +32,17 @@ async def ended(own: Client, service: Service) -> TaskHandle:
     return handle
 
 
-async def kept(own: Client, handle: TaskHandle, folder: Path, before: JournalFile | None = None) -> Path:
+async def saved(own: Client, handle: TaskHandle, folder: Path, before: JournalFile | None = None) -> Path:
     assert handle.task is not None
-    keeper = OutputSaver(f"{folder}/{{key}}_{{n}}{{ext}}", NULL.record)
-    return await keeper.keep(handle, entry(), handle.task.outputs[0], before)
+    saver = OutputSaver(f"{folder}/{{key}}_{{n}}{{ext}}")
+    path, step = await saver.save("k", MODEL, handle.task.outputs[0], before)
+    if step is None:
+        assert before is not None
+        assert str(path) == before.path
+    else:
+        content = await content_of(path)
+        assert step == Saved("k", 0, str(path), len(content), hashlib.sha256(content).hexdigest())
+    return path
 
 
 async def content_of(path: Path) -> bytes:
@@ -151,77 +52,9 @@ async def content_of(path: Path) -> bytes:
 async def test_an_output_is_saved(tmp_path: Path) -> None:
     """Under its name."""
     async with client(service := Service()) as own:
-        path = await kept(own, await ended(own, service), tmp_path)
+        path = await saved(own, await ended(own, service), tmp_path)
     assert path == tmp_path / "k_0.mp4"
     assert await content_of(path) == CLIP
-
-
-@pytest.mark.parametrize("status", [403, 404])
-async def test_an_output_that_is_not_there_yet(status: int, tmp_path: Path) -> None:
-    """The CDN gets half a minute, and Detail may tell of another address."""
-    service = Service()
-    service.missing = [status] * 4
-    async with client(service) as own:
-        handle = await ended(own, service)
-        polls = service.counts["Task/Detail"]
-        start = anyio.current_time()
-        assert await content_of(await kept(own, handle, tmp_path)) == CLIP
-        assert anyio.current_time() - start == pytest.approx(1 + 2 + 4 + 8)
-        assert service.counts["Task/Detail"] == polls + 4
-
-
-async def test_an_output_moves_to_another_address(tmp_path: Path) -> None:
-    """Which is then used."""
-    service = Service()
-    async with client(service) as own:
-        handle = await ended(own, service)
-        other = service._accept({"prompt": "b"})
-        service.missing = [404]
-        usual = service.wire
-
-        def moved(made: Any) -> dict[str, Any]:
-            wire = usual(made)
-            wire["outputs"][0]["url"] = wire["outputs"][0]["url"].replace("2221", other.id)
-            return wire
-
-        service.wire = moved  # type: ignore[method-assign, assignment]
-        await kept(own, handle, tmp_path)
-    assert service.fetched == {"/cdn/2221/0.mp4": 1, f"/cdn/{other.id}/0.mp4": 1}
-
-
-async def test_an_output_that_stays_away_is_given_up(tmp_path: Path) -> None:
-    """After half a minute; looks that fail in passing do not matter."""
-    service = Service()
-    service.missing = [404] * 100
-    async with client(service) as own:
-        handle = await ended(own, service)
-        service.handlers["Task/Detail"] = no(0, "database is down")
-        start = anyio.current_time()
-        with pytest.raises(DownloadError):
-            await kept(own, handle, tmp_path)
-        assert 30 <= anyio.current_time() - start <= 35
-
-
-async def test_an_output_of_a_task_that_is_gone(tmp_path: Path) -> None:
-    """Its end is told at once."""
-    service = Service()
-    service.missing = [404] * 100
-    async with client(service) as own:
-        handle = await ended(own, service)
-        service.made.clear()
-        with pytest.raises(TaskNotFound):
-            await kept(own, handle, tmp_path)
-        assert sum(service.fetched.values()) == 1
-
-
-async def test_other_refusals_are_not_waited_out(tmp_path: Path) -> None:
-    """HTTP 410 says that it will not come back."""
-    service = Service()
-    service.missing = [410]
-    async with client(service) as own:
-        handle = await ended(own, service)
-        with pytest.raises(DownloadError):
-            await kept(own, handle, tmp_path)
 
 
 async def test_an_error_page_is_no_clip(tmp_path: Path) -> None:
@@ -230,13 +63,13 @@ async def test_an_error_page_is_no_clip(tmp_path: Path) -> None:
     service.fates["a"] = Fate(content=b"<html>sorry</html>")
     async with client(service) as own:
         handle = await ended(own, service)
-        with pytest.raises(DownloadError, match="says that it is video/mp4"):
-            await kept(own, handle, tmp_path)
+        with pytest.raises(DownloadError, match="claims to be video/mp4"):
+            await saved(own, handle, tmp_path)
     assert await anyio.to_thread.run_sync(lambda: list(tmp_path.iterdir())) == []
 
 
 class Shelf:
-    """Saves outputs of jobs of any key, by one Keeper.
+    """Saves outputs of jobs of any key, by one saver.
 
     Args:
         own: The client.
@@ -246,10 +79,9 @@ class Shelf:
 
     def __init__(self, own: Client, handle: TaskHandle, template: str) -> None:
         self._output = handle.task.outputs[0] if handle.task else None
-        self._handle = handle
-        self.keeper = OutputSaver(template, NULL.record)
+        self.saver = OutputSaver(template)
 
-    async def keep(
+    async def save(
         self,
         key: str,
         n: int = 0,
@@ -259,7 +91,8 @@ class Shelf:
     ) -> Path:
         assert self._output is not None
         output = attrs.evolve(self._output, name=name, index=n, task_id=task_id)
-        return await self.keeper.keep(self._handle, Entry(key, MODEL, {}, told={}), output, before)
+        path, _ = await self.saver.save(key, MODEL, output, before)
+        return path
 
 
 @pytest.fixture
@@ -286,37 +119,37 @@ async def test_two_outputs_never_get_one_path(
 ) -> None:
     """Which the template gives both: the later one has a digest in its name, the same each time."""
     saves = shelf(template)
-    first, second = await saves.keep(**one), await saves.keep(**other)
+    first, second = await saves.save(**one), await saves.save(**other)
     assert str(first).lower() != str(second).lower()
     assert re.fullmatch(rf"{re.escape(first.stem)}-[0-9a-f]{{16}}", second.stem, re.IGNORECASE)
     assert (second.parent, second.suffix) == (first.parent, first.suffix)
     assert await content_of(first) == await content_of(second) == CLIP
-    assert (await saves.keep(**one), await saves.keep(**other)) == (first, second)
+    assert (await saves.save(**one), await saves.save(**other)) == (first, second)
 
 
 async def test_what_was_saved_before_keeps_its_path(shelf: Callable[[str], Shelf]) -> None:
     """Nothing that is there is renamed or written over; what is gone is saved where it was."""
     saves = shelf("{key}{n}{ext}")
-    first, second = await saves.keep("a1", 1), await saves.keep("a", 11)
+    first, second = await saves.save("a1", 1), await saves.save("a", 11)
     digest = hashlib.sha256(CLIP).hexdigest()
     before = row(first, sha256=digest), row(second, sha256=digest)
 
     resumed = shelf("{key}{n}{ext}")
-    assert await resumed.keep("a", 11, before=before[1]) == second
-    assert await resumed.keep("a1", 1, before=before[0]) == first
+    assert await resumed.save("a", 11, before=before[1]) == second
+    assert await resumed.save("a1", 1, before=before[0]) == first
 
     resumed = shelf("{key}{n}{ext}")
-    assert await resumed.keep("a1", 1, before=before[0]) == first
-    assert await resumed.keep("a", 11) == second
+    assert await resumed.save("a1", 1, before=before[0]) == first
+    assert await resumed.save("a", 11) == second
 
     await anyio.to_thread.run_sync(second.unlink)
     resumed = shelf("{key}{n}{ext}")
-    assert await resumed.keep("a", 11, before=before[1]) == second
-    assert await resumed.keep("a1", 1) == first
+    assert await resumed.save("a", 11, before=before[1]) == second
+    assert await resumed.save("a1", 1) == first
 
     resumed = shelf("{key}{n}{ext}")
-    assert await resumed.keeper.all_there(before) == [first, second]
-    assert await resumed.keep("a", 11, task_id="2") not in (first, second)
+    assert await resumed.saver.all_there(before) == [first, second]
+    assert await resumed.save("a", 11, task_id="2") not in (first, second)
 
 
 def test_the_paths_of_a_million_files_take_little_memory() -> None:
@@ -340,12 +173,128 @@ async def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
     digest = hashlib.sha256(CLIP).hexdigest()
     async with client(service) as own:
         handle = await ended(own, service)
-        assert await kept(own, handle, tmp_path, row(path, sha256=digest)) == path
+        assert await saved(own, handle, tmp_path, row(path, sha256=digest)) == path
         assert not service.fetched
         for before in (row(path), row(path, 5, digest), row(tmp_path / "gone.mp4", sha256=digest)):
-            assert await kept(own, handle, tmp_path, before) == tmp_path / "k_0.mp4"
+            assert await saved(own, handle, tmp_path, before) == tmp_path / "k_0.mp4"
         assert sum(service.fetched.values()) == 3
-    keeper = OutputSaver("", NULL.record)
+    saver = OutputSaver("")
     good = row(path, sha256=digest)
-    assert await keeper.all_there((good, good)) == [path, path]
-    assert await keeper.all_there((good, row(path))) == []
+    assert await saver.all_there((good, good)) == [path, path]
+    assert await saver.all_there((good, row(path))) == []
+
+
+# -- where they go ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "checked"),
+    [
+        ("clips", "clips/{key}_{task_id}_{n}{ext}"),
+        ("clips/", "clips/{key}_{task_id}_{n}{ext}"),
+        ("clips/{key}_{n}{ext}", "clips/{key}_{n}{ext}"),
+        ("{model}/{task_id}-{name}.mp4", "{model}/{task_id}-{name}.mp4"),
+        ("clips/{key}-{n:03d}{ext}", "clips/{key}-{n:03d}{ext}"),
+    ],
+)
+def test_a_folder_becomes_a_template(template: str, checked: str) -> None:
+    """One that gives each output a name of its own."""
+    assert check_template(template) == checked
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "clips/{sku}_{n}",
+        "{key.__class__}{n}",
+        "{key}",
+        "{n}{ext}",
+        "clips/{",
+        "{}{n}",
+        "{0}",
+        "{key[0]}{n}",
+        "{key:d}{n}",
+        "{n:x{n}}{key}",
+        "{key}{n:{name}}",
+        "{key}{n:.1}",
+        "{key}_{n}\0",
+        "\udcff{key}{n}",
+    ],
+)
+def test_a_template_that_cannot_work_is_refused(template: str) -> None:
+    """Before anything is paid."""
+    with pytest.raises(ConfigurationError, match="download="):
+        check_template(template)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{key:.4}_{n}{ext}", "{key!r}_{n}", "{task_id:>9}{n}", "{key}_{name!a:.2}{ext}", "{key:{foo}}_{n}"],
+)
+def test_what_tells_outputs_apart_stands_in_a_path_whole(template: str) -> None:
+    """A key that is cut off is another job's key; the message says what can be formatted."""
+    with pytest.raises(ConfigurationError, match=r"only \{n\} can be formatted: \{n:03d\}"):
+        check_template(template)
+
+
+def made(
+    name: str = "0.mp4", index: int = 0, content_type: str = "video/mp4", task_id: str = "2221"
+) -> Output:
+    return Output(name, "https://cdn1.wiro.ai/x", content_type=content_type, index=index, task_id=task_id)
+
+
+def test_a_path_is_filled_in() -> None:
+    """With the parts of the job and of the output."""
+    template = check_template("clips/{model}/{key}_{task_id}_{n}_{name}{ext}")
+    path = file_name(template, "sku-1", "MiniMax", made(index=2))
+    assert path == Path("clips/MiniMax/sku-1_2221_2_0.mp4")
+
+
+def test_an_extension_comes_from_the_type_where_the_name_has_none() -> None:
+    """And from nowhere else."""
+    template = check_template("clips")
+    assert file_name(template, "k", "m", made("clip")).suffix == ".mp4"
+    assert file_name(template, "k", "m", made("a.b/c", content_type="image/png")).suffix == ".png"
+    assert file_name(template, "k", "m", made("a.tar gz", content_type="odd")).suffix == ".bin"
+
+
+@given(key=st.text(min_size=1), name=st.text(), task_id=st.text(), model=st.text())
+def test_nothing_leaves_the_folder(key: str, name: str, task_id: str, model: str) -> None:
+    """Whatever the service or a spreadsheet has for names."""
+    path = file_name("clips/{model}_{key}_{task_id}_{n}_{name}{ext}", key, model, made(name, task_id=task_id))
+    assert path.parent == Path("clips")
+    assert ".." not in path.parts
+    assert path.name.isascii()
+    assert "\0" not in path.name
+    assert "/" not in path.name
+
+
+@given(first=st.text(min_size=1), second=st.text(min_size=1))
+def test_two_keys_have_two_names(first: str, second: str) -> None:
+    """Also where their letters cannot stand in a file name."""
+    if first != second:
+        one, two = (file_name("{key}_{n}{ext}", key, "m", made()) for key in (first, second))
+        assert one != two
+
+
+@pytest.mark.parametrize(
+    ("content_type", "head", "fits"),
+    [
+        ("video/mp4", b"\0\0\0\x20ftypisom", True),
+        ("Video/MP4; codecs=avc1", b"\0\0\0\x20ftypisom", True),
+        ("video/mp4", b"<html><body>", False),
+        ("video/mp4", b"", False),
+        ("image/png", b"\x89PNG\r\n\x1a\n...", True),
+        ("image/png", b"\xff\xd8\xff", False),
+        ("image/jpeg", b"\xff\xd8\xff\xe0", True),
+        ("image/gif", b"GIF89a", True),
+        ("image/webp", b"RIFF....WEBPVP8 ", True),
+        ("audio/wav", b"RIFF....WAVEfmt ", True),
+        ("video/webm", b"\x1a\x45\xdf\xa3", True),
+        ("text/plain", b"anything", True),
+        ("", b"anything", True),
+    ],
+)
+def test_what_a_file_begins_with(content_type: str, head: bytes, fits: bool) -> None:
+    """An error page that calls itself a video is found out."""
+    assert has_magic(content_type, head) is fits

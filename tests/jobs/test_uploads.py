@@ -9,14 +9,14 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from wiro_async._jobs.book import Book
 
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.journals import Database
 from wiro_async import InvalidInput, ServiceError, Upload
 from wiro_async._jobs.uploads import Uploads
-from wiro_async._journal.sqlite import Journal
+from wiro_async._journal.journal import NullJournal
+from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import LocalFile
 
 
@@ -45,7 +45,7 @@ async def test_a_content_is_uploaded_once(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     await anyio.to_thread.run_sync(path.write_bytes, b"jpeg")
     site = Site()
-    uploads = Uploads(site.upload, Book(None))
+    uploads = Uploads(site.upload, NullJournal())
     files: list[Any] = [path, str(path), b"jpeg", bytearray(b"jpeg"), LocalFile(str(path)), b"other"]
     found: dict[int, str] = {}
 
@@ -64,7 +64,7 @@ async def test_a_content_is_uploaded_once(tmp_path: Path) -> None:
 async def test_an_open_file_is_uploaded_each_time() -> None:
     """It could not be read twice."""
     site = Site()
-    uploads = Uploads(site.upload, Book(None))
+    uploads = Uploads(site.upload, NullJournal())
     for _ in range(2):
         await uploads.url_of(io.BytesIO(b"jpeg"))
     assert len(site.taken) == 2
@@ -75,14 +75,14 @@ async def test_a_file_that_cannot_be_read_is_told_by_the_upload() -> None:
     site = Site()
     site.problems = [InvalidInput("no such file")]
     with pytest.raises(InvalidInput, match="no such file"):
-        await Uploads(site.upload, Book(None)).url_of("/no/such/file")
+        await Uploads(site.upload, NullJournal()).url_of("/no/such/file")
 
 
 async def test_an_upload_that_fails_is_tried_by_the_next() -> None:
     """Those that waited for it do not fail with it."""
     site, found = Site(), list[str]()
     site.problems = [ServiceError("busy")]
-    uploads = Uploads(site.upload, Book(None))
+    uploads = Uploads(site.upload, NullJournal())
 
     async def url_of() -> None:
         try:
@@ -100,8 +100,8 @@ async def test_an_upload_outlives_the_process(tmp_path: Path, databases: list[Da
     """It is in the journal, for a day."""
     site = Site()
     for _ in range(2):
-        async with await Journal.open(tmp_path / "a.db") as journal:
-            await Uploads(site.upload, Book(journal)).url_of(b"jpeg")
+        async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
+            await Uploads(site.upload, journal).url_of(b"jpeg")
     assert len(site.taken) == 1
 
 
@@ -109,7 +109,7 @@ async def test_only_the_newest_addresses_are_remembered(monkeypatch: pytest.Monk
     """A million different images take no memory."""
     monkeypatch.setattr("wiro_async._jobs.uploads.URLS_KEPT", 2)
     site = Site()
-    uploads = Uploads(site.upload, Book(None))
+    uploads = Uploads(site.upload, NullJournal())
     for content in (b"a", b"b", b"a", b"c", b"a", b"b"):
         await uploads.url_of(content)
     assert site.taken == [b"a", b"b", b"c", b"b"]

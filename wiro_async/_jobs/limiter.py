@@ -78,10 +78,12 @@ class ConcurrencyLimiter:
         return self._sending < self._width if not self._met else time >= self._ask_at and not self._sending
 
     def next_try(self, *, eager: bool) -> float:
-        """Return when to ask ``is_open`` again, on the event loop's clock, if nothing changes until then."""
+        """Return when to ask ``is_open`` again after a no, on the event loop's clock, if nothing changes."""
         time = now()
         if time < self._rest_until:
             return self._rest_until
+        if self._unreachable and self._sending:
+            return math.inf  # An answer is a change.
         learned = self.learned.next_try(time)
         due = math.inf if learned is None else learned
         return min(due, max(self._ask_at, time)) if eager and self._met and not self._sending else due
@@ -92,19 +94,11 @@ class ConcurrencyLimiter:
 
     # -- what becomes of a Run ---------------------------------------------------------------------------
 
-    def take(self) -> Slot:
-        """Take a slot for a Run that leaves now; what becomes of it must be reported to the slot."""
+    def sent(self) -> None:
+        """A Run leaves."""
         self.learned.submitted()
         self.active += 1
         self._sending += 1
-        return Slot(self)
-
-    def adopt(self) -> Slot:
-        """Take a slot for a task that runs already."""
-        self.active += 1
-        slot = Slot(self)
-        slot.found()
-        return slot
 
     def answered(self, *, reached: bool) -> None:
         """A Run is not on its way any more; *reached*: the service itself has said so."""
@@ -119,9 +113,8 @@ class ConcurrencyLimiter:
         self.change()
 
     def refused(self, error: ConcurrencyLimited) -> None:
-        """A Run was refused with code 96."""
+        """A Run was refused with code 96, and has given back its slot."""
         self.answered(reached=True)
-        self.active -= 1
         self._met = True
         self._ask_at = now() + self._asking * (0.75 + self._chance() / 2)
         self._asking = min(self._asking * 1.5, LONGEST_ASKING)
@@ -132,8 +125,7 @@ class ConcurrencyLimiter:
         self.change()
 
     def ended(self, cost: Decimal | None) -> None:
-        """A task is over."""
-        self.active -= 1
+        """A task is over, and has given back its slot."""
         self._ask_at = -math.inf
         self.learned.ended(cost)
         self.change()
@@ -154,35 +146,40 @@ class Slot:
     Its Run is on its way, in doubt, or has become a task that runs; and then the slot is given back.
     """
 
-    __slots__ = ("_limiter", "_stage")
+    __slots__ = ("_line", "_stage")
 
-    def __init__(self, limiter: ConcurrencyLimiter) -> None:
-        self._limiter: ConcurrencyLimiter | None = limiter
+    def __init__(self, line: Line) -> None:
+        self._line: Line | None = line
         self._stage: Literal["sending", "in doubt", "runs"] = "sending"
+
+    @property
+    def _limiter(self) -> ConcurrencyLimiter:
+        assert self._line is not None
+        return self._line.limiter
 
     def accepted(self) -> None:
         """The Run was accepted: its task runs."""
-        assert self._limiter is not None
         self._stage = "runs"
         self._limiter.accepted()
 
     def doubted(self) -> None:
         """Nobody knows what became of the Run: its task may hold the slot."""
-        if self._limiter is not None and self._stage == "sending":
+        if self._line is not None and self._stage == "sending":
             self._limiter.answered(reached=False)
             self._limiter.learned.dropped()
+            self._limiter.change()
         self._stage = "in doubt"
 
     def found(self) -> None:
         """The task is known, and runs."""
-        assert self._limiter is not None
         self._stage = "runs"
         self._limiter.learned.adopted(self._limiter.active)
+        self._limiter.change()
 
     def refused(self, error: ConcurrencyLimited) -> None:
         """The Run was refused with code 96."""
-        limiter, self._limiter = self._limiter, None
-        assert limiter is not None
+        limiter = self._limiter
+        self._give_back()
         limiter.refused(error)
 
     def release(self, cost: Decimal | None = None, *, reached: bool = False) -> None:
@@ -192,23 +189,29 @@ class Slot:
             cost: What the task cost in USD (None: not known).
             reached: Whether the service itself has refused the Run.
         """
-        limiter, self._limiter = self._limiter, None
-        if limiter is None:
+        if self._line is None:
             return
+        limiter = self._limiter
+        self._give_back()
         if self._stage == "runs":
             limiter.ended(cost)
             return
         if self._stage == "sending":
             limiter.answered(reached=reached)
             limiter.learned.dropped()
-        limiter.active -= 1
         limiter.change()
+
+    def _give_back(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.held -= 1
+            line.limiter.active -= 1
 
     def __del__(self) -> None:
         # Somebody let go of a task's handle, and nobody will see its end: it counts as another program's from
         # here on. Nobody is woken, for this may be any thread, at any moment.
-        if self._limiter is not None and self._stage == "runs":
-            self._limiter.active -= 1
+        if self._stage == "runs":
+            self._give_back()
 
 
 class Line:
@@ -218,10 +221,15 @@ class Line:
         limiter: The client's limiter.
         eager: Whether these are single calls. Their callers decide how many there are, and wait for each; a
             batch's jobs only have to be done in the end, and keep refusals rare.
+
+    Attributes:
+        limiter: The client's limiter.
+        held: How many slots those of this line hold.
     """
 
     def __init__(self, limiter: ConcurrencyLimiter, *, eager: bool = False) -> None:
-        self._limiter = limiter
+        self.limiter: ConcurrencyLimiter = limiter
+        self.held: int = 0
         self._eager = eager
         # Those that had a slot before go before all that had none.
         self._returned: deque[Alarm] = deque()
@@ -231,6 +239,20 @@ class Line:
     def waiting(self) -> int:
         """How many wait."""
         return len(self._returned) + len(self._new)
+
+    def take(self) -> Slot:
+        """Take a slot for a Run that leaves now; what becomes of it must be reported to the slot."""
+        self.limiter.sent()
+        self.held += 1
+        return Slot(self)
+
+    def adopt(self) -> Slot:
+        """Take a slot for a task that runs already."""
+        self.limiter.active += 1
+        self.held += 1
+        slot = Slot(self)
+        slot.found()
+        return slot
 
     async def enter(
         self,
@@ -253,16 +275,17 @@ class Line:
         """
         if until <= now():
             return None
-        if not self.waiting and (slot := self._try(may, check)) is not None:
-            return slot
-        limiter, ticket, queue = self._limiter, Alarm(), self._returned if again else self._new
+        if not self.waiting and isinstance(tried := self._try(may, check), Slot):
+            return tried
+        ticket, queue = Alarm(), self._returned if again else self._new
         queue.append(ticket)
         try:
             while True:
                 if (self._returned or self._new)[0] is ticket:
-                    if (slot := self._try(may, check)) is not None:
-                        return slot
-                    await limiter.wait(min(limiter.next_try(eager=self._eager), until))
+                    tried = self._try(may, check)
+                    if isinstance(tried, Slot):
+                        return tried
+                    await self.limiter.wait(min(tried, until))
                 else:
                     await ticket.sleep_until(until)
                 if now() >= until:
@@ -272,14 +295,17 @@ class Line:
             if self.waiting:
                 (self._returned or self._new)[0].ring()
                 # It may have been the first before, and still wait for a change.
-                limiter.change()
+                self.limiter.change()
 
-    def _try(self, may: Callable[[], bool] | None, check: Callable[[], object] | None) -> Slot | None:
+    def _try(self, may: Callable[[], bool] | None, check: Callable[[], object] | None) -> Slot | float:
+        """Return a slot, or when to try again if nothing changes until then."""
         if check is not None:
             check()
-        if self._limiter.is_open(eager=self._eager) and (may is None or may()):
-            return self._limiter.take()
-        return None
+        # Perhaps nobody polls the tasks of single calls: a batch without its own would wait for good.
+        eager = self._eager or (not self.held and self.limiter.active > 0)
+        if not self.limiter.is_open(eager=eager):
+            return self.limiter.next_try(eager=eager)
+        return self.take() if may is None or may() else math.inf
 
 
 # -- learning the limit ----------------------------------------------------------------------------------

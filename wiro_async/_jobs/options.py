@@ -9,7 +9,7 @@ from typing import TypedDict, get_args
 
 import attrs
 
-from wiro_async._config import one_of, seconds
+from wiro_async._config import one_of, seconds, text
 from wiro_async._types import OnCancel, OnUnknown, Watch
 
 __all__ = ["DEFAULTS", "CallSettings", "RunOptions", "SubmitOptions"]
@@ -62,7 +62,7 @@ class CallSettings:
     slot_timeout: float | None = attrs.field(default=None, validator=seconds)
     on_unknown: OnUnknown = attrs.field(default="raise", validator=one_of(*get_args(OnUnknown)))
     callback_url: str | None = None
-    project_id: str | None = None
+    project_id: str | None = attrs.field(default=None, validator=text)
     watch: Watch | None = attrs.field(default=None, validator=one_of(None, *get_args(Watch)))
     expected_duration: float | None = attrs.field(default=None, validator=seconds)
     timeout: float | None = attrs.field(default=None, validator=seconds)

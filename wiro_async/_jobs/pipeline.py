@@ -416,7 +416,7 @@ class Pipeline:
             WiroError: There was no slot in time.
         """
         if job.patience <= 0:
-            return self.service.limiter.take()
+            return self.line.take()
         if self.budget is None:
             slot = await self.line.enter(again=job.through, until=job.slot_until)
         else:
@@ -694,7 +694,7 @@ class Pipeline:
 
     def _adopt(self, job: JobState, key: TaskKey) -> None:
         """Count a task that runs already."""
-        job.slot = self.service.limiter.adopt()
+        job.slot = self.line.adopt()
         job.state = self.service.attach(key)
         self.monitor.moved(job, "running")
 

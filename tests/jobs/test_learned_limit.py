@@ -1,4 +1,4 @@
-"""The window: how it learns an account's limit, how it looks for room, and what that costs in refusals."""
+"""How an account's limit is learned, how more room is looked for, and what that costs in refusals."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from wiro_async._jobs.window import (
+
+from benchmarks.concurrency import BUSY_TARGET, CASES, REFUSED_TARGET, Case, simulate
+from wiro_async._jobs.limiter import (
     FIRST_PAUSE,
     FIRST_RAISE,
     LONGEST_PAUSE,
     LONGEST_RAISE,
     MOST_CREDIT,
     REFUSALS_PER_RUN,
-    Window,
+    LearnedLimit,
     limit_of,
 )
-
-from benchmarks.concurrency import BUSY_TARGET, CASES, REFUSED_TARGET, Case, simulate
 
 
 class Account:
     """A service with a limit, and a client whose Runs are answered at once, or when a test says so."""
 
-    def __init__(
-        self, limit: int | None, *, ceiling: int | None = None, balance: Decimal | None = None
-    ) -> None:
-        self.window = Window(ceiling)
+    def __init__(self, limit: int | None, *, balance: Decimal | None = None) -> None:
+        self.learned = LearnedLimit()
         self.limit = limit
         self.balance = balance
         self.theirs = 0
@@ -45,10 +43,10 @@ class Account:
         return self.running + self.pending
 
     def send(self) -> bool:
-        """Send a Run, if the window allows it."""
-        if not self.window.may_submit(self.active, self.now):
+        """Send a Run, if that is allowed."""
+        if not self.learned.may_submit(self.active, self.now):
             return False
-        self.window.submitted(self.now)
+        self.learned.submitted()
         self.pending += 1
         return True
 
@@ -58,14 +56,19 @@ class Account:
         self.runs += 1
         if self.limit is None or self.running + self.theirs < self.limit:
             self.running += 1
-            self.window.accepted(self.now)
+            self.learned.accepted()
             return True
         self.refusals += 1
-        self.window.refused(self.now, self.active, self.limit, self.balance)
+        self.learned.refused(self.now, self.active, self.limit, self.balance)
         return False
 
+    def adopt(self) -> None:
+        """Take over a task that runs already."""
+        self.running += 1
+        self.learned.adopted(self.active)
+
     def fill(self) -> int:
-        """Send and answer until the window closes, or 500 run, in 0.1 s each; return the refusals."""
+        """Send and answer until no more is allowed, or 500 run, in 0.1 s each; return the refusals."""
         before = self.refusals
         while self.running < 500 and self.send():
             self.now += 0.1
@@ -76,7 +79,7 @@ class Account:
         """End some of our tasks."""
         for _ in range(number):
             self.running -= 1
-            self.window.ended(self.now, cost)
+            self.learned.ended(cost)
 
     def work(self, rounds: int, every: float = 1.0) -> int:
         """Replace one task at a time, in *every* seconds; return the refusals."""
@@ -111,8 +114,8 @@ def test_a_limit_is_learned_by_one_refusal(limit: int) -> None:
     """Then all of it is used, and nothing more is tried."""
     account = Account(limit)
     assert account.fill() == 1
-    assert account.running == limit == account.window.size == account.window.limit
-    assert account.window.next_try(account.now) is None, "only an end can help"
+    assert account.running == limit == account.learned.size == account.learned.limit
+    assert account.learned.next_try(account.now) is None, "only an end can help"
 
 
 def test_no_limit_opens_without_end() -> None:
@@ -126,7 +129,7 @@ def test_no_limit_opens_without_end() -> None:
         while account.pending:
             account.answer()
     assert trips <= 40
-    assert account.window.limit is None
+    assert account.learned.limit is None
 
 
 def test_the_search_goes_one_by_one_at_first() -> None:
@@ -141,23 +144,13 @@ def test_the_search_goes_one_by_one_at_first() -> None:
     assert not account.send()
 
 
-@pytest.mark.parametrize(("limit", "running"), [(None, 10), (25, 10), (5, 5)])
-def test_a_plain_number_is_a_ceiling(limit: int | None, running: int) -> None:
-    """Never more than that, and less where the account allows less."""
-    account = Account(limit, ceiling=10)
-    account.fill()
-    assert account.running == running
-    assert not account.window.may_submit(10, account.now + 1e6)
-    assert account.window.next_try(account.now) is None
-
-
 def test_the_limit_of_a_balance_is_used_where_no_number_is_told() -> None:
     """By the service's rule; above 250 USD the refusal itself is all there is."""
-    window = Window()
+    learned = LearnedLimit()
     for balance, limit in [(Decimal("57.31"), 5), (Decimal(300), None), (None, None)]:
-        window.submitted(0.0)
-        window.refused(0.0, 3, None, balance)
-        assert window.limit == limit
+        learned.submitted()
+        learned.refused(0.0, 3, None, balance)
+        assert learned.limit == limit
 
 
 # -- keeping it ------------------------------------------------------------------------------------------
@@ -200,24 +193,24 @@ def test_a_higher_limit_is_found_and_used_at_once() -> None:
     account.fill()
     account.limit = 20
     account.work(300)
-    assert account.running == 20 == account.window.limit
+    assert account.running == 20 == account.learned.limit
     account.limit = None
     account.work(1000)
     assert account.running == 500
-    assert account.window.limit is None
+    assert account.learned.limit is None
 
 
 def test_the_time_of_the_next_try_is_told() -> None:
     """Where only time is missing, whoever asks again then is let through."""
     account = Account(5)
     account.fill()
-    account.window._credit = MOST_CREDIT
+    account.learned._credit = MOST_CREDIT
     assert not account.send()
-    due = account.window.next_try(account.now)
+    due = account.learned.next_try(account.now)
     assert due == pytest.approx(account.now + FIRST_RAISE, abs=0.2)
     account.now = due or 0.0
     assert account.send()
-    assert account.window.next_try(account.now) is None, "the answer is no longer no"
+    assert account.learned.next_try(account.now) is None, "the answer is no longer no"
 
 
 # -- other programs --------------------------------------------------------------------------------------
@@ -228,7 +221,7 @@ def test_others_hold_a_part() -> None:
     account = Account(25)
     account.theirs = 10
     assert account.fill() == 1
-    assert (account.window.size, account.window.limit) == (15, 25)
+    assert (account.learned.size, account.learned.limit) == (15, 25)
 
 
 def test_what_others_give_back_is_found() -> None:
@@ -264,7 +257,7 @@ def test_what_was_cut_too_deep_is_open_again_after_one_acceptance() -> None:
         account.end()
         account.theirs += 1
         account.fill()
-    assert (account.running, account.window.size) == (8, 7)
+    assert (account.running, account.learned.size) == (8, 7)
     account.end(2)
     refusals = account.refusals
     account.fill()
@@ -272,7 +265,7 @@ def test_what_was_cut_too_deep_is_open_again_after_one_acceptance() -> None:
 
 
 def test_runs_that_were_on_their_way_tell_of_the_same_event() -> None:
-    """Three refusals together close the window once, not three times as hard."""
+    """Three refusals together lower the size once, not three times as hard."""
     account = Account(None)
     while account.running < 40:
         account.send()
@@ -282,7 +275,7 @@ def test_runs_that_were_on_their_way_tell_of_the_same_event() -> None:
     account.limit = 40
     for _ in range(4):
         assert not account.answer()
-    assert account.window.size == 40
+    assert account.learned.size == 40
 
 
 def test_an_older_run_that_is_accepted_after_a_refusal_counts() -> None:
@@ -297,8 +290,8 @@ def test_an_older_run_that_is_accepted_after_a_refusal_counts() -> None:
     assert not account.answer()
     account.limit = 41
     assert account.answer()
-    assert account.window.size == 41
-    account.window._credit = 0.0
+    assert account.learned.size == 41
+    account.learned._credit = 0.0
     assert not account.send()
 
 
@@ -311,7 +304,7 @@ def test_where_others_hold_everything_only_time_helps() -> None:
         assert account.send()
         assert not account.answer()
         assert not account.send()
-        due = account.window.next_try(account.now)
+        due = account.learned.next_try(account.now)
         assert due is not None
         gaps.append(due - account.now)
         account.now = due
@@ -321,7 +314,7 @@ def test_where_others_hold_everything_only_time_helps() -> None:
     account.theirs = 0
     account.fill()
     assert account.running == 5
-    assert account.window._pause == FIRST_PAUSE
+    assert account.learned._pause == FIRST_PAUSE
 
 
 def test_a_run_that_was_dropped_leaves_no_trace() -> None:
@@ -331,8 +324,8 @@ def test_a_run_that_was_dropped_leaves_no_trace() -> None:
     account.end()
     assert account.send()
     account.pending -= 1
-    account.window.dropped(account.now)
-    assert account.window.size == 5
+    account.learned.dropped()
+    assert account.learned.size == 5
     assert account.send()
 
 
@@ -344,25 +337,25 @@ def test_our_own_spending_lowers_the_limit_without_a_refusal() -> None:
     account = Account(10, balance=Decimal("100.50"))
     account.fill()
     account.end(1, Decimal("0.50"))
-    assert account.window.limit == 10
+    assert account.learned.limit == 10
     account.end(1, Decimal("0.01"))
-    assert (account.window.limit, account.window.size) == (9, 9)
+    assert (account.learned.limit, account.learned.size) == (9, 9)
     account.end(1, None)
-    assert account.window.limit == 9
+    assert account.learned.limit == 9
 
 
 def test_what_others_spend_is_learned_from_two_refusals() -> None:
     """Between them the balance fell by twice what we paid, so each USD of ours stands for two."""
-    window = Window()
+    learned = LearnedLimit()
     for balance in ("105", "101"):
-        window.submitted(0.0)
-        window.refused(0.0, 10, 10, Decimal(balance))
-        window.ended(0.0, Decimal(2))
-    assert window.limit == 9
-    window.submitted(0.0)
-    window.refused(0.0, 10, 20, Decimal(200))
-    window.ended(0.0, Decimal("0.1"))
-    assert window.limit == 19, "a top-up between them tells nothing about the others"
+        learned.submitted()
+        learned.refused(0.0, 10, 10, Decimal(balance))
+        learned.ended(Decimal(2))
+    assert learned.limit == 9
+    learned.submitted()
+    learned.refused(0.0, 10, 20, Decimal(200))
+    learned.ended(Decimal("0.1"))
+    assert learned.limit == 19, "a top-up between them tells nothing about the others"
 
 
 def test_an_account_with_a_limit_of_its_own_does_not_follow_the_balance() -> None:
@@ -370,10 +363,10 @@ def test_an_account_with_a_limit_of_its_own_does_not_follow_the_balance() -> Non
     account = Account(40, balance=Decimal(100))
     account.fill()
     account.end(1, Decimal(90))
-    assert account.window.limit == 40
+    assert account.learned.limit == 40
 
 
-def test_a_limit_below_what_runs_closes_the_window_until_enough_have_ended() -> None:
+def test_below_what_runs_a_limit_lets_nothing_go_until_enough_have_ended() -> None:
     """The others' part is what it was: it is not told where ours alone are too many."""
     account = Account(20)
     account.theirs = 4
@@ -381,7 +374,7 @@ def test_a_limit_below_what_runs_closes_the_window_until_enough_have_ended() -> 
     account.limit = 10
     account.end()
     account.fill()
-    assert account.window.size == 6
+    assert account.learned.size == 6
     refusals = account.refusals
     account.end(9)
     account.fill()
@@ -399,9 +392,8 @@ def test_what_runs_already_is_no_room_to_search_for() -> None:
     account = Account(6)
     account.theirs = 1
     for _ in range(5):
-        account.window.adopted()
-        account.running += 1
-    assert account.window.size == 5
+        account.adopt()
+    assert account.learned.size == 5
     for _ in range(100):
         account.fill()
         account.now += 1.0
@@ -413,23 +405,22 @@ def test_what_runs_already_is_no_room_to_search_for() -> None:
 
 def test_what_was_cut_too_deep_grows_back_to_what_was_there() -> None:
     """And not beyond it: more running than the size is no reason to ask for more."""
-    window = Window()
-    window.size, window._room, window._searching, window._credit = 1.0, 3.0, False, 0.0
-    assert window.may_submit(2, 0.0)
-    assert not window.may_submit(3, 0.0)
+    learned = LearnedLimit()
+    learned.size, learned._room, learned._searching, learned._credit = 1.0, 3.0, False, 0.0
+    assert learned.may_submit(2, 0.0)
+    assert not learned.may_submit(3, 0.0)
 
 
 class Life(RuleBasedStateMachine):
     """Any account, any answers, in any order."""
 
     @initialize(
-        ceiling=st.none() | st.integers(1, 30),
         limit=st.none() | st.integers(1, 30),
         balance=st.none() | st.decimals(0, 300, places=2),
     )
-    def begin(self, ceiling: int | None, limit: int | None, balance: Decimal | None) -> None:
+    def begin(self, limit: int | None, balance: Decimal | None) -> None:
         """Open an account."""
-        self.account = Account(limit, ceiling=ceiling, balance=balance)
+        self.account = Account(limit, balance=balance)
 
     @rule(number=st.integers(1, 10))
     def send(self, number: int) -> None:
@@ -448,14 +439,12 @@ class Life(RuleBasedStateMachine):
     def drop(self) -> None:
         """Drop one of them."""
         self.account.pending -= 1
-        self.account.window.dropped(self.account.now)
+        self.account.learned.dropped()
 
-    @precondition(lambda self: self.account.window.ceiling is None)
     @rule()
     def adopt(self) -> None:
         """Take over a task of an earlier process."""
-        self.account.window.adopted()
-        self.account.running += 1
+        self.account.adopt()
 
     @precondition(lambda self: self.account.running)
     @rule(cost=st.none() | st.decimals(0, 20, places=2))
@@ -476,30 +465,29 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def the_size_is_sensible(self) -> None:
-        """Never negative, never above the limit that was told; and never more runs than the ceiling."""
-        window = self.account.window
-        assert window.size >= 0
-        assert window.limit is None or window.size <= window.limit
-        assert window.ceiling is None or self.account.active <= window.ceiling
-        assert abs(window._credit) <= MOST_CREDIT + REFUSALS_PER_RUN
+        """Never negative, never above the limit that was told."""
+        learned = self.account.learned
+        assert learned.size >= 0
+        assert learned.limit is None or learned.size <= learned.limit
+        assert abs(learned._credit) <= MOST_CREDIT + REFUSALS_PER_RUN
 
     @invariant()
     def a_client_without_tasks_can_always_go_on(self) -> None:
         """Now, or at the time that it is told."""
-        window, now = self.account.window, self.account.now
-        if self.account.active == 0 and not window.may_submit(0, now):
-            due = window.next_try(now)
+        learned, now = self.account.learned, self.account.now
+        if self.account.active == 0 and not learned.may_submit(0, now):
+            due = learned.next_try(now)
             assert due is not None
             assert now < due <= now + LONGEST_PAUSE
-            assert window.may_submit(0, due)
+            assert learned.may_submit(0, due)
 
     @invariant()
     def a_time_is_told_only_after_a_no(self) -> None:
         """And it is one at which the answer is yes."""
-        window, active, now = self.account.window, self.account.active, self.account.now
-        open_now = window.may_submit(active, now)
-        due = window.next_try(now)
-        assert due is None or (not open_now and window.may_submit(active, due))
+        learned, active, now = self.account.learned, self.account.active, self.account.now
+        open_now = learned.may_submit(active, now)
+        due = learned.next_try(now)
+        assert due is None or (not open_now and learned.may_submit(active, due))
 
 
 TestLife = Life.TestCase
@@ -509,7 +497,7 @@ TestLife.settings = settings(max_examples=80, stateful_step_count=40, deadline=N
 @given(limit=st.integers(1, 25), theirs=st.integers(0, 15), seed=st.integers(0, 2**32))
 @settings(max_examples=30, deadline=None)
 def test_at_steady_state_all_room_is_used(limit: int, theirs: int, seed: int) -> None:
-    """Whatever others hold for good, the window finds the rest, and refusals keep to their budget."""
+    """Whatever others hold for good, the rest is found, and refusals keep to their budget."""
     account = Account(limit)
     account.theirs = min(theirs, limit - 1)
     account.fill()
@@ -522,7 +510,7 @@ def test_at_steady_state_all_room_is_used(limit: int, theirs: int, seed: int) ->
 # -- the targets, in a short simulation ------------------------------------------------------------------
 
 STEADY = {
-    "limit 1", "limit 5", "limit 25", "limit 25, not told", "ceiling 10, limit 25",
+    "limit 1", "limit 5", "limit 25", "limit 25, not told", "concurrency 10, limit 25",
     "unlimited, the client's own 200", "balance falls from $250 to $30", "the same at $0.28 a run",
 }  # fmt: skip
 
@@ -545,5 +533,5 @@ def test_the_targets_are_reached_beside_other_programs(limit: int) -> None:
 
 
 def test_the_naive_loop_is_refused_most_of_the_time() -> None:
-    """Which is what the window is for."""
+    """Which is what the learning is for."""
     assert simulate(Case(name="", limit=5, runs=2000), seed=0, naive=True).refused > 0.9
