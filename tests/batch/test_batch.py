@@ -39,8 +39,6 @@ from wiro_async import (
     TaskFailed,
 )
 from wiro_async._batch.batch import Batch
-from wiro_async._jobs.budget import Prices
-from wiro_async._journal.sqlite import Journal
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from tests.fakes import FakeService, client, no, ok
-from tests.journals import CANCELLED, FAILURE, SUCCESS, intent
+from tests.journals import cancelled, failed, intended, refused, succeeded
 from wiro_async import (
     BatchPlan,
     ClientUseError,
@@ -23,11 +23,10 @@ from wiro_async import (
     Job,
     JournalError,
 )
-from wiro_async._batch import plan as plan_module
-from wiro_async._batch.plan import MAX_INVALID, Sums
+from wiro_async._batch.plan import Sums
 from wiro_async._batch.source import JobSource
-from wiro_async._journal.sqlite import Journal
-from wiro_async._journal.steps import ErrorNote
+from wiro_async._journal.sqlite import SQLiteJournal
+from wiro_async._journal.steps import Accepted, Done, Learned
 
 MODEL = "MiniMax/image-to-video-01-director"
 TOOL = {
@@ -66,17 +65,12 @@ def jobs(*prompts: str, **fields: Any) -> list[Job]:
 
 async def begun(path: Path) -> None:
     """Make a journal with a job in each state that matters."""
-    async with await Journal.open(path) as journal:
-        for key in ("running", "done", "failed", "cancelled", "refused"):
-            await journal.intend(intent(key, prompt=key))
+    async with await SQLiteJournal.open(path) as journal:
         for key in ("running", "done", "failed", "cancelled"):
-            await journal.accepted(key, f"task-{key}")
-        await journal.released("refused", ErrorNote("RateLimited", "later"))
-        await journal.ended("done", SUCCESS)
-        await journal.settled("done", "done")
-        await journal.ended("failed", FAILURE)
-        await journal.ended("cancelled", CANCELLED)
-        await journal.save_stats("durations", DURATIONS)
+            await journal.record(intended(key, prompt=key), Accepted(key, f"task-{key}"))
+        await journal.record(intended("refused", prompt="refused"), refused("refused"))
+        await journal.record(succeeded("done"), Done("done"), failed("failed"), cancelled("cancelled"))
+        await journal.record(Learned("durations", DURATIONS))
 
 
 # -- jobs ------------------------------------------------------------------------------------------------
@@ -164,10 +158,9 @@ async def test_a_job_may_say_where_it_comes_from() -> None:
 
 async def test_the_list_of_invalid_jobs_is_bounded() -> None:
     """A million of them fill no memory; all are counted."""
-    plan = await plan_of(Job(inputs={}) for _ in range(MAX_INVALID + 7))
-    assert len(plan.invalid) == MAX_INVALID
-    assert plan.invalid[0].where == "job 1"
-    assert plan.invalid_jobs == MAX_INVALID + 7
+    plan = await plan_of(Job(inputs={}) for _ in range(1007))
+    assert [invalid.where for invalid in plan.invalid] == [f"job {number}" for number in range(1, 1001)]
+    assert plan.invalid_jobs == 1007
 
 
 async def test_a_model_that_is_not_there_is_asked_for_once() -> None:
@@ -197,7 +190,7 @@ async def test_a_key_that_came_before_can_be_a_mistake() -> None:
     assert (plan.jobs, plan.duplicates) == (2, 0)
 
 
-async def test_inputs_that_are_not_listed_are_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_inputs_that_are_not_listed_are_noted_once() -> None:
     """They may be undocumented; of many, the first are kept."""
     given = [
         Job(inputs={"prompt": "x", "style": 1}, where="line 2"),
@@ -208,8 +201,8 @@ async def test_inputs_that_are_not_listed_are_noted_once(monkeypatch: pytest.Mon
     listed = f"is not listed among the inputs of {MODEL}, and is sent all the same"
     assert plan.notes == (f"line 2: 'style' {listed}", f"job 2: 'mood' {listed}")
     assert (plan.jobs, plan.invalid_jobs) == (2, 1)
-    monkeypatch.setattr(plan_module, "MAX_NOTES", 1)
-    assert len((await plan_of(given)).notes) == 1
+    many = [Job(inputs={"prompt": "x", **{f"odd{number}": 1 for number in range(107)}})]
+    assert len((await plan_of(many)).notes) == 100
 
 
 # -- with a journal --------------------------------------------------------------------------------------
@@ -224,7 +217,7 @@ async def test_what_the_journal_has_is_not_sent_again(tmp_path: Path) -> None:
     assert (plan.taken_up, plan.ended, plan.failed) == (1, 2, 2)
     assert (plan.jobs, plan.duplicates, plan.failed_before, plan.invalid_jobs) == (2, 1, 1, 0)
     assert plan.estimated_seconds is not None
-    assert plan.spent == SUCCESS.cost
+    assert plan.spent == Decimal("0.35")
     assert plan.changed == 0
     assert (await plan_of([], journal=path)).jobs == 1
 
@@ -259,15 +252,13 @@ async def test_jobs_without_keys_are_known_by_their_inputs(tmp_path: Path) -> No
     path = tmp_path / "run.db"
     assert (await plan_of(jobs("a", "a"), journal=path)).jobs == 2
     assert not path.exists()
-    async with await Journal.open(path) as journal:
+    async with await SQLiteJournal.open(path) as journal:
         source = JobSource(jobs("a", "a"), journal, model=MODEL)
         keys = []
-        while (entry := await source.next()) is not None:
-            keys.append(entry.key)
+        while (state := await source.next()) is not None:
+            keys.append(state.key)
         for key in keys:
-            await journal.intend(intent(key, prompt="a"))
-            await journal.accepted(key, f"task-{key}")
-            await journal.ended(key, FAILURE)
+            await journal.record(intended(key, prompt="a"), Accepted(key, f"task-{key}"), failed(key))
     plan = await plan_of(jobs("a", "a", "b"), journal=path)
     assert (plan.jobs, plan.duplicates, plan.failed_before, plan.ended) == (1, 0, 2, 2)
 
@@ -275,7 +266,7 @@ async def test_jobs_without_keys_are_known_by_their_inputs(tmp_path: Path) -> No
 async def test_a_journal_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """A missing one is empty; any other trouble is told."""
     path = tmp_path / "run.db"
-    async with await Journal.open(path):
+    async with await SQLiteJournal.open(path):
         with pytest.raises(JournalError) as caught:
             await plan_of([], journal=path)
     assert caught.value.reason == "locked"
@@ -284,8 +275,8 @@ async def test_a_journal_that_cannot_be_read_is_an_error(tmp_path: Path) -> None
 async def test_durations_of_no_sense_are_no_durations(tmp_path: Path) -> None:
     """A journal may have been written by a later version."""
     path = tmp_path / "run.db"
-    async with await Journal.open(path) as journal:
-        await journal.save_stats("durations", {"models": 7})
+    async with await SQLiteJournal.open(path) as journal:
+        await journal.record(Learned("durations", {"models": 7}))
     assert (await plan_of(jobs("a"), journal=path)).estimated_seconds is None
 
 
