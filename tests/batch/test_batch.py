@@ -29,17 +29,14 @@ from wiro_async import (
     BatchStopped,
     Client,
     ClientUseError,
-    ConfigurationError,
     Director,
     InsufficientBalance,
     InvalidInput,
     Job,
     JournalError,
-    JournalReader,
     SubmissionUnknown,
     TaskFailed,
 )
-from wiro_async._batch.batch import Batch
 
 
 @pytest.fixture(autouse=True)
@@ -365,18 +362,6 @@ async def test_stop_is_heard_while_the_next_job_is_waited_for() -> None:
 def test_stopping_what_has_not_begun_does_nothing() -> None:
     """There is nothing to stop."""
     client(Service()).batch().stop()
-
-
-async def test_a_batch_can_leave_a_memo_in_its_journal(tmp_path: Path) -> None:
-    """It stays until another takes its place."""
-    path, kept = tmp_path / "a.db", []
-    given: tuple[dict[str, Any], ...] = ({"memo": {"by": "me", "n": [1]}}, {}, {"memo": {}})
-    for options in given:
-        async with batch_of(Service(), jobs("a"), journal=path, **options) as batch:
-            await batch.wait()
-        async with JournalReader(path) as journal:
-            kept.append(await journal.memo())
-    assert kept == [{"by": "me", "n": [1]}, {"by": "me", "n": [1]}, {}]
 
 
 # -- money -----------------------------------------------------------------------------------------------
@@ -977,51 +962,6 @@ async def test_the_total_gives_an_estimate_of_the_end() -> None:
         assert batch.progress.total == 10
         await batch.wait()
         assert (batch.progress.total, batch.progress.eta) == (2, 0.0)
-
-
-# -- arguments -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"concurrency": 0}, "concurrency"),
-        ({"concurrency": "many"}, "concurrency"),
-        ({"breaker": 0}, "breaker"),
-        ({"canary": -1}, "canary"),
-        ({"canary": None}, "canary"),
-        ({"retry_failed": True}, "retry_failed"),
-        ({"retry_failed": None}, "retry_failed"),
-        ({"total": 1.5}, "total"),
-        ({"max_cost": "much"}, "max_cost"),
-        ({"memo": {}}, "memo is kept in the journal"),
-        ({"max_cost": -1}, "max_cost"),
-        ({"max_cost": float("nan")}, "max_cost"),
-        ({"max_cost": True}, "max_cost"),
-        ({"timeout": "1"}, "timeout"),
-        ({"timeout": True}, "timeout"),
-        ({"timeout": float("nan")}, "timeout"),
-        ({"timeout": -1}, "timeout"),
-        ({"on_unknown": "maybe"}, "'raise' or 'resubmit'"),
-        ({"stop_on_exit": "kill"}, "'leave' or 'stop'"),
-        ({"delete_remote": True}, "download="),
-        ({"download": "clips/{sku}"}, "sku"),
-    ],
-)
-def test_arguments_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
-    """Before anything is read or opened."""
-    with pytest.raises(ConfigurationError, match=message):
-        client(Service()).batch(**options)
-
-
-def test_arguments_that_can_work() -> None:
-    """As numbers, texts and paths."""
-    own = client(Service())
-    for options in (
-        {"max_cost": 2.5, "concurrency": 3, "timeout": 5, "total": 0, "breaker": None},
-        {"max_cost": Decimal(3), "download": Path("clips"), "delete_remote": True},
-    ):
-        assert isinstance(own.batch(**options), Batch)
 
 
 # -- files ----------------------------------------------------------------------------------------------
