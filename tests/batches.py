@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -93,14 +94,32 @@ def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 # -- journals --------------------------------------------------------------------------------------------
 
 
+class Databases(list[Database]):
+    """The databases of the journals that a test opens.
+
+    Attributes:
+        fail: What the next ones do with each statement; see ``Database``.
+    """
+
+    fail: Callable[[str], Exception | None] = staticmethod(lambda _: None)
+
+
 @pytest.fixture
-def databases(monkeypatch: pytest.MonkeyPatch) -> list[Database]:
+def databases(monkeypatch: pytest.MonkeyPatch) -> Databases:
     """Make all journals quick, and return the databases that they will have."""
-    connect, made = quick()
+    made = Databases()
+    connect, _ = quick()
     original = SQLiteJournal.open
 
-    async def open_quick(path: Any) -> SQLiteJournal:
-        return await original(path, connect=connect)
+    def connect_quick(path: str) -> sqlite3.Connection:
+        database = connect(path)
+        assert isinstance(database, Database)
+        database.fail = made.fail
+        made.append(database)
+        return database
+
+    async def open_quick(path: Any, *, create: bool = True) -> SQLiteJournal:
+        return await original(path, create=create, connect=connect_quick)
 
     monkeypatch.setattr(SQLiteJournal, "open", open_quick)
     return made

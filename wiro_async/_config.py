@@ -107,6 +107,16 @@ def one_of(*choices: object) -> Validator:
     return check
 
 
+def of_type(what: str, *types: type) -> Validator:
+    """Return what refuses all but values of these types, and None; *what* they are is said in the message."""
+
+    def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+        if value is not None and not isinstance(value, types):
+            raise ConfigurationError(f"{option.name} is {value!r}; it must be {what}, or None")
+
+    return check
+
+
 count = whole(1)
 """Refuses all but whole numbers of at least 1."""
 

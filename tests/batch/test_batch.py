@@ -16,7 +16,7 @@ import anyio.lowlevel
 import httpx
 import pytest
 
-from tests.batches import MODEL, Fate, Service, batch_of, job, jobs, outcomes, states_of
+from tests.batches import MODEL, Databases, Fate, Service, batch_of, job, jobs, outcomes, states_of
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.fakes import client, no, ok
@@ -29,7 +29,6 @@ from wiro_async import (
     BatchStopped,
     Client,
     ClientUseError,
-    ConfigurationError,
     Director,
     InsufficientBalance,
     InvalidInput,
@@ -38,9 +37,6 @@ from wiro_async import (
     SubmissionUnknown,
     TaskFailed,
 )
-from wiro_async._batch.batch import Batch
-from wiro_async._jobs.budget import Prices
-from wiro_async._journal.sqlite import Journal
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +51,16 @@ def endless(prompt: str = "p") -> Iterator[Job]:
     while True:
         yield job(f"{prompt}{number}", f"{prompt}{number}")
         number += 1
+
+
+def unreadable(part: str) -> Callable[[str], Exception | None]:
+    """Return what fails the statements that have this part."""
+
+    def fail(sql: str) -> Exception | None:
+        error = sqlite_error(sqlite3.OperationalError, sqlite3.SQLITE_IOERR, "disk I/O error")
+        return error if part in sql else None
+
+    return fail
 
 
 async def used(own: Client) -> None:
@@ -157,43 +163,39 @@ async def test_a_job_that_fails_does_not_stop_the_others() -> None:
     assert found["inputs"].attempts == 0
 
 
-async def test_outcomes_come_in_order_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def invalid(read: list[Job]) -> Iterator[Job]:
+    """Yield jobs without end that cost no Run, and note which were read."""
+    while True:
+        read.append(Job("nobody", {}, key=f"p{len(read)}"))
+        yield read[-1]
+
+
+async def test_outcomes_come_in_order_if_asked_for() -> None:
     """A slow first job holds the others back, and not more of them than there is room for."""
-    monkeypatch.setattr("wiro_async._batch.batch.MOST_PENDING", 40)
-    service = Service(limit=20)
-    service.fates["p0"] = Fate(lasts=3000.0)
-    read = []
-
-    def counted() -> Iterator[Job]:
-        for given in endless():
-            read.append(given)
-            yield given
-
-    async with batch_of(service, counted(), ordered=True) as batch:
+    service, read = Service(), list[Job]()
+    service.fates["first"] = Fate(lasts=3000.0)
+    given = itertools.chain(jobs("first"), invalid(read))
+    async with batch_of(service, given, ordered=True, breaker=None) as batch:
         await anyio.sleep(2900)
-        assert 40 <= batch.progress.succeeded <= len(read) <= 62
+        assert batch.progress.failed == len(read) == 1000
+        assert batch.progress.running == 1
         keys = []
         async for outcome in batch:
             keys.append(outcome.key)
             if len(keys) == 20:
                 batch.stop()
-    assert keys == [f"p{number}" for number in range(len(keys))]
-    assert len(keys) >= 40
+    assert keys == ["first", *(each.key for each in read)]
 
 
-async def test_outcomes_that_nobody_takes_hold_the_batch_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_outcomes_that_nobody_takes_hold_the_batch_up() -> None:
     """Reading goes on when they are taken."""
-    monkeypatch.setattr("wiro_async._batch.batch.MOST_PENDING", 30)
-    async with batch_of(service := Service(limit=10), endless()) as batch:
-        await anyio.sleep(1000)
-        made = len(service.made)
-        assert 30 <= made <= 40
-        await anyio.sleep(1000)
-        assert len(service.made) == made
-        for _ in range(20):
-            await anext(batch)
-        await anyio.sleep(1000)
-        assert made + 20 <= len(service.made) <= made + 30
+    read = list[Job]()
+    async with batch_of(Service(), invalid(read), breaker=None) as batch:
+        for taken in (0, 0, 20):
+            for _ in range(taken):
+                await anext(batch)
+            await anyio.sleep(1000)
+            assert len(read) == 1000 + taken
 
 
 # -- keys ------------------------------------------------------------------------------------------------
@@ -362,18 +364,6 @@ def test_stopping_what_has_not_begun_does_nothing() -> None:
     client(Service()).batch().stop()
 
 
-async def test_a_batch_can_leave_a_memo_in_its_journal(tmp_path: Path) -> None:
-    """It stays until another takes its place."""
-    path, kept = tmp_path / "a.db", []
-    given: tuple[dict[str, Any], ...] = ({"memo": {"by": "me", "n": [1]}}, {}, {"memo": {}})
-    for options in given:
-        async with batch_of(Service(), jobs("a"), journal=path, **options) as batch:
-            await batch.wait()
-        async with await Journal.open(path) as journal:
-            kept.append(await journal.load_stats("batch"))
-    assert kept == [{"by": "me", "n": [1]}, {"by": "me", "n": [1]}, {}]
-
-
 # -- money -----------------------------------------------------------------------------------------------
 
 
@@ -487,7 +477,6 @@ async def test_prices_are_kept_in_the_journal(tmp_path: Path, databases: list[Da
         await anyio.sleep(30)
         assert batch.progress.reserved == Decimal("0.70")
         await batch.wait()
-    assert Prices().export() == {}
 
 
 # -- entering and leaving --------------------------------------------------------------------------------
@@ -516,15 +505,9 @@ async def test_a_journal_that_cannot_be_opened_is_told_on_entering(tmp_path: Pat
             await own.batch(journal=tmp_path / "no" / "such" / "folder.db").__aenter__()
 
 
-async def test_a_journal_that_cannot_be_read_is_closed(
-    tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_journal_that_cannot_be_read_is_closed(tmp_path: Path, databases: Databases) -> None:
     """Nobody else would close it."""
-
-    async def counts(self: object) -> None:
-        raise JournalError("broken", path="x", reason="io")
-
-    monkeypatch.setattr("wiro_async._journal.sqlite.SQLiteJournal.counts", counts)
+    databases.fail = unreadable("GROUP BY state")
     async with client(Service()) as own:
         with pytest.raises(JournalError):
             await own.batch(journal=tmp_path / "a.db").__aenter__()
@@ -715,14 +698,20 @@ async def test_a_key_function_that_raises() -> None:
         await outcomes(Service(), mistakes[1])
 
 
-async def test_an_error_that_nobody_thought_of(monkeypatch: pytest.MonkeyPatch) -> None:
+class Trap(dict[str, object]):
+    """A part of inputs that raises when it is looked at."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(size="s")
+        self.error: BaseException = error
+
+    def values(self) -> Any:
+        raise self.error
+
+
+async def test_an_error_that_nobody_thought_of() -> None:
     """It is raised as it is, and nothing of the user's is cancelled."""
-
-    async def prepare(*_: object) -> None:
-        raise Oops("a bug")
-
-    monkeypatch.setattr("wiro_async._batch.coordinator.Coordinator.prepare", prepare)
-    async with batch_of(Service(), jobs("a")) as batch:
+    async with batch_of(Service(), [job("a", odd=Trap(Oops("a bug")))]) as batch:
         await anyio.sleep(10)
         with pytest.raises(Oops, match="a bug"):
             await batch.wait()
@@ -731,10 +720,10 @@ async def test_an_error_that_nobody_thought_of(monkeypatch: pytest.MonkeyPatch) 
 async def test_an_error_that_nobody_thought_of_loses_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """One whose Run was accepted is in ``unclaimed`` where no journal has it."""
 
-    async def keep(*_: object) -> None:
+    async def settle(*_: object) -> None:
         raise Oops("a bug")
 
-    monkeypatch.setattr("wiro_async._batch.runner.JobRunner._keep", keep)
+    monkeypatch.setattr("wiro_async._jobs.pipeline.Pipeline._settle", settle)
     service = Service()
     async with client(service) as own:
         with pytest.raises(Oops, match="a bug"):
@@ -841,25 +830,18 @@ async def stray() -> BaseException:
 
 
 @pytest.mark.parametrize("whose", ["iterable", "key", "on_progress", "input"])
-async def test_a_cancellation_that_nobody_asked_for_is_an_error(
-    whose: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancellation_that_nobody_asked_for_is_an_error(whose: str) -> None:
     """The user's code raised it: it stops the batch, is told, and cancels nothing of the user's."""
     error = await stray()
 
     def fail(*_: object) -> Any:
         raise error
 
-    async def fail_later(*_: object) -> Any:
-        raise error
-
     async def given() -> AsyncIterator[Job]:
-        yield job("a")
+        yield job("a", odd=Trap(error)) if whose == "input" else job("a")
         if whose == "iterable":
             fail()
 
-    if whose == "input":
-        monkeypatch.setattr("wiro_async._batch.coordinator.Coordinator.prepare", fail_later)
     options = {whose: fail} if whose in ("key", "on_progress") else {}
     async with batch_of(Service(), given(), **options) as batch:
         await anyio.sleep(100)
@@ -927,18 +909,13 @@ async def test_a_full_disk_stops_it(nth: int, tmp_path: Path, databases: list[Da
     assert set((await states_of(path)).values()) == {"done"}
 
 
-async def test_a_journal_that_cannot_be_read_any_more_stops_it(
-    tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_journal_that_cannot_be_read_any_more_stops_it(tmp_path: Path, databases: Databases) -> None:
     """Without knowing what was done nothing more is begun."""
     path = tmp_path / "a.db"
     service = Service()
     await outcomes(service, jobs("a"), journal=path)
 
-    async def find(self: object, key: str) -> None:
-        raise JournalError("cannot be read", path="x", reason="io")
-
-    monkeypatch.setattr("wiro_async._journal.sqlite.SQLiteJournal.find", find)
+    databases.fail = unreadable("WHERE key = ?")
     async with batch_of(service, jobs("b"), journal=path) as batch:
         report = await batch.wait()
     assert report.stopped is not None
@@ -985,51 +962,6 @@ async def test_the_total_gives_an_estimate_of_the_end() -> None:
         assert batch.progress.total == 10
         await batch.wait()
         assert (batch.progress.total, batch.progress.eta) == (2, 0.0)
-
-
-# -- arguments -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"concurrency": 0}, "concurrency"),
-        ({"concurrency": "many"}, "concurrency"),
-        ({"breaker": 0}, "breaker"),
-        ({"canary": -1}, "canary"),
-        ({"canary": None}, "canary"),
-        ({"retry_failed": True}, "retry_failed"),
-        ({"retry_failed": None}, "retry_failed"),
-        ({"total": 1.5}, "total"),
-        ({"max_cost": "much"}, "max_cost"),
-        ({"memo": {}}, "memo is kept in the journal"),
-        ({"max_cost": -1}, "max_cost"),
-        ({"max_cost": float("nan")}, "max_cost"),
-        ({"max_cost": True}, "max_cost"),
-        ({"timeout": "1"}, "timeout"),
-        ({"timeout": True}, "timeout"),
-        ({"timeout": float("nan")}, "timeout"),
-        ({"timeout": -1}, "timeout"),
-        ({"on_unknown": "maybe"}, "'raise' or 'resubmit'"),
-        ({"stop_on_exit": "kill"}, "'leave' or 'stop'"),
-        ({"delete_remote": True}, "download="),
-        ({"download": "clips/{sku}"}, "sku"),
-    ],
-)
-def test_arguments_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
-    """Before anything is read or opened."""
-    with pytest.raises(ConfigurationError, match=message):
-        client(Service()).batch(**options)
-
-
-def test_arguments_that_can_work() -> None:
-    """As numbers, texts and paths."""
-    own = client(Service())
-    for options in (
-        {"max_cost": 2.5, "concurrency": 3, "timeout": 5, "total": 0, "breaker": None},
-        {"max_cost": Decimal(3), "download": Path("clips"), "delete_remote": True},
-    ):
-        assert isinstance(own.batch(**options), Batch)
 
 
 # -- files ----------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiro_async._batch.progress import STAGES, BatchProgress, ProgressCounter, Stage
+from wiro_async import BatchProgress
+from wiro_async._batch.progress import STAGES, ProgressCounter
+from wiro_async._types import Stage
 
 ZERO = Decimal(0)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anyio
 import anyio.to_thread
 import pytest
 from hypothesis import given
@@ -14,10 +16,10 @@ from hypothesis import strategies as st
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.journals import MODEL, Database, failed, intended, succeeded
-from wiro_async._batch.source import Entry, JobSource, _Seen, holds
-from wiro_async._errors import InvalidInput
-from wiro_async._files.inputs import Director
-from wiro_async._jobs.job import Job
+from wiro_async import Director, InvalidInput, Job
+from wiro_async._batch.source import JobSource
+from wiro_async._jobs.job import JobState
+from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import (
     Accepted,
@@ -31,21 +33,24 @@ from wiro_async._journal.steps import (
     key_of,
 )
 
+KEYS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+"""What a key may consist of."""
 
-async def all_of(intake: JobSource) -> list[Entry]:
-    """Return everything that an intake hands out."""
+
+async def all_of(source: JobSource) -> list[JobState]:
+    """Return everything that a source hands out."""
     found = []
-    while (entry := await intake.next()) is not None:
-        found.append(entry)
+    while (state := await source.next()) is not None:
+        found.append(state)
     return found
 
 
-async def keys_of(jobs: Any, journal: SQLiteJournal | None = None, **options: Any) -> list[str]:
-    return [entry.key for entry in await all_of(JobSource(jobs, journal, model="a/b", **options))]
+async def keys_of(jobs: Any, journal: Journal, **options: Any) -> list[str]:
+    return [state.key for state in await all_of(JobSource(jobs, journal, model="a/b", **options))]
 
 
 def jobs(*keys: str) -> list[Job]:
-    return [Job({"prompt": key}, key=key) for key in keys]
+    return [Job(inputs={"prompt": key}, key=key) for key in keys]
 
 
 async def written(journal: SQLiteJournal) -> None:
@@ -64,17 +69,15 @@ async def written(journal: SQLiteJournal) -> None:
 # -- keys that were seen ---------------------------------------------------------------------------------
 
 
-@given(keys=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=60))
+@given(keys=st.lists(st.text(KEYS, min_size=1, max_size=3), max_size=60))
 def test_keys_are_remembered(keys: list[str]) -> None:
-    """As by a set."""
-    seen, told = _Seen(), set()
-    for key in keys:
-        assert (key in seen) == (key in told)
-        assert seen.add(key) == (key not in told)
-        told.add(key)
+    """As by a set, in the order in which they came first."""
+    source = JobSource(jobs(*keys), NullJournal(), model="a/b")
+    assert [state.key for state in anyio.run(all_of, source)] == list(dict.fromkeys(keys))
+    assert source.skipped == len(keys) - len(set(keys))
 
 
-def test_marks_are_not_mistaken_across_their_borders(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_marks_are_not_mistaken_across_their_borders(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of one and the begin of the next are no key."""
     firsts = {"a": 0, "b": 8, "c": 4, "d": 4}
     digests = {key: bytes([0, 0, *range(first, first + 8)]) for key, first in firsts.items()}
@@ -83,11 +86,10 @@ def test_marks_are_not_mistaken_across_their_borders(monkeypatch: pytest.MonkeyP
         def __init__(self, key: bytes, digest_size: int) -> None:
             self.digest = lambda: digests[key.decode()]
 
-    monkeypatch.setattr("wiro_async._batch.source.hashlib.blake2b", Fixed)
-    seen = _Seen()
-    assert [seen.add(key) for key in "abc"] == [True, True, True]
-    assert "d" in seen
-    assert [seen.add(key) for key in "abcd"] == [False] * 4
+    monkeypatch.setattr("hashlib.blake2b", Fixed)
+    source = JobSource(jobs(*"abcdabcd"), NullJournal(), model="a/b")
+    assert [state.key for state in await all_of(source)] == ["a", "b", "c"]
+    assert source.skipped == 5
 
 
 # -- without a journal -----------------------------------------------------------------------------------
@@ -100,15 +102,15 @@ async def test_jobs_are_read_one_by_one() -> None:
     def rows() -> Iterator[Job]:
         for number in range(10):
             read.append(number)
-            yield Job({"prompt": number})
+            yield Job(inputs={"prompt": number})
 
-    intake = JobSource(rows(), None, model="a/b")
+    source = JobSource(rows(), NullJournal(), model="a/b")
     for number in range(3):
-        entry = await intake.next()
-        assert entry is not None
-        assert (entry.key, entry.index) == (str(number), number)
+        state = await source.next()
+        assert state is not None
+        assert (state.key, state.index) == (str(number), number)
     assert read == [0, 1, 2]
-    await intake.aclose()
+    await source.aclose()
 
 
 async def test_an_async_generator_is_closed() -> None:
@@ -117,28 +119,31 @@ async def test_an_async_generator_is_closed() -> None:
 
     async def rows() -> AsyncIterator[Job]:
         try:
-            yield Job({})
-            yield Job({})
+            yield Job(inputs={})
+            yield Job(inputs={})
         finally:
             closed.append(True)
 
-    intake = JobSource(rows(), None, model="a/b")
-    await intake.next()
-    await intake.aclose()
+    source = JobSource(rows(), NullJournal(), model="a/b")
+    await source.next()
+    await source.aclose()
     assert closed
-    await JobSource([], None).aclose()
+    await JobSource([], NullJournal()).aclose()
 
 
 async def test_each_key_once() -> None:
     """Equal jobs without keys are several."""
-    intake = JobSource([*jobs("a", "b", "a"), Job({}), Job({})], None, model="a/b")
-    assert [entry.key for entry in await all_of(intake)] == ["a", "b", "2", "3"]
-    assert intake.skipped == 1
+    source = JobSource([*jobs("a", "b", "a"), Job(inputs={}), Job(inputs={})], NullJournal(), model="a/b")
+    assert [state.key for state in await all_of(source)] == ["a", "b", "2", "3"]
+    assert source.skipped == 1
 
 
 async def test_a_key_function() -> None:
     """It comes before the jobs' own keys; None leaves a job without."""
-    assert await keys_of(jobs("a", "b"), key=lambda job: 7 if job.key == "a" else None) == ["7", "1"]
+    assert await keys_of(jobs("a", "b"), NullJournal(), key=lambda job: 7 if job.key == "a" else None) == [
+        "7",
+        "1",
+    ]
 
 
 async def test_what_is_wrong_with_a_job_is_that_jobs_problem() -> None:
@@ -151,16 +156,16 @@ async def test_what_is_wrong_with_a_job_is_that_jobs_problem() -> None:
             raise InvalidInput("odd")
 
     given = [
-        Job({}, key="no model"),
-        Job({}, model="a/b", key="x" * 600),
+        Job(inputs={}, key="no model"),
+        Job("a/b", {}, key="x" * 600),
         Job(Director("", "waves")),
         Job(Odd(), key="odd"),
-        Job({}, model="a/b"),
+        Job("a/b", {}),
     ]
-    found = await all_of(JobSource(given, None))
-    assert [entry.key for entry in found] == ["no model", "x" * 60, "2", "odd", "4"]
-    assert [isinstance(entry.problem, InvalidInput) for entry in found] == [True] * 4 + [False]
-    assert [entry.index for entry in found] == [0, 1, 2, 3, 4]
+    found = await all_of(JobSource(given, NullJournal()))
+    assert [state.key for state in found] == ["no model", "x" * 60, "2", "odd", "4"]
+    assert [isinstance(state.problem, InvalidInput) for state in found] == [True] * 4 + [False]
+    assert [state.index for state in found] == [0, 1, 2, 3, 4]
 
 
 async def test_inputs_are_copied() -> None:
@@ -170,17 +175,17 @@ async def test_inputs_are_copied() -> None:
     def rows() -> Iterator[Job]:
         for number in range(3):
             row["prompt"] = number
-            yield Job(row)
+            yield Job(inputs=row)
 
-    found = await all_of(JobSource(rows(), None, model="a/b"))
-    assert [entry.inputs["prompt"] for entry in found] == [0, 1, 2]
+    found = await all_of(JobSource(rows(), NullJournal(), model="a/b"))
+    assert [state.inputs for state in found] == [{"prompt": number} for number in range(3)]
 
 
 async def test_what_is_no_job_is_refused() -> None:
     """The message tells how to make one of it."""
     wrong: Any = [{"prompt": "a"}]
     with pytest.raises(InvalidInput, match="got a dict for a job"):
-        await JobSource(wrong, None).next()
+        await JobSource(wrong, NullJournal()).next()
 
 
 # -- with a journal --------------------------------------------------------------------------------------
@@ -191,13 +196,13 @@ async def test_the_unfinished_come_first(tmp_path: Path, databases: list[Databas
     async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         await written(journal)
         given = jobs("new", "done", "failed", "running", "refused", "new")
-        intake = JobSource(given, journal, model="a/b")
-        found = await all_of(intake)
+        source = JobSource(given, journal, model="a/b")
+        found = await all_of(source)
     names = ["running", "ended", "unknown", "intended", "refused", "new", "blob"]
-    assert [entry.key for entry in found] == names
-    assert [entry.index for entry in found] == list(range(7))
-    assert (intake.skipped, intake.failed_before) == (2, 1)
-    assert all(entry.job is None and entry.model == MODEL for entry in found[:5])
+    assert [state.key for state in found] == names
+    assert [state.index for state in found] == list(range(7))
+    assert (source.skipped, source.failed_before) == (2, 1)
+    assert all(state.job is None and state.model == MODEL for state in found[:5])
 
 
 async def test_failed_jobs_are_taken_up_if_there_are_tries_left(
@@ -218,18 +223,15 @@ async def test_failed_jobs_are_taken_up_if_there_are_tries_left(
 async def test_runs_that_were_turned_away_are_no_attempts(tmp_path: Path, databases: list[Database]) -> None:
     """A job that waited long for a slot has its retries left, from the journal and from the caller."""
     async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
+        # The caller has the bytes, so that the second time the job is taken from him.
         for kind in ("ConcurrencyLimited", "RateLimited", "ConnectionFailed"):
-            await journal.record(intended("k"))
+            await journal.record(intended("k", image=b"jpeg"))
             await journal.record(Released("k", kind, "later"))
-        assert [entry.attempts for entry in await all_of(JobSource([], journal))] == [0]
-        await journal.record(intended("k"))
-        await journal.record(Accepted("k", "1"))
-        await journal.record(failed("k"))
-        found = await all_of(JobSource([], journal, retries=1))
-        assert [(entry.key, entry.attempts) for entry in found] == [("k", 1)]
-        given = JobSource(jobs("k"), journal, model="a/b", retries=1)
-        given._rows = None
-        assert [(entry.key, entry.attempts) for entry in await all_of(given)] == [("k", 1)]
+        assert [state.attempts for state in await all_of(JobSource([], journal))] == [0]
+        await journal.record(intended("k", image=b"jpeg"), Accepted("k", "1"), failed("k"))
+        for given, is_given in (([], False), ([Job(inputs={"image": b"jpeg"}, key="k")], True)):
+            found = await all_of(JobSource(given, journal, model="a/b", retries=1))
+            assert [(state.attempts, state.job is not None) for state in found] == [(1, is_given)]
 
 
 async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
@@ -243,9 +245,9 @@ async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
         for key in ("failed", "given up"):
             await journal.record(Accepted(key, key))
             await journal.record(failed(key))
-        again = [Job({"image": b"jpeg"}, key=key) for key in ("refused", "failed")]
+        again = [Job(inputs={"image": b"jpeg"}, key=key) for key in ("refused", "failed")]
         found = await all_of(JobSource(again, journal, model="a/b", retries=1))
-        assert [(entry.key, entry.attempts, entry.job is not None) for entry in found] == [
+        assert [(state.key, state.attempts, state.job is not None) for state in found] == [
             ("refused", 1, True), ("failed", 1, True), ("given up", 1, False),
         ]  # fmt: skip
         assert found[0].inputs == {"image": b"jpeg"}
@@ -254,7 +256,7 @@ async def test_bytes_are_had_from_the_caller_if_he_gives_them_again(
 
 async def test_keys_of_jobs_without_one(tmp_path: Path, databases: list[Database]) -> None:
     """Digests: the same for the same list tomorrow, and one for each of equal jobs."""
-    given = [Job({"n": 1}), Job({"n": "1.0"}), Job({"n": 2}), Job({"image": b"jpeg"}), Job({"n": 1})]
+    given = [Job(inputs=each) for each in ({"n": 1}, {"n": "1.0"}, {"n": 2}, {"image": b"jpeg"}, {"n": 1})]
     async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         first = await keys_of(given, journal, is_new=True)
         assert first == await keys_of(given, journal)
@@ -265,27 +267,26 @@ async def test_keys_of_jobs_without_one(tmp_path: Path, databases: list[Database
 async def test_a_new_journal_is_not_asked(tmp_path: Path, databases: list[Database]) -> None:
     """Whatever it has by now is of this run."""
     async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
-        intake = JobSource(jobs("a", "b"), journal, is_new=True, model="a/b")
+        source = JobSource(jobs("a", "b"), journal, is_new=True, model="a/b")
         asked = len(databases[0].ran)
-        assert len(await all_of(intake)) == 2
+        assert len(await all_of(source)) == 2
         assert len(databases[0].ran) == asked
 
 
-# -- what inputs hold ------------------------------------------------------------------------------------
-
-
-def test_what_is_looked_for_is_found_anywhere() -> None:
-    """In mappings and lists, to the depth that inputs may have."""
-
-    def is_seven(value: object) -> bool:
-        return value == 7
-
-    assert holds({"a": [1, {"b": (7,)}]}, is_seven)
-    assert not holds({"a": [1, {"b": (8,)}], "c": "7"}, is_seven)
-    round_and_round: list[Any] = []
-    round_and_round += [round_and_round, round_and_round]
-    with pytest.raises(InvalidInput, match="64 levels"):
-        holds({"a": round_and_round}, is_seven)
+async def test_bytes_are_told_by_their_digests_wherever_they_are(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """In mappings and lists, to the depth that inputs may have; deeper is that job's problem."""
+    endless: list[Any] = []
+    endless += [endless, endless]
+    given = [Job(inputs={"a": [1, {"b": (b"jpeg",)}]}), Job(inputs={"a": endless}), *jobs("plain")]
+    async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
+        nested, deep, plain = await all_of(JobSource(given, journal, model="a/b"))
+    assert nested.told == {"a": [1, {"b": [Blob(hashlib.sha256(b"jpeg").hexdigest(), 4)]}]}
+    assert nested.inputs == given[0].inputs
+    assert deep.problem is not None
+    assert "64 levels" in deep.problem.message
+    assert plain.told is plain.inputs
 
 
 # -- files that are not there ----------------------------------------------------------------------------
@@ -314,9 +315,9 @@ async def test_files_that_are_not_there_are_taken_up(
         await with_files(journal, tmp_path)
         assert await keys_of([], journal) == await keys_of(jobs("lost"), journal) == []
         assert await keys_of([], journal, fetches=True) == ["lost", "never"]
-        intake = JobSource(jobs("there", "none", "never"), journal, model="a/b", fetches=True)
-        assert [entry.key for entry in await all_of(intake)] == ["never"]
-        assert intake.skipped == 2
+        source = JobSource(jobs("there", "none", "never"), journal, model="a/b", fetches=True)
+        assert [state.key for state in await all_of(source)] == ["never"]
+        assert source.skipped == 2
 
 
 async def test_what_failed_before_is_counted(tmp_path: Path, databases: list[Database]) -> None:
@@ -331,9 +332,9 @@ async def test_what_failed_before_is_counted(tmp_path: Path, databases: list[Dat
             (jobs("b", "b"), 0, [], 1),
             ([], 1, ["a", "b"], 0),
         ):
-            intake = JobSource(given, journal, model="a/b", retries=retries)
-            assert [entry.key for entry in await all_of(intake)] == found
-            assert intake.failed_before == failed
+            source = JobSource(given, journal, model="a/b", retries=retries)
+            assert [state.key for state in await all_of(source)] == found
+            assert source.failed_before == failed
 
 
 async def test_other_inputs_under_a_known_key_are_counted(tmp_path: Path, databases: list[Database]) -> None:
@@ -351,6 +352,8 @@ async def test_other_inputs_under_a_known_key_are_counted(tmp_path: Path, databa
             (MODEL, {**known, "image": b"png"}, 1),
             ("a/b", known, 1),
         ):
-            intake = JobSource([Job(inputs, key="a"), Job(inputs, key="new")], journal, model=model)
-            assert [entry.key for entry in await all_of(intake)] == ["new"]
-            assert (intake.skipped, intake.changed) == (1, changed)
+            source = JobSource(
+                [Job(inputs=inputs, key="a"), Job(inputs=inputs, key="new")], journal, model=model
+            )
+            assert [state.key for state in await all_of(source)] == ["new"]
+            assert (source.skipped, source.changed) == (1, changed)

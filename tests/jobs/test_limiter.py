@@ -11,7 +11,7 @@ import pytest
 
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import BatchStopped, ConcurrencyLimited
-from wiro_async._aio.shield import on_asyncio
+from wiro_async._aio import on_asyncio
 from wiro_async._jobs.limiter import ConcurrencyLimiter, Line, Slot
 
 WIDTH = 4

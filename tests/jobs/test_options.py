@@ -73,7 +73,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     *(("timeout", value, SECONDS) for value in NOT_SECONDS),
     *(("on_unknown", value, "it must be 'raise' or 'resubmit'") for value in ("retry", None, ["raise"])),
     *(("on_cancel", value, "it must be 'keep' or 'stop'") for value in ("leave", None, True)),
-    *(("watch", value, "it must be None or 'auto' or 'socket'") for value in ("push", "", ["poll"])),
+    *(("watch", value, "it must be None, 'auto', 'socket'") for value in ("push", "", ["poll"])),
     *(("project_id", value, "it must be a string that is not empty, or None") for value in ("", 699, ["a"])),
 ]
 

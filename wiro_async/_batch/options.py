@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from os import PathLike
 from typing import Literal, TypedDict, get_args
@@ -13,7 +13,7 @@ from typing import Literal, TypedDict, get_args
 import attrs
 
 from wiro_async._batch.progress import BatchProgress
-from wiro_async._config import duration, one_of, truth, usd, whole
+from wiro_async._config import duration, of_type, one_of, truth, usd, whole
 from wiro_async._jobs.job import Job
 from wiro_async._types import JSONMapping, OnUnknown
 
@@ -80,16 +80,20 @@ class BatchOptions(MapOptions, total=False):
     model: str | None
 
 
+_path = of_type("a path", str, PathLike)
+_function = of_type("a function", Callable)  # type: ignore[arg-type]  # an ABC
+
+
 @attrs.frozen(kw_only=True)
 class BatchSettings:
     """The options of one batch, each checked; see ``BatchOptions``."""
 
-    journal: str | PathLike[str] | None = None
-    key: Callable[[Job], object] | None = None
-    model: str | None = None
+    journal: str | PathLike[str] | None = attrs.field(default=None, validator=_path)
+    key: Callable[[Job], object] | None = attrs.field(default=None, validator=_function)
+    model: str | None = attrs.field(default=None, validator=of_type("a slug such as owner/model", str))
     concurrency: int | Literal["auto"] = attrs.field(default="auto", validator=whole(1, or_else="auto"))
     max_cost: Decimal | None = attrs.field(default=None, converter=usd)
-    download: str | PathLike[str] | None = None
+    download: str | PathLike[str] | None = attrs.field(default=None, validator=_path)
     delete_remote: bool = attrs.field(default=False, validator=truth)
     ordered: bool = attrs.field(default=False, validator=truth)
     fail_fast: bool = attrs.field(default=False, validator=truth)
@@ -99,6 +103,6 @@ class BatchSettings:
     timeout: float | None = attrs.field(default=None, validator=duration)
     on_unknown: OnUnknown = attrs.field(default="raise", validator=one_of(*get_args(OnUnknown)))
     stop_on_exit: Literal["leave", "stop"] = attrs.field(default="leave", validator=one_of("leave", "stop"))
-    on_progress: Callable[[BatchProgress], object] | None = None
+    on_progress: Callable[[BatchProgress], object] | None = attrs.field(default=None, validator=_function)
     total: int | None = attrs.field(default=None, validator=whole(0, or_else=None))
-    memo: JSONMapping | None = None
+    memo: JSONMapping | None = attrs.field(default=None, validator=of_type("a JSON object", Mapping))
