@@ -23,11 +23,9 @@ import trio.testing
 from tests.fakes import BASE, FakeService, client, no, ok
 from tests.journals import Database, entries_of, quick
 from tests.virtual import VirtualLoop
-from wiro_async import Job, JobOutcome, Polling
-from wiro_async._batch.batch import Batch
+from wiro_async import Batch, Job, JobOutcome, JournalEntry, Polling
 from wiro_async._journal import sqlite
 from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import JournalEntry
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from wiro_async._journal.steps import Ended, Intended, JournalEntry, JournalFile, Released, Step, text_of
+from wiro_async import JournalEntry, JournalFile
+from wiro_async._journal.steps import Ended, Intended, Released, Step, text_of
 from wiro_async._journal.store import Connect, Store
 from wiro_async._protocol.matching import RunFingerprint
 

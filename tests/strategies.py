@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from wiro_async import Status
 from wiro_async._protocol.records import TIMESTAMPS
-from wiro_async._types import Status
 
 TOKEN = "canaryToken4f9aZpYote30on42O4j"
 """Stands for a socket access token: must not turn up in any repr or pickle."""

@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wiro_async import ConfigurationError, Limits, Polling, Secret
 from wiro_async._config import (
     DEFAULT_DOWNLOAD_HOSTS,
     MAX_UPLOAD_BYTES,
     Config,
-    Limits,
-    Polling,
     check_key,
     check_url,
     configure,
@@ -24,8 +23,6 @@ from wiro_async._config import (
     origin_of,
     seconds_of,
 )
-from wiro_async._errors import ConfigurationError
-from wiro_async._types import Secret
 
 
 def config(environ: dict[str, str] | None = None, **options: Any) -> Config:

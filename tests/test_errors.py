@@ -15,8 +15,7 @@ import pytest
 
 import wiro_async
 from tests.strategies import TOKEN, sample
-from wiro_async import _errors
-from wiro_async._errors import (
+from wiro_async import (
     APIError,
     AuthenticationError,
     BatchStopped,
@@ -34,14 +33,18 @@ from wiro_async._errors import (
     RateLimited,
     ServiceError,
     SubmissionUnknown,
+    Task,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
     TaskNotFound,
+    TaskTimeout,
     TermsNotAccepted,
     WiroError,
+    _errors,
 )
-from wiro_async._protocol.records import Task, parse_task
+from wiro_async._protocol.records import parse_task
 from wiro_async._tasks import ends, handle
-from wiro_async._tasks.ends import TaskCancelled, TaskError, TaskFailed
-from wiro_async._tasks.handle import TaskTimeout
 
 
 class Handle:

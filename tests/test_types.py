@@ -14,7 +14,8 @@ import attrs
 import pytest
 
 from tests.strategies import TOKEN
-from wiro_async._types import Payload, Secret, Status
+from wiro_async import Secret, Status
+from wiro_async._types import Payload
 
 SURFACES: dict[str, Callable[[Secret], str]] = {
     "repr": repr,

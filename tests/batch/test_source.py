@@ -16,22 +16,12 @@ from hypothesis import strategies as st
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.journals import MODEL, Database, failed, intended, succeeded
-from wiro_async import Director, InvalidInput, Job
+from wiro_async import Director, InvalidInput, Job, JournalFile
 from wiro_async._batch.source import JobSource
 from wiro_async._jobs.job import JobState
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import (
-    Accepted,
-    Blob,
-    Done,
-    Doubted,
-    Ended,
-    JournalFile,
-    Released,
-    Saved,
-    key_of,
-)
+from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Ended, Released, Saved, key_of
 
 KEYS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 """What a key may consist of."""

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from wiro_async import InvalidInput, TaskFailed
 from wiro_async._batch.stopping import LONGEST_KEY, Breaker, Canary, reason_key, reason_of
-from wiro_async._errors import InvalidInput
-from wiro_async._tasks.ends import TaskFailed
 
 # -- reasons ---------------------------------------------------------------------------------------------
 

@@ -20,8 +20,7 @@ from PIL import Image
 from rich.text import Text
 
 from tests.cli_tools import Wiro, be_a_terminal, interrupt_when, wait_until
-from wiro_async import ConnectionFailed
-from wiro_async._journal.steps import JournalEntry, JournalFile
+from wiro_async import ConnectionFailed, JournalEntry, JournalFile
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async.cli import _demo, _demo_sandbox
 from wiro_async.cli._batch_view import BatchView

@@ -20,21 +20,22 @@ import pytest
 
 from tests.conftest import KEY, SECRET
 from tests.servers import Peer, Server, answer
-from wiro_async._config import Limits, configure
-from wiro_async._errors import (
+from wiro_async import (
     AuthenticationError,
     ConfigurationError,
     ConnectionFailed,
     DownloadError,
+    Limits,
+    Output,
     ServiceError,
     TaskNotFound,
     WiroError,
 )
+from wiro_async._config import configure
 from wiro_async._files import download as _download
 from wiro_async._files.download import Downloader, Refresh
 from wiro_async._http.connections import ConnectionStack
 from wiro_async._http.retry import DOWNLOADS
-from wiro_async._protocol.records import Output
 
 URL = "https://cdn1.wiro.ai/uploads/0.mp4"
 DATA = bytes(range(256)) * 1024

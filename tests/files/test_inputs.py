@@ -14,16 +14,8 @@ import anyio
 import attrs
 import pytest
 
-from wiro_async._errors import ConnectionFailed, InvalidInput
-from wiro_async._files.inputs import (
-    Director,
-    FileSource,
-    HailuoSubject,
-    TypedInputs,
-    file_or_url,
-    is_local_file,
-    resolve,
-)
+from wiro_async import ConnectionFailed, Director, FileSource, HailuoSubject, InvalidInput, TypedInputs
+from wiro_async._files.inputs import file_or_url, is_local_file, resolve
 from wiro_async._protocol.envelope import encode
 
 TYPED: list[type[Director | HailuoSubject]] = [Director, HailuoSubject]

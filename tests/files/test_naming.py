@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wiro_async import Output
 from wiro_async._files.naming import extension_by, extension_of, folder_names, safe_name, upload_name
-from wiro_async._protocol.records import Output
 
 
 def output(**fields: Any) -> Output:

@@ -16,8 +16,8 @@ import anyio
 import pytest
 import python_multipart
 
+from wiro_async import InvalidInput
 from wiro_async._config import MAX_UPLOAD_BYTES
-from wiro_async._errors import InvalidInput
 from wiro_async._files import upload as _upload
 from wiro_async._files.upload import CHUNK, MultipartFile, Source, open_source
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from wiro_async._errors import ConfigurationError
+from wiro_async import ConfigurationError
 from wiro_async._http.connections import ConnectionStack, address_of
 from wiro_async._http.foreign import adapted, sender
 from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request

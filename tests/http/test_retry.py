@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiro_async import _errors
-from wiro_async._errors import (
+from wiro_async import (
     APIError,
     AuthenticationError,
     BatchStopped,
@@ -28,9 +27,14 @@ from wiro_async._errors import (
     RateLimited,
     ServiceError,
     SubmissionUnknown,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
     TaskNotFound,
+    TaskTimeout,
     TermsNotAccepted,
     WiroError,
+    _errors,
 )
 from wiro_async._http.retry import (
     DOWNLOADS,
@@ -44,8 +48,6 @@ from wiro_async._http.retry import (
     run_knowledge,
     run_may_repeat,
 )
-from wiro_async._tasks.ends import TaskCancelled, TaskError, TaskFailed
-from wiro_async._tasks.handle import TaskTimeout
 
 
 def service_error(http_status: int | None, code: int | None = None) -> ServiceError:

@@ -21,10 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import KEY, SECRET
+from wiro_async import Secret
 from wiro_async._http.connections import address_of
 from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request
 from wiro_async._http.signing import NonceSource, Signer, SigningTransport, next_nonce, strip_traceback
-from wiro_async._types import Secret
 
 ORIGIN = ("https", "api.wiro.ai", 443)
 URL = "https://api.wiro.ai/v1/Task/Detail"

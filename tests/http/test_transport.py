@@ -15,13 +15,14 @@ import wiro_async
 from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, no, ok
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async._config import Limits, configure
+from wiro_async import Limits, Secret
+from wiro_async._config import configure
 from wiro_async._http.foreign import adapted
 from wiro_async._http.messages import PROGRESS
 from wiro_async._http.transport import Transport
 from wiro_async._protocol.envelope import UNCHANGED, encode
 from wiro_async._protocol.operations import CANCEL, DETAIL, UPLOAD, Operation, run
-from wiro_async._types import Payload, Secret
+from wiro_async._types import Payload
 
 RUN = run("owner/model")
 

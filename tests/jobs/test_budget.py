@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.strategies import loose
+from wiro_async import Model, ModelInput
 from wiro_async._jobs.budget import BLOCK, MAX_KINDS, MAX_MODELS, Budget, Prices
-from wiro_async._protocol.records import Model, ModelInput
 
 ZERO = Decimal(0)
 amounts = st.decimals(0, 5, places=4)

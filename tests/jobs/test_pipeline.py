@@ -40,7 +40,9 @@ from wiro_async import (
     DownloadError,
     InvalidInput,
     JobOutcome,
+    JournalFile,
     Limits,
+    Secret,
     ServiceError,
     SubmissionUnknown,
     TaskCancelled,
@@ -49,9 +51,8 @@ from wiro_async import (
     TaskTimeout,
 )
 from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import Accepted, Doubted, Ended, Intended, JournalFile, Released, Saved, Step
+from wiro_async._journal.steps import Accepted, Doubted, Ended, Intended, Released, Saved, Step
 from wiro_async._protocol.matching import RunFingerprint
-from wiro_async._types import Secret
 
 
 async def alone(service: Service, **options: Any) -> JobOutcome:

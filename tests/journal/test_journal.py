@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.journals import intended, refused
-from wiro_async._errors import InvalidInput
+from wiro_async import InvalidInput
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import STATES, Learned, Uploaded

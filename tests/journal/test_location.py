@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wiro_async._errors import JournalError
+from wiro_async import JournalError
 from wiro_async._journal.location import (
     check_place,
     identity,

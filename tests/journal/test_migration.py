@@ -18,10 +18,9 @@ import pytest
 from tests.journal.test_store import WAL_HEADER, torn
 from tests.journals import databases_are_closed as databases_are_closed
 from tests.journals import dump, error, intend, opened, quick
-from wiro_async import JournalReader
-from wiro_async._errors import JournalError
+from wiro_async import JournalEntry, JournalError, JournalReader
 from wiro_async._journal import store as _store
-from wiro_async._journal.steps import STATES, Blob, JournalEntry, LocalFile
+from wiro_async._journal.steps import STATES, Blob, LocalFile
 from wiro_async._journal.store import MIGRATIONS, VERSION, Store
 from wiro_async._types import JSON
 

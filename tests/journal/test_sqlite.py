@@ -40,14 +40,13 @@ from tests.journals import (
     succeeded,
 )
 from tests.journals import databases_are_closed as databases_are_closed
-from wiro_async._errors import ClientUseError, InvalidInput, JournalError
+from wiro_async import ClientUseError, InvalidInput, JournalEntry, JournalError, Secret
 from wiro_async._journal import sqlite as _sqlite
 from wiro_async._journal.sqlite import SQLiteJournal, WriterThread
 from wiro_async._journal.steps import (
     Accepted,
     Done,
     Doubted,
-    JournalEntry,
     Learned,
     LocalFile,
     Released,
@@ -56,7 +55,6 @@ from wiro_async._journal.steps import (
     Uploaded,
 )
 from wiro_async._journal.store import PAGE, Store
-from wiro_async._types import Secret
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import task
 from tests.journals import MODEL, intended
-from wiro_async import RateLimited
-from wiro_async._errors import InvalidInput
+from wiro_async import InvalidInput, JournalCounts, JournalEntry, JournalFile, Outcome, RateLimited, Secret
 from wiro_async._journal import steps
 from wiro_async._journal.steps import (
     STATES,
@@ -23,9 +22,6 @@ from wiro_async._journal.steps import (
     Doubted,
     Ended,
     JobStep,
-    JournalCounts,
-    JournalEntry,
-    JournalFile,
     Learned,
     LocalFile,
     Released,
@@ -36,7 +32,6 @@ from wiro_async._journal.steps import (
     key_of,
 )
 from wiro_async._protocol.records import parse_task
-from wiro_async._types import Outcome, Secret
 
 MAYBE_PAID: set[State] = {"intended", "running", "ended", "done", "unknown"}
 """States in which a Run of the job may cost money, or has."""

@@ -42,7 +42,7 @@ from tests.journals import (
     succeeded,
 )
 from tests.journals import databases_are_closed as databases_are_closed
-from wiro_async._errors import JournalError
+from wiro_async import JournalError, JournalFailure, JournalFile, Secret
 from wiro_async._journal import steps
 from wiro_async._journal import store as _store
 from wiro_async._journal.location import identity
@@ -51,8 +51,6 @@ from wiro_async._journal.steps import (
     Done,
     Doubted,
     Ended,
-    JournalFailure,
-    JournalFile,
     Learned,
     Released,
     Saved,
@@ -61,7 +59,6 @@ from wiro_async._journal.steps import (
     Uploaded,
 )
 from wiro_async._journal.store import PAGE, RECENT, VERSION, Store, connect
-from wiro_async._types import Secret
 
 
 @pytest.fixture

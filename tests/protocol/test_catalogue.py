@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from wiro_async._errors import InvalidInput, ModelNotFound
+from wiro_async import InvalidInput, Model, ModelInput, ModelNotFound
 from wiro_async._protocol.catalogue import detail_payload, list_payload, read_model, read_models
-from wiro_async._protocol.records import Model, ModelInput
 
 PARAMETERS: list[dict[str, Any]] = [
     {

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import wiro_async.sandbox
 from tests.strategies import loose
+from wiro_async import Model, ModelInput
 from wiro_async._protocol.catalogue import check_inputs, names_file, undocumented
 from wiro_async._protocol.envelope import number
-from wiro_async._protocol.records import Model, ModelInput
 
 
 def model(*inputs: ModelInput, slug: str = "owner/model") -> Model:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import NASTY, TOKEN, json_values, sample
-from wiro_async._errors import (
+from wiro_async import (
     APIError,
     AuthenticationError,
     ConcurrencyLimited,

@@ -10,16 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import loose
-from wiro_async._protocol.events import (
-    MAX_LINE,
-    MAX_READ,
-    LogLine,
-    Message,
-    TaskProgress,
-    read_message,
-    register,
-)
-from wiro_async._types import Secret, Status
+from wiro_async import LogLine, Secret, Status, TaskProgress
+from wiro_async._protocol.events import MAX_LINE, MAX_READ, Message, read_message, register
 
 TOKEN = "eDcCm5yyUfIvMFspTwww49OUfgXkQt"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiro_async import SubmissionUnknown
+from wiro_async import SubmissionUnknown, Task
 from wiro_async._protocol import matching
 from wiro_async._protocol.matching import (
     CLOCK_SKEW,
@@ -29,7 +29,7 @@ from wiro_async._protocol.matching import (
     unknown,
     with_marker,
 )
-from wiro_async._protocol.records import Task, parse_task
+from wiro_async._protocol.records import parse_task
 
 SENT = {"prompt": "waves", "seed": 6, "images": ["https://e.org/1.jpg"], "callbackUrl": "", "projectid": "7"}
 MODEL = "MiniMax/hailuo-2.3"

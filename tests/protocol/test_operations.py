@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.strategies import TOKEN, sample
-from wiro_async._errors import InvalidInput, InvalidResponse, TaskNotFound
+from wiro_async import InvalidInput, InvalidResponse, Secret, TaskNotFound
 from wiro_async._protocol import operations as _operations
 from wiro_async._protocol.operations import (
     CANCEL,
@@ -23,7 +23,7 @@ from wiro_async._protocol.operations import (
     run,
 )
 from wiro_async._protocol.records import Accepted, TaskKey, read_accepted, read_task, read_tasks
-from wiro_async._types import Priority, Secret
+from wiro_async._types import Priority
 
 ALL = [value for value in vars(_operations).values() if isinstance(value, Operation)]
 

@@ -20,24 +20,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import DATA, TOKEN, json_values, loose, outputs, sample, some_of, texts, wire_tasks
-from wiro_async._errors import ClientUseError
-from wiro_async._protocol import envelope as _envelope
-from wiro_async._protocol.records import (
-    TERMINAL,
-    TIMESTAMPS,
+from wiro_async import (
+    ClientUseError,
     Model,
     ModelInput,
     Output,
+    Secret,
+    Status,
     Task,
     TaskResult,
     Transition,
     Upload,
+)
+from wiro_async._protocol import envelope as _envelope
+from wiro_async._protocol.records import (
+    TERMINAL,
+    TIMESTAMPS,
     parse_model,
     parse_output,
     parse_task,
     parse_upload,
 )
-from wiro_async._types import Secret, Status
 
 QUEUED = 1734513807
 STARTED = 1734513809

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiro_async._errors import InvalidInput
+from wiro_async import InvalidInput
 from wiro_async._protocol.operations import MAX_SLUG, clean_slug, model_path, split_slug
 
 BASE = "https://api.wiro.ai/v1/Run/"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from wiro_async._types import Status
+from wiro_async import Status
 from wiro_async.sandbox._catalogue import Model
 from wiro_async.sandbox._directives import read_directives
 from wiro_async.sandbox._engine import Action, Engine, Order, Product, Task

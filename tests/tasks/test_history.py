@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.strategies import sample
-from wiro_async._protocol.records import TIMESTAMPS, Task, Transition, parse_task
+from wiro_async import Status, Task, Transition
+from wiro_async._protocol.records import TIMESTAMPS, parse_task
 from wiro_async._tasks.history import History, fold, hear
-from wiro_async._types import Status
 
 T0 = 1734513800
 

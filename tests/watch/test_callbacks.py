@@ -37,12 +37,11 @@ from starlette.routing import Mount
 
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as anyio_backend
+from wiro_async import CallbackCounts, CallbackReceiver, CallbackURL, ConfigurationError, InvalidInput, Secret
 from wiro_async._aio import on_asyncio
-from wiro_async._errors import ConfigurationError, InvalidInput
 from wiro_async._protocol.matching import with_marker
-from wiro_async._types import Payload, Secret
+from wiro_async._types import Payload
 from wiro_async._watch import callbacks
-from wiro_async._watch.callbacks import CallbackCounts, CallbackReceiver, CallbackURL
 
 KEY = "canary-of-the-callbacks"
 OTHER_KEY = b"a second canary, of 16 bytes or more"

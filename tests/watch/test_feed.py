@@ -11,10 +11,9 @@ import pytest
 
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as both_backends
-from wiro_async._config import Polling
+from wiro_async import Polling, Secret, Status
 from wiro_async._protocol.events import Message
 from wiro_async._protocol.records import TaskKey
-from wiro_async._types import Secret, Status
 from wiro_async._watch.feed import EARLY_KEPT, Feed
 from wiro_async._watch.poll import Poll
 from wiro_async._watch.pool import SocketUnavailable

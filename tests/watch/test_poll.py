@@ -9,8 +9,7 @@ import pytest
 
 import wiro_async
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import ConnectionFailed
-from wiro_async._config import Polling
+from wiro_async import ConnectionFailed, Polling
 from wiro_async._watch.poll import Poll
 from wiro_async._watch.schedule import Schedule
 

@@ -22,8 +22,8 @@ import pytest
 from tests.servers import refused_port, tls_settings, until
 from tests.virtual import VirtualLoop
 from tests.ws_servers import PING, Handler, Peer, Service, accepted, frame, serving, told
+from wiro_async import Secret, Status
 from wiro_async._protocol.events import Message
-from wiro_async._types import Secret, Status
 from wiro_async._watch import pool
 from wiro_async._watch.pool import Channel, Sockets, SocketUnavailable
 from wiro_async._watch.websocket import Connection, make_setup

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks.lines import Line
 from benchmarks.simulate import SIGMAS, cold, crowd, draw, learn, play, shift, steady
-from wiro_async._config import Polling
+from wiro_async import Polling
 from wiro_async._watch.schedule import (
     ADVANCE_SECONDS,
     BURST_SECONDS,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiro_async._protocol.records import Task, parse_task
+from wiro_async import Task
+from wiro_async._protocol.records import parse_task
 from wiro_async._watch.schedule import clock_offset, lateness, stages, started_after
 
 T0 = 1734513800
