@@ -278,7 +278,7 @@ class Client:
         """
         return await self._service.uploader.upload(file, name, folder)
 
-    # -- looking around ----------------------------------------------------------------------------------
+    # -- what there is -----------------------------------------------------------------------------------
 
     def list_tasks(self, *, model: str | None = None, limit: int | None = None) -> Listing[Task]:
         """Iterate over the project's tasks, newest first: ``async for task in client.list_tasks(limit=20)``.
