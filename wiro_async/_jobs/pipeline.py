@@ -220,13 +220,20 @@ class Pipeline:
             while job.task is None:
                 await self._watch(job, job.state or await self._accepted(job))
         except BaseException as error:
-            if job.state is not None:
-                if not isinstance(error, TaskError | SubmissionUnknown):
-                    # Whoever called run() has no handle of the task, which may go on and be billed.
-                    self.service.leave(job.state, "was left by its run()")
-                cut_off = isinstance(error, TaskTimeout | anyio.get_cancelled_exc_class())
-                if cut_off and job.options.on_cancel == "stop":
-                    await self._stop(job, job.state)
+            state, is_told = job.state, isinstance(error, TaskError | SubmissionUnknown)
+            if state is not None:
+                try:
+                    cut_off = isinstance(error, TaskTimeout | anyio.get_cancelled_exc_class())
+                    if cut_off and job.options.on_cancel == "stop":
+                        await self._stop(job, state)
+                except BaseException:
+                    # A cancellation takes the place of an error that would have told of the task.
+                    is_told = False
+                    raise
+                finally:
+                    if not is_told:
+                        # Whoever called run() has no handle of the task, which may go on and be billed.
+                        self.service.leave(state, "was left by its run()")
             raise
         return TaskResult.of(job.task)
 
