@@ -147,7 +147,7 @@ class JobState:
         until: When its caller's timeout ends, on the event loop's clock.
         run: The Run, once its inputs are resolved.
         refusal: Why the last Run was not taken (None: it was, or there was none).
-        tries: How many Runs in a row did not reach the service.
+        tries: How often it was sent in vain: not reached, or asked to come later (HTTP 429).
         resubmits: How many Runs were sent anew, after they were proved absent.
         slot: Its slot, while it has one.
         state: Its task (None: it has none).
