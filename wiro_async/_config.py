@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias, TypeGuard, get_args
 from urllib.parse import urlsplit
@@ -115,6 +115,25 @@ def of_type(what: str, *types: type) -> Validator:
             raise ConfigurationError(f"{option.name} is {value!r}; it must be {what}, or None")
 
     return check
+
+
+def check_names(method: str, given: Iterable[str], options: type) -> None:
+    """Refuse options that a method does not have; only type checkers know what ``Unpack`` lets through.
+
+    Args:
+        method: Its name.
+        given: The names of what it was given.
+        options: The typed dictionary of its options.
+
+    Raises:
+        TypeError: One of them is unknown.
+    """
+    for name in given:
+        if name not in options.__annotations__:
+            raise TypeError(
+                f"{method}() got an unexpected keyword argument {name!r}; its options are "
+                f"{', '.join(options.__annotations__)}"
+            )
 
 
 count = whole(1)
