@@ -461,18 +461,22 @@ async def test_who_is_cancelled_while_he_waits_loses_nothing(way: Way) -> None:
     assert service.counts["Run"] == 1
 
 
+@pytest.mark.parametrize("lost", [False, True])
 async def test_where_a_journal_keeps_the_task_the_client_does_not(
-    tmp_path: Path, databases: list[Database]
+    lost: bool, tmp_path: Path, databases: list[Database]
 ) -> None:
     """It was recorded before the cancellation came through, and is taken up by the next batch."""
     service, path = Service(), tmp_path / "a.db"
-    service.delays["Run"] = 10.0
+    service.latency = 10.0
+    service.answers["a"] = ["lost"] if lost else []
     async with client(service, polling=RARELY) as own:
         with anyio.move_on_after(5):
             async with own.batch(jobs("a"), model=MODEL, journal=path) as batch:
                 await batch.wait()
         assert not own.unclaimed
-    assert await states_of(path) == {"a": "running"}
+        assert not own.unresolved
+    assert await states_of(path) == {"a": "intended" if lost else "running"}
+    service.latency = 0.0
     async with batch_of(service, journal=path) as batch:
         assert (await batch.wait()).complete
     assert service.counts["Run"] == 1

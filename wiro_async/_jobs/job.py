@@ -149,7 +149,7 @@ class JobState:
         refusal: Why the last Run was not taken (None: it was, or there was none).
         tries: How often it was sent in vain: not reached, or asked to come later (HTTP 429).
         resubmits: How many Runs were sent anew, after they were proved absent.
-        slot: Its slot, while it has one.
+        slot: The slot of its task, until that is settled.
         state: Its task (None: it has none).
         task: The task's last snapshot, once it has succeeded.
         failure: How the last task failed, if there is to be another one.

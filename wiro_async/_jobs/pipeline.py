@@ -751,6 +751,9 @@ class Pipeline:
         money that is spent.
         """
         cost = task.total_cost
+        # Without a slot it is settled: whoever stops it does not count it again.
+        slot, job.slot = job.slot, None
+        assert slot is not None
         if task.outcome != "succeeded":
             self.budget.settle(job, cost or ZERO)
         else:
@@ -763,11 +766,12 @@ class Pipeline:
         await self._record(Ended.of(job.key, task, cost=cost))
         if cost is not None:
             job.spent = cost if job.spent is None else job.spent + cost
-        if job.slot is not None:
-            job.slot.release(task.total_cost)
+        slot.release(task.total_cost)
 
     async def _stop(self, job: JobState, state: TaskState) -> None:
         """Stop a task whose caller goes, within ``Limits.stop_timeout``; failures are left to polls."""
+        if job.slot is None:
+            return
 
         async def stop() -> None:
             try:
