@@ -1,4 +1,4 @@
-"""The client: what a user holds. Signatures and documentation; the work is done in the rooms below."""
+"""The public client: signatures and documentation; the rooms below do the work."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ __all__ = ["Client"]
 class Client:
     """A client of the Wiro API, for one project, one event loop and one process.
 
-    It starts no background task. ``async with`` closes it at the end of the block; without, call
+    It starts no background task. ``async with`` closes it at the end of the block; otherwise call
     ``aclose()`` when done. Its repr shows no key.
 
     Args:
-        api_key: The project's key (None: the environment's ``WIRO_API_KEY``).
-        api_secret: The project's secret, for signed projects (None: ``WIRO_API_SECRET`` if the key comes
-            from the environment too; without any, the project is taken for a key-only one).
-        base_url: The API's address (None: ``WIRO_BASE_URL``, or the service's own). Plain http is for
-            loopback addresses only.
-        socket_url: The WebSocket's address (None: ``WIRO_SOCKET_URL``, or the service's own). With a
-            ``base_url`` of another service, the service's own is not used.
-        watch: How to learn of a task's end: ``"auto"`` listens on the WebSocket if the extra ``ws`` is
-            installed, and polls what cannot be listened to; ``"socket"`` is the same, and raises if the extra
-            is missing; ``"poll"``; ``"callback"`` (see ``CallbackReceiver``). On trio, behind a proxy, and
-            over a transport of your own, tasks are polled.
-        tasks_per_socket: How many tasks share one WebSocket; more than 1 only if the service is known to
+        api_key: The project's key (defaults to ``WIRO_API_KEY``).
+        api_secret: The project's secret, for signed projects (defaults to ``WIRO_API_SECRET`` if the key also
+            comes from the environment; without a secret, the project is treated as key-only).
+        base_url: The API's URL (defaults to ``WIRO_BASE_URL``, then the service's own). Plain http is
+            allowed only for loopback addresses.
+        socket_url: The WebSocket's URL (defaults to ``WIRO_SOCKET_URL``, then the service's own, unless
+            ``base_url`` names another service).
+        watch: How to notice a task's end: ``"auto"`` uses the WebSocket if the extra ``ws`` is installed, and
+            polls otherwise; ``"socket"`` does the same, but raises if the extra is missing; ``"poll"``;
+            ``"callback"`` (see ``CallbackReceiver``). On trio, behind a proxy, and over your own transport,
+            tasks are polled.
+        tasks_per_socket: How many tasks share one WebSocket; use more than 1 only if the service is known to
             allow it.
         polling: How often waiting tasks are polled.
         limits: Bounds on time and traffic.
-        download_hosts: Hosts beside the service's own that outputs may be downloaded from, over https.
-        transport: What sends the requests instead of our own connections, for API calls and downloads
-            both; it is closed with the client.
-        proxy: The URL of a proxy to send everything through, instead of our own connections.
+        download_hosts: Additional hosts that outputs may be downloaded from, over https.
+        transport: Sends the requests instead of our own connections, for API calls and downloads; it is
+            closed with the client.
+        proxy: The URL of a proxy for all requests, instead of our own connections.
 
     Raises:
-        ConfigurationError: A value is missing or cannot work.
+        ConfigurationError: A value is missing or invalid.
     """
 
     def __init__(
@@ -114,19 +114,19 @@ class Client:
     ) -> TaskHandle:
         """Start one task. **This costs money** when the task succeeds.
 
-        The Run is sent again by itself only when it is known that the service did not take it: it waits in
-        line where as many tasks run as the balance allows, and for a service that cannot be reached. When its
-        answer is lost, the task is searched for in the service's list for half a minute, and adopted if it is
-        there.
+        The Run is resent automatically only if the service certainly did not accept it: it waits for a slot
+        when as many tasks run as the balance allows, and for a service that cannot be reached. When its
+        response is lost, the client searches the service's list for the task for half a minute, and adopts
+        it if found.
 
-        A caller that is cancelled while the Run is under way gets its cancellation once the answer is in (at
-        the latest after ``Limits.request_timeout``); the task is then in ``unclaimed``, and a Run that nobody
-        knows the outcome of in ``unresolved``.
+        A caller that is cancelled while the Run is in flight gets its cancellation once the response is in
+        (after ``Limits.request_timeout`` at the latest); the task is then in ``unclaimed``, or, if the
+        outcome is unknown, in ``unresolved``.
 
         Args:
-            model: The slug, ``owner/model``; or typed inputs, which know their model.
+            model: The slug, ``owner/model``; or typed inputs, which name their model.
             inputs: The model's inputs by name, or typed inputs. Local files (``pathlib.Path``, bytes, an
-                open binary file) are uploaded, and their URLs used.
+                open binary file) are uploaded, and replaced by their URLs.
             **options: See ``SubmitOptions``.
 
         Returns:
@@ -134,8 +134,8 @@ class Client:
 
         Raises:
             InvalidInput: The model or an input cannot be sent, or was refused.
-            SubmissionUnknown: The answer was lost, and the task not found: it may exist.
-            ConcurrencyLimited: No slot came free in time.
+            SubmissionUnknown: The response was lost, and the task not found: it may exist.
+            ConcurrencyLimited: No slot became free in time.
             WiroError: The service refused, or was not reached; no task exists.
         """
         return await self._pipeline.submit(
@@ -151,9 +151,9 @@ class Client:
     async def run(
         self, model: str | TypedInputs, inputs: Inputs | None = None, **options: Unpack[RunOptions]
     ) -> TaskResult:
-        """Start one task and wait for what it brings. **This costs money** when the task succeeds.
+        """Start one task and wait for its result. **This costs money** when the task succeeds.
 
-        A task whose ``run()`` is cancelled, or cannot poll it any more, is in ``unclaimed``.
+        If ``run()`` is cancelled or can no longer poll its task, the task is in ``unclaimed``.
 
         Args:
             model: As for ``submit()``.
@@ -163,7 +163,7 @@ class Client:
         Raises:
             TaskFailed: The task ran and failed.
             TaskCancelled: The task was cancelled or killed.
-            TaskTimeout: The wait ran out; its ``handle`` goes on.
+            TaskTimeout: The wait timed out; continue with its ``handle``.
             WiroError: As for ``submit()``.
         """
         return await self._pipeline.run(
@@ -171,13 +171,13 @@ class Client:
         )
 
     def attach(self, task_id: str | None = None, *, token: str | Secret | None = None) -> TaskHandle:
-        """Return the handle of a task that was started elsewhere: in another process, on another day.
+        """Return the handle of a task started elsewhere, such as in another process or on another day.
 
         Nothing is sent until the handle is used.
 
         Args:
             task_id: The task's id.
-            token: Its socket access token, if the id is not known.
+            token: Its socket access token, if the id is unknown.
 
         Raises:
             InvalidInput: Neither was given.
@@ -188,16 +188,16 @@ class Client:
         return TaskHandle(self._service.attach(TaskKey(str(task_id) if task_id else None, secret or None)))
 
     async def reconcile(self, error: SubmissionUnknown) -> TaskHandle:
-        """Search again for the task of a Run whose answer was lost, perhaps in another process.
+        """Search again for the task of a Run whose response was lost, even in another process.
 
         Args:
-            error: The doubt, live or unpickled.
+            error: The error, live or unpickled.
 
         Returns:
             The task's handle.
 
         Raises:
-            SubmissionUnknown: It is not there; its ``absent`` tells whether the list could be read.
+            SubmissionUnknown: It was not found; ``absent`` says whether the list could be read.
         """
         # It may have waited for a slot before it left.
         outcome = await self._service.search.find(
@@ -209,18 +209,18 @@ class Client:
 
     @property
     def unresolved(self) -> tuple[SubmissionUnknown, ...]:
-        """Doubts about Runs whose submitter was being cancelled, for ``reconcile()``; the newest 1 000."""
+        """Runs with unknown outcomes whose caller was cancelled, for ``reconcile()``; the newest 1 000."""
         return tuple(self._service.unresolved)
 
     @property
     def unclaimed(self) -> tuple[TaskHandle, ...]:
-        """Tasks whose ``submit()`` or ``run()`` was cancelled, so that it did not tell; the newest 1 000."""
+        """Tasks whose ``submit()`` or ``run()`` was cancelled before it returned; the newest 1 000."""
         return tuple(self._service.unclaimed)
 
     # -- batches -----------------------------------------------------------------------------------------
 
     def batch(self, jobs: Jobs = (), **options: Unpack[BatchOptions]) -> Batch:
-        """Make many things, each paid for once. **This costs money** for every task that succeeds.
+        """Run many jobs, each paid for once. **This costs money** for every task that succeeds.
 
         ::
 
@@ -228,16 +228,16 @@ class Client:
                 async for outcome in batch:
                     print(outcome.key, outcome.paths or outcome.error)
 
-        With a journal the batch can be taken up again, by the same call, whatever ended it: keys that are
-        done are skipped, running tasks waited for, lost answers searched for, missing files fetched. Without
-        jobs that is all it does.
+        With a journal, the same call resumes the batch, however it ended: it skips finished keys, waits for
+        running tasks, searches for lost responses, and fetches missing files. Without jobs, it does only
+        that.
 
         Args:
-            jobs: ``Job`` records, from any iterable or async iterable; read only as there is room for them.
+            jobs: ``Job`` records, from any iterable or async iterable; read lazily, as room allows.
             **options: See ``BatchOptions``.
 
         Raises:
-            ConfigurationError: An option cannot work.
+            ConfigurationError: An option is invalid.
         """
         from wiro_async._batch.batch import Batch  # noqa: PLC0415 - for those who have batches
         from wiro_async._batch.options import BatchOptions, BatchSettings  # noqa: PLC0415
@@ -251,7 +251,7 @@ class Client:
         inputs: Iterable[Inputs] | AsyncIterable[Inputs],
         **options: Unpack[MapOptions],
     ) -> Batch:
-        """Run one model on many inputs: ``batch()`` for those who need no keys.
+        """Run one model on many inputs: ``batch()`` without keys.
 
         Args:
             model: The slug.
@@ -270,12 +270,12 @@ class Client:
         """Upload one local file, for use as an input.
 
         Args:
-            file: A path, bytes, or an open binary file that can be sought; at most 100 MB.
-            name: What to call it (None: by its own name). It is made harmless and unique.
-            folder: The service's id of the folder to put it in.
+            file: A path, bytes, or an open, seekable binary file; at most 100 MB.
+            name: Its name (defaults to its own name). It is sanitized and made unique.
+            folder: The service's id of the target folder.
 
         Returns:
-            The service's record; give its ``url`` as an input.
+            The service's record; pass its ``url`` as an input.
 
         Raises:
             InvalidInput: The file cannot be read, is empty, or is too large. Nothing was sent.
@@ -290,10 +290,10 @@ class Client:
 
         Args:
             model: Only tasks of this model.
-            limit: How many to return at most (None: all).
+            limit: The maximum number to return (None: all).
 
         Raises:
-            InvalidInput: The limit cannot work.
+            InvalidInput: The limit is invalid.
             WiroError: While iterating: a call failed.
         """
         return self._service.list_tasks(model, limit)
@@ -301,15 +301,15 @@ class Client:
     def list_models(
         self, search: str = "", *, category: str | None = None, limit: int | None = None
     ) -> Listing[Model]:
-        """Iterate over the catalogue's models, as ``list_tasks()`` over tasks.
+        """Iterate over the catalogue's models, as ``list_tasks()`` does over tasks.
 
         Args:
-            search: A word of the name or description ("" for all).
+            search: A word in the name or description ("" for all).
             category: Such as ``image-to-video``.
-            limit: How many to return at most (None: all).
+            limit: The maximum number to return (None: all).
 
         Raises:
-            InvalidInput: The limit cannot work.
+            InvalidInput: The limit is invalid.
             WiroError: While iterating: a call failed.
         """
         return self._service.list_models(search, category, limit)
@@ -318,7 +318,7 @@ class Client:
         """Return one model with its inputs.
 
         Raises:
-            ModelNotFound: There is none.
+            ModelNotFound: There is no such model.
             WiroError: The call failed.
         """
         return await get_model(self._service, slug)
@@ -327,16 +327,16 @@ class Client:
 
     @property
     def base_url(self) -> str:
-        """The API's address, without a final slash."""
+        """The API's URL, without a trailing slash."""
         return self._config.base_url
 
     def statistics(self) -> Statistics:
-        """Return what the waiting of this client has cost so far, and how late it was to know."""
+        """Return this client's poll counts so far, and how late it noticed ends."""
         gate = self._service.transport.gate
         return self._service.tasks.schedule.statistics(in_flight=gate.in_flight, waiting=gate.waiting)
 
     async def aclose(self) -> None:
-        """Wait for Runs that are under way, and close all connections. Safe to repeat."""
+        """Wait for Runs in flight, and close all connections. Safe to repeat."""
         await self._service.aclose()
 
     async def __aenter__(self) -> Self:
@@ -363,7 +363,7 @@ def _settings(method: str, options: type, given: RunOptions | SubmitOptions) -> 
 
 
 def _job(model: str | TypedInputs, inputs: Inputs | None, settings: CallSettings) -> JobState:
-    """Sort out who names the model, and who the inputs."""
+    """Work out which argument holds the model and the inputs."""
     if isinstance(model, str):
         if inputs is None:
             raise InvalidInput(

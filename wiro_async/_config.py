@@ -1,6 +1,6 @@
-"""What a client is told once: credentials, addresses, limits. Checked here, frozen afterwards.
+"""A client's fixed settings: credentials, URLs, limits. Checked here, then frozen.
 
-Pure: the environment comes in as a mapping.
+Pure: the environment is passed in as a mapping.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ DEFAULT_BASE_URL = "https://api.wiro.ai/v1"
 DEFAULT_SOCKET_URL = "wss://socket.wiro.ai/v1"
 DEFAULT_DOWNLOAD_HOSTS = frozenset({"cdn1.wiro.ai", "cdn.wiro.ai", "api.wiro.ai"})
 MAX_UPLOAD_BYTES = 100 * 1000 * 1000
-"""The service takes files up to 100 MB; read as decimal, so that a refusal comes before the bytes leave."""
+"""The service accepts files up to 100 MB; read as decimal, so that refusals come before the bytes leave."""
 
 Origin = tuple[str, str, int]
-"""Scheme, host and port: what credentials are bound to."""
+"""The scheme, host and port that credentials are bound to."""
 
 _URL = re.compile(r"[!-\[\]-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
@@ -44,25 +44,25 @@ Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def positive(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-    """Refuse what is not a positive, finite number."""
+    """Reject anything but a positive, finite number."""
     if not _is_number(value) or not 0 < value < math.inf:
         raise ConfigurationError(f"{option.name} is {value!r}; it must be a positive, finite number")
 
 
 def share(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-    """Refuse what is not a number from 0 to below 1."""
+    """Reject anything but a number from 0 to below 1."""
     if not _is_number(value) or not 0 <= value < 1:
         raise ConfigurationError(f"{option.name} is {value!r}; it must be at least 0 and below 1")
 
 
 def truth(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-    """Refuse what is not a bool."""
+    """Reject anything but a bool."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{option.name} is {value!r}; it must be True or False")
 
 
 def text(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-    """Refuse what is not a string with something in it, or None."""
+    """Reject anything but a non-empty string, or None."""
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigurationError(
             f"{option.name} is {value!r}; it must be a string that is not empty, or None"
@@ -70,19 +70,19 @@ def text(_record: object, option: attrs.Attribute[Any], value: object) -> None:
 
 
 def seconds(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-    """Refuse what is not a number of seconds, or None. Infinity waits forever; below zero is over at once."""
+    """Reject anything but seconds, or None. Infinity waits forever; a negative wait ends at once."""
     if value is not None:
         check_seconds(option.name, value)
 
 
 def duration(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-    """Refuse what is not a number of seconds that is not negative, or None."""
+    """Reject anything but a non-negative number of seconds, or None."""
     if value is not None and check_seconds(option.name, value) < 0:
         raise ConfigurationError(f"{option.name} is {value!r}; it must be seconds that are not negative")
 
 
 def whole(least: int, *, or_else: object = ...) -> Validator:
-    """Return what refuses all but whole numbers of at least *least*, and the one value *or_else*."""
+    """Return a validator that accepts integers of at least *least*, and the one value *or_else*."""
 
     def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
         if value is or_else or (isinstance(value, str) and value == or_else):
@@ -96,7 +96,7 @@ def whole(least: int, *, or_else: object = ...) -> Validator:
 
 
 def one_of(*choices: object) -> Validator:
-    """Return what refuses all but these values."""
+    """Return a validator for these values."""
     *others, last = map(repr, choices)
     rule = f"{', '.join(others)} or {last}"
 
@@ -108,7 +108,7 @@ def one_of(*choices: object) -> Validator:
 
 
 def of_type(what: str, *types: type) -> Validator:
-    """Return what refuses all but values of these types, and None; *what* they are is said in the message."""
+    """Return a validator for these types, and None; the message names them as *what*."""
 
     def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
         if value is not None and not isinstance(value, types):
@@ -137,14 +137,14 @@ def check_names(method: str, given: Iterable[str], options: type) -> None:
 
 
 count = whole(1)
-"""Refuses all but whole numbers of at least 1."""
+"""Accepts only integers of at least 1."""
 
 
 def usd(value: object) -> Decimal | None:
-    """Convert a ``max_cost`` in USD, whatever it came as (None: there is no limit).
+    """Convert a ``max_cost`` in USD, whatever its type (None: no limit).
 
     Raises:
-        ConfigurationError: It is no amount, or negative.
+        ConfigurationError: It is not an amount, or is negative.
     """
     if value is None:
         return None
@@ -161,7 +161,7 @@ def check_seconds(name: str, value: object) -> float:
     """Return a number of seconds.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not.
     """
     if not _is_number(value) or math.isnan(value):
         raise ConfigurationError(f"{name} is {value!r}; it must be a number of seconds, or None")
@@ -169,10 +169,10 @@ def check_seconds(name: str, value: object) -> float:
 
 
 def seconds_of(name: str, given: float | None, default: float) -> float:
-    """Return the seconds that a caller has given, or the *default*.
+    """Return the seconds that a caller passed, or the *default*.
 
     Raises:
-        ConfigurationError: They are no number.
+        ConfigurationError: They are not a number.
     """
     return default if given is None else check_seconds(name, given)
 
@@ -188,21 +188,21 @@ def _is_number(value: object) -> TypeGuard[float]:
 class Polling:
     """How often a waiting task is polled.
 
-    While little is known of a model, the interval is a share of the task's age, between two bounds, so that
-    the number of polls grows with the logarithm of the wait, and lateness stays a fixed share of it. Once
-    enough tasks of a model have ended, their durations tell when the next one is due, and it is polled
-    then.
+    While little is known about a model, the interval is a share of the task's age, between two bounds, so
+    that the number of polls grows with the logarithm of the wait, and lateness stays a fixed share of it.
+    Once enough tasks of a model have ended, their durations predict when the next one is due, and it is
+    polled then.
 
     Args:
-        min_interval: Shortest time between two polls of one task, in seconds, before jitter. Where an end is
-            likely by what was learned, polls may be closer, down to 0.2 s.
+        min_interval: Shortest time between two polls of one task, in seconds, before jitter. When learned
+            durations make an end likely, polls may be closer, down to 0.2 s.
         max_interval: Longest time between two polls of one task, in seconds, before jitter. Before the first
             1 % of a model's tasks have ended, polls may be farther apart, up to 90 s.
         growth: The interval as a share of the task's age (0.14: a task of 60 s is polled every 8.4 s).
-        jitter: Each interval is varied by up to this share, so that tasks submitted together spread out.
-        requests_per_second: The budget of polls for all tasks of one client.
+        jitter: Each interval varies by up to this share, so that tasks submitted together spread out.
+        requests_per_second: The poll budget for all tasks of one client.
         learn: Whether to learn from finished tasks when the next ones are due.
-        safety_interval: Seconds between two polls of a task whose end a socket or a callback will tell.
+        safety_interval: Seconds between two polls of a task on a socket or with a callback.
     """
 
     min_interval: float = attrs.field(default=2.0, validator=positive)
@@ -219,17 +219,17 @@ class Limits:
     """Bounds on time and traffic.
 
     Args:
-        max_in_flight: Requests at the service at a time; connections never exceed it.
-        max_downloads: Outputs read at a time.
-        max_sockets: WebSockets open at a time; tasks beyond them are polled.
+        max_in_flight: Concurrent requests to the service; connections never exceed it.
+        max_downloads: Concurrent downloads of outputs.
+        max_sockets: Open WebSockets; tasks beyond this are polled.
         connect_timeout: Seconds to open a connection.
         request_timeout: Seconds for one whole exchange, sending and reading to the end.
         upload_timeout: Seconds for one whole upload, retries included.
         download_timeout: Seconds for one whole download, retries included.
         slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
-            for room when as many tasks run as the balance allows.
-        settle_timeout: Seconds for which the task of a Run whose answer was lost is searched for.
-        wait_timeout: Seconds to wait for a task's end where the caller names no timeout.
+            for a slot when as many tasks run as the balance allows.
+        settle_timeout: Seconds to search for the task of a Run whose response was lost.
+        wait_timeout: Seconds to wait for a task's end if the caller passes no timeout.
         stop_timeout: Seconds that a stop may take to see the task's end.
     """
 
@@ -251,8 +251,8 @@ class Config:
     """A client's settings after every check has passed.
 
     Attributes:
-        socket_known: Whether the WebSocket's address belongs with the API's: the service's own address does
-            not when the API's was given, for another service's tokens are no business of it.
+        socket_known: Whether the WebSocket's URL belongs to the API's: the service's own URL does not if
+            another API was given, because another service's tokens must not reach it.
     """
 
     api_key: Secret
@@ -281,10 +281,10 @@ def configure(
     watch: Watch = "auto",
     tasks_per_socket: int = 1,
 ) -> Config:
-    """Fill in what was not given from *environ* and the defaults, and check all of it.
+    """Fill in missing settings from *environ* and the defaults, and check all of them.
 
     Raises:
-        ConfigurationError: A value is missing or cannot work. Keys are never quoted in the message.
+        ConfigurationError: A value is missing or invalid. The message never quotes keys.
     """
     base = check_url("base_url", _first(base_url, environ.get("WIRO_BASE_URL"), DEFAULT_BASE_URL), "https")
     socket = check_url(
@@ -323,7 +323,7 @@ def _first(*choices: str | None) -> str:
 
 
 def check_key(name: str, value: object) -> Secret:
-    """Refuse what could never be sent as a header, without showing it."""
+    """Reject a key that cannot be sent as a header, without showing it."""
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} is a {type(value).__name__}; it must be a str")
     if not value:
@@ -339,9 +339,9 @@ def check_key(name: str, value: object) -> Secret:
 
 
 def check_url(name: str, url: object, scheme: str) -> str:
-    """Refuse an address that would send credentials in the clear, or that is no address.
+    """Reject a URL that is malformed or would send credentials in plain text.
 
-    The address itself is not shown, because a password may be in it.
+    The URL itself is not shown, because it may contain a password.
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"{name} is a {type(url).__name__}; it must be a str")
@@ -365,13 +365,13 @@ def check_url(name: str, url: object, scheme: str) -> str:
 
 
 def _is_plain(url: str, host: str) -> bool:
-    """Whether every reader takes *url* for the same address: no odd host, and no path that climbs."""
+    """Whether every parser reads *url* the same way: no odd host, and no path with dot segments."""
     climbs = not {".", ".."}.isdisjoint(url.split("/"))
     return _URL.fullmatch(url) is not None and _HOST.fullmatch(host) is not None and not climbs
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether *host* is this machine by its very name."""
+    """Return whether *host* itself names this machine."""
     if host.lower() == "localhost":
         return True
     try:
@@ -381,6 +381,6 @@ def is_loopback(host: str) -> bool:
 
 
 def origin_of(url: str) -> Origin:
-    """Return scheme, host and port of a checked URL."""
+    """Return the scheme, host and port of a checked URL."""
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS[parts.scheme]

@@ -1,1 +1,1 @@
-"""Batches: where jobs come from, what becomes of their outcomes, when to stop."""
+"""Batches: the source of jobs, their outcomes, and when to stop."""

@@ -1,7 +1,7 @@
-"""Many jobs, each paid for once: read as there is room, submitted as the account allows, seen to their ends.
+"""Many jobs, each paid for once: read lazily, submitted as the account allows, followed to their ends.
 
-A batch does its work in tasks of its own, between entering its block and leaving it. It never cancels the
-code in the block, and never wraps what that raises.
+A batch runs its own tasks between entering and leaving its block. It never cancels the code in the block, and
+never wraps its exceptions.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "BatchFailure", "BatchReport", "as_jobs"]
 
 logger = logging.getLogger("wiro_async.batch")
-"""Has the warnings that a caller gets as values too, in ``BatchPlan`` and ``BatchReport``."""
+"""Logs warnings that callers also get as values, in ``BatchPlan`` and ``BatchReport``."""
 
 MOST_PENDING = 1000
-"""Outcomes that may wait to be taken before no more jobs are read."""
+"""How many outcomes may wait to be taken before reading pauses."""
 
 MOST_DOWNLOADS = 64
-"""Jobs whose outputs may be on the way before no more jobs are submitted."""
+"""How many jobs may be downloading before submission pauses."""
 
 REASONS_KEPT = 50
 
 TELL_EVERY = 0.1
-"""Seconds between two calls of ``on_progress`` at least."""
+"""Minimum seconds between two calls of ``on_progress``."""
 
 
 class _EachJob:
-    """A job for each of some inputs, as often as these can be iterated."""
+    """A job for each of some inputs, re-iterable if they are."""
 
     def __init__(self, inputs: Iterable[Inputs]) -> None:
         self._inputs = inputs
@@ -78,7 +78,7 @@ class _EachJob:
 
 
 class _JobsOf:
-    """A job for each of some inputs. A class, because a generator that is left would have to be closed."""
+    """A job for each of some inputs. A class, because an abandoned generator would have to be closed."""
 
     def __init__(self, inputs: AsyncIterable[Inputs]) -> None:
         self._inputs = aiter(inputs)
@@ -91,7 +91,7 @@ class _JobsOf:
 
 
 def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
-    """Return a job for each of some inputs, as they come."""
+    """Return a job for each of some inputs, lazily."""
     if isinstance(inputs, AsyncIterable):
         return _JobsOf(inputs)
     return iter(_EachJob(inputs)) if isinstance(inputs, Iterator) else _EachJob(inputs)
@@ -99,11 +99,11 @@ def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
 
 @attrs.frozen
 class BatchFailure:
-    """A way in which jobs of a batch came to nothing.
+    """One kind of failure of a batch's jobs.
 
     Attributes:
         error: The class of the error, such as ``TaskFailed``.
-        reason: What was said; one example where the jobs differ in numbers, ids and quoted texts only.
+        reason: The message; one example if they differ only in numbers, ids and quoted texts.
         jobs: How many jobs.
     """
 
@@ -114,12 +114,12 @@ class BatchFailure:
 
 @attrs.frozen(kw_only=True)
 class BatchReport:
-    """What became of a batch.
+    """The result of a batch.
 
     Attributes:
         progress: The counts, the money and the time.
-        stopped: Why it made no more Runs before all were done (None: it did all that it was given).
-        failures: The commonest failures, at most 50, most frequent first.
+        stopped: Why it stopped before all jobs were done (None: it did not).
+        failures: The most frequent failures, up to 50, most frequent first.
         journal: The journal's path ("" without one).
     """
 
@@ -130,7 +130,7 @@ class BatchReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every job that was read has succeeded, now or before, and none was left unread."""
+        """Whether every job read has succeeded, now or before, and none was left unread."""
         counts = self.progress
         return self.stopped is None and counts.read == counts.skipped + counts.succeeded
 
@@ -141,12 +141,12 @@ class Batch:
 
     It is an async context manager, and an async iterator of outcomes.
 
-    ``async with`` begins the work; iterating yields each job's ``JobOutcome`` as it ends. Leaving the block
-    early submits nothing more, waits for the Runs that are on their way, and leaves the tasks that run to the
-    journal (or stops them, with ``stop_on_exit="stop"``); without a journal they are in ``Client.unclaimed``.
+    ``async with`` starts the work; iterating yields each job's ``JobOutcome`` as it ends. Leaving the block
+    early submits nothing more, waits for the Runs in flight, and leaves running tasks to the journal (or
+    stops them, with ``stop_on_exit="stop"``); without a journal they are in ``Client.unclaimed``.
 
-    What the jobs' iterable, the key function or ``on_progress`` raises stops the batch, and is raised, as it
-    is, when all outcomes have been handed out, or the block is left.
+    An exception from the jobs' iterable, the key function or ``on_progress`` stops the batch, and is raised
+    unchanged after the last outcome, or when the block is left.
 
     Do not instantiate directly.
     """
@@ -187,19 +187,18 @@ class Batch:
     async def plan(
         self, *, on_invalid: Callable[[InvalidJob], object] | None = None, unique: bool = False
     ) -> BatchPlan:
-        """Find out what this batch would do. Nothing is submitted, and no journal is made.
+        """Work out what this batch would do. Nothing is submitted, and no journal is created.
 
-        The jobs are read to their end. Those of a generator, or of another iterator, are gone then: plan such
-        jobs on a batch of their own.
+        All jobs are read. This exhausts a generator or another iterator: plan such jobs on a separate batch.
 
         Args:
             on_invalid: Called with each job that cannot be sent, before the next job is read.
-            unique: Whether a key that came before makes a job invalid; else the job is a duplicate, which
-                the batch leaves out.
+            unique: Whether a repeated key makes a job invalid; otherwise the job is a duplicate, which
+                the batch skips.
 
         Returns:
-            How many jobs there are, which of them cannot work, what they cost and how long they take, as far
-            as the catalogue and the journal tell.
+            How many jobs there are, which are invalid, what they cost and how long they take, as far as the
+            catalogue and the journal tell.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -269,7 +268,7 @@ class Batch:
             self._raise_problem()
 
     async def _put_away(self) -> None:
-        """Record what was learned, and close the journal, whatever cancellation comes."""
+        """Record what was learned, and close the journal, despite any cancellation."""
         learned = (
             Learned("prices", self._pipeline.prices.export()),
             Learned("durations", self._service.tasks.schedule.export()),
@@ -287,7 +286,7 @@ class Batch:
             await self._journal.aclose()
 
     async def _set_up(self) -> None:
-        """Take over what the journal knows: what was spent, what it costs, how long it takes."""
+        """Load what the journal knows: money spent, prices, durations."""
         settings, service, journal = self._settings, self._service, self._journal
         counts = await journal.counts()
         # None of the journal's tasks is what a lost answer was about.
@@ -336,7 +335,7 @@ class Batch:
     # -- the work ----------------------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        """Read jobs as long as there is room for what they bring, and set a worker on each."""
+        """Read jobs while there is room for their outcomes, and start a worker for each."""
         source = self._source
         try:
             with _no_stray_cancellation("the jobs' iterable, or the key function"):
@@ -410,7 +409,7 @@ class Batch:
             self._news.ring()
 
     def _give_up(self, error: Exception, why: str) -> None:
-        """Keep the first error that is no job's outcome, to raise it at the end."""
+        """Keep the first error that is not a job's outcome, to raise at the end."""
         self._problem = self._problem or error
         self._stop("stopped", why)
 
@@ -420,7 +419,7 @@ class Batch:
             raise problem
 
     async def _tell_on(self, tell: Callable[[BatchProgress], object]) -> None:
-        """Tell the caller how it goes: at once, and then at most ten times a second, the end included."""
+        """Report progress to the caller: at once, then at most ten times a second, and at the end."""
         try:
             told, is_over = None, False
             while not is_over:
@@ -438,7 +437,7 @@ class Batch:
     # -- outcomes ----------------------------------------------------------------------------------------
 
     def _take(self, job: JobState, outcome: JobOutcome) -> None:
-        """Take the outcome of a job, and hand it out when it is its turn."""
+        """Take the outcome of a job, and release it in its turn."""
         assert self._coordinator is not None
         self._coordinator.moved(job, _stage_of(outcome.error))
         if outcome.error is not None and not isinstance(outcome.error, BatchStopped):
@@ -481,10 +480,10 @@ class Batch:
         return self._ended_at is not None or (self._all_read and self._working == 0)
 
     async def wait(self) -> BatchReport:
-        """Let the batch run to its end, and leave out the outcomes.
+        """Run the batch to its end, and discard the outcomes.
 
         Returns:
-            What became of it.
+            The report.
 
         Raises:
             Exception: What the jobs' iterable, the key function or ``on_progress`` raised.
@@ -494,12 +493,12 @@ class Batch:
         return self.report
 
     def stop(self) -> None:
-        """Make no more Runs; what runs is seen to its end."""
+        """Make no more Runs; running tasks are awaited."""
         self._stop("stopped", "stop() was called")
 
     @property
     def progress(self) -> BatchProgress:
-        """How it stands now, or how it stood when its block was left."""
+        """The current progress, or the final one after the block."""
         if self._coordinator is None:
             raise ClientUseError("this batch has not begun: enter it with `async with client.batch(...)`")
         now = anyio.current_time() if self._ended_at is None else self._ended_at
@@ -507,7 +506,7 @@ class Batch:
 
     @property
     def report(self) -> BatchReport:
-        """What became of it so far."""
+        """The report so far."""
         failures = tuple(
             BatchFailure(key[0], self._examples[key], count) for key, count in self._failures.most_common()
         )
@@ -518,9 +517,9 @@ class Batch:
 
 @contextmanager
 def _no_stray_cancellation(whose: str) -> Iterator[None]:
-    """Make a cancellation that the caller's code raises by itself an error like any other.
+    """Turn a cancellation that the caller's code raises itself into an ordinary error.
 
-    A task group would take it for its own, and cancel the block that the batch is used in.
+    A task group would mistake it for its own, and cancel the block that the batch is used in.
     """
     try:
         yield
@@ -531,7 +530,7 @@ def _no_stray_cancellation(whose: str) -> Iterator[None]:
 
 
 def _is_being_cancelled() -> bool:
-    """Tell whether this task is being cancelled: by a scope around it, or by asyncio itself."""
+    """Return whether this task is being cancelled, by a scope around it or by asyncio."""
     if anyio.current_effective_deadline() == float("-inf"):
         return True
     task = asyncio.current_task() if on_asyncio() else None

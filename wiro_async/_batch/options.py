@@ -1,6 +1,6 @@
-"""The options of batch() and map(): each written once for type checkers, and once with its check.
+"""The options of batch() and map(): each declared once for type checkers, and once with its validator.
 
-``tests/batch/test_options.py`` holds the two against each other.
+``tests/batch/test_options.py`` compares the two.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ class MapOptions(TypedDict, total=False):
     """The options of ``Client.map``.
 
     Attributes:
-        journal: A file that keeps what must not be lost; made when missing. One process at a time.
-        key: Gives each job its key (None: the jobs' own keys, or digests of their inputs).
+        journal: A file that records what must not be lost; created if missing. One process at a time.
+        key: Returns each job's key (defaults to the jobs' own keys, or digests of their inputs).
         concurrency: How many tasks of the batch may run at a time (``"auto"``: as many as the account
-            allows, which is learned from its refusals).
-        max_cost: USD that the journal's runs may cost in all (None: no limit). It is exceeded by no more than
-            what the runs in flight cost beyond their estimates. An estimate comes from the catalogue until
-            three such runs have ended, and then from what these cost. A run whose cost the service does not
-            tell is counted, and recorded, as estimated; without any estimate the batch stops.
+            allows, learned from its refusals).
+        max_cost: Total USD that the journal's runs may cost (None: no limit). It is exceeded by at most what
+            the runs in flight cost beyond their estimates. An estimate comes from the catalogue until three
+            such runs have ended, then from their cost. If the service reports no cost for a run, its
+            estimate is counted and recorded; without any estimate the batch stops.
         download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
             ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
         delete_remote: Whether to delete the service's copies once they are saved.
-        ordered: Whether to hand out outcomes in the jobs' order, not as they come.
+        ordered: Whether to yield outcomes in the jobs' order instead of completion order.
         fail_fast: Whether to submit nothing more after the first failure.
-        retry_failed: How often a job whose task failed, or was cancelled in an earlier run of the journal, is
-            run again; failed runs are not billed.
-        breaker: Submit nothing more after so many equal failures in a row (None: go on).
+        retry_failed: How often to rerun a job whose task failed, or was cancelled in an earlier run of the
+            journal; failed runs are not billed.
+        breaker: Submit nothing more after this many equal failures in a row (None: continue).
         canary: How many jobs must succeed before the others are submitted.
-        timeout: Seconds to wait for one task (None: ``Limits.wait_timeout``).
+        timeout: Seconds to wait for one task (defaults to ``Limits.wait_timeout``).
         on_unknown: As for ``submit()``.
-        stop_on_exit: What becomes of running tasks when the block is left early: ``"leave"`` or ``"stop"``;
-            stopped ones are made again with ``retry_failed``.
+        stop_on_exit: What to do with running tasks when the block is left early: ``"leave"`` or ``"stop"``;
+            ``retry_failed`` reruns stopped ones.
         on_progress: Called with the counts as they change, at most ten times a second.
-        total: How many jobs there are, if you know; without it there is no estimate of the end.
-        memo: A JSON object to keep in the journal for whoever resumes the batch (None: the journal keeps the
-            one it has). ``JournalReader.memo()`` returns it; ``wiro batch`` keeps its options there.
+        total: The number of jobs, if known; without it there is no ETA until all jobs are read.
+        memo: A JSON object stored in the journal for whoever resumes the batch (None: keep the existing
+            one). ``JournalReader.memo()`` returns it; ``wiro batch`` stores its options there.
     """
 
     journal: str | PathLike[str] | None
@@ -74,7 +74,7 @@ class BatchOptions(MapOptions, total=False):
     """The options of ``Client.batch``: those of ``map``, and one more.
 
     Attributes:
-        model: The model of jobs that name none.
+        model: The default model of jobs.
     """
 
     model: str | None

@@ -1,7 +1,7 @@
-"""What a batch would do, found out before anything is paid: its jobs, checked and added up one by one.
+"""What a batch would do, before anything is paid: its jobs, checked and added up one by one.
 
-The jobs go through the same source as in the batch itself, so that both agree on keys, on what is done
-already, and on what is taken up from the journal.
+The jobs go through the same source as in the batch itself, so that both agree on keys, on finished jobs, and
+on what is resumed from the journal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_NOTES = 100
 """How many notes are kept."""
 
 PAID: frozenset[State] = frozenset({"intended", "running", "ended", "done", "unknown"})
-"""States of a job that has had a Run: it needs no other, unless that one is proved absent."""
+"""States of a job that has had a Run: it needs no other, unless that is proved absent."""
 
 _EXACT = Context(prec=60, rounding=ROUND_CEILING)
 
@@ -51,7 +51,7 @@ class InvalidJob:
 
     Attributes:
         where: Its place in the input: ``Job.where``, or its number, such as ``job 7``.
-        reason: The value, the rule, and what to do.
+        reason: The value, the rule, and the fix.
     """
 
     where: str
@@ -64,20 +64,20 @@ class BatchPlan:
 
     Attributes:
         jobs: How many jobs would be sent.
-        invalid: Jobs that cannot be sent, in order; the first 1 000 of them.
-        invalid_jobs: How many there are in all.
+        invalid: Jobs that cannot be sent, in order; the first 1 000.
+        invalid_jobs: The total number of these.
         duplicates: How many given jobs need nothing: equal to an earlier one, or done before.
         failed_before: How many of the given jobs failed or were cancelled in an earlier run, and are not run
             again.
-        taken_up: How many jobs of the journal have had a Run and are seen to their ends.
-        ended: How many of the given jobs have ended before, well or badly, and are left out.
+        taken_up: How many jobs of the journal have had a Run and are followed to their ends.
+        ended: How many of the given jobs have ended before, well or badly, and are skipped.
         failed: How many jobs of the journal failed or were cancelled, and are not run again.
-        changed: How many given jobs are left out although the journal has other inputs under their keys.
-        estimated_cost: USD of the jobs whose price is known (None: no price is known).
+        changed: How many given jobs are skipped although the journal has different inputs for their keys.
+        estimated_cost: USD of the jobs with a known price (None: no price is known).
         unpriced: How many jobs have no known price.
         estimated_seconds: How long the batch would take (None: no duration is known).
         spent: USD that the journal's runs have cost so far.
-        notes: What looks like a mistake and may be none, a sentence each; the first 100.
+        notes: Possible mistakes, a sentence each; the first 100.
     """
 
     jobs: int
@@ -112,22 +112,22 @@ async def make_plan(
     on_invalid: Callable[[InvalidJob], object] | None = None,
     unique: bool = False,
 ) -> BatchPlan:
-    """Find out what a batch would do. Nothing is submitted, and no journal is made.
+    """Work out what a batch would do. Nothing is submitted, and no journal is created.
 
-    Each model is looked up in the catalogue once. Prices and durations come from the journal, and those that
-    it does not know from the catalogue.
+    Each model is looked up in the catalogue once. Prices and durations come from the journal, or else from
+    the catalogue.
 
     Args:
-        jobs: As for ``Client.batch``; they are read to their end.
-        journal: The journal's path; one that does not exist is empty (None: there is none).
+        jobs: As for ``Client.batch``; all are read.
+        journal: The journal's path; a missing file counts as empty (None: no journal).
         get_model: Looks up a model.
         key: As for ``JobSource``.
-        model: As there.
-        retries: As there.
-        fetches: As there.
+        model: As for ``JobSource``.
+        retries: As for ``JobSource``.
+        fetches: As for ``JobSource``.
         slots: How many jobs run at a time (None: all at once).
         on_invalid: Called with each job that cannot be sent, before the next job is read.
-        unique: Whether a key that came before makes a job invalid; else it is a duplicate.
+        unique: Whether a repeated key makes a job invalid; otherwise it is a duplicate.
 
     Raises:
         JournalError: The journal cannot be read.
@@ -149,8 +149,8 @@ async def make_plan(
 class _Planner:
     """Checks the jobs of one batch and adds them up.
 
-    It hands the jobs to a ``JobSource``, which gives back those that need work. A job is left out by the
-    source if the next one is asked for before it came back; why, the source's own counts tell.
+    It passes the jobs to a ``JobSource``, which returns those that need work. If the source asks for the next
+    job before returning one, it has skipped that one; its counts say why.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class _Planner:
         return self._last
 
     async def _left_out(self, job: Job) -> None:
-        """Count a job that the source did not give back."""
+        """Count a job that the source did not return."""
         if self._source.failed_before > self._failed_before:
             self._failed_before = self._source.failed_before
             self._ended += 1
@@ -286,7 +286,7 @@ class _Planner:
         return self._models[slug]
 
     def _note(self, job: Job, model: Model, inputs: Mapping[str, object]) -> None:
-        """Note inputs that the catalogue does not list, each by the first job that has it."""
+        """Note inputs that the catalogue does not list, each at the first job with it."""
         for name in undocumented(model, inputs):
             if (model.slug, name) not in self._notes and len(self._notes) < MAX_NOTES:
                 what = f"{name!r} is not listed among the inputs of {model.slug}, and is sent all the same"
@@ -324,8 +324,8 @@ class Sums:
         """Count a job.
 
         Args:
-            cost: USD that it costs on average (None: not known).
-            seconds: The median duration of its kind (None: not known).
+            cost: USD that it costs on average (None: unknown).
+            seconds: The median duration of its kind (None: unknown).
         """
         self.jobs += 1
         if cost is None:
@@ -339,14 +339,14 @@ class Sums:
 
     @property
     def cost(self) -> Decimal | None:
-        """USD of the jobs whose price is known (None: there are jobs, and no price is known)."""
+        """USD of the jobs with a known price (None: there are jobs, but no price is known)."""
         return self._cost if self.unpriced < self.jobs or not self.jobs else None
 
     def seconds(self, slots: float | None) -> float | None:
         """Estimate how long all of them take.
 
-        Jobs of unknown duration are taken to last as long as the others on average. The whole takes at least
-        as long as its longest job.
+        Jobs of unknown duration are assumed to take the average of the others. The total is at least the
+        longest job.
 
         Args:
             slots: How many jobs run at a time (None: all at once).
@@ -363,7 +363,7 @@ class Sums:
 
 
 def _medians(data: JSON) -> dict[str, float]:
-    """Return what models' tasks take from submit to end, in seconds, from what a schedule has exported."""
+    """Return models' median seconds from submit to end, from a schedule's export."""
     models = data.get("models")
     medians: dict[str, float] = {}
     for name, stages in models.items() if isinstance(models, Mapping) else ():

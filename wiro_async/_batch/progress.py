@@ -1,4 +1,4 @@
-"""How a batch stands: counts, money, pace. Pure, and a fixed effort for each event."""
+"""A batch's progress: counts, money, pace. Pure, at a fixed cost per event."""
 
 from __future__ import annotations
 
@@ -18,37 +18,36 @@ _FINISHED = frozenset({"succeeded", "failed", "cancelled", "unknown"})
 _AT_THEIR_END = _FINISHED | {"skipped", "failed_before"}
 
 SHORTEST_MEMORY = 60.0
-"""Seconds that the pace looks back at least."""
+"""Minimum seconds that the rate looks back."""
 
 MEMORY = 0.5
-"""How far the pace looks back, as a share of the time that the batch has taken: slow batches need a longer
-look."""
+"""How far the rate looks back, as a share of the batch's elapsed time: slow batches need more."""
 
 
 @attrs.frozen(kw_only=True)
 class BatchProgress:
-    """How a batch stands at one moment.
+    """A batch's progress at one moment.
 
-    ``skipped`` to ``unknown`` add up to ``read``: every job is at one place.
+    ``skipped`` to ``unknown`` add up to ``read``: every job is in one of them.
 
     Attributes:
-        total: How many jobs there are (None: not known until the last one is read).
+        total: How many jobs there are (None: unknown until the last one is read).
         read: How many have been read.
         skipped: How many needed nothing: done in an earlier run, or duplicates.
-        failed_before: How many failed or were cancelled in an earlier run, and are not run again; of a batch
+        failed_before: How many failed or were cancelled in an earlier run, and are not run again; for a batch
             without jobs, all of the journal's.
-        waiting: Read, and not sent.
+        waiting: Read, not sent.
         submitting: Being sent.
         running: Tasks at the service.
-        downloading: Ended well, their outputs on the way.
-        succeeded: Finished, with every output that was wanted.
+        downloading: Task succeeded, outputs downloading.
+        succeeded: Finished, with every wanted output.
         failed: Finished without.
-        cancelled: Cancelled by anybody, or not made because the batch had stopped.
-        unknown: Sent, and nobody knows whether they were accepted.
+        cancelled: Cancelled by anyone, or not run because the batch had stopped.
+        unknown: Sent, but it is unknown whether they were accepted.
         spent: USD.
-        reserved: USD set aside for what is in flight.
-        rate: Jobs finished per second, of late (0.0: none yet).
-        eta: Seconds to the end at that rate (None: it cannot be told).
+        reserved: USD reserved for runs in flight.
+        rate: Recent jobs finished per second (0.0: none yet).
+        eta: Seconds to the end at that rate (None: unknown).
         elapsed: Seconds since the batch began.
     """
 
@@ -72,7 +71,7 @@ class BatchProgress:
 
     @property
     def finished(self) -> int:
-        """How many are at their end, those that were left out included."""
+        """How many have ended, including those skipped."""
         left_out = self.skipped + self.failed_before
         return left_out + self.succeeded + self.failed + self.cancelled + self.unknown
 
@@ -81,8 +80,8 @@ class ProgressCounter:
     """Counts a batch's jobs as they move.
 
     Args:
-        now: When the batch began, in seconds on any clock that never goes back.
-        total: How many jobs there are (None: not known).
+        now: When the batch began, in seconds on any monotonic clock.
+        total: How many jobs there are (None: unknown).
     """
 
     def __init__(self, now: float, total: int | None = None) -> None:
@@ -120,7 +119,7 @@ class ProgressCounter:
         return self._counts[stage]
 
     def progress(self, now: float, spent: Decimal, reserved: Decimal) -> BatchProgress:
-        """Return how the batch stands; money is the budget's to say."""
+        """Return the batch's progress; the budget supplies the money."""
         self._pass(now)
         rate = self._recent / self._span if self._span > 0 else 0.0
         total = None if self.total is None else max(self.total, self._read)
@@ -144,7 +143,7 @@ class ProgressCounter:
         return left / rate if rate > 0 else None
 
     def _pass(self, now: float) -> None:
-        """Let what happened before count for less: by 1/e in half of the batch's time, a minute at least."""
+        """Decay older events: to 1/e in half of the batch's time, at least a minute."""
         seconds = now - self._at
         if seconds <= 0:
             return

@@ -1,4 +1,4 @@
-"""Where a batch's jobs come from: what the journal has unfinished, then what the caller gives, one by one."""
+"""The source of a batch's jobs: the journal's unfinished jobs, then the caller's, one by one."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
 KeyFunction: TypeAlias = Callable[[Job], object]
 
 UNFINISHED: tuple[State, ...] = ("running", "ended", "unknown", "intended", "refused")
-"""What a resumed batch takes up again: first what has its money set aside, last what needs some."""
+"""What a batch resumes: first jobs with money reserved, last those that need some."""
 
 CHANGED = (
     "%d of the jobs come with other inputs than the journal has under their keys; no new runs are made for "
     "them: give such jobs other keys"
 )
-"""What is said of keys that a journal knows with other inputs."""
+"""The warning about keys that a journal knows with other inputs."""
 
 AT_ONCE = 200
-"""Jobs whose files are looked at in one go, in a thread."""
+"""How many jobs' files are checked at once, in a thread."""
 
 
 def named(job: Job, model: str | None) -> tuple[str, Inputs]:
@@ -49,10 +49,10 @@ def named(job: Job, model: str | None) -> tuple[str, Inputs]:
 
     Args:
         job: The job.
-        model: The batch's model, for jobs that name none.
+        model: The batch's model, for jobs without one.
 
     Raises:
-        InvalidInput: No model is named, or the inputs are neither a mapping nor typed inputs.
+        InvalidInput: There is no model, or the inputs are neither a mapping nor typed inputs.
     """
     inputs = job.inputs
     if not isinstance(inputs, Mapping | TypedInputs):
@@ -71,16 +71,16 @@ def named(job: Job, model: str | None) -> tuple[str, Inputs]:
 
 
 class _Seen:
-    """Keys, remembered by 10 bytes of their digests: a million of them take 12 MB.
+    """Keys, stored as 10 bytes of their digests: a million of them take 12 MB.
 
-    Among a million the odds that one is mistaken for another are one in 10**12.
+    Among a million the odds of a collision are one in 10**12.
     """
 
     def __init__(self) -> None:
         self._buckets: list[bytes] = [b""] * 65536
 
     def add(self, key: str) -> bool:
-        """Remember a key; say whether it is new."""
+        """Add a key; return whether it is new."""
         place, mark, at = self._find(key)
         if at < 0:
             self._buckets[place] += mark
@@ -100,25 +100,25 @@ class _Seen:
 
 
 class JobSource:
-    """Hands out jobs, each key once.
+    """Yields jobs, each key once.
 
     Args:
-        jobs: What the caller gives; read only as far as asked.
+        jobs: The caller's jobs; read lazily.
         journal: What is known from before.
         options: The options of the jobs' calls.
         is_new: Whether the journal had no jobs when it was opened, so that none need be looked up.
         key: The caller's keys (None: the jobs' own, or digests).
-        model: The model of jobs that name none.
-        retries: How often a failed job is run again.
-        fetches: Whether jobs that are done are taken up again if their files are not all there: those that
-            the caller gives, and all of them if the caller gives none.
+        model: The model of jobs without one.
+        retries: How often a failed job is rerun.
+        fetches: Whether finished jobs are resumed if files are missing: those that the caller gives, or all
+            if the caller gives none.
 
     Attributes:
-        skipped: How many of the caller's jobs were left out, because they were done before or came before.
-        failed_before: How many were left out because they failed before; all of the journal's if the caller
+        skipped: How many of the caller's jobs were skipped as already done or as duplicates.
+        failed_before: How many were skipped because they failed before; all of the journal's if the caller
             gives no jobs.
-        changed: How many of those that were left out have another model, or other inputs, than the journal
-            has for their key.
+        changed: How many skipped jobs have another model, or other inputs, than the journal has for their
+            key.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class JobSource:
         self.changed: int = 0
 
     async def next(self) -> JobState | None:
-        """Return the next job (None: there is none left).
+        """Return the next job (None: none left).
 
         Raises:
             JournalError: The journal cannot be read.
@@ -181,7 +181,7 @@ class JobSource:
         return state
 
     async def aclose(self) -> None:
-        """Close the caller's iterable if it is an async generator: nobody else could, for lack of a name."""
+        """Close the caller's iterable if it is an async generator: only we have a reference."""
         if isinstance(self._source, AsyncGenerator):
             await self._source.aclose()
 
@@ -206,7 +206,7 @@ class JobSource:
         return None
 
     def _is_wanted(self, entry: JournalEntry) -> bool:
-        """Whether to take an entry up now: not twice, and bytes first by the job that still has them."""
+        """Whether to resume an entry now: never twice, and bytes first from the job that has them."""
         if entry.state in FAILED and not self._is_retried(entry):
             return False
         if self._source is None and entry.state in ("refused", *FAILED) and holds(entry.inputs, _is_blob):
@@ -219,7 +219,7 @@ class JobSource:
         return entry.state in FAILED and entry.runs <= self._retries
 
     async def _look_back(self) -> None:
-        """Turn to what has ended before, if the caller gave no jobs; else only those count that he gave."""
+        """Turn to jobs that ended before, if the caller gave none; else only the caller's count."""
         assert self._known is not None
         if self._gave:
             return
@@ -258,7 +258,7 @@ class JobSource:
         return job
 
     async def _state(self, job: Job) -> JobState | None:
-        """Give a job its key; None if it was done before, or came before."""
+        """Give a job its key (None: already done, or a duplicate)."""
         try:
             model, given = named(job, self._model)
             # A copy, because some generators yield the same dict again and again.
@@ -280,7 +280,7 @@ class JobSource:
         return again
 
     async def _again(self, state: JobState, entry: JournalEntry) -> JobState | None:
-        """Return a job that the journal knows, if it was left for its caller to give again."""
+        """Return a job that the journal knows, if it is only resumed when given again."""
         if entry.key in self._resumed:
             return None
         if entry.state in FAILED and not self._is_retried(entry):
@@ -298,7 +298,7 @@ class JobSource:
         return await anyio.to_thread.run_sync(_lacks_files, entry)
 
     def _key_of(self, job: Job, model: str, told: Mapping[str, Any]) -> tuple[str, bool]:
-        """Return a job's key, and whether another job of the same key would be the same job."""
+        """Return a job's key, and whether another job with that key is the same job."""
         key = job.key if self._key is None else self._key(job)
         if key is not None:
             return check_key(key), True
@@ -311,14 +311,14 @@ class JobSource:
         return key_of(model, told, self._twins[first]), True
 
     async def _told(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return inputs as the journal tells them; bytes are hashed in a worker thread."""
+        """Return inputs as the journal keeps them; bytes are hashed in a worker thread."""
         if self._keeps and holds(inputs, _is_bytes):
             return await anyio.to_thread.run_sync(described, inputs)
         return inputs
 
 
 class _Lacking:
-    """Those of some jobs whose files are not all there; some hundreds at a time are looked at."""
+    """Those of some jobs with missing files; some hundreds are checked at a time."""
 
     def __init__(self, rows: AsyncIterator[JournalEntry]) -> None:
         self._entries = rows
@@ -336,7 +336,7 @@ class _Lacking:
 
 
 def _lacks_files(entry: JournalEntry) -> bool:
-    """Whether an output of a job is not on the disk; one without an address was never to be had."""
+    """Whether an output of a job is missing on disk; one without a URL was never available."""
     return any(file.url and not (file.path and Path(file.path).is_file()) for file in entry.files)
 
 

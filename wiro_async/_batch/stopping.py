@@ -1,4 +1,4 @@
-"""When a batch makes no more Runs: the breaker, the canaries, and the coordinator that follows its jobs."""
+"""When a batch makes no more Runs: the breaker, the canaries, and the coordinator of its jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from wiro_async._types import Stage
 __all__ = ["Breaker", "Canary", "Coordinator", "Trial", "reason_key", "reason_of"]
 
 logger = logging.getLogger("wiro_async.batch")
-"""Has the warnings that a caller gets as values too, in ``BatchPlan`` and ``BatchReport``."""
+"""Logs warnings that callers also get as values, in ``BatchPlan`` and ``BatchReport``."""
 
 LONGEST_KEY = 200
 
@@ -45,27 +45,27 @@ _VARYING = re.compile(
 
 
 def reason_of(error: WiroError) -> str:
-    """Return why a job failed, for people: the model's own last line where there is one."""
+    """Return why a job failed, for humans: the model's own last line if there is one."""
     if isinstance(error, TaskFailed) and error.reason:
         return error.reason
     return error.message
 
 
 def reason_key(reason: str) -> str:
-    """Return *reason* without what differs from job to job: numbers, ids, addresses, paths, quoted texts."""
+    """Return *reason* without what varies by job: numbers, ids, addresses, paths, quoted texts."""
     masked = _VARYING.sub("#", reason[: 2 * LONGEST_KEY])
     return " ".join(masked.lower().split())[:LONGEST_KEY]
 
 
 @attrs.define
 class Breaker:
-    """Opens after so many identical failures in a row: the next ones would fail alike, and take their time.
+    """Opens after *limit* identical failures in a row: the next jobs would fail too, and take time.
 
     Attributes:
-        limit: How many it takes (None: it never opens).
-        count: How many there are in a row.
-        reason: What the last of them said ("" while there are none).
-        is_open: Whether nothing more should be sent; once open, it stays so.
+        limit: How many failures open it (None: it never opens).
+        count: The current number in a row.
+        reason: The message of the last ("" if there is none).
+        is_open: Whether nothing more should be sent; once open, it stays open.
     """
 
     limit: int | None = 20
@@ -75,7 +75,7 @@ class Breaker:
     _key: str = attrs.field(default="", init=False)
 
     def failed(self, reason: str) -> bool:
-        """Take note of a failure; say whether the breaker is open now."""
+        """Note a failure; return whether the breaker is now open."""
         key = reason_key(reason)
         if self.is_open:
             return True
@@ -85,13 +85,13 @@ class Breaker:
         return self.is_open
 
     def succeeded(self) -> None:
-        """Take note of a success: whatever failed before, it does not always fail."""
+        """Note a success: the earlier failure is not permanent."""
         if not self.is_open:
             self.count, self.reason, self._key = 0, "", ""
 
 
 Trial: TypeAlias = Literal["trying", "passed", "failed"]
-"""How the canaries stand."""
+"""The state of the canaries."""
 
 
 @attrs.define
@@ -99,8 +99,8 @@ class Canary:
     """Holds a batch back until its first jobs have succeeded; a failure among them ends it.
 
     Attributes:
-        size: How many jobs go first (0: none, all may go at once).
-        reason: What the first failure among them said ("" while there is none).
+        size: How many jobs go first (0: no trial).
+        reason: The message of the first failure among them ("" if there is none).
     """
 
     size: int
@@ -125,7 +125,7 @@ class Canary:
         self._started += 1
 
     def withdrawn(self) -> None:
-        """A job that had started was cancelled by the user, or put back: that tells nothing."""
+        """A started job was cancelled by the user, or put back: that proves nothing."""
         self._started = max(self._started - 1, 0)
 
     def succeeded(self) -> None:
@@ -133,25 +133,25 @@ class Canary:
         self._succeeded += 1
 
     def failed(self, reason: str) -> None:
-        """A job failed; after the trial that is no matter of the canaries."""
+        """A job failed; after the trial this has no effect."""
         if self.state == "trying":
             self._failed = True
             self.reason = reason
 
 
 class Coordinator(Monitor):
-    """Follows the jobs of one batch, and decides when it makes no more Runs.
+    """Observes the jobs of one batch, and decides when it makes no more Runs.
 
     Args:
         settings: The batch's options.
         budget: The batch's money.
         counter: Counts the jobs.
         now: The event loop's time.
-        change: Called at every change that somebody may wait for.
-        on_stop: Called once, when no more Runs are to be made.
+        change: Called at every change that a job may wait for.
+        on_stop: Called once, when the batch stops.
 
     Attributes:
-        stopped: Why no more Runs are made (None: they are).
+        stopped: Why no more Runs are made (None: not stopped).
     """
 
     def __init__(
@@ -178,27 +178,27 @@ class Coordinator(Monitor):
 
     @property
     def active(self) -> int:
-        """How many jobs are being submitted, or have a task that runs."""
+        """How many jobs are being submitted, or have a running task."""
         return self._counter.count("submitting") + self._counter.count("running")
 
     def check(self) -> None:
         """Raise if no more Runs are to be made.
 
         Raises:
-            BatchStopped: They are not.
+            BatchStopped: It stopped.
         """
         if self.stopped is not None:
             raise BatchStopped(self.stopped.message, reason=self.stopped.reason)
 
     def may_start(self, job: JobState) -> bool:
-        """Whether the batch's own concurrency and its canaries allow a Run."""
+        """Whether the batch's own concurrency and canaries allow a Run."""
         most = self._settings.concurrency
         if most != "auto" and self.active >= most:
             return False
         return job.through or self._canary.may_start()
 
     def no_money(self, _job: JobState, estimate: Decimal | None) -> None:
-        """Stop where waiting cannot help: what is set aside for Runs in doubt never comes back.
+        """Stop if waiting cannot help: money reserved for Runs in doubt is never released.
 
         Raises:
             BatchStopped: It cannot.
@@ -228,7 +228,7 @@ class Coordinator(Monitor):
         self._change()
 
     def heed(self, error: WiroError | OSError) -> None:
-        """Stop at once where an error concerns all jobs: no money, no access, no room on a disk."""
+        """Stop at once if an error affects all jobs: no money, no access, no disk space."""
         match error:
             case InsufficientBalance():
                 self.stop("balance", error.message)
@@ -240,18 +240,18 @@ class Coordinator(Monitor):
                 self.stop("disk", f"a file could not be written: {error}")
 
     def broken(self, error: JournalError) -> None:
-        """A step could not be recorded that has happened all the same."""
+        """A step happened but could not be recorded."""
         self.stop("journal", error.message)
 
     def run_failed(self, error: WiroError) -> None:
-        """Count a run that has failed: see whether all of them do."""
+        """Count a failed run: the breaker may open."""
         if self._breaker.failed(reason_of(error)):
             self.stop(
                 "breaker", f"{self._breaker.count} failures in a row were alike: {self._breaker.reason}"
             )
 
     def uncounted(self, job: JobState, task: Task) -> None:
-        """Stop a batch with a limit: nobody knows what a run of it has cost."""
+        """Stop a batch with a limit: the cost of one of its runs is unknown."""
         if self._budget.max_cost is not None:
             self.stop(
                 "unpriced",
@@ -260,14 +260,14 @@ class Coordinator(Monitor):
             )
 
     def succeeded(self, job: JobState) -> None:
-        """Count a job that has succeeded, files and all."""
+        """Count a job that succeeded, including its files."""
         self._breaker.succeeded()
         if job.on_trial:
             self._canary.succeeded()
             self._change()
 
     def failed(self, job: JobState, error: WiroError | OSError) -> None:
-        """Count a job that has failed: see whether that is a reason to stop."""
+        """Count a failed job: it may be a reason to stop."""
         self.heed(error)
         if isinstance(error, BatchStopped):
             return

@@ -1,1 +1,1 @@
-"""Jobs: the way from inputs to a paid result, for single calls and batches alike."""
+"""Jobs: from inputs to a paid result, for single calls and batches."""

@@ -1,4 +1,4 @@
-"""A batch's money: a budget that is not overdrawn, and what runs cost as far as is known. Pure.
+"""A batch's money: a budget that is not overdrawn, and the known costs of runs. Pure.
 
 Amounts are ``Decimal`` USD, counted to 1e-12, which is the service's own precision, and rounded up.
 """
@@ -34,7 +34,7 @@ def _usd(amount: Decimal) -> Decimal:
 
 
 def plain(amount: Decimal) -> str:
-    """Write an amount for a message, without zeros at its end."""
+    """Format an amount for a message, without trailing zeros."""
     return f"{amount.normalize(_EXACT):f}"
 
 
@@ -42,15 +42,15 @@ def plain(amount: Decimal) -> str:
 
 
 class Budget:
-    """Lets a run start only when what it may cost is left.
+    """Lets a run start only if the budget covers its estimate.
 
-    Each run reserves an estimate before it is sent, and gives it back for its true cost when it ends. So the
-    limit is passed by no more than what the runs in flight cost beyond their estimates. A run without any
-    estimate reserves all that is left: such runs go one at a time, until a cost is known.
+    Each run reserves an estimate before it is sent, and swaps it for its true cost when it ends. So the limit
+    is exceeded by at most what the runs in flight cost beyond their estimates. A run without an estimate
+    reserves all that is left: such runs go one at a time, until a cost is known.
 
     Args:
-        max_cost: USD that may be spent in all (None: no limit, everything is only counted).
-        spent: USD that were spent before, by an earlier process.
+        max_cost: Total USD that may be spent (None: no limit, only count).
+        spent: USD already spent by an earlier process.
     """
 
     def __init__(self, max_cost: Decimal | None, spent: Decimal = ZERO) -> None:
@@ -75,22 +75,22 @@ class Budget:
 
     @property
     def rest(self) -> Decimal:
-        """USD of the limit that are neither spent nor reserved; below 0 if there is no limit."""
+        """USD of the limit neither spent nor reserved; negative without a limit."""
         limit = ZERO if self.max_cost is None else self.max_cost
         return _EXACT.subtract(_EXACT.subtract(limit, self.spent), self.reserved)
 
     def reserve(self, key: Hashable, estimate: Decimal | None) -> bool:
-        """Set *estimate* aside for a run, if that much is left.
+        """Reserve *estimate* for a run, if that much is left.
 
         Args:
             key: The run.
-            estimate: USD that it may cost (None: not known).
+            estimate: USD that it may cost (None: unknown).
 
         Returns:
             Whether it may start.
 
         Raises:
-            ValueError: It holds a reservation already.
+            ValueError: It already holds a reservation.
         """
         if key in self._held:
             raise ValueError(f"{key!r} holds a reservation already; settle or release it first")
@@ -100,28 +100,28 @@ class Budget:
         return True
 
     def may_fit(self, estimate: Decimal | None) -> bool:
-        """Whether waiting can help a run that found too little left: those in flight may cost less."""
+        """Whether a run that found too little left should wait: those in flight may cost less."""
         if self.max_cost is None or not self._held:
             return self._fits(estimate)
         rest = _EXACT.subtract(self.max_cost, self.spent)
         return rest > 0 and (estimate is None or _usd(estimate) <= rest)
 
     def adopt(self, key: Hashable, estimate: Decimal | None) -> None:
-        """Count a run that is in flight already, such as one of an earlier process, whatever is left."""
+        """Count a run already in flight, such as an earlier process's, whatever is left."""
         self.release(key)
         self._held[key] = None if estimate is None else _usd(estimate)
         self._blind += estimate is None
         self.reserved = _EXACT.add(self.reserved, self._held[key] or ZERO)
 
     def settle(self, key: Hashable, cost: Decimal | None) -> Decimal:
-        """Count what a run has cost, and give back what was set aside.
+        """Count what a run has cost, and release its reservation.
 
         Args:
             key: The run; it need not hold a reservation.
-            cost: USD; 0 for a failed run (None: it ended, and nobody said what it cost).
+            cost: USD; 0 for a failed run (None: it ended, and its cost is unknown).
 
         Returns:
-            USD that were counted: the cost, else the estimate, else the highest cost of any run so far.
+            USD counted: the cost, else the estimate, else the highest cost of any run so far.
         """
         estimate = self._held.get(key)
         self.release(key)
@@ -134,7 +134,7 @@ class Budget:
         return counted
 
     def release(self, key: Hashable) -> None:
-        """Give back what was set aside for a run that was not sent, or was refused."""
+        """Release the reservation of a run that was not sent, or was refused."""
         if key not in self._held:
             return
         estimate = self._held.pop(key)
@@ -167,24 +167,24 @@ class NullBudget(Budget):
 
 MAX_MODELS = 128
 MAX_KINDS = 32
-"""How many models, and how many kinds of runs of each, are remembered: the longest unused is forgotten."""
+"""How many models, and kinds of runs of each, are remembered: the least recently used is dropped."""
 
 BLOCK = 32
-"""Runs of a kind in a block; two blocks are remembered, so a price that fell is forgotten after 64 runs."""
+"""Runs of a kind in a block; two blocks are kept, so an outdated price is forgotten after 64 runs."""
 
 ENOUGH = 3
-"""From so many runs of a kind on, what they did cost counts for more than the catalogue."""
+"""From this many runs of a kind on, their actual cost overrides the catalogue."""
 
 _DECIDING = frozenset({"select", "selectwithcover", "multiselect", "number", "range", "float", "checkbox"})
-"""The kinds of inputs that can change the price; texts and files do not make a kind of run."""
+"""The types of inputs that can change the price; texts and files do not define a kind of run."""
 
 _UNLIKELY = ("seed", "prompt", "url", "image")
-"""Parts of the names of inputs that make no kind of run, where the model's own list is not known."""
+"""Name parts of inputs that do not define a kind of run, if the model's own list is unknown."""
 
 
 @attrs.define
 class _Costs:
-    """What runs of one kind cost: how many, USD in all, and the highest; in this block and the one before."""
+    """The costs of runs of one kind: count, total USD, and highest; in this block and the previous."""
 
     count: int = 0
     total: Decimal = ZERO
@@ -213,17 +213,16 @@ class _Model:
 
 
 class Prices:
-    """What runs cost: learned from those that ended, else from the catalogue.
+    """What runs cost: learned from ended runs, else from the catalogue.
 
-    Runs of one model whose selects, numbers and check boxes are equal are of one kind, and cost about the
-    same.
+    Runs of one model with equal selects, numbers and check boxes are of one kind, and cost about the same.
     """
 
     def __init__(self) -> None:
         self._models: dict[str, _Model] = {}
 
     def know(self, model: Model) -> None:
-        """Take in a model of the catalogue: its price list, and which of its inputs can change the price."""
+        """Store a catalogue model's price list, and which of its inputs can change the price."""
         entry = self._of(model.slug)
         entry.listing = {
             "dynamicprice": list(objects(model.raw.get("dynamicprice"))),
@@ -235,12 +234,12 @@ class Prices:
         )
 
     def learn(self, model: str, inputs: Mapping[str, object], cost: Decimal | None) -> None:
-        """Learn from a run that succeeded; a failed one costs nothing, and would teach the wrong thing.
+        """Learn from a run that succeeded; a failed one costs nothing, and would skew the price.
 
         Args:
             model: Its slug.
             inputs: Its inputs.
-            cost: USD (None: not known, and nothing to learn).
+            cost: USD (None: unknown, nothing to learn).
         """
         if cost is None or not cost.is_finite() or cost < 0:
             return
@@ -250,25 +249,25 @@ class Prices:
     def highest(
         self, model: str, inputs: Mapping[str, object], *, seconds: float | None = None
     ) -> Decimal | None:
-        """Return what a run may cost, for a budget: on the high side.
+        """Return a high estimate of what a run may cost, for a budget.
 
-        The highest cost of such runs; with fewer than three of them, no less than the catalogue's price; with
+        The highest cost of such runs; with fewer than three of them, at least the catalogue's price; with
         none, the catalogue's price, or the highest cost of any run of the model.
 
         Args:
             model: Its slug.
             inputs: Its inputs.
-            seconds: How long such a run takes, as far as is known.
+            seconds: How long such a run takes, if known.
 
         Returns:
-            USD (None: nothing is known).
+            USD (None: unknown).
         """
         return self._estimate(model, inputs, seconds, mean=False)
 
     def expected(
         self, model: str, inputs: Mapping[str, object], *, seconds: float | None = None
     ) -> Decimal | None:
-        """Return what a run costs on average, for a plan; all else is as in ``highest``."""
+        """Return what a run costs on average, for a plan; otherwise like ``highest``."""
         return self._estimate(model, inputs, seconds, mean=True)
 
     def _estimate(
@@ -289,7 +288,7 @@ class Prices:
     # -- across processes --------------------------------------------------------------------------------
 
     def export(self) -> JSON:
-        """Return what was learned as plain JSON: ``{slug: {kind: [runs, USD in all, highest USD]}}``."""
+        """Return what was learned as plain JSON: ``{slug: {kind: [runs, total USD, highest USD]}}``."""
         return {
             slug: {kind: _row(*costs.known) for kind, costs in entry.kinds.items()}
             for slug, entry in self._models.items()
@@ -297,7 +296,7 @@ class Prices:
         }
 
     def merge(self, data: Mapping[str, object]) -> None:
-        """Add what another process learned; whatever cannot be read is left out."""
+        """Add what another process learned; unreadable data is skipped."""
         for slug, kinds in data.items():
             for kind, row in kinds.items() if isinstance(kinds, Mapping) else ():
                 read = _read_row(row)
@@ -321,7 +320,7 @@ class Prices:
 
 
 def _kind(entry: _Model, inputs: Mapping[str, object]) -> str:
-    """Return the kind of a run: a digest of the inputs that can change its price."""
+    """Return a run's kind: a digest of the inputs that can change its price."""
     if entry.deciding is not None:
         names = [name for name in inputs if name in entry.deciding]
     else:

@@ -1,4 +1,4 @@
-"""Jobs: what goes into a batch and what comes out of it, and a job on its way through the pipeline."""
+"""Jobs: a batch's inputs and outcomes, and a job passing through the pipeline."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Inputs", "Job", "JobOutcome", "JobState"]
 
 Inputs = Mapping[str, Any] | TypedInputs
-"""A model's inputs: by name, or typed inputs, which know their model."""
+"""A model's inputs: by name, or typed inputs, which name their model."""
 
 
 @attrs.frozen(init=False)
 class Job:
-    """One thing to be made by a batch.
+    """One job of a batch.
 
     Its arguments are those of ``submit()``::
 
@@ -40,14 +40,14 @@ class Job:
         Job(inputs={"prompt": "waves"})  # in a batch that has a model=
 
     Args:
-        model: The slug, or typed inputs, which know their model (None: typed inputs name it, or the batch).
+        model: The slug, or typed inputs (defaults to the model of the typed inputs or of the batch).
         inputs: The model's inputs by name, or typed inputs.
-        key: What the caller knows the job by: under one journal no key is paid for twice (None: the batch's
-            ``key`` function, or else a digest of model and inputs).
+        key: The caller's name for the job: within one journal no key is paid for twice (defaults to the
+            batch's ``key`` function, then to a digest of model and inputs).
         where: Where the job comes from, such as ``line 7``, for ``InvalidJob.where``.
 
     Raises:
-        InvalidInput: The inputs stand in the model's place. All else is checked when the batch reads the job,
+        InvalidInput: The inputs are in the model's place. The rest is checked when the batch reads the job,
             so that one bad job is one failed outcome.
     """
 
@@ -94,12 +94,12 @@ class JobOutcome:
     """How one job of a batch ended.
 
     Attributes:
-        key: What the job is known by.
-        job: The job (None: it was taken up from the journal).
-        result: What it brought (None: it did not succeed, or nothing more than files was left to fetch).
-        error: Why it brought nothing, or why its files were not saved.
+        key: The job's key.
+        job: The job (None: it was resumed from the journal).
+        result: Its result (None: it did not succeed, or only files were left to fetch).
+        error: Why it has no result, or why its files were not saved.
         attempts: How many Runs were made for it.
-        cost: What these were charged, in USD; estimated where the service does not tell (None: not known).
+        cost: What these cost in USD; estimated if the service does not report it (None: unknown).
         paths: Where its outputs were saved.
         task_id: The id of the last task ("" if there was none).
     """
@@ -115,7 +115,7 @@ class JobOutcome:
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything that was wanted is there."""
+        """Whether the result and all wanted files are there."""
         return self.error is None
 
 
@@ -124,35 +124,35 @@ class JobOutcome:
 
 @attrs.define(eq=False)
 class JobState:
-    """A job on its way through the pipeline: what was given, and how far it has come.
+    """A job passing through the pipeline: what was given, and its state so far.
 
     Attributes:
         model: The slug.
         inputs: The inputs, by name, or typed inputs.
         options: The options of its call.
-        key: What it is known by ("" for single calls).
+        key: Its key ("" for single calls).
         told: The inputs as the journal keeps them: bytes are digests.
-        job: What the caller gave (None: it was taken up from the journal).
-        entry: What the journal had of it (None: nothing).
-        problem: Why it cannot even be begun (None: it can).
+        job: What the caller gave (None: it was resumed from the journal).
+        entry: Its journal entry (None: there was none).
+        problem: Why it cannot be started (None: it can).
         index: Its place in the order of outcomes.
-        let_next: Called once it stands in nobody's way any more (None: nobody waits for that).
-        stage: Where it is, for the counting (None: not counted).
-        on_trial: Whether it needs a Run of this batch, so that its end tells of those to come.
+        let_next: Called once it no longer blocks the next job (None: no job waits).
+        stage: Where it is, for the counts (None: not counted).
+        on_trial: Whether it needs a Run of this batch, so that its end predicts later ones.
         through: Whether it has had a slot.
         attempts: How many Runs were made for it.
-        spent: What these were charged, in USD (None: not known).
+        spent: What these cost, in USD (None: unknown).
         patience: Seconds that it waits for a slot.
         slot_until: When that ends, on the event loop's clock.
         until: When its caller's timeout ends, on the event loop's clock.
         run: The Run, once its inputs are resolved.
-        refusal: Why the last Run was not taken (None: it was, or there was none).
-        tries: How often it was sent in vain: not reached, or asked to come later (HTTP 429).
-        resubmits: How many Runs were sent anew, after they were proved absent.
+        refusal: Why the last Run was not accepted (None: it was, or there was none).
+        tries: How often the Run was sent in vain: not reached, or asked to come later (HTTP 429).
+        resubmits: How many Runs were resent after they were proved absent.
         slot: The slot of its task, until that is settled.
         state: Its task (None: it has none).
         task: The task's last snapshot, once it has succeeded.
-        failure: How the last task failed, if there is to be another one.
+        failure: How the last task failed, if another one will follow.
         paths: Where its outputs were saved.
     """
 

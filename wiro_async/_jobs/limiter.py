@@ -1,9 +1,9 @@
-"""The account's limit on concurrent tasks: learned from its refusals, and kept by all who submit.
+"""The account's limit on concurrent tasks: learned from refusals, and respected by every submit.
 
-The limit is ``max(1, floor(balance / 10 USD))``, and none above 250 USD; every program on the account takes
-slots from it. It is told only with a refusal (code 96), so it has to be learned: ``LearnedLimit`` opens while
-Runs are accepted, closes at a refusal, and looks for more room no more often than its budget of refusals
-allows. One ``ConcurrencyLimiter`` a client applies it to single calls and batches alike.
+The limit is ``max(1, floor(balance / 10 USD))``, none above 250 USD; all programs on the account share it.
+The service reveals it only in a refusal (code 96), so it has to be learned: ``LearnedLimit`` rises while Runs
+are accepted, drops on a refusal, and probes for more room only as often as its refusal budget allows. One
+``ConcurrencyLimiter`` per client applies it to single calls and batches.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["ConcurrencyLimiter", "LearnedLimit", "Line", "Slot", "limit_of"]
 
 FIRST_ASKING = 2.0
 LONGEST_ASKING = 20.0
-"""Seconds after a refusal until a single call asks again, although no task of ours has ended: other programs'
-tasks end unseen. A quarter more or less, by lot; half as long again each time."""
+"""Seconds after a refusal until a single call retries although no task of ours has ended: other programs'
+tasks end unseen. With 25 % jitter; 1.5 times as long each time."""
 
 _BALANCE = re.compile(r"\$(\d[\d,]{0,15}(?:\.\d{1,9})?)")
 
@@ -34,16 +34,16 @@ _BALANCE = re.compile(r"\$(\d[\d,]{0,15}(?:\.\d{1,9})?)")
 class ConcurrencyLimiter:
     """Lets Runs leave as the account's limit allows.
 
-    All state is changed between awaits. Whoever waits stands in a ``Line``; the first of each line is woken
-    at every change and decides for itself, so that a change costs the same however many wait.
+    All state is changed between awaits. Waiters queue in a ``Line``; every change wakes the head of each
+    line, which decides for itself, so that a change costs the same however many wait.
 
     Args:
-        width: How many Runs of single calls may be on their way while no limit has been met.
+        width: How many Runs of single calls may be in flight before the limit is first hit.
         chance: A source of random numbers between 0 and 1.
 
     Attributes:
         learned: What is known of the limit.
-        active: How many Runs and tasks of this client hold a slot, as far as it knows.
+        active: How many Runs and tasks of this client hold a slot, as far as known.
     """
 
     def __init__(self, width: int, chance: Callable[[], float] = random.random) -> None:
@@ -60,7 +60,7 @@ class ConcurrencyLimiter:
         self.active: int = 0
 
     def change(self) -> None:
-        """Wake the first of each line: something has changed that they may have waited for."""
+        """Wake the head of each line: something has changed that it may be waiting for."""
         self._changed.ring()
 
     def is_open(self, *, eager: bool) -> bool:
@@ -78,7 +78,7 @@ class ConcurrencyLimiter:
         return self._sending < self._width if not self._met else time >= self._ask_at and not self._sending
 
     def next_try(self, *, eager: bool) -> float:
-        """Return when to ask ``is_open`` again after a no, on the event loop's clock, if nothing changes."""
+        """Return when to ask ``is_open`` again if nothing changes, on the event loop's clock."""
         time = now()
         if time < self._rest_until:
             return self._rest_until
@@ -89,7 +89,7 @@ class ConcurrencyLimiter:
         return min(due, max(self._ask_at, time)) if eager and self._met and not self._sending else due
 
     async def wait(self, until: float) -> None:
-        """Wait for a change, at most *until* a time on the event loop's clock."""
+        """Wait for a change, or *until* a time on the event loop's clock."""
         await self._changed.sleep_until(until)
 
     # -- what becomes of a Run ---------------------------------------------------------------------------
@@ -101,19 +101,19 @@ class ConcurrencyLimiter:
         self._sending += 1
 
     def answered(self, *, reached: bool) -> None:
-        """A Run is not on its way any more; *reached*: the service itself has said so."""
+        """A Run is no longer in flight; *reached*: the service itself answered."""
         self._sending -= 1
         self._unreachable = self._unreachable and not reached
 
     def accepted(self) -> None:
-        """A Run was accepted: its task runs."""
+        """A Run was accepted: its task is running."""
         self.answered(reached=True)
         self._asking = FIRST_ASKING
         self.learned.accepted()
         self.change()
 
     def refused(self, error: ConcurrencyLimited) -> None:
-        """A Run was refused with code 96, and has given back its slot."""
+        """A Run was refused with code 96, and its slot released."""
         self.answered(reached=True)
         self._met = True
         self._ask_at = now() + self._asking * (0.75 + self._chance() / 2)
@@ -125,15 +125,15 @@ class ConcurrencyLimiter:
         self.change()
 
     def ended(self, cost: Decimal | None) -> None:
-        """A task is over, and has given back its slot."""
+        """A task has ended, and its slot was released."""
         self._ask_at = -math.inf
         self.learned.ended(cost)
         self.change()
 
     def rest(self, seconds: float) -> None:
-        """Let nobody leave for a while, and then one at a time until there is an answer.
+        """Send no Runs for a while, then one at a time until the service answers.
 
-        The service was not reached, or asked for it.
+        The service was unreachable, or asked for it.
         """
         self._rest_until = max(self._rest_until, now() + seconds)
         self._unreachable = True
@@ -141,9 +141,9 @@ class ConcurrencyLimiter:
 
 
 class Slot:
-    """A place among the account's concurrent tasks, from before the Run to the task's end.
+    """One of the account's slots for concurrent tasks, from before the Run to the task's end.
 
-    Its Run is on its way, in doubt, or has become a task that runs; and then the slot is given back.
+    Its Run is in flight, in doubt, or has become a running task; then the slot is released.
     """
 
     __slots__ = ("_line", "_stage")
@@ -158,12 +158,12 @@ class Slot:
         return self._line.limiter
 
     def accepted(self) -> None:
-        """The Run was accepted: its task runs."""
+        """The Run was accepted: its task is running."""
         self._stage = "runs"
         self._limiter.accepted()
 
     def doubted(self) -> None:
-        """Nobody knows what became of the Run: its task may hold the slot."""
+        """The Run's outcome is unknown: its task may hold the slot."""
         if self._line is not None and self._stage == "sending":
             self._limiter.answered(reached=False)
             self._limiter.learned.dropped()
@@ -171,7 +171,7 @@ class Slot:
         self._stage = "in doubt"
 
     def found(self) -> None:
-        """The task is known, and runs."""
+        """The task is known, and running."""
         self._stage = "runs"
         self._limiter.learned.adopted(self._limiter.active)
 
@@ -182,11 +182,11 @@ class Slot:
         limiter.refused(error)
 
     def release(self, cost: Decimal | None = None, *, reached: bool = False) -> None:
-        """Give the slot back: the Run came to nothing, or its task is over. Safe to repeat.
+        """Release the slot: the Run has no task, or its task has ended. Safe to repeat.
 
         Args:
-            cost: What the task cost in USD (None: not known).
-            reached: Whether the service itself has refused the Run.
+            cost: What the task cost in USD (None: unknown).
+            reached: Whether the service itself refused the Run.
         """
         if self._line is None:
             return
@@ -214,16 +214,16 @@ class Slot:
 
 
 class Line:
-    """Those of one batch, or all single calls of a client, who wait for a slot: first come, first served.
+    """The queue for slots of one batch, or of all single calls of a client: first come, first served.
 
     Args:
         limiter: The client's limiter.
         eager: Whether these are single calls. Their callers decide how many there are, and wait for each; a
-            batch's jobs only have to be done in the end, and keep refusals rare.
+            batch's jobs only need to finish eventually, and keep refusals rare.
 
     Attributes:
         limiter: The client's limiter.
-        held: How many slots those of this line hold.
+        held: How many slots this line holds.
     """
 
     def __init__(self, limiter: ConcurrencyLimiter, *, eager: bool = False) -> None:
@@ -240,13 +240,13 @@ class Line:
         return len(self._returned) + len(self._new)
 
     def take(self) -> Slot:
-        """Take a slot for a Run that leaves now; what becomes of it must be reported to the slot."""
+        """Take a slot for a Run that leaves now; its outcome must be reported to the slot."""
         self.limiter.sent()
         self.held += 1
         return Slot(self)
 
     def adopt(self) -> Slot:
-        """Take a slot for a task that runs already."""
+        """Take a slot for a running task."""
         self.limiter.active += 1
         self.held += 1
         slot = Slot(self)
@@ -264,13 +264,13 @@ class Line:
         """Wait for a slot.
 
         Args:
-            may: What else must be so, such as the money; it is asked when there is a slot, and may raise.
-            check: Raises when waiting has no use any more; it is called at every change.
-            again: Whether this one had a slot before.
+            may: Any other condition, such as money; called when there is a slot, and may raise.
+            check: Raises when waiting is no longer useful; called at every change.
+            again: Whether this job had a slot before.
             until: When to give up, on the event loop's clock.
 
         Returns:
-            The slot (None: there was none in time).
+            The slot (None: none became free in time).
         """
         if until <= now():
             return None
@@ -310,58 +310,57 @@ class Line:
 # -- learning the limit ----------------------------------------------------------------------------------
 
 REFUSALS_PER_RUN = 1 / 56
-"""How many refusals the search for room may cost: one in 56 accepted Runs. With those that nobody can foresee
-it stays below one in 50."""
+"""The refusal budget of probes: one in 56 accepted Runs. With unpredictable refusals the total stays below
+one in 50."""
 
 MOST_CREDIT = 2.0
-"""How many refusals may be saved up, or owed: a storm is forgotten after 168 accepted Runs."""
+"""How many refusals may be saved up, or owed: a burst is forgotten after 168 accepted Runs."""
 
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
-"""How long to wait after a refusal while nothing of ours runs, in seconds: only time can help then."""
+"""Seconds to wait after a refusal while none of our tasks runs: only time can help then."""
 
 FIRST_RAISE = 60.0
 LONGEST_RAISE = 600.0
-"""How long to wait before asking for more than the limit that was told, in seconds: a top-up raises it."""
+"""Seconds to wait before probing above the reported limit: a top-up raises it."""
 
 MOST_SPENDING = Decimal(20)
-"""At most so many USD are taken to be spent by all for each USD of ours."""
+"""The highest assumed USD spent by all programs for each USD of ours."""
 
 PER_USD = Decimal("0.10")
 UNLIMITED_ABOVE = Decimal(250)
 
 SLOW_START = 50
-"""Up to this size the search is careful; an account of which twice the highest limit runs has none."""
+"""Up to this size probing is careful; an account running twice the highest limit is unlimited."""
 
 
 def limit_of(balance: Decimal) -> int | None:
-    """Return how many tasks a balance in USD allows (None: any number), by the service's documented rule."""
+    """Return how many tasks a balance in USD allows (None: no limit), by the service's documented rule."""
     return None if balance > UNLIMITED_ABOVE else max(1, int(max(balance, Decimal(0)) * PER_USD))
 
 
 @attrs.define
 class LearnedLimit:
-    """Learns how many tasks of ours may run at a time. Pure: times, refusals and ends in, decisions out.
+    """Learns how many of our tasks may run at a time. Pure: times, refusals and ends in, decisions out.
 
-    Its driver asks ``may_submit`` before every Run, reports the ``submitted`` one, and then that it was
-    ``accepted``, ``refused`` or ``dropped``; and every task that has ``ended``. Times are seconds on any
-    clock that never goes back.
+    Its driver calls ``may_submit`` before every Run, reports each Run as ``submitted`` and then ``accepted``,
+    ``refused`` or ``dropped``, and each task that has ``ended``. Times are seconds on any monotonic clock.
 
-    Three states of knowledge, and how each looks for room:
+    Three states of knowledge, and how each probes for room:
 
-    - No limit was told: by one a round trip, then by an eighth, and by a half beyond 50.
-    - A limit was told and part of it is ours: other programs hold the rest. One Run above the size is tried
-      for every 56 accepted; where it is accepted, the next at once.
-    - All of the limit is ours: only a top-up can help, so the tries are 1 to 10 minutes apart as well.
+    - No limit reported: by one per round trip, then by an eighth, and by a half beyond 50.
+    - A limit reported, partly ours: other programs hold the rest. One Run above the size is tried for every
+      56 accepted; if it is accepted, the next follows at once.
+    - The whole limit is ours: only a top-up can help, so probes are also 1 to 10 minutes apart.
 
-    A refusal below the size means that somebody took a slot that was ours: the size falls to what runs, and
-    at refusals in a row below that, by 1, 2, 4, …; what was cut too deep is open again after the next
-    acceptance. What we spend lowers the limit as the balance falls, without a refusal; what others spend is
-    taken to go with it, as between the last two refusals.
+    A refusal below the size means that another program took one of our slots: the size drops to the number
+    running, and on consecutive refusals below that, by 1, 2, 4, …; a cut that was too deep is undone after
+    the next acceptance. Our spending lowers the limit as the balance falls, without a refusal; others are
+    assumed to spend in the same ratio as between the last two refusals.
 
     Attributes:
-        size: How many of ours may run at a time, as far as is known.
-        limit: How many of all programs on the account may (None: not known, or none).
+        size: How many of our tasks may run at a time, as far as known.
+        limit: The limit for all programs on the account (None: unknown, or none).
     """
 
     size: float = attrs.field(default=1.0, init=False)
@@ -388,7 +387,7 @@ class LearnedLimit:
         """Whether one more Run may be sent.
 
         Args:
-            active: How many of ours run or are being submitted.
+            active: How many of ours are running or being submitted.
             now: The time, in seconds.
         """
         self._active = active
@@ -396,30 +395,30 @@ class LearnedLimit:
         return active < int(self.size) or self._may_search(now)
 
     def next_try(self, now: float) -> float | None:
-        """Return when to ask again, after a no, if nothing happens until then.
+        """Return when to ask again if nothing happens until then.
 
         Args:
             now: The time, in seconds.
 
         Returns:
-            A time, *now* or later; None where only an answer or an end can help.
+            A time, *now* or later; None if only a response or an end can help.
         """
         return None if self._again_at is None else max(self._again_at, now)
 
     # -- what happens ------------------------------------------------------------------------------------
 
     def adopted(self, active: int) -> None:
-        """Take note of a task that runs already, one of *active* now: so many may."""
+        """Note a task that is already running, one of *active*: that many may run."""
         self._active = active
         self._learn_that(active - self._pending)
 
     def submitted(self) -> None:
-        """Take note of a Run that leaves."""
+        """Note a Run that leaves."""
         self._active += 1
         self._pending += 1
 
     def accepted(self) -> None:
-        """Take note that a Run was accepted: all that we know of run, and so many may."""
+        """Note that a Run was accepted: all known tasks run, so that many may."""
         older = self._answered()
         running = self._active - self._pending
         self._learn_that(running)
@@ -429,13 +428,13 @@ class LearnedLimit:
         self._credit = min(self._credit + REFUSALS_PER_RUN, MOST_CREDIT)
 
     def refused(self, now: float, active: int, limit: int | None, balance: Decimal | None) -> None:
-        """Take note that a Run was refused with code 96.
+        """Note that a Run was refused with code 96.
 
         Args:
             now: The time, in seconds.
-            active: How many of ours run or are being submitted, without this one.
-            limit: How many may run, as the refusal says (None: it does not).
-            balance: The balance in USD, as the refusal says (None: it does not).
+            active: How many of ours are running or being submitted, without this one.
+            limit: The limit that the refusal reports (None: none).
+            balance: The balance in USD that the refusal reports (None: none).
         """
         older = self._answered()
         self._active = active
@@ -453,15 +452,15 @@ class LearnedLimit:
         self._wait(now)
 
     def dropped(self) -> None:
-        """Take note that a Run was neither: another error, or nobody knows."""
+        """Note that a Run was neither: another error, or unknown."""
         self._answered()
         self._active = max(self._active - 1, 0)
 
     def ended(self, cost: Decimal | None = None) -> None:
-        """Take note that a task of ours is over.
+        """Note that one of our tasks has ended.
 
         Args:
-            cost: What it cost in USD (None: not known), which lowers the balance, and so the limit.
+            cost: What it cost in USD (None: unknown), which lowers the balance, and so the limit.
         """
         self._active = max(self._active - 1, 0)
         if self._balance is None or self.limit is None or cost is None:
@@ -475,7 +474,7 @@ class LearnedLimit:
     # -- the search for room -----------------------------------------------------------------------------
 
     def _may_search(self, now: float) -> bool:
-        """Whether a Run above the size may be sent, to see whether there is room."""
+        """Whether a Run above the size may be sent, to probe for room."""
         if self._pending >= self._width():
             return False
         if self._active == 0:
@@ -486,7 +485,7 @@ class LearnedLimit:
         return self._searching or grows_back or self._credit >= 1.0
 
     def _width(self) -> int:
-        """Return how many Runs may be on their way when one of them is above the size."""
+        """Return how many Runs may be in flight when one of them is above the size."""
         if self.limit is not None or not self._searching:
             return 1
         return max(1, int(self.size / (2 if self.size > SLOW_START else 8)))
@@ -498,21 +497,21 @@ class LearnedLimit:
     # -- what is learned ---------------------------------------------------------------------------------
 
     def _learn_that(self, running: int) -> None:
-        """So many of ours run at a time."""
+        """Learn that *running* of ours can run."""
         if self.limit is not None and running > self.limit:
             self.limit = self._balance = None
             self._patience = FIRST_RAISE
         self.size = max(self.size, float(running))
 
     def _answered(self) -> bool:
-        """Count a Run's answer; say whether it left before the last refusal was known."""
+        """Count a Run's response; return whether it left before the last refusal was known."""
         self._pending = max(self._pending - 1, 0)
         older = self._older > 0
         self._older -= older
         return older
 
     def _told(self, limit: int | None, balance: Decimal | None) -> None:
-        """Learn the limit from a refusal: the number that it says, or else the one that the rule gives."""
+        """Learn the limit from a refusal: the reported number, else the one from the rule."""
         if balance is not None and self._told_balance is not None and self._spent > 0:
             # Below 1 somebody has paid in, and the share of the others' spending cannot be told.
             ratio = (self._told_balance - balance) / self._spent
@@ -524,13 +523,13 @@ class LearnedLimit:
         self._balance = balance if ruled is not None and ruled == self.limit else None
 
     def _lose(self, running: int) -> float:
-        """Count refusals in a row below the size; return how many slots to give up beyond the lost one."""
+        """Count consecutive refusals below the size; return how many extra slots to give up."""
         self._older = self._pending
         self._lost = self._lost + 1 if running < int(self.size) else 0
         return 2.0 ** min(self._lost - 2, 16) if self._lost > 1 else 0.0
 
     def _wait(self, now: float) -> None:
-        """Say when time alone is a reason to try again."""
+        """Set when time alone is a reason to retry."""
         self._retry_at = now + self._pause
         if self._active == 0:
             self._pause = min(self._pause * 1.5, LONGEST_PAUSE)

@@ -1,6 +1,6 @@
-"""The options of submit() and run(): each written once for type checkers, and once with its check.
+"""The options of submit() and run(): each declared once for type checkers, and once with its validator.
 
-``tests/jobs/test_options.py`` holds the two against each other.
+``tests/jobs/test_options.py`` compares the two.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class SubmitOptions(TypedDict, total=False):
     """The options of ``Client.submit``.
 
     Attributes:
-        slot_timeout: Seconds to wait for a slot when as many tasks run as the balance allows (None:
-            ``Limits.slot_timeout``; 0: raise at once). They bound the wait for a service that cannot be
-            reached, too, which ends after a minute in any case.
-        on_unknown: What to do when the Run's answer was lost and its task was proved absent: ``"raise"``, or
+        slot_timeout: Seconds to wait for a slot when as many tasks run as the balance allows (defaults to
+            ``Limits.slot_timeout``; 0: raise at once). It also bounds the wait for a service that cannot be
+            reached, which ends after a minute in any case.
+        on_unknown: What to do if the Run's response was lost and its task was proved absent: ``"raise"``, or
             ``"resubmit"``, which may pay twice if the service's list is wrong.
-        callback_url: Where the service shall POST the result when the task ends. A query item is added, by
-            which the task can be found if the Run's answer is lost.
-        project_id: The project to book the task on (None: the key's own).
-        watch: How to learn of the task's end (None: as the client does; it polls where a callback is its way
-            and there is no *callback_url*).
-        expected_duration: Seconds that the task is likely to take, from submit to end (None: the client
-            learns this for each model).
+        callback_url: Where the service POSTs the result when the task ends. A query item is added, to find
+            the task if the Run's response is lost.
+        project_id: The project to assign the task to (defaults to the key's own).
+        watch: How to notice the task's end (defaults to the client's ``watch``, or to polling if that is
+            ``"callback"`` and there is no *callback_url*).
+        expected_duration: Expected seconds from submit to end (None: the client learns this for each
+            model).
     """
 
     slot_timeout: float | None
@@ -45,11 +45,11 @@ class RunOptions(SubmitOptions, total=False):
     """The options of ``Client.run``: those of ``submit``, and two for the wait.
 
     Attributes:
-        timeout: Seconds from the submit to the end (None: ``Limits.slot_timeout`` for a slot, and then
-            ``Limits.wait_timeout``). Uploads are not counted. A Run that is under way when the time is up has
-            ``Limits.request_timeout`` to be answered.
-        on_cancel: What becomes of the task when the caller is cancelled or the wait times out: ``"keep"``
-            leaves it alone, ``"stop"`` stops it before the exception goes on.
+        timeout: Seconds from submit to end (defaults to ``Limits.slot_timeout`` for a slot, then
+            ``Limits.wait_timeout``). Uploads are not counted. A Run in flight when the time is up still has
+            ``Limits.request_timeout`` to complete.
+        on_cancel: What to do if the caller is cancelled or the wait times out: ``"keep"`` leaves the task
+            alone, ``"stop"`` stops it before the exception is raised.
     """
 
     timeout: float | None
@@ -71,4 +71,4 @@ class CallSettings:
 
 
 DEFAULTS = CallSettings()
-"""What most calls have."""
+"""The default settings."""

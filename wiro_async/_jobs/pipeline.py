@@ -1,23 +1,23 @@
-"""The one way for every job: from inputs to a paid result, stage by stage.
+"""The path of every job, from inputs to a paid result, stage by stage.
 
 ::
 
     resolve     model and inputs become a payload; local files are uploaded
-    reserve     the estimate is set aside from the budget
-    slot        a place among the account's concurrent tasks
+    reserve     the estimate is reserved from the budget
+    slot        one of the account's slots for concurrent tasks
     intend      the intent is durable
-    send        the Run, out of reach of cancellation
-    reconcile   an unknown outcome is searched for
+    send        the Run, shielded from cancellation
+    reconcile   the task of an unknown outcome is searched for
     accepted    the task's id is durable                                <- submit() returns here
     watch       polls, socket or callback, to the end
     settle      the cost counted, the end durable                       <- run() returns here
-    save        outputs are on the disk                                 <- a batch goes to here
+    save        outputs are on disk                                     <- a batch's job ends here
 
-A single call and a job of a batch go the same way. A stage that is not wanted has a null form:
-``NullJournal`` records nothing, ``NullBudget`` limits nothing, a plain ``Monitor`` wants nothing.
+A single call and a job of a batch take the same path. A stage that is not needed has a null form:
+``NullJournal`` records nothing, ``NullBudget`` limits nothing, a plain ``Monitor`` does nothing.
 
-Money is safe between *intend* and *accepted* because nothing can come between: both, and the exchange between
-them, run to their end whatever cancellation comes. Everywhere else a job may be cut off at any moment.
+Money is safe between *intend* and *accepted* because nothing interrupts them: both, and the exchange between
+them, run to completion despite any cancellation. Everywhere else a job may be interrupted at any moment.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ __all__ = ["AHEAD", "Monitor", "Pipeline", "get_model"]
 logger = logging.getLogger("wiro_async")
 
 RESUBMITS = 2
-"""How often a Run that was proved absent is sent anew, if the caller wants that at all."""
+"""How often a Run that was proved absent is resent, if the caller asks for that."""
 
 AHEAD = 8
-"""How many jobs of a batch may upload their files, or be searched for, before it is their turn for a slot."""
+"""How many jobs of a batch may upload files, or be searched for, before their turn for a slot."""
 
 
 async def get_model(service: Service, slug: str) -> Model:
@@ -97,36 +97,36 @@ async def get_model(service: Service, slug: str) -> Model:
 
 
 class Monitor:
-    """Who follows the jobs, and decides when no more are to be run. This one does neither."""
+    """Observes the jobs, and decides when to run no more. This one does neither."""
 
     def check(self) -> None:
         """Raise if no more Runs are to be made.
 
         Raises:
-            BatchStopped: They are not.
+            BatchStopped: The batch has stopped.
         """
 
     def may_start(self, _job: JobState) -> bool:
-        """Whether the job may have a Run now, as far as this one is concerned."""
+        """Whether this monitor allows the job a Run now."""
         return True
 
     def no_money(self, _job: JobState, estimate: Decimal | None) -> None:
         """The budget has too little left for a Run."""
 
     def moved(self, job: JobState, stage: Stage) -> None:
-        """The job is at another stage."""
+        """The job has moved to another stage."""
 
     def heed(self, error: WiroError | OSError) -> None:
-        """Something failed, perhaps for a reason that concerns all jobs."""
+        """Something failed, perhaps for a reason that affects all jobs."""
 
     def run_failed(self, error: WiroError) -> None:
         """A task has failed."""
 
     def uncounted(self, job: JobState, task: Task) -> None:
-        """A task succeeded, and nobody knows what it cost."""
+        """A task succeeded, and its cost is unknown."""
 
     def broken(self, error: JournalError) -> None:
-        """A step could not be recorded that has happened all the same."""
+        """A step happened but could not be recorded."""
 
     def succeeded(self, job: JobState) -> None:
         """The job has succeeded, files and all."""
@@ -142,19 +142,19 @@ class Pipeline:
     Args:
         service: What the client's rooms share.
         line: Where the jobs wait for a slot.
-        url_of: Uploads a local file, and returns its address.
+        url_of: Uploads a local file, and returns its URL.
         journal: Where steps are recorded.
         budget: The money.
         prices: What Runs cost, for the budget.
-        saver: Saves outputs (None: they are not wanted).
-        monitor: Who follows the jobs.
-        slot_timeout: Seconds that a job waits for a slot, where its caller does not say.
-        wait_timeout: Seconds to wait for a task's end, where its caller does not say.
-        retry_failed: How often a job whose task failed is run again.
+        saver: Saves outputs (None: not wanted).
+        monitor: Observes the jobs.
+        slot_timeout: The default seconds that a job waits for a slot.
+        wait_timeout: The default seconds to wait for a task's end.
+        retry_failed: How often a job whose task failed is rerun.
         stop_on_exit: Whether a task is stopped when its job of a batch is cancelled.
         delete_remote: Whether the service's copies are deleted once the outputs are saved.
-        ahead: Lets so many jobs prepare before it is their turn (None: any number).
-        hands_over: Whether tasks are handed to callers, slot and all, as those of single calls are.
+        ahead: Lets this many jobs prepare before their turn (None: any number).
+        hands_over: Whether tasks are handed to callers together with their slots (single calls).
     """
 
     service: Service
@@ -195,11 +195,11 @@ class Pipeline:
     # -- the whole way -----------------------------------------------------------------------------------
 
     async def submit(self, job: JobState) -> TaskHandle:
-        """Bring a single call to its task: the stages from *resolve* to *accepted*.
+        """Take a single call to its task: the stages from *resolve* to *accepted*.
 
         Raises:
-            SubmissionUnknown: Nobody knows whether there is a task.
-            WiroError: There is none.
+            SubmissionUnknown: It is unknown whether a task exists.
+            WiroError: No task exists.
         """
         try:
             return TaskHandle(await self._accepted(job))
@@ -209,12 +209,12 @@ class Pipeline:
             raise
 
     async def run(self, job: JobState) -> TaskResult:
-        """Bring a single call to its result: the stages from *resolve* to *settle*.
+        """Take a single call to its result: the stages from *resolve* to *settle*.
 
         Raises:
             TaskError: How its task ended, or that it has not.
-            SubmissionUnknown: Nobody knows whether there is a task.
-            WiroError: There is none.
+            SubmissionUnknown: It is unknown whether a task exists.
+            WiroError: No task exists.
         """
         try:
             while job.task is None:
@@ -238,7 +238,7 @@ class Pipeline:
         return TaskResult.of(job.task)
 
     async def perform(self, job: JobState) -> JobOutcome:
-        """Take a job of a batch all the way, from where the journal left it. It never raises a WiroError."""
+        """Take a job of a batch to its end, from its state in the journal. Never raises a WiroError."""
         problem: WiroError | OSError | None = None
         try:
             await self._perform(job)
@@ -279,7 +279,7 @@ class Pipeline:
         await self._save(job, job.task, {})
 
     def _leave(self, state: TaskState) -> None:
-        """Leave a task alone, because its batch is left; where no journal keeps it, the client does."""
+        """Leave a task running when its batch is left; without a journal, the client keeps it."""
         came_to_nothing = state.task is not None and state.task.outcome in ("failed", "cancelled")
         if not self.journal.durable and not came_to_nothing:
             self.service.leave(state, "was left by its batch")
@@ -287,7 +287,7 @@ class Pipeline:
     # -- resolve -----------------------------------------------------------------------------------------
 
     async def _resolve(self, job: JobState) -> Run:
-        """Check everything and upload what is local, before anything is paid for."""
+        """Check everything and upload local files, before anything is paid for."""
         if job.problem is not None:
             raise job.problem
         await self.service.tasks.turnstile.enter()
@@ -338,7 +338,7 @@ class Pipeline:
         return watch
 
     async def _revived(self, name: str, value: Any) -> Any:
-        """Return recorded inputs as they can be sent: bytes by their upload, for only a digest is left."""
+        """Return recorded inputs in sendable form: bytes by their upload, as only a digest is left."""
         if isinstance(value, Mapping):
             return {each: await self._revived(each, item) for each, item in value.items()}
         if isinstance(value, list):
@@ -354,10 +354,10 @@ class Pipeline:
         return url
 
     async def _learn_price(self, slug: str) -> None:
-        """Look a model up in the catalogue, once, where there is a limit: without a price one runs at a time.
+        """With a cost limit, look up a model's price once: without a price, one runs at a time.
 
         Raises:
-            AuthenticationError: The service lets us do nothing.
+            AuthenticationError: The service rejects our credentials.
         """
         slug = clean_slug(slug)
         if self.budget.max_cost is None or slug in self._asked:
@@ -376,12 +376,12 @@ class Pipeline:
     # -- reserve, slot -----------------------------------------------------------------------------------
 
     async def _accepted(self, job: JobState) -> TaskState:
-        """Bring a job to its task: the stages from *resolve* to *accepted*.
+        """Take a job to its task: the stages from *resolve* to *accepted*.
 
         Raises:
             BatchStopped: No more Runs are made.
-            SubmissionUnknown: Nobody knows whether there is a task.
-            WiroError: There is none.
+            SubmissionUnknown: It is unknown whether a task exists.
+            WiroError: No task exists.
         """
         job.on_trial = True
         if job.run is not None:
@@ -404,12 +404,12 @@ class Pipeline:
             slot = await self._slot(job)
 
     def _let_next(self, job: JobState) -> None:
-        """Let the next job of a batch be read: this one stands in nobody's way any more."""
+        """Let the next job of a batch be read: this one no longer blocks it."""
         if job.let_next is not None:
             job.let_next()
 
     def _start_clocks(self, job: JobState) -> None:
-        """Begin to count a call's timeouts, now that its files are uploaded."""
+        """Start a call's timeouts, now that its files are uploaded."""
         options = job.options
         job.patience = self.slot_timeout if options.slot_timeout is None else options.slot_timeout
         if options.timeout is not None:
@@ -419,11 +419,11 @@ class Pipeline:
             job.slot_until = now() + job.patience
 
     async def _slot(self, job: JobState) -> Slot:
-        """Wait until the job may have a Run: there is money for it, and a slot.
+        """Wait until the job may have a Run: it has money and a slot.
 
         Raises:
             BatchStopped: No more Runs are made.
-            WiroError: There was no slot in time.
+            WiroError: No slot became free in time.
         """
         if job.patience <= 0:
             return self.line.take()
@@ -447,7 +447,7 @@ class Pipeline:
         return False
 
     def _out_of_patience(self, job: JobState) -> WiroError:
-        """Return the error of a call that got no slot in time."""
+        """Return the error for a call that got no slot in time."""
         refusal = job.refusal
         if refusal is not None and not isinstance(refusal, ConcurrencyLimited):
             return refusal  # It waited for the service to come back.
@@ -464,11 +464,11 @@ class Pipeline:
     # -- intend, send ------------------------------------------------------------------------------------
 
     async def _sent(self, job: JobState, slot: Slot) -> TaskState | None:
-        """Send a Run, and return its task (None: there is none, and it is to be sent again).
+        """Send a Run, and return its task (None: no task exists; resend it).
 
         Raises:
-            SubmissionUnknown: Nobody knows whether there is a task.
-            WiroError: There is none.
+            SubmissionUnknown: It is unknown whether a task exists.
+            WiroError: No task exists.
         """
         assert job.run is not None
         transport = self.service.transport
@@ -513,10 +513,10 @@ class Pipeline:
             raise
 
     def _count(self, job: JobState, slot: Slot, outcome: TaskState | WiroError) -> None:
-        """Tell what became of a Run to those who count slots and money.
+        """Count the slot and the money of a Run by its outcome.
 
-        Not before the caller of the exchange knows it, too: whoever is let through next must find a batch
-        stopped that stops for this.
+        This runs in the caller's task, not in the exchange: if the outcome stops a batch, the next job let
+        through must see it stopped.
         """
         match outcome:
             case TaskState():
@@ -529,7 +529,7 @@ class Pipeline:
                 self._give_back(job, slot, outcome)
 
     async def _exchange(self, job: JobState, slot: Slot) -> TaskState | WiroError:
-        """Record the intent, send the Run, and record what is known of it. Nothing comes between.
+        """Record the intent, send the Run, and record its outcome, without interruption.
 
         Returns:
             The task; or why there is none; or ``SubmissionUnknown``.
@@ -586,9 +586,9 @@ class Pipeline:
         return state
 
     def _wait_or_raise(self, job: JobState, error: WiroError) -> None:
-        """Have a Run that the service provably did not take sent again, or raise why not.
+        """Have a Run that the service provably did not accept resent, or raise why not.
 
-        Code 96 waits in line. A service that was not reached, or wants a rest, gets one from all jobs alike.
+        Code 96 waits in the queue. If the service was unreachable or asks for it, all jobs back off.
         """
         job.refusal = error
         if job.patience <= 0:
@@ -602,7 +602,7 @@ class Pipeline:
         self.service.limiter.rest(delay)
 
     def _give_back(self, job: JobState, slot: Slot, error: WiroError | None = None) -> None:
-        """Take back the slot and the money of a Run that came to nothing."""
+        """Release the slot and the money of a Run that has no task."""
         if isinstance(error, ConcurrencyLimited):
             slot.refused(error)
         else:
@@ -611,9 +611,9 @@ class Pipeline:
         self.monitor.moved(job, "waiting")
 
     async def _record(self, *steps: Step) -> None:
-        """Make steps durable that have happened: whatever cancellation comes, and it never raises.
+        """Make steps that have happened durable, despite any cancellation. Never raises.
 
-        The money is spent, so the job goes on in memory; the journal's failure stops a batch by other means.
+        The money is spent, so the job continues in memory; the monitor stops the batch on a journal failure.
         """
         if self.journal.path:
             try:
@@ -625,13 +625,13 @@ class Pipeline:
     # -- reconcile ---------------------------------------------------------------------------------------
 
     async def _reconcile(self, job: JobState, slot: Slot, error: SubmissionUnknown) -> TaskState | None:
-        """Find the task of a Run whose answer was lost, or was another's.
+        """Find the task of a Run whose response was lost, or was about another task.
 
         Returns:
-            The task (None: it was proved absent, and the caller wants it sent anew).
+            The task (None: it was proved absent, and the caller wants it resent).
 
         Raises:
-            SubmissionUnknown: It was not found. Its money stays set aside, because it may have been paid.
+            SubmissionUnknown: It was not found. Its money stays reserved, because it may have been paid.
         """
         outcome: records.Accepted | SubmissionUnknown = error
         try:
@@ -659,12 +659,12 @@ class Pipeline:
         return None
 
     def _leave_open(self, error: SubmissionUnknown) -> None:
-        """Leave a doubt that no outcome will tell; where no journal keeps it, the client does."""
+        """Keep a ``SubmissionUnknown`` that no outcome reports, unless the journal keeps it."""
         if not self.journal.durable:
             self.service.leave_open(error)
 
     async def _take_up(self, job: JobState) -> None:
-        """Take over the task that an earlier process has started for the job, if it has."""
+        """Resume the task that an earlier process started for the job, if any."""
         entry = job.entry
         if entry is None or entry.state in ("refused", *FAILED):
             return
@@ -697,7 +697,7 @@ class Pipeline:
             raise outcome
 
     def _adopt(self, job: JobState, key: TaskKey) -> None:
-        """Count a task that runs already."""
+        """Count a task that is already running."""
         job.slot = self.line.adopt()
         job.state = self.service.attach(key)
         self.monitor.moved(job, "running")
@@ -705,11 +705,11 @@ class Pipeline:
     # -- watch, settle -----------------------------------------------------------------------------------
 
     async def _watch(self, job: JobState, state: TaskState) -> None:
-        """See a task to its end, and settle it. Where there is to be another Run, the job has no task then.
+        """Wait for a task's end, and settle it. If another Run is to follow, the job then has no task.
 
         Raises:
-            TaskFailed, TaskCancelled: It has, for good.
-            TaskTimeout: The wait ran out; the task goes on.
+            TaskFailed, TaskCancelled: It ended so, with no retry left.
+            TaskTimeout: The wait timed out; the task continues.
             WiroError: Its end cannot be seen.
         """
         slot = job.slot
@@ -747,8 +747,8 @@ class Pipeline:
     async def _settle(self, job: JobState, task: Task) -> None:
         """Count what a task cost, and record its end.
 
-        The cost is an estimate where the service does not tell it: else the next process would begin with
-        money that is spent.
+        If the service reports no cost, the estimate counts: otherwise the next process would start with
+        money already spent.
         """
         cost = task.total_cost
         # Without a slot it is settled: whoever stops it does not count it again.
@@ -769,7 +769,7 @@ class Pipeline:
         slot.release(task.total_cost)
 
     async def _stop(self, job: JobState, state: TaskState) -> None:
-        """Stop a task whose caller goes, within ``Limits.stop_timeout``; failures are left to polls."""
+        """Stop a task whose caller leaves, within ``Limits.stop_timeout``; ignore failures."""
         if job.slot is None:
             return
 
@@ -786,10 +786,10 @@ class Pipeline:
     # -- save --------------------------------------------------------------------------------------------
 
     async def _fetch(self, job: JobState, entry: JournalEntry) -> None:
-        """Take up a job whose task has ended: fetch what is not on the disk yet.
+        """Resume a job whose task has ended: fetch what is not on disk yet.
 
         Raises:
-            DownloadError: The service has fewer outputs than the journal, so one cannot be had any more.
+            DownloadError: The service has fewer outputs than the journal, so one is gone.
         """
         self.monitor.moved(job, "downloading")
         self._let_next(job)
@@ -813,7 +813,7 @@ class Pipeline:
         await self._save(job, task, {file.n: file for file in entry.files if file.path})
 
     async def _save(self, job: JobState, task: Task, before: Mapping[int, JournalFile]) -> None:
-        """Save the outputs, if that is wanted, and close the job."""
+        """Save the outputs, if wanted, and close the job."""
         if self.saver is not None:
             if job.stage != "downloading":
                 self.monitor.moved(job, "downloading")
@@ -826,7 +826,7 @@ class Pipeline:
         await self._close(job)
 
     async def _close(self, job: JobState) -> None:
-        """Close the job, once the service's copies are gone: else they would be forgotten."""
+        """Close the job after deleting the service's copies, which would otherwise be left."""
         if self.delete_remote and job.paths:
             assert job.state is not None
             await job.state.delete_files()

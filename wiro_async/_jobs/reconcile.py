@@ -1,4 +1,4 @@
-"""Finding the task of a Run whose answer was lost: in the service's list, which may lag behind."""
+"""Finds the task of a Run whose response was lost, in the service's list, which may lag."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ logger = logging.getLogger("wiro_async")
 
 PAGE = 100
 MAX_PAGES = 50
-"""Bounds of one reading of Task/List: 5 000 tasks since the submit, if the service grants such pages."""
+"""Bounds of one reading of Task/List: 5 000 tasks since the submit, if the service allows such pages."""
 
 MAX_REPEATS = 4
-"""Pages in a row that may tell nothing new, until the list is taken for one that knows no pages."""
+"""Consecutive pages without new tasks before the list is assumed not to support paging."""
 
 
 class TaskSearch:
-    """Looks for the tasks of one client's lost Runs.
+    """Searches for the tasks of one client's lost Runs.
 
     Args:
         transport: Reads the list.
-        known: Which tasks are somebody's.
-        in_flight: The Runs that are on their way.
-        seconds: How long the list may lag behind: ``Limits.settle_timeout``.
+        known: The tasks that have an owner.
+        in_flight: The Runs in flight.
+        seconds: How long the list may lag: ``Limits.settle_timeout``.
         request_timeout: How long a Run may have taken to arrive, in seconds.
     """
 
@@ -66,16 +66,16 @@ class TaskSearch:
     async def find(
         self, fingerprint: RunFingerprint, cause: str, *, sent_within: float | None = None
     ) -> Accepted | SubmissionUnknown:
-        """Look for the task of a Run in doubt: several times, unless the list has had its time already.
+        """Search for the task of a Run in doubt: several times, unless the list has had time to catch up.
 
         Args:
             fingerprint: What to search for.
-            cause: What was seen instead of an answer.
-            sent_within: Seconds after ``fingerprint.sent_at`` in which the Run left for certain (None: it may
+            cause: What was seen instead of a response.
+            sent_within: Seconds after ``fingerprint.sent_at`` by which the Run certainly left (None: it may
                 just have left, so search several times).
 
         Returns:
-            The task, now known to be the Run's; or the doubt that is left.
+            The task, now known to be the Run's; or the remaining doubt.
         """
         times = self._times
         # The service may have taken it as late as we gave up waiting for its answer.
@@ -107,13 +107,13 @@ class TaskSearch:
         return next((task for task in tasks if task.id and self._known.is_free(task)), None)
 
     async def _read_back(self, oldest: float, tasks: list[Task]) -> None:
-        """Read Task/List, newest first, into *tasks*: back to *oldest*, or to a page that has nothing.
+        """Read Task/List, newest first, into *tasks*: back to *oldest*, or to an empty page.
 
-        A page that is not full ends nothing: the service may grant less than what was asked for. Nor does one
-        of known tasks only: what others have submitted meanwhile has moved them there.
+        A short page does not end the reading: the service may return less than requested. Nor does a page of
+        known tasks only: tasks submitted meanwhile may have shifted them there.
 
         Raises:
-            WiroError: It could not be read that far, so what *tasks* lacks may exist.
+            WiroError: It could not be read that far, so tasks missing from *tasks* may exist.
         """
         start, repeats, known = 0, 0, set[str]()
         for _ in range(MAX_PAGES):

@@ -1,4 +1,4 @@
-"""Outputs of a batch's jobs: where they go by its template, saved, checked and recorded."""
+"""Outputs of a batch's jobs: named by its template, saved, checked and recorded."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from wiro_async._protocol.records import Output
 __all__ = ["OutputSaver", "check_template", "file_name", "has_magic"]
 
 _HEAD = 16
-"""Bytes of a file that tell its kind."""
+"""Leading bytes that identify a file's type."""
 
 _FIELDS = frozenset({"key", "task_id", "n", "name", "ext", "model"})
 
 _DISTINCT = frozenset({"key", "task_id", "name"})
-"""Fields that tell files apart, so a path must have all of their text."""
+"""Fields that tell files apart, so a path must contain them in full."""
 
 _NOBODY = bytes(8)
-"""The owner of files that belong to a job of which no more is saved."""
+"""The owner of files of a job that saves nothing more."""
 
 
 class OutputSaver:
-    """Saves outputs, each under a path of its own.
+    """Saves outputs, each under its own path.
 
     Args:
         template: Where they go; see ``check_template``.
 
     Raises:
-        ConfigurationError: The template cannot work.
+        ConfigurationError: The template is invalid.
     """
 
     def __init__(self, template: str | os.PathLike[str]) -> None:
@@ -46,7 +46,7 @@ class OutputSaver:
         self._paths: _Paths = _Paths()
 
     async def all_there(self, files: Collection[JournalFile]) -> list[Path]:
-        """Return the paths of files that were saved before (none: not all of them are there, and whole)."""
+        """Return the paths of files saved before (empty: one is missing or incomplete)."""
         if not await anyio.to_thread.run_sync(lambda: all(map(_is_there, files))):
             return []
         for file in files:
@@ -56,7 +56,7 @@ class OutputSaver:
     async def save(
         self, key: str, model: str, output: Output, before: JournalFile | None
     ) -> tuple[Path, Saved | None]:
-        """Save one output of a job, unless it is there from before.
+        """Save one output of a job, unless it is already there.
 
         Args:
             key: The job's key.
@@ -65,11 +65,11 @@ class OutputSaver:
             before: Where it was saved before (None: nowhere).
 
         Returns:
-            Where it is, and the step to record (None: it was there from before).
+            Where it is, and the step to record (None: it was already there).
 
         Raises:
-            DownloadError: It did not arrive whole, or is not what it says.
-            WiroError: Its present address was needed, and the service refused to tell it.
+            DownloadError: It is incomplete, or not of its claimed type.
+            WiroError: Its current URL was needed, and the service refused it.
             OSError: The file system refused.
         """
         # Without a journal two jobs may have one key, so the task is part of what tells outputs apart.
@@ -84,7 +84,7 @@ class OutputSaver:
         return path, Saved(key, output.index, str(where), size, sha256)
 
     def _own(self, path: Path, owner: bytes, before: JournalFile | None) -> Path:
-        """Return *path*, or one like it where that is another output's, now or when it was saved before."""
+        """Return *path*, or a variant if that is another output's, now or when it was saved before."""
         apart = path.with_stem(f"{path.stem}-{owner.hex()}")
         was_apart = before is not None and Path(before.path) == apart.absolute()
         if not was_apart and self._paths.claim(path, owner):
@@ -94,17 +94,16 @@ class OutputSaver:
 
 
 class _Paths:
-    """Which path is whose, remembered by 16 bytes of two digests: a million of them take 20 MB.
+    """The owner of each path, stored as 16 bytes of two digests: a million of them take 20 MB.
 
-    Among a million the odds that one is mistaken for another are one in 10**12, and then a file gets a
-    longer name.
+    Among a million the odds of a collision are one in 10**12, and then a file only gets a longer name.
     """
 
     def __init__(self) -> None:
         self._buckets: list[bytes] = [b""] * 65536
 
     def claim(self, path: str | os.PathLike[str], owner: bytes) -> bool:
-        """Make a path its claimant's; False if it is somebody else's."""
+        """Claim a path for *owner*; False if it has another owner."""
         # Some file systems cannot tell Clip.mp4 from clip.mp4.
         name = str(Path(path).absolute()).casefold()
         digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=10).digest()
@@ -118,7 +117,7 @@ class _Paths:
 
 
 def _is_there(file: JournalFile) -> bool:
-    """Whether a file that was saved before is still whole."""
+    """Whether a file saved before is still intact."""
     try:
         return _digest_of(Path(file.path)) == (file.sha256, file.size)
     except OSError:
@@ -126,7 +125,7 @@ def _is_there(file: JournalFile) -> bool:
 
 
 def _checked(path: Path, output: Output) -> tuple[Path, str, int]:
-    """Return where a saved file is, its digest and its size, if it is what it says."""
+    """Return a saved file's path, digest and size, if it has its claimed type."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
     if not has_magic(output.content_type, head):
@@ -146,7 +145,7 @@ def _digest_of(path: Path) -> tuple[str, int]:
 
 
 def has_magic(content_type: str, head: bytes) -> bool:
-    """Tell whether a file that begins with *head* can be of that type; types without a mark always can."""
+    """Return whether a file that begins with *head* can have that type; types without a magic always can."""
     media_type = content_type.partition(";")[0].strip().lower()
     for kind in KINDS:
         if media_type in kind.media_types:
@@ -164,7 +163,7 @@ def check_template(template: str) -> str:
 
     Args:
         template: A path with ``{key}``, ``{task_id}``, ``{n}``, ``{name}``, ``{ext}`` and ``{model}`` in it.
-            A text without any of them is a folder, with or without a separator at its end.
+            A string without any of them is a folder, with or without a trailing separator.
 
     Raises:
         ConfigurationError: A field is unknown, or two outputs would get one path.
@@ -208,9 +207,9 @@ def check_template(template: str) -> str:
 
 
 def file_name(template: str, key: str, model: str, output: Output) -> Path:
-    """Return the path of one output. What is filled in cannot leave the folder that the template names.
+    """Return the path of one output. Field values cannot leave the folder that the template names.
 
-    Two outputs may get one path: ``{key}{n}`` does not tell a1 and 1 from a and 11. ``OutputSaver`` does.
+    Two outputs may get one path: with ``{key}{n}``, a1 and 1 equal a and 11. ``OutputSaver`` resolves that.
     """
     suffix = PurePosixPath(output.name).suffix
     if not re.fullmatch(r"\.[A-Za-z0-9]{1,10}", suffix):
@@ -227,7 +226,7 @@ def file_name(template: str, key: str, model: str, output: Output) -> Path:
 
 
 def _harmless(text: str) -> str:
-    """Return *text* as a part of a file name; a digest keeps distinct what would else become equal."""
+    """Return *text* as part of a file name; a digest keeps sanitized texts distinct."""
     clean = re.sub(r"[^A-Za-z0-9._=+@-]", "_", text).strip(".")
     if clean == text and len(clean) <= 100:
         return clean

@@ -1,4 +1,4 @@
-"""What the rooms of one client share: connections, what is known of tasks, and the account's limits."""
+"""What the rooms of one client share: connections, known tasks, and the account's limits."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ __all__ = ["Service"]
 logger = logging.getLogger("wiro_async")
 
 KEPT = 1000
-"""Tasks and doubts of cancelled callers that are kept; the newest."""
+"""How many tasks and unknown Runs of cancelled callers are kept: the newest."""
 
 
 @attrs.define(eq=False, repr=False)
 class Service:
-    """The service as one client sees it; what ``Client`` and ``Batch`` both hold.
+    """The service as one client sees it; ``Client`` and ``Batch`` both hold it.
 
     Attributes:
         config: The client's settings.
@@ -57,11 +57,11 @@ class Service:
         tasks: What all tasks share.
         limiter: The account's limit on concurrent tasks.
         line: Where single calls wait for a slot.
-        known: The tasks that are somebody's.
-        in_flight: The Runs that are on their way.
+        known: The tasks that have an owner.
+        in_flight: The Runs in flight.
         search: Finds the tasks of lost Runs.
         unclaimed: Tasks whose callers were cancelled.
-        unresolved: Doubts whose callers were cancelled.
+        unresolved: Unknown Runs whose callers were cancelled.
         chance: A source of random numbers between 0 and 1.
     """
 
@@ -84,7 +84,7 @@ class Service:
     def connect(
         cls, config: Config, transport: httpx.AsyncBaseTransport | None, proxy: str | None
     ) -> Service:
-        """Put a client's parts together; nothing is opened before it is used.
+        """Assemble a client's parts; nothing is opened before it is used.
 
         Raises:
             ConfigurationError: Both a transport and a proxy were given.
@@ -150,13 +150,13 @@ class Service:
         return Listing(fetch, lambda model: model.slug, limit)
 
     def attach(self, key: TaskKey) -> TaskState:
-        """Return what is known of a task that was started elsewhere: nothing but its key."""
+        """Return the state of a task started elsewhere: only its key is known."""
         if key.id and key.id not in self.known:
             self.known.add(key.id)
         return TaskState(key, self.tasks, watch=self.config.watch)
 
     def leave(self, state: TaskState, why: str) -> None:
-        """Keep a task whose caller was cancelled where he can find it."""
+        """Keep a task for its cancelled caller to find."""
         self.unclaimed.append(TaskHandle(state))
         if state.slot is not None:
             # Perhaps nobody will ever see its end: it counts as another program's from here on.
@@ -164,12 +164,12 @@ class Service:
         logger.warning("task %s %s; it is %s", state.key.id, why, state.status)
 
     def leave_open(self, error: SubmissionUnknown) -> None:
-        """Keep a doubt whose caller was cancelled, and so is told nothing any more."""
+        """Keep an unknown Run whose caller was cancelled and will not be told."""
         self.unresolved.append(error)
         logger.warning("the submit of a caller who was cancelled: %s", error)
 
     async def aclose(self) -> None:
-        """Wait for Runs that are under way, and close all connections; again does no harm."""
+        """Wait for Runs in flight, and close all connections. Safe to repeat."""
         if self.sockets is not None:
             self.sockets.abort_all()
         await self.transport.aclose()
@@ -178,7 +178,7 @@ class Service:
 
 
 def _sockets(config: Config) -> Sockets | None:
-    """Return the client's WebSockets (None: it is to poll)."""
+    """Return the client's WebSockets (None: it polls)."""
     from wiro_async._watch import pool  # noqa: PLC0415 - clients that go through a proxy need none
 
     if config.watch == "socket":

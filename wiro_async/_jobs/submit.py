@@ -1,4 +1,4 @@
-"""One exchange of a Run, and what is known of its task afterwards."""
+"""One exchange of a Run, and what is then known of its task."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Run:
         operation: The call.
         model: The slug.
         payload: The inputs by name, and what we add to them.
-        body: The payload as it is sent.
-        watch: How to learn of its task's end.
-        expected: Seconds that the caller expects it to take (None: no idea).
-        callback: Who will hear of its end (None: nobody).
-        sent_at: When it left, in unix seconds: no task of it can be older.
+        body: The payload as sent.
+        watch: How to notice its task's end.
+        expected: Seconds that the caller expects it to take (None: unknown).
+        callback: The callback for its end (None: none).
+        sent_at: When it left, in Unix seconds: none of its tasks can be older.
     """
 
     operation: Operation
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def fingerprint(self) -> RunFingerprint:
-        """What finds its task if the answer is lost."""
+        """What finds its task if the response is lost."""
         return RunFingerprint.of(self.model, self.payload, self.sent_at)
 
     def claim(self, known: KnownTasks) -> Claim:
@@ -58,14 +58,14 @@ class Run:
 
 
 class InFlightRuns:
-    """The Runs of one client that are on their way: whoever searches for an equal one waits for them."""
+    """The Runs of one client in flight: a search for an equal one waits for them."""
 
     def __init__(self) -> None:
         self._landed: dict[Run, anyio.Event] = {}
 
     @contextmanager
     def on_its_way(self, run: Run) -> Iterator[None]:
-        """Count *run* in until the block is left, when its outcome is known."""
+        """Count *run* as in flight within the block; after it the outcome is known."""
         landed = self._landed[run] = anyio.Event()
         try:
             yield
@@ -74,7 +74,7 @@ class InFlightRuns:
             landed.set()
 
     async def land(self, fingerprint: RunFingerprint) -> None:
-        """Wait for those that are on their way now and equal to *fingerprint*'s."""
+        """Wait for the Runs now in flight that equal *fingerprint*'s."""
         for run, landed in tuple(self._landed.items()):
             if run.model == fingerprint.model and run.fingerprint.digest == fingerprint.digest:
                 await landed.wait()
@@ -85,14 +85,14 @@ async def send(
 ) -> tuple[Accepted, Claim]:
     """Make the exchange, once, in a turn that the caller holds.
 
-    The caller shields it: a Run that is cut off in the middle may be paid for.
+    The caller shields it: an interrupted Run may be paid for.
 
     Returns:
-        The task that the answer names, and the Run's claim on it.
+        The task that the response names, and the Run's claim on it.
 
     Raises:
-        SubmissionUnknown: Nobody knows whether there is a task.
-        WiroError: There is none: the Run was refused, or provably not sent.
+        SubmissionUnknown: It is unknown whether a task exists.
+        WiroError: No task exists: the Run was refused, or provably not sent.
     """
     with in_flight.on_its_way(run):
         try:

@@ -20,7 +20,7 @@ from wiro_async._protocol.records import Upload
 __all__ = ["Uploads"]
 
 URLS_KEPT = 10_000
-"""Addresses of uploads that are remembered: the newest."""
+"""How many of the newest upload URLs are remembered."""
 
 
 @attrs.define(eq=False)
@@ -29,7 +29,7 @@ class Uploads:
 
     Args:
         upload: Uploads one file.
-        journal: Remembers where a content is, beyond this process.
+        journal: Remembers each content's URL beyond this process.
     """
 
     _upload: Callable[[FileSource], Awaitable[Upload]]
@@ -38,7 +38,7 @@ class Uploads:
     _busy: dict[str, anyio.Event] = attrs.field(factory=dict, init=False)
 
     async def url_of(self, file: FileSource) -> str:
-        """Return the address of a file's content, uploaded now if it is nowhere yet.
+        """Return the URL of a file's content, uploading it now if needed.
 
         Raises:
             InvalidInput: The file cannot be read.
@@ -68,7 +68,7 @@ class Uploads:
 
 
 def _digest_of(file: FileSource) -> tuple[str, int] | None:
-    """Return the SHA-256 and the size of a file (None: it cannot be read twice, or not at all)."""
+    """Return a file's SHA-256 and size (None: it cannot be read twice, or at all)."""
     if isinstance(file, bytes | bytearray):
         return hashlib.sha256(file).hexdigest(), len(file)
     if not isinstance(file, str | os.PathLike):

@@ -1,4 +1,4 @@
-"""The handle of one remote task: poll it, wait for it, follow it, stop it."""
+"""The handle of one remote task: poll, wait, follow, stop."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class TaskHandle:
     """A remote task, as ``Client.submit`` and ``Client.attach`` return it.
 
     Awaiting the handle waits for the end and returns the ``TaskResult``, or raises ``TaskFailed`` or
-    ``TaskCancelled``; ``wait()`` never raises for how the task ended. Iterating over it yields every status
-    once, in order, from the beginning, and ends after the terminal one; any number of iterators and awaiters
-    may run at a time, and they share one poll.
+    ``TaskCancelled``; ``wait()`` raises neither. Iterating over it yields every status once, in order, from
+    the beginning, and stops after the terminal one; any number of iterators and awaiters may run
+    concurrently, and they share one poll.
 
-    Being cancelled or timing out while waiting leaves the remote task alone, unless ``on_cancel="stop"``.
+    Cancelling or timing out a wait does not affect the remote task, unless ``on_cancel="stop"``.
 
     Do not instantiate directly.
     """
@@ -40,17 +40,17 @@ class TaskHandle:
 
     @property
     def id(self) -> str | None:
-        """The task's id (None: attached by token, and not polled yet)."""
+        """The task's id (None: attached by token, not polled yet)."""
         return self._state.key.id
 
     @property
     def token(self) -> Secret | None:
-        """The task's socket access token, a secret: whoever has it can watch and kill the task."""
+        """The task's socket access token, a secret: anyone with it can watch and kill the task."""
         return self._state.key.token
 
     @property
     def model(self) -> str:
-        """The model's slug ("" where it is not known)."""
+        """The model's slug ("" if unknown)."""
         return self._state.model
 
     @property
@@ -60,12 +60,12 @@ class TaskHandle:
 
     @property
     def status(self) -> str | None:
-        """The last status that is known (None: attached, and not polled yet)."""
+        """The last known status (None: attached, not polled yet)."""
         return self._state.status
 
     @property
     def transitions(self) -> tuple[Transition, ...]:
-        """Every status that is known so far, once, in order."""
+        """Every status known so far, once, in order."""
         return self._state.history.transitions
 
     @property
@@ -96,18 +96,18 @@ class TaskHandle:
         return self.result().__await__()
 
     async def result(self, timeout: float | None = None, *, on_cancel: OnCancel = "keep") -> TaskResult:
-        """Wait for the end and return what it brought; ``await handle`` is the short form.
+        """Wait for the end and return the result; ``await handle`` is the short form.
 
         Args:
-            timeout: Seconds to wait (None: the client's ``Limits.wait_timeout``).
-            on_cancel: What becomes of the task when this wait is cancelled or times out: ``"keep"`` leaves
-                it alone, ``"stop"`` stops it, within ``Limits.stop_timeout``, before the exception goes on.
+            timeout: Seconds to wait (defaults to the client's ``Limits.wait_timeout``).
+            on_cancel: What to do if this wait is cancelled or times out: ``"keep"`` leaves the task alone,
+                ``"stop"`` stops it, within ``Limits.stop_timeout``, before the exception is raised.
 
         Raises:
             TaskFailed: The task ran and failed.
             TaskCancelled: The task was cancelled or killed.
-            TaskTimeout: The wait ran out; the task goes on.
-            WiroError: Polling the task failed for good.
+            TaskTimeout: The wait timed out; the task continues.
+            WiroError: Polling the task failed permanently.
         """
         task = await self.wait(timeout, on_cancel=on_cancel)
         if task.outcome == "succeeded":
@@ -115,20 +115,20 @@ class TaskHandle:
         raise ending(task)
 
     async def wait(self, timeout: float | None = None, *, on_cancel: OnCancel = "keep") -> Task:
-        """Wait for the end, whatever it is.
+        """Wait for the end, whatever the outcome.
 
-        Polls that fail in passing are repeated, less and less often, until the timeout.
+        Transient poll failures are retried with back-off until the timeout.
 
         Args:
-            timeout: Seconds to wait (None: the client's ``Limits.wait_timeout``).
+            timeout: Seconds to wait (defaults to the client's ``Limits.wait_timeout``).
             on_cancel: As for ``result()``.
 
         Returns:
-            The final snapshot; its ``outcome`` tells how the task ended.
+            The final snapshot; its ``outcome`` says how the task ended.
 
         Raises:
-            TaskTimeout: The wait ran out; the task goes on.
-            WiroError: Polling the task failed for good: wrong credentials, or no such task.
+            TaskTimeout: The wait timed out; the task continues.
+            WiroError: Polling failed permanently: wrong credentials, or no such task.
         """
         state = self._state
         usual = state.context.limits.wait_timeout
@@ -147,10 +147,10 @@ class TaskHandle:
         return Transitions(self._state, self._state.context.limits.wait_timeout, partial(timed_out, self))
 
     def events(self) -> Events:
-        """Follow the task more closely than by its statuses: ``async for event in handle.events()``.
+        """Follow the task in more detail than its statuses: ``async for event in handle.events()``.
 
         Returns:
-            An iteration over ``Transition``, ``TaskProgress`` and ``LogLine``; the last two come by the
+            An iterator over ``Transition``, ``TaskProgress`` and ``LogLine``; the last two need the
             WebSocket.
         """
         return Events(self._state, self._state.context.limits.wait_timeout, partial(timed_out, self))
@@ -158,13 +158,13 @@ class TaskHandle:
     # -- stopping ----------------------------------------------------------------------------------------
 
     async def cancel(self) -> Task:
-        """Take the task out of the queue. Safe to repeat.
+        """Remove the task from the queue. Safe to repeat.
 
         Returns:
-            The task as it is now; a task that had already ended stays as it ended.
+            The task as it is now; a task that has already ended is unchanged.
 
         Raises:
-            InvalidTaskState: It runs already: ``kill()`` or ``stop()`` it.
+            InvalidTaskState: It is already running: ``kill()`` or ``stop()`` it.
             WiroError: The call failed.
         """
         return await self._state.cancel()
@@ -173,28 +173,28 @@ class TaskHandle:
         """End the running task. Safe to repeat.
 
         Returns:
-            The task as it is now; a task that had already ended stays as it ended.
+            The task as it is now; a task that has already ended is unchanged.
 
         Raises:
-            InvalidTaskState: It does not run yet: ``cancel()`` or ``stop()`` it.
+            InvalidTaskState: It is not running yet: ``cancel()`` or ``stop()`` it.
             WiroError: The call failed.
         """
         return await self._state.kill()
 
     async def stop(self, timeout: float | None = None) -> Task:
-        """Cancel the task, or kill it when it is too late for that, and see its end. Safe to repeat.
+        """Cancel the task, or kill it if it is already running, and wait for its end. Safe to repeat.
 
-        A task can end by itself meanwhile: then the returned snapshot is a success that is paid for.
+        The task may succeed meanwhile: then the returned snapshot is a success that is paid for.
 
         Args:
-            timeout: Seconds for all of it (None: the client's ``Limits.stop_timeout``).
+            timeout: Total seconds (defaults to the client's ``Limits.stop_timeout``).
 
         Returns:
-            The final snapshot; its ``outcome`` tells how the task really ended.
+            The final snapshot; its ``outcome`` says how the task really ended.
 
         Raises:
             TaskTimeout: The end was not seen in time.
-            WiroError: The service refused for good: wrong credentials, or no such task.
+            WiroError: The service refused permanently: wrong credentials, or no such task.
         """
         state = self._state
         usual = state.context.limits.stop_timeout
@@ -215,11 +215,11 @@ class TaskHandle:
 
 
 class TaskTimeout(TaskError, TimeoutError):
-    """The wait ran out before the task ended. The task itself goes on, and may yet be billed.
+    """The wait timed out before the task ended. The task itself continues, and may still be billed.
 
     Attributes:
         handle: The live handle, to wait on or stop (None after unpickling: attach by ``task_id``).
-        waited: How long the wait was, in seconds.
+        waited: The length of the wait, in seconds.
     """
 
     _live: ClassVar[frozenset[str]] = frozenset({"handle"})
@@ -240,7 +240,7 @@ class TaskTimeout(TaskError, TimeoutError):
 
 
 def timed_out(handle: TaskHandle, waited: float) -> TaskTimeout:
-    """Return the error that tells that a task has not ended after so many seconds."""
+    """Return the error for a task that has not ended after *waited* seconds."""
     state, task = handle._state, handle.task
     message = f"task {state.key} has not ended after {round(waited, 2):g} s; it is "
     message += state.status or "not polled yet"
