@@ -243,7 +243,7 @@ PLAIN = [
 @pytest.mark.parametrize("url", PLAIN)
 def test_plain_http_is_for_this_machine_only(url: str) -> None:
     """A key never leaves the machine in the clear, whatever the host's name pretends."""
-    with pytest.raises(ConfigurationError, match="where anyone on the way could read it; use https"):
+    with pytest.raises(ConfigurationError, match="which exposes credentials; use https"):
         check_url("base_url", url, "https")
 
 

@@ -372,6 +372,4 @@ def _job(model: str | TypedInputs, inputs: Inputs | None, settings: CallSettings
         return JobState(model, inputs, settings)
     if inputs is None and isinstance(model, TypedInputs):
         return JobState(model.model, model, settings)
-    raise InvalidInput(
-        "the model comes first, as owner/model; only typed inputs can do without", name="model"
-    )
+    raise InvalidInput("the model comes first, as owner/model; only typed inputs may omit it", name="model")

@@ -64,9 +64,7 @@ def truth(_record: object, option: attrs.Attribute[Any], value: object) -> None:
 def text(_record: object, option: attrs.Attribute[Any], value: object) -> None:
     """Reject anything but a non-empty string, or None."""
     if value is not None and (not isinstance(value, str) or not value):
-        raise ConfigurationError(
-            f"{option.name} is {value!r}; it must be a string that is not empty, or None"
-        )
+        raise ConfigurationError(f"{option.name} is {value!r}; it must be a non-empty string, or None")
 
 
 def seconds(_record: object, option: attrs.Attribute[Any], value: object) -> None:
@@ -78,7 +76,7 @@ def seconds(_record: object, option: attrs.Attribute[Any], value: object) -> Non
 def duration(_record: object, option: attrs.Attribute[Any], value: object) -> None:
     """Reject anything but a non-negative number of seconds, or None."""
     if value is not None and check_seconds(option.name, value) < 0:
-        raise ConfigurationError(f"{option.name} is {value!r}; it must be seconds that are not negative")
+        raise ConfigurationError(f"{option.name} is {value!r}; it must be a non-negative number of seconds")
 
 
 def whole(least: int, *, or_else: object = ...) -> Validator:
@@ -153,7 +151,7 @@ def usd(value: object) -> Decimal | None:
     except InvalidOperation:
         amount = Decimal("NaN")
     if isinstance(value, bool) or not amount.is_finite() or amount < 0:
-        raise ConfigurationError(f"max_cost is {value!r}; it must be an amount in USD that is not negative")
+        raise ConfigurationError(f"max_cost is {value!r}; it must be a non-negative amount in USD")
     return amount
 
 
@@ -293,7 +291,7 @@ def configure(
     socket_known = socket != DEFAULT_SOCKET_URL or base == DEFAULT_BASE_URL
     if watch == "socket" and not socket_known:
         raise ConfigurationError(
-            "watch='socket' needs socket_url= (or WIRO_SOCKET_URL) beside a base_url of its own"
+            "watch='socket' needs socket_url= (or WIRO_SOCKET_URL) together with a custom base_url"
         )
     key = api_key if api_key is not None else environ.get("WIRO_API_KEY")
     if key is None:
@@ -358,7 +356,7 @@ def check_url(name: str, url: object, scheme: str) -> str:
         raise malformed
     if parts.scheme == plain and not is_loopback(host):
         raise ConfigurationError(
-            f"{name} is plain {plain} to {host}, where anyone on the way could read it; use {scheme} "
+            f"{name} is plain {plain} to {host}, which exposes credentials; use {scheme} "
             f"({plain} is for loopback addresses only)"
         )
     return url.rstrip("/")

@@ -307,7 +307,7 @@ class JournalError(WiroError):
 
 
 class BatchStopped(WiroError):
-    """A batch makes no more Runs. What runs is seen to its end; jobs that had no Run cost nothing.
+    """A batch makes no more Runs. Tasks that run are awaited; jobs without a Run cost nothing.
 
     Attributes:
         reason: One word to branch on: ``balance`` (code 97), ``credentials`` (refused), ``max_cost`` (spent),

@@ -422,7 +422,7 @@ async def test_known_keys_with_other_inputs_are_warned_of(
     await outcomes(service, [job("a", "a"), job("b", "b")], journal=path)
     assert "other inputs" not in caplog.text
     await outcomes(service, [job("better", "a"), job("b", "b")], journal=path)
-    assert "1 of the jobs come with other inputs than the journal has" in caplog.text
+    assert "1 of the jobs have other inputs than the journal has" in caplog.text
     assert service.counts["Run"] == 2
 
 
@@ -457,7 +457,7 @@ async def test_a_limit_holds_where_no_costs_are_told(tmp_path: Path, databases: 
             assert report.stopped.reason == ("max_cost" if price else "unpriced")
         made[price] = len(service.made), report.progress.spent
     assert made == {"0.50": (2, Decimal(1)), "": (1, Decimal(0))}
-    assert "does not tell what task" in str(report.stopped)
+    assert "does not report what task" in str(report.stopped)
 
 
 async def test_the_journals_earlier_cost_counts(tmp_path: Path, databases: list[Database]) -> None:
@@ -507,10 +507,10 @@ async def test_a_batch_works_once(tmp_path: Path, databases: list[Database]) -> 
         with pytest.raises(ClientUseError, match="has not begun"):
             _ = batch.progress
         async with batch:
-            with pytest.raises(ClientUseError, match="works once"):
+            with pytest.raises(ClientUseError, match="used only once"):
                 await batch.__aenter__()
             await batch.wait()
-        with pytest.raises(ClientUseError, match="works once"):
+        with pytest.raises(ClientUseError, match="used only once"):
             await batch.__aenter__()
 
 

@@ -180,7 +180,7 @@ def test_failures_in_a_row() -> None:
         given.at.failed(given.job(), DownloadError(f"output {number} is gone"))
     given.at.check()
     given.at.failed(given.job(), DownloadError("output 3 is gone"))
-    with pytest.raises(BatchStopped, match="4 failures in a row were alike: output 3 is gone") as caught:
+    with pytest.raises(BatchStopped, match="4 failures in a row were identical: output 3 is gone") as caught:
         given.at.check()
     assert caught.value.reason == "breaker"
 
@@ -288,10 +288,10 @@ def test_where_nothing_runs_nobody_waits_for_money() -> None:
         (
             [None],
             "unpriced",
-            "max_cost=2 cannot be kept by one more run: a run of unknown price is still in flight",
+            "max_cost=2 cannot be guaranteed for another run: a run of unknown price is still in flight",
         ),
-        ([None, "1.75"], "max_cost", "max_cost=2 is spent, or would be by one more run"),
-        (["1.75"], "max_cost", "max_cost=2 is spent, or would be by one more run"),
+        ([None, "1.75"], "max_cost", "max_cost=2 is spent, or too little is left for another run"),
+        (["1.75"], "max_cost", "max_cost=2 is spent, or too little is left for another run"),
     ],
 )
 def test_why_there_is_no_money(estimates: list[str | None], reason: str, why: str) -> None:
@@ -311,7 +311,7 @@ def test_what_nobody_can_count_stops_a_batch_with_a_limit(limit: str | None, rea
     given = desk(max_cost=limit)
     given.at.uncounted(given.job(), parse_task(task("7", "task_postprocess_end", pexit="0")))
     assert given.reason == reason
-    assert given.at.stopped is None or "the service does not tell what task 7 cost" in str(given.at.stopped)
+    assert given.at.stopped is None or "the service does not report what task 7 cost" in str(given.at.stopped)
 
 
 # -- the same in a batch ---------------------------------------------------------------------------------

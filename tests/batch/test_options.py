@@ -25,7 +25,7 @@ FUNCTION = "a function, or None"
 PATH = "a path, or None"
 SECONDS = "a number of seconds, or None"
 TRUTH = "True or False"
-USD = "an amount in USD that is not negative"
+USD = "a non-negative amount in USD"
 
 REFUSED: dict[str, list[tuple[object, str]]] = {
     "journal": [(5, PATH), (b"a.db", PATH)],
@@ -40,7 +40,7 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "retry_failed": [(value, "a whole number of at least 0") for value in (-1, True, None, 1.0)],
     "breaker": [(value, "a whole number of at least 1") for value in (0, 1.5, "20", True)],
     "canary": [(value, "a whole number of at least 0") for value in (-1, None, "3")],
-    "timeout": [("1", SECONDS), (True, SECONDS), (NAN, SECONDS), (-1, "seconds that are not negative")],
+    "timeout": [("1", SECONDS), (True, SECONDS), (NAN, SECONDS), (-1, "a non-negative number of seconds")],
     "on_unknown": [("maybe", "'raise' or 'resubmit'"), (None, "'raise' or 'resubmit'")],
     "stop_on_exit": [("kill", "'leave' or 'stop'"), (True, "'leave' or 'stop'")],
     "on_progress": [(5, FUNCTION)],
@@ -147,7 +147,7 @@ def test_values_that_can_work(name: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"memo": {}}, "memo is kept in the journal, and there is none; name one: journal="),
+        ({"memo": {}}, "memo needs a journal to be kept in; pass journal="),
         ({"delete_remote": True}, "delete_remote is for outputs that were saved; .* download="),
         ({"download": "clips/{sku}-{n}"}, "has the field 'sku'; the fields are ext, key"),
         ({"download": "clips/{n}"}, "would put several outputs into one file"),

@@ -113,7 +113,7 @@ async def test_a_batch_whose_iterator_was_planned_cannot_be_entered() -> None:
     async with client(service()) as api:
         batch = api.batch(iter(jobs("a")), model=MODEL)
         assert (await batch.plan()).jobs == 1
-        with pytest.raises(ClientUseError, match="an iterator gives them once"):
+        with pytest.raises(ClientUseError, match="an iterator can be read only once"):
             await batch.__aenter__()
 
 
@@ -191,7 +191,7 @@ async def test_a_key_that_came_before_is_a_duplicate() -> None:
 async def test_a_key_that_came_before_can_be_a_mistake() -> None:
     """For a file of jobs, whose keys are all meant to be different."""
     plan = await plan_of(jobs("ab", "ac", "b"), key=lambda job: job.inputs["prompt"][0], unique=True)
-    assert plan.invalid == (InvalidJob("job 2", "the key 'a' came before; give every job a key of its own"),)
+    assert plan.invalid == (InvalidJob("job 2", "the key 'a' is a duplicate; give each job a unique key"),)
     assert (plan.jobs, plan.duplicates) == (2, 0)
 
 
@@ -203,7 +203,7 @@ async def test_inputs_that_are_not_listed_are_noted_once(monkeypatch: pytest.Mon
         Job(inputs={"style": 1}),
     ]
     plan = await plan_of(given)
-    listed = f"is not listed among the inputs of {MODEL}, and is sent all the same"
+    listed = f"is not listed among the inputs of {MODEL}, but is sent anyway"
     assert plan.notes == (f"line 2: 'style' {listed}", f"job 2: 'mood' {listed}")
     assert (plan.jobs, plan.invalid_jobs) == (2, 1)
     monkeypatch.setattr(plan_module, "MAX_NOTES", 1)
@@ -233,7 +233,7 @@ async def test_a_known_key_with_other_inputs_is_noted(tmp_path: Path) -> None:
     await begun(path)
     plan = await plan_of([Job(inputs={"prompt": "other"}, key="done")], journal=path)
     assert plan.changed == 1
-    assert plan.notes[0].startswith("1 of the jobs come with other inputs than the journal has")
+    assert plan.notes[0].startswith("1 of the jobs have other inputs than the journal has")
 
 
 async def test_failed_jobs_are_sent_again_where_that_is_wanted(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_what_no_model_lists_is_noted_before_it_is_paid(wiro: Wiro) -> None:
     Path("jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = wiro("batch", "jobs.jsonl", *MODEL, "--dry-run")
     assert said.problem == (
-        f"note: line 1: 'caption' is not listed among the inputs of {DIRECTOR}, and is sent all the same"
+        f"note: line 1: 'caption' is not listed among the inputs of {DIRECTOR}, but is sent anyway"
     )
 
 
@@ -228,8 +228,8 @@ def test_known_keys_with_other_inputs_are_noted(wiro: Wiro) -> None:
     file = Path("jobs.jsonl")
     file.write_text(file.read_text("utf-8").replace('"prompt": "b"', '"prompt": "better"'), "utf-8")
     note = (
-        "1 of the jobs come with other inputs than the journal has under their keys; no new runs are made "
-        "for them: give such jobs other keys"
+        "1 of the jobs have other inputs than the journal has under the same keys; they are not run again: "
+        "give such jobs other keys"
     )
     said = wiro("batch", "jobs.jsonl", *MODEL)
     assert said.problem == f"note: {note}"
@@ -298,7 +298,7 @@ def test_a_job_that_fails_is_3_now_and_later(wiro: Wiro) -> None:
 def test_a_batch_that_stops_is_7(wiro: Wiro, sandbox: Sandbox) -> None:
     """The reason and the way on are told, and the library's own warning is not."""
     said = wiro("batch", table("a", "b", "c"), *MODEL, "--max-cost", "0.40", code=7)
-    assert "--max-cost $0.40 is spent, or would be by one more run" in said.problem
+    assert "--max-cost $0.40 is spent, or too little is left for another run" in said.problem
     assert said.problem.endswith("`wiro resume jobs.journal.db --max-cost MORE` goes on")
     assert "1 succeeded, 1 not run" in said.out
     assert sandbox.ledger()["runs"] == 1

@@ -660,7 +660,7 @@ async def test_who_gets_no_slot_in_time_learns_which_wait_ran_out() -> None:
             group.start_soon(one)
     assert anyio.current_time() - start == pytest.approx(50, abs=0.1)
     assert len(refused) == 3
-    assert all("waited 50 s for a slot" in str(error) and error.limit == 5 for error in refused)
+    assert all("no slot became free within 50 s" in str(error) and error.limit == 5 for error in refused)
 
 
 async def test_a_runs_timeout_covers_the_wait_for_a_slot() -> None:

@@ -153,7 +153,7 @@ class Batch:
 
     def __init__(self, service: Service, jobs: Jobs, settings: BatchSettings) -> None:
         if settings.memo is not None and settings.journal is None:
-            raise ConfigurationError("memo is kept in the journal, and there is none; name one: journal=...")
+            raise ConfigurationError("memo needs a journal to be kept in; pass journal=...")
         if settings.delete_remote and settings.download is None:
             raise ConfigurationError(
                 "delete_remote is for outputs that were saved; name a folder for them: download=..."
@@ -225,11 +225,13 @@ class Batch:
 
     async def __aenter__(self) -> Self:
         if self._entered:
-            raise ClientUseError("a batch works once; make a new one, on the same journal if it has one")
+            raise ClientUseError(
+                "a batch can be used only once; make a new one, with the same journal if it has one"
+            )
         if self._used_up:
             raise ClientUseError(
-                "plan() has read this batch's jobs to their end, and an iterator gives them once; make a new "
-                "batch with new jobs, or give them as a list"
+                "plan() has read this batch's jobs to their end, and an iterator can be read only once; make "
+                "a new batch with new jobs, or pass them as a list"
             )
         self._entered = True
         group = anyio.create_task_group()
@@ -393,7 +395,7 @@ class Batch:
                 outcome = await self._pipeline.perform(job)
             self._take(job, outcome)
         except Exception as error:
-            self._give_up(error, f"the job {job.key!r} met an error that nobody thought of: {error!r}")
+            self._give_up(error, f"the job {job.key!r} raised an unexpected error: {error!r}")
         finally:
             started.set()
             self._working -= 1

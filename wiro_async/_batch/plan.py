@@ -249,7 +249,7 @@ class _Planner:
             self._ended += known
             self._duplicates += 1
         else:
-            self._reject(job, f"the key {str(key)[:60]!r} came before; give every job a key of its own")
+            self._reject(job, f"the key {str(key)[:60]!r} is a duplicate; give each job a unique key")
 
     # -- back from the source ----------------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ class _Planner:
         """Note inputs that the catalogue does not list, each at the first job with it."""
         for name in undocumented(model, inputs):
             if (model.slug, name) not in self._notes and len(self._notes) < MAX_NOTES:
-                what = f"{name!r} is not listed among the inputs of {model.slug}, and is sent all the same"
+                what = f"{name!r} is not listed among the inputs of {model.slug}, but is sent anyway"
                 self._notes[model.slug, name] = f"{self._where(job)}: {what}"
 
     def _reject(self, job: Job | None, reason: str) -> None:

@@ -211,10 +211,10 @@ class Coordinator(Monitor):
         if budget.left == 0 and 0 < budget.rest >= (estimate or ZERO):
             self.stop(
                 "unpriced",
-                f"{limit} cannot be kept by one more run: a run of unknown price is still in flight",
+                f"{limit} cannot be guaranteed for another run: a run of unknown price is still in flight",
             )
         else:
-            self.stop("max_cost", f"{limit} is spent, or would be by one more run")
+            self.stop("max_cost", f"{limit} is spent, or too little is left for another run")
         self.check()
 
     # -- what becomes of them ----------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class Coordinator(Monitor):
         """Count a failed run: the breaker may open."""
         if self._breaker.failed(reason_of(error)):
             self.stop(
-                "breaker", f"{self._breaker.count} failures in a row were alike: {self._breaker.reason}"
+                "breaker", f"{self._breaker.count} failures in a row were identical: {self._breaker.reason}"
             )
 
     def uncounted(self, job: JobState, task: Task) -> None:
@@ -255,8 +255,8 @@ class Coordinator(Monitor):
         if self._budget.max_cost is not None:
             self.stop(
                 "unpriced",
-                f"max_cost={plain(self._budget.max_cost)} cannot be kept: the service does not tell what "
-                f"task {task.id} cost, and no price of {job.model} is known; leave max_cost out to go on",
+                f"max_cost={plain(self._budget.max_cost)} cannot be guaranteed: the service does not report "
+                f"what task {task.id} cost, and no price of {job.model} is known; omit max_cost to go on",
             )
 
     def succeeded(self, job: JobState) -> None:
@@ -292,8 +292,8 @@ class Coordinator(Monitor):
         """Make no more Runs."""
         if self.stopped is None:
             self.stopped = BatchStopped(
-                f"the batch makes no more runs: {why}. What runs is seen to its end, and what had no run "
-                f"costs nothing; with a journal it goes on where it stopped",
+                f"the batch makes no more runs: {why}. Tasks that run are awaited; jobs without a "
+                f"run cost nothing; with a journal, the same call resumes",
                 reason=reason,
             )
             logger.warning("%s", self.stopped)

@@ -205,7 +205,7 @@ class Pipeline:
             return TaskHandle(await self._accepted(job))
         except BaseException:
             if job.state is not None:
-                self.service.leave(job.state, "was accepted for a caller who was cancelled meanwhile")
+                self.service.leave(job.state, "was accepted after its caller was cancelled")
             raise
 
     async def run(self, job: JobState) -> TaskResult:
@@ -302,9 +302,7 @@ class Pipeline:
         for name, value in (("callbackUrl", options.callback_url), ("projectid", options.project_id)):
             if value is not None:
                 if name in payload:
-                    raise InvalidInput(
-                        f"{name} is given twice: among the inputs, and by its own argument", name=name
-                    )
+                    raise InvalidInput(f"{name} is given twice: among the inputs and as an option", name=name)
                 payload[name] = value
         if has_callback:
             url = payload["callbackUrl"]
@@ -348,7 +346,7 @@ class Pipeline:
         url = await self.journal.url_of(value.sha256)
         if url is None:
             raise InvalidInput(
-                f"the input {name!r} was {value.size} bytes, which no journal keeps; give the job again",
+                f"the input {name!r} was {value.size} bytes, and the journal keeps none; pass the job again",
                 name=name,
             )
         return url
@@ -453,7 +451,7 @@ class Pipeline:
             return refusal  # It waited for the service to come back.
         said = "as many tasks run as the account's limit allows" if refusal is None else refusal.message
         return ConcurrencyLimited(
-            f"{said}; waited {job.patience:g} s for a slot to run in (slot_timeout), none came free",
+            f"{said}; no slot became free within {job.patience:g} s (slot_timeout)",
             limit=self.service.limiter.learned.limit if refusal is None else refusal.limit,
             code=96 if refusal is None else refusal.code,
             http_status=None if refusal is None else refusal.http_status,
@@ -653,7 +651,7 @@ class Pipeline:
             slot.release()
             raise outcome
         job.resubmits += 1
-        logger.warning("a Run of %s was proved absent; sending it anew, as asked", job.model)
+        logger.warning("a Run of %s was proved absent; resending it (on_unknown='resubmit')", job.model)
         await self._record(Released.of(job.key, outcome))
         self._give_back(job, slot)
         return None
@@ -805,8 +803,8 @@ class Pipeline:
             for file in entry.files:
                 if file.url and file.n not in known:
                     raise DownloadError(
-                        f"output {file.name[:60]!r} of task {task.id} is not at the service any more, and "
-                        f"not on the disk as it was saved",
+                        f"output {file.name[:60]!r} of task {task.id} is no longer at the service, and "
+                        f"not on disk as it was saved",
                         url=file.url,
                         path=file.path,
                     )

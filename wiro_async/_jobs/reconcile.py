@@ -128,9 +128,7 @@ class TaskSearch:
             ids = {task.id for task in page}
             repeats = repeats + 1 if ids and ids <= known else 0
             if repeats > MAX_REPEATS:
-                raise InvalidResponse(
-                    "Task/List: it tells the same tasks again and again", operation=LIST.name
-                )
+                raise InvalidResponse("Task/List: it returned the same tasks repeatedly", operation=LIST.name)
             known |= ids
             start += size
         raise InvalidResponse(f"Task/List: more than {start} tasks since the submit", operation=LIST.name)

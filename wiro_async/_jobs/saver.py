@@ -169,7 +169,7 @@ def check_template(template: str) -> str:
         ConfigurationError: A field is unknown, or two outputs would get one path.
     """
     if "\0" in template or not is_utf8(template):
-        raise ConfigurationError(f"download={template!r} has a character in it that no path can have")
+        raise ConfigurationError(f"download={template!r} contains a character that no path may have")
     try:
         parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
@@ -197,7 +197,7 @@ def check_template(template: str) -> str:
             )
         if form and "{" in form:
             raise ConfigurationError(
-                f"download={template!r} has a field in the format of {{{field}}}; write the format out"
+                f"download={template!r} has a field in the format of {{{field}}}; use a literal format"
             )
     try:
         template.format_map(dict.fromkeys(_FIELDS, "x") | {"n": 0})

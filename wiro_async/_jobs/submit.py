@@ -106,5 +106,7 @@ async def send(
                 claim = run.claim(known)
                 known.add(accepted.id, claim)
                 return accepted, claim
-            problem = unknown(run.fingerprint, f"the reply names task {accepted.id}, which is another Run's")
+            problem = unknown(
+                run.fingerprint, f"the reply names task {accepted.id}, which belongs to another Run"
+            )
     raise problem

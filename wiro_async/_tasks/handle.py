@@ -248,5 +248,5 @@ def timed_out(handle: TaskHandle, waited: float) -> TaskTimeout:
         message += f", waiting to be queued again ({task.debug_error.strip() or 'no reason given'})"
     if state.failures:
         message += f"; the last {state.failures} polls failed"
-    message += "; it goes on: wait again, stop() it, or attach to its id later"
+    message += "; the task continues: wait again, stop() it, or attach to its id later"
     return TaskTimeout(message, handle=handle, waited=waited, task_id=handle.id, task=task)

@@ -237,7 +237,8 @@ class BatchCommand:
             return f"{in_options(stopped.message)}; {self._way_on()}"
         limit = usd(Decimal(self.options.max_cost or 0))
         return (
-            f"the batch makes no more runs: --max-cost {limit} is spent, or would be by one more run; "
+            f"the batch makes no more runs: --max-cost {limit} is spent, or too little is left for another "
+            f"run; "
             f"{self._way_on('--max-cost', 'MORE')}"
         )
 
