@@ -44,8 +44,6 @@ from tests.journals import (
 from tests.journals import databases_are_closed as databases_are_closed
 from wiro_async import JournalError, JournalFailure, JournalFile, Secret
 from wiro_async._journal import steps
-from wiro_async._journal import store as _store
-from wiro_async._journal.location import identity
 from wiro_async._journal.steps import (
     Accepted,
     Done,
@@ -58,7 +56,10 @@ from wiro_async._journal.steps import (
     Step,
     Uploaded,
 )
-from wiro_async._journal.store import PAGE, RECENT, VERSION, Store, connect
+from wiro_async._journal.store import Store, connect
+
+RECENT = 25 * 3600
+"""Seconds around a Run in which a look for its lost answer minds tasks that are like it."""
 
 
 @pytest.fixture
@@ -259,12 +260,12 @@ def test_pages_come_in_order_of_arrival_by_state(path: Path) -> None:
     """Each no longer than a page, and the whole of them complete."""
     store = opened(path)
     with store.transaction():
-        for number in range(PAGE + 50):
+        for number in range(250):
             at(store, f"{number * 7919 % 1000:03d}", "running" if number % 50 else "done")
     every = store.page(None, 0)
-    assert len(every) == PAGE
+    assert len(every) == 200
     every += store.page(None, every[-1][0])
-    assert [row.key for _, row in every] == [f"{number * 7919 % 1000:03d}" for number in range(PAGE + 50)]
+    assert [row.key for _, row in every] == [f"{number * 7919 % 1000:03d}" for number in range(250)]
     assert [job for job, _ in store.page("done", 0)] == [1, 51, 101, 151, 201]
     assert store.page("done", 201) == []
 
@@ -378,13 +379,19 @@ def test_an_old_doubt_needs_the_tasks_since_then(path: Path, state: State) -> No
     assert store.task_ids() == ["task-before", "task-after"]
 
 
-def test_of_too_many_tasks_the_newest_are_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as a client remembers."""
-    monkeypatch.setattr(_store, "MOST_TASKS", 2)
+def test_of_too_many_tasks_the_newest_are_told(path: Path) -> None:
+    """A hundred thousand: as many as a client remembers."""
     store = opened(path)
     for number, key in enumerate("abc"):
         sent(store, key, "done", 30 - number)
-    assert store.task_ids() == ["task-b", "task-c"]
+    store._db.execute(
+        "WITH RECURSIVE n(n) AS (SELECT 4 UNION ALL SELECT n + 1 FROM n LIMIT 99999) "
+        "INSERT INTO runs (job, attempt, names, digest, marker, sent_at, task_id) "
+        "SELECT n, 1, '[]', '', '', ?, n FROM n",
+        (NOW,),
+    )
+    told = store.task_ids()
+    assert (len(told), told[0]) == (100_000, "task-c")
 
 
 @pytest.mark.parametrize("kind", [kind.__name__ for kind in steps.TURNED_AWAY])
@@ -532,21 +539,20 @@ def test_a_run_is_not_intended_in_a_file_that_is_gone(path: Path, how: str, wal:
     assert [row.task_id for _, row in opened(path).page(None, 0)] == ["7", ""]
 
 
-def test_each_transaction_looks_for_its_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand Runs that are intended together need no thousand looks."""
+def test_each_transaction_looks_for_its_file_once(path: Path) -> None:
+    """A thousand Runs that are intended together need no thousand looks; the next transaction looks again."""
     store = opened(path)
-    polls: list[str] = []
-
-    def watched(name: str) -> tuple[object, ...]:
-        polls.append(name)
-        return identity(name)
-
-    monkeypatch.setattr(_store, "identity", watched)
-    for first in (0, 10):
-        with store.transaction():
-            for number in range(first, first + 10):
-                intend(store, f"{number}")
-    assert polls == [store.path] * 2
+    with store.transaction():
+        intend(store, "first")
+        moved = path.rename(path.with_name("moved"))
+        intend(store, "second")
+    with pytest.raises(JournalError, match="deleted, moved or replaced"), store.transaction():
+        intend(store, "third")
+    moved.rename(path)
+    with store.transaction():
+        intend(store, "fourth")
+    store.close()
+    assert [row.key for _, row in opened(path).page(None, 0)] == ["first", "second", "fourth"]
 
 
 def test_a_reopened_journal_is_watched_too(path: Path) -> None:
@@ -608,7 +614,7 @@ def test_an_empty_file_becomes_a_journal_only_on_demand(path: Path) -> None:
 
 def test_a_later_version_is_refused(path: Path) -> None:
     """With the way out."""
-    alter(path, f"PRAGMA user_version = {VERSION + 1}")
+    alter(path, "PRAGMA user_version = 3")
     assert reason_of(path) == "newer"
 
 
@@ -720,13 +726,19 @@ def test_an_index_that_contradicts_its_table_is_found(path: Path) -> None:
     assert reason_of(path) == "corrupt"
 
 
-def test_a_large_journal_gets_the_quick_check(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose time a million jobs allow."""
-    monkeypatch.setattr(_store, "DEEP_CHECK_BYTES", 0)
+@pytest.mark.parametrize(("pages", "check"), [(2**17, "integrity_check"), (2**17 + 1, "quick_check")])
+def test_a_large_journal_gets_the_quick_check(path: Path, pages: int, check: str) -> None:
+    """Beyond half a gigabyte, so that a million jobs are opened in bearable time."""
+    opened(path).close()
     connecting, databases = quick()
-    Store(path, connect=connecting).close()
-    assert "PRAGMA quick_check(3)" in databases[0].ran
-    assert "PRAGMA integrity_check(3)" not in databases[0].ran
+
+    def large(file: str) -> sqlite3.Connection:
+        db = connecting(file)
+        databases[0].instead = {"PRAGMA page_count": f"SELECT {pages}"}
+        return db
+
+    Store(path, connect=large).close()
+    assert [sql for sql in databases[0].ran if "_check(" in sql] == [f"PRAGMA {check}(3)"]
 
 
 def test_where_there_is_no_wal_there_is_no_journal(path: Path) -> None:
