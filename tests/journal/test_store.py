@@ -13,12 +13,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import attrs
 import pytest
@@ -144,30 +144,66 @@ def test_a_second_attempt_begins_anew_and_the_first_is_kept(path: Path) -> None:
     assert [run[4] for run in dump(store)[1]] == ["mark", "mark 2"]
 
 
-@pytest.mark.parametrize("state", ["intended", "running", "ended", "done", "unknown"])
-def test_a_run_is_not_intended_while_one_may_be_paid_for(path: Path, state: State) -> None:
-    """The last guard against paying twice; the message says how the job stands."""
-    store = opened(path)
-    at(store, "k", state)
-    before = dump(store)
-    assert repr(state) in conflict(lambda: intend(store, "k"))
-    assert dump(store) == before
+STAYS = {state: state for state in ("ended", "done", "failed", "cancelled")}
+
+WAYS: dict[str, tuple[Callable[[str], Step], Mapping[str, str], str]] = {
+    # Never while a Run may be paid for.
+    "Intended": (
+        intended,
+        dict.fromkeys(("new", "refused", "failed", "cancelled"), "intended"),
+        "new, failed, cancelled, refused",
+    ),
+    # A task that turns up late is paid for, whatever was thought of it.
+    "Accepted": (
+        lambda key: Accepted(key, "9"),
+        dict.fromkeys(("intended", "unknown", "refused"), "running"),
+        "intended, unknown, refused",
+    ),
+    "Released": (
+        refused,
+        dict.fromkeys(("intended", "unknown", "refused"), "refused"),
+        "intended, unknown, refused",
+    ),
+    "Doubted": (
+        lambda key: Doubted(key, "ReadTimeout"),
+        dict.fromkeys(("intended", "unknown", "running"), "unknown"),
+        "intended, running, unknown",
+    ),
+    # A success stays one, and still has its outputs to be fetched.
+    "Ended": (succeeded, dict.fromkeys(("running", "ended"), "ended"), "running, ended"),
+    "Ended by failing": (failed, {"running": "failed"}, "running, ended"),
+    "Ended by a cancel": (cancelled, {"running": "cancelled"}, "running, ended"),
+    # The state is the caller's to change, when everything wanted is there.
+    "Saved": (lambda key: Saved(key, 0, "p", 1, "ab"), STAYS, "ended, done, failed, cancelled"),
+    "Done": (Done, dict.fromkeys(("ended", "done"), "done"), "ended, done"),
+}
+"""Each step, where it leads to from which state, and what a refusal says of these."""
 
 
-def test_nothing_happens_to_a_job_that_is_not_there(path: Path) -> None:
-    """Every step but the intent is refused."""
+@pytest.mark.parametrize("way", WAYS)
+def test_where_each_step_leads_from_every_state(path: Path, way: str) -> None:
+    """What is not in the table is refused, changes nothing, and the message tells how the job stands."""
+    step_of, leads, origins = WAYS[way]
     store = opened(path)
-    for work in (
-        lambda: apply(store, Accepted("k", "1")),
-        lambda: apply(store, refused("k")),
-        lambda: apply(store, Doubted("k", "")),
-        lambda: apply(store, succeeded("k")),
-        lambda: apply(store, Saved("k", 0, "p", 1, "")),
-        lambda: apply(store, Done("k")),
-    ):
-        assert "knows no job 'k'" in conflict(work)
-    assert dump(store) == [[], [], [], [], []]
-    assert store.find("k") is None
+    for state in ("new", *get_args(State)):
+        if state != "new":
+            at(store, state, state)
+        step, before = step_of(state), dump(store)
+        if state in leads:
+            apply(store, step)
+            entry_of(store, state, cast(State, leads[state]))
+        else:
+            said = conflict(lambda step=step: apply(store, step))  # type: ignore[misc]
+            if not (isinstance(step, Accepted) and state in ("running", *STAYS)):
+                assert said.endswith(f"; {type(step).__name__} is for jobs that are {origins}")
+                assert ("knows no job 'new'" if state == "new" else f"as {state!r}") in said
+            assert dump(store) == before
+
+
+def test_every_step_of_a_job_is_tried() -> None:
+    """The table has them all."""
+    tried = {type(step_of("k")) for step_of, _, _ in WAYS.values()}
+    assert tried == set(get_args(Step)) - {Uploaded, Learned}
 
 
 def test_the_same_task_again_changes_nothing(path: Path) -> None:
@@ -204,15 +240,6 @@ def test_another_task_is_refused_unless_the_first_was_doubted(path: Path) -> Non
     apply(store, Accepted("k", "8"))
     row = entry_of(store, "k", "running")
     assert (row.task_id, row.error, row.reason) == ("8", "", "")
-
-
-@pytest.mark.parametrize("state", ["unknown", "refused"])
-def test_a_task_that_turns_up_late_is_recorded(path: Path, state: State) -> None:
-    """It is paid for, whatever was thought of it."""
-    store = opened(path)
-    at(store, "k", state)
-    apply(store, Accepted("k", "9"))
-    entry_of(store, "k", "running")
 
 
 def test_a_later_look_brings_newer_addresses_and_keeps_what_was_saved(path: Path) -> None:
