@@ -984,7 +984,9 @@ async def test_a_callback_that_comes_before_anybody_waits_makes_the_first_poll_d
     service = timed_service()
     url = receiver.url_for("job-1")
     handle = await client(service).submit("owner/model", INPUTS, callback_url=url)
-    await post(receiver, url)
+    told: str = service.calls[0][1]["callbackUrl"]
+    assert told.startswith(f"{url}?wiro_async=")
+    await post(receiver, told)
     with anyio.move_on_after(0.1):
         await handle.wait()
     assert service.counts["Task/Detail"] == 1
