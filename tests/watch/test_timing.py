@@ -1,4 +1,4 @@
-"""Stamps cut to whole seconds, two clocks, and what was seen in between become durations and a lateness."""
+"""Stamps cut to whole seconds, two clocks, and what was seen in between become a lateness."""
 
 from __future__ import annotations
 
@@ -8,52 +8,15 @@ from hypothesis import strategies as st
 
 from wiro_async import Task
 from wiro_async._protocol.records import parse_task
-from wiro_async._watch.schedule import clock_offset, lateness, stages, started_after
+from wiro_async._watch.schedule import clock_offset, lateness
 
 T0 = 1734513800
 
 
-def task(status: str = "task_postprocess_end", elapsed: str = "", **times: float) -> Task:
+def task(status: str = "task_postprocess_end", **times: float) -> Task:
     """Return a snapshot with timestamps in seconds after the beginning."""
     stamps = {f"{name}time": T0 + value for name, value in times.items()}
-    return parse_task({"id": "2221", "status": status, "elapsedseconds": elapsed, **stamps})
-
-
-def test_the_stages_of_a_finished_task() -> None:
-    """It has queued until it began, and has run until its files were there."""
-    assert stages(task(create=0, start=6, end=64, postprocessend=66)) == (6.0, 60.0)
-
-
-@pytest.mark.parametrize(
-    ("times", "expected"),
-    [
-        ({}, (None, None)),
-        ({"create": 0, "start": 6}, (6.0, None)),
-        ({"start": 6, "end": 10}, (None, 4.0)),
-        ({"create": 9, "start": 6, "end": 2}, (0.0, 0.0)),
-    ],
-)
-def test_what_is_not_told_is_not_made_up(
-    times: dict[str, float], expected: tuple[float | None, float | None]
-) -> None:
-    """Missing stamps give no duration, and clocks that disagree give none below zero."""
-    assert stages(task("task_postprocess_end", "", **times)) == expected
-
-
-def test_an_elapsed_time_with_a_fraction_is_finer_than_stamps() -> None:
-    """Then the stamps tell only what came after the work itself."""
-    queued, ran = stages(task(elapsed="1.4200", create=0, start=1, end=2, postprocessend=3))
-    assert (queued, ran) == (1.0, 2.42)
-    assert stages(task(elapsed="6.0000", create=0, start=1, end=8, postprocessend=8)) == (1.0, 7.0)
-    assert stages(task(elapsed="1.42", create=0)) == (None, None)
-
-
-def test_when_a_task_began() -> None:
-    """In seconds after its creation, if both are told."""
-    assert started_after(task("task_start", create=0, start=6)) == 6.0
-    assert started_after(task("task_start", create=7, start=6)) == 0.0
-    assert started_after(task("task_queue", create=0)) is None
-    assert started_after(task("task_start", start=6)) is None
+    return parse_task({"id": "2221", "status": status, **stamps})
 
 
 @pytest.mark.parametrize(
