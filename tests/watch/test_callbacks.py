@@ -10,7 +10,6 @@ import logging
 import pickle
 import socket
 import threading
-import time
 import traceback
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator
@@ -538,13 +537,12 @@ async def test_tasks_do_not_slow_each_other() -> None:
     assert {tuple(waiter.at) for waiter in waiters.values()} == {(0.0,)}
 
 
-async def test_the_clock_of_the_day_may_jump(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds are counted on the event loop's clock."""
+async def test_the_clock_of_the_day_does_not_matter() -> None:
+    """Seconds are counted on the event loop's clock; here the time of day stands still."""
     receiver = make()
     waiter = Waiter()
     receiver.bind("7", waiter)
-    for jump in (1e9, -1e9, 0.0):
-        monkeypatch.setattr(time, "time", lambda jump=jump: jump)
+    for _ in range(3):
         await post(receiver, receiver.url_for("7"))
         await anyio.sleep(3)
     assert waiter.at == [0.0, 3.0, 6.0]
