@@ -13,7 +13,7 @@ import pytest
 
 from wiro_async import JournalEntry, JournalFile
 from wiro_async._journal.steps import Ended, Intended, Released, Step, text_of
-from wiro_async._journal.store import Connect, Store
+from wiro_async._journal.store import Store
 from wiro_async._protocol.matching import RunFingerprint
 
 MODEL = "MiniMax/image-to-video-01-director"
@@ -76,12 +76,13 @@ def databases_are_closed() -> Iterator[None]:
 
 
 class Database(sqlite3.Connection):
-    """A connection that does not wait for the disk, keeps what was run, and fails on demand."""
+    """A connection that does not wait for the disk, keeps what was run, and fails or lies on demand."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         _made.append(self)
         self.ran: list[str] = []
+        self.instead: dict[str, str] = {}
         self.fail: Callable[[str], Exception | None] = lambda _: None
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
@@ -91,10 +92,10 @@ class Database(sqlite3.Connection):
             raise problem
         if sql.startswith(("PRAGMA synchronous", "PRAGMA fullfsync", "PRAGMA checkpoint_fullfsync")):
             sql = "PRAGMA synchronous = OFF"
-        return super().execute(sql, parameters)
+        return super().execute(self.instead.get(sql, sql), parameters)
 
 
-def quick(*first: str) -> tuple[Connect, list[Database]]:
+def quick(*first: str) -> tuple[Callable[[str], sqlite3.Connection], list[Database]]:
     """Return how to open quick databases, each running *first*, and the list that they will be in."""
     opened: list[Database] = []
 

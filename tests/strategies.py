@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import strategies as st
 
 from wiro_async import Status
-from wiro_async._protocol.records import TIMESTAMPS
 
 TOKEN = "canaryToken4f9aZpYote30on42O4j"
 """Stands for a socket access token: must not turn up in any repr or pickle."""
@@ -17,6 +16,14 @@ TOKEN = "canaryToken4f9aZpYote30on42O4j"
 DATA = Path(__file__).parent / "data"
 
 STATUSES = [status.value for status in Status]
+
+TIMESTAMPS: dict[str, str] = {
+    "createtime": Status.QUEUE, "accepttime": Status.ACCEPT, "preprocessstarttime": Status.PREPROCESS_START,
+    "preprocessendtime": Status.PREPROCESS_END, "assigntime": Status.ASSIGN, "starttime": Status.START,
+    "endtime": Status.END, "postprocessstarttime": Status.POSTPROCESS_START,
+    "postprocessendtime": Status.POSTPROCESS_END, "canceltime": Status.CANCEL,
+}  # fmt: skip
+"""The documented time fields of a task, and the statuses whose beginnings they record."""
 
 
 def sample(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.journals import intended, refused
 from wiro_async import InvalidInput
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import STATES, Learned, Uploaded
+from wiro_async._journal.steps import Learned, State, Uploaded
 
 
 async def test_without_a_journal_nothing_is_kept() -> None:
@@ -25,7 +26,11 @@ async def test_without_a_journal_nothing_is_kept() -> None:
     assert [entry async for entry in journal.entries()] == []
     assert [entry async for entry in journal.entries("failed", "done")] == []
     counts = await journal.counts()
-    assert (dict(counts.jobs), counts.cost, counts.failures) == (dict.fromkeys(STATES, 0), Decimal(0), ())
+    assert (dict(counts.jobs), counts.cost, counts.failures) == (
+        dict.fromkeys(get_args(State), 0),
+        Decimal(0),
+        (),
+    )
     assert await journal.url_of("ab") is None
     assert list(await journal.task_ids()) == []
     assert await journal.load_stats("prices") == {}

@@ -11,7 +11,7 @@ import pytest
 import wiro_async
 from tests.journals import apply, failed, intended, opened, refused, succeeded
 from tests.journals import databases_are_closed as databases_are_closed
-from wiro_async._journal.steps import Accepted, Saved
+from wiro_async._journal.steps import Accepted, Learned, Saved
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def path(tmp_path: Path) -> Path:
     for step in (succeeded("a"), failed("b")):
         apply(store, Accepted(step.key, f"task-{step.key}"), step)
     apply(store, Saved("a", 0, "/clips/a.mp4", 10, "ab"), refused("c"))
+    apply(store, Learned("batch", {"source": "jobs.csv"}))
     store.close()
     return path
 
@@ -50,6 +51,12 @@ async def test_a_journal_is_counted_listed_and_searched(path: Path) -> None:
         assert await journal.find("d") is None
         with pytest.raises(wiro_async.InvalidInput):
             journal.entries("over")  # type: ignore[arg-type]
+
+
+async def test_what_a_batch_has_asked_to_keep_is_told(path: Path) -> None:
+    """See ``Client.batch(memo=...)``."""
+    async with wiro_async.JournalReader(path) as journal:
+        assert await journal.memo() == {"source": "jobs.csv"}
 
 
 async def test_it_says_which_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

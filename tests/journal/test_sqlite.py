@@ -13,9 +13,7 @@ import tempfile
 import threading
 from collections.abc import Awaitable
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -42,7 +40,7 @@ from tests.journals import (
 from tests.journals import databases_are_closed as databases_are_closed
 from wiro_async import ClientUseError, InvalidInput, JournalEntry, JournalError, Secret
 from wiro_async._journal import sqlite as _sqlite
-from wiro_async._journal.sqlite import SQLiteJournal, WriterThread
+from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import (
     Accepted,
     Done,
@@ -54,7 +52,6 @@ from wiro_async._journal.steps import (
     Step,
     Uploaded,
 )
-from wiro_async._journal.store import PAGE, Store
 
 
 @pytest.fixture
@@ -172,7 +169,7 @@ async def test_rows_come_by_state_and_in_order_of_arrival(path: Path) -> None:
     def fill() -> None:
         store = opened(path)
         with store.transaction():
-            for number in range(PAGE * 2 + 10):
+            for number in range(410):
                 apply(store, intended(f"{number:04d}"))
                 if number % 2:
                     apply(store, refused(f"{number:04d}"))
@@ -181,7 +178,7 @@ async def test_rows_come_by_state_and_in_order_of_arrival(path: Path) -> None:
     await anyio.to_thread.run_sync(fill)
     async with (await open_quick(path))[0] as journal:
         every = [row.key async for row in journal.entries()]
-        assert every == [f"{number:04d}" for number in range(PAGE * 2 + 10)]
+        assert every == [f"{number:04d}" for number in range(410)]
         assert [row.key async for row in journal.entries("refused", "intended", "refused")] == every[
             1::2
         ] + every[::2]
@@ -213,16 +210,20 @@ async def test_what_waits_is_committed_together(path: Path) -> None:
         assert (await journal.counts()).total == 101
 
 
-async def test_one_transaction_has_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many wait, the first are told before the last are written."""
-    monkeypatch.setattr(_sqlite, "MOST_AT_ONCE", 10)
+async def test_one_transaction_has_a_limit(path: Path) -> None:
+    """However many wait, the first thousand are told before the last are written."""
     journal, database = await open_quick(path)
     async with journal:
+        stopped = Stopped(database)
         before = commits(database)
         async with anyio.create_task_group() as group:
-            for number in range(35):
+            group.start_soon(journal.record, intended("first"))
+            await stopped.arrival()
+            for number in range(2001):
                 group.start_soon(journal.record, intended(f"{number}"))
-        assert commits(database) - before >= 4
+            await anyio.wait_all_tasks_blocked()
+            stopped.let_go()
+        assert commits(database) - before == 4
 
 
 async def test_a_write_that_is_refused_harms_no_other(path: Path) -> None:
@@ -349,23 +350,39 @@ SEVERAL = st.lists(
 def test_whatever_waits_together_ends_as_one_by_one(orders: list[list[Step]]) -> None:
     """What shares a transaction with steps that are refused is as if each had been alone."""
     with tempfile.TemporaryDirectory() as folder:
-        together, alone = opened(Path(folder) / "a.db"), opened(Path(folder) / "b.db")
-        orders_together = [_sqlite._Order(partial(apply_all, steps=steps), len(steps)) for steps in orders]
-        writer = SimpleNamespace(broken=None)
-        WriterThread._write(writer, together, list(orders_together))  # type: ignore[arg-type]
-        reasons = []
-        for steps in orders:
-            order = _sqlite._Order(partial(apply_all, steps=steps), len(steps))
-            WriterThread._write(writer, alone, [order])  # type: ignore[arg-type]
-            reasons.append(order.error and str(order.error).partition("' ")[2])
-        assert dump(together) == dump(alone)
-        assert [order.error and str(order.error).partition("' ")[2] for order in orders_together] == reasons
-        together.close()
-        alone.close()
+        together, alone = Path(folder) / "a.db", Path(folder) / "b.db"
+        assert anyio.run(recorded, together, orders, True) == anyio.run(recorded, alone, orders, False)
+        stores = opened(together), opened(alone)
+        assert dump(stores[0]) == dump(stores[1])
+        for store in stores:
+            store.close()
 
 
-def apply_all(store: Store, steps: list[Step]) -> None:
-    apply(store, *steps)
+async def recorded(path: Path, orders: list[list[Step]], together: bool) -> list[str]:
+    """Record orders that wait for the disk *together*, or one by one; return what was said to each."""
+    journal, database = await open_quick(path)
+    said = [""] * len(orders)
+
+    async def record(place: int) -> None:
+        try:
+            await journal.record(*orders[place])
+        except JournalError as refusal:
+            said[place] = refusal.message.partition("' ")[2]
+
+    async with journal, anyio.create_task_group() as group:
+        if not together:
+            await journal.record(Learned("first", {}))
+            for place in range(len(orders)):
+                await record(place)
+            return said
+        stopped = Stopped(database)
+        group.start_soon(journal.record, Learned("first", {}))
+        await stopped.arrival()
+        for place in range(len(orders)):
+            group.start_soon(record, place)
+        await anyio.wait_all_tasks_blocked()
+        stopped.let_go()
+    return said
 
 
 # -- faults ----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,31 +12,25 @@ from hypothesis import strategies as st
 
 from tests.fakes import task
 from tests.journals import MODEL, intended
-from wiro_async import InvalidInput, JournalCounts, JournalEntry, JournalFile, Outcome, RateLimited, Secret
+from wiro_async import InvalidInput, JournalCounts, JournalEntry, JournalFile, RateLimited, Secret
 from wiro_async._journal import steps
 from wiro_async._journal.steps import (
-    STATES,
     Accepted,
     Blob,
     Done,
     Doubted,
     Ended,
-    JobStep,
     Learned,
     LocalFile,
     Released,
     Saved,
-    State,
-    after,
+    Step,
     described,
     key_of,
 )
 from wiro_async._protocol.records import parse_task
 
-MAYBE_PAID: set[State] = {"intended", "running", "ended", "done", "unknown"}
-"""States in which a Run of the job may cost money, or has."""
-
-STEPS: tuple[JobStep, ...] = (
+STEPS: tuple[Step, ...] = (
     intended("k"),
     Accepted("k", "7"),
     Released("k", "RateLimited"),
@@ -47,75 +41,6 @@ STEPS: tuple[JobStep, ...] = (
     Saved("k", 0, "/clips/0.mp4", 10, "ab"),
     Done("k"),
 )
-
-# -- steps -----------------------------------------------------------------------------------------------
-
-
-def test_every_step_is_tried_below() -> None:
-    """The list has one of each."""
-    assert {type(step) for step in STEPS} == set(get_args(JobStep))
-
-
-@pytest.mark.parametrize("state", sorted(MAYBE_PAID))
-def test_no_run_is_intended_while_one_may_be_paid_for(state: State) -> None:
-    """A new attempt needs a state in which the last one costs nothing more."""
-    assert after(state, intended("k")) is None
-
-
-@pytest.mark.parametrize("state", [None, "refused", "failed", "cancelled"])
-def test_a_job_that_costs_nothing_can_be_intended(state: State | None) -> None:
-    """New jobs, and those that came to nothing."""
-    assert after(state, intended("k")) == "intended"
-
-
-def test_every_step_of_a_job_that_is_not_there_but_the_first_is_refused() -> None:
-    """Nothing happens to a job that was never intended."""
-    assert [step for step in STEPS if after(None, step)] == [intended("k")]
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.sampled_from(STEPS), max_size=30))
-def test_whatever_is_done_to_a_job_it_stays_in_a_known_state(made: list[JobStep]) -> None:
-    """A step leads to a state, or is refused; and every state can be told in a message."""
-    state: State | None = None
-    for step in made:
-        state = after(state, step) or state
-        assert state is None or state in STATES
-        assert steps.origins_of(step)
-
-
-@pytest.mark.parametrize("state", ["ended", "done", "failed", "cancelled"])
-def test_saving_a_file_moves_nothing(state: State) -> None:
-    """The state is the caller's to change, when everything wanted is there."""
-    assert after(state, Saved("k", 0, "/clips/0.mp4", 10, "ab")) == state
-
-
-@pytest.mark.parametrize("state", ["intended", "unknown", "refused"])
-def test_a_task_that_turns_up_late_is_recorded(state: State) -> None:
-    """It is paid for, whatever was thought of it."""
-    assert after(state, Accepted("k", "9")) == "running"
-
-
-@pytest.mark.parametrize(
-    ("outcome", "then"), [("succeeded", "ended"), ("failed", "failed"), ("cancelled", "cancelled")]
-)
-def test_how_a_task_ends_is_how_the_job_stands(outcome: Outcome, then: State) -> None:
-    """A success still has its outputs to be fetched."""
-    assert after("running", Ended("k", outcome)) == then
-    assert after("done", Ended("k", outcome)) is None
-
-
-def test_a_success_stays_one() -> None:
-    """A later poll may bring newer addresses, and not another outcome."""
-    assert after("ended", Ended("k", "succeeded")) == "ended"
-    assert after("ended", Ended("k", "failed")) is None
-
-
-def test_a_message_names_the_states_that_a_step_needs() -> None:
-    """A job that is not there yet is called new."""
-    assert steps.origins_of(intended("k")) == "new, failed, cancelled, refused"
-    assert steps.origins_of(Done("k")) == "ended, done"
-
 
 # -- records ---------------------------------------------------------------------------------------------
 

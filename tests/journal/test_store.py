@@ -13,12 +13,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import attrs
 import pytest
@@ -44,8 +44,6 @@ from tests.journals import (
 from tests.journals import databases_are_closed as databases_are_closed
 from wiro_async import JournalError, JournalFailure, JournalFile, Secret
 from wiro_async._journal import steps
-from wiro_async._journal import store as _store
-from wiro_async._journal.location import identity
 from wiro_async._journal.steps import (
     Accepted,
     Done,
@@ -58,7 +56,10 @@ from wiro_async._journal.steps import (
     Step,
     Uploaded,
 )
-from wiro_async._journal.store import PAGE, RECENT, VERSION, Store, connect
+from wiro_async._journal.store import Store, connect
+
+RECENT = 25 * 3600
+"""Seconds around a Run in which a look for its lost answer minds tasks that are like it."""
 
 
 @pytest.fixture
@@ -143,30 +144,66 @@ def test_a_second_attempt_begins_anew_and_the_first_is_kept(path: Path) -> None:
     assert [run[4] for run in dump(store)[1]] == ["mark", "mark 2"]
 
 
-@pytest.mark.parametrize("state", ["intended", "running", "ended", "done", "unknown"])
-def test_a_run_is_not_intended_while_one_may_be_paid_for(path: Path, state: State) -> None:
-    """The last guard against paying twice; the message says how the job stands."""
-    store = opened(path)
-    at(store, "k", state)
-    before = dump(store)
-    assert repr(state) in conflict(lambda: intend(store, "k"))
-    assert dump(store) == before
+STAYS = {state: state for state in ("ended", "done", "failed", "cancelled")}
+
+WAYS: dict[str, tuple[Callable[[str], Step], Mapping[str, str], str]] = {
+    # Never while a Run may be paid for.
+    "Intended": (
+        intended,
+        dict.fromkeys(("new", "refused", "failed", "cancelled"), "intended"),
+        "new, failed, cancelled, refused",
+    ),
+    # A task that turns up late is paid for, whatever was thought of it.
+    "Accepted": (
+        lambda key: Accepted(key, "9"),
+        dict.fromkeys(("intended", "unknown", "refused"), "running"),
+        "intended, unknown, refused",
+    ),
+    "Released": (
+        refused,
+        dict.fromkeys(("intended", "unknown", "refused"), "refused"),
+        "intended, unknown, refused",
+    ),
+    "Doubted": (
+        lambda key: Doubted(key, "ReadTimeout"),
+        dict.fromkeys(("intended", "unknown", "running"), "unknown"),
+        "intended, running, unknown",
+    ),
+    # A success stays one, and still has its outputs to be fetched.
+    "Ended": (succeeded, dict.fromkeys(("running", "ended"), "ended"), "running, ended"),
+    "Ended by failing": (failed, {"running": "failed"}, "running, ended"),
+    "Ended by a cancel": (cancelled, {"running": "cancelled"}, "running, ended"),
+    # The state is the caller's to change, when everything wanted is there.
+    "Saved": (lambda key: Saved(key, 0, "p", 1, "ab"), STAYS, "ended, done, failed, cancelled"),
+    "Done": (Done, dict.fromkeys(("ended", "done"), "done"), "ended, done"),
+}
+"""Each step, where it leads to from which state, and what a refusal says of these."""
 
 
-def test_nothing_happens_to_a_job_that_is_not_there(path: Path) -> None:
-    """Every step but the intent is refused."""
+@pytest.mark.parametrize("way", WAYS)
+def test_where_each_step_leads_from_every_state(path: Path, way: str) -> None:
+    """What is not in the table is refused, changes nothing, and the message tells how the job stands."""
+    step_of, leads, origins = WAYS[way]
     store = opened(path)
-    for work in (
-        lambda: apply(store, Accepted("k", "1")),
-        lambda: apply(store, refused("k")),
-        lambda: apply(store, Doubted("k", "")),
-        lambda: apply(store, succeeded("k")),
-        lambda: apply(store, Saved("k", 0, "p", 1, "")),
-        lambda: apply(store, Done("k")),
-    ):
-        assert "knows no job 'k'" in conflict(work)
-    assert dump(store) == [[], [], [], [], []]
-    assert store.find("k") is None
+    for state in ("new", *get_args(State)):
+        if state != "new":
+            at(store, state, state)
+        step, before = step_of(state), dump(store)
+        if state in leads:
+            apply(store, step)
+            entry_of(store, state, cast(State, leads[state]))
+        else:
+            said = conflict(lambda step=step: apply(store, step))  # type: ignore[misc]
+            if not (isinstance(step, Accepted) and state in ("running", *STAYS)):
+                assert said.endswith(f"; {type(step).__name__} is for jobs that are {origins}")
+                assert ("knows no job 'new'" if state == "new" else f"as {state!r}") in said
+            assert dump(store) == before
+
+
+def test_every_step_of_a_job_is_tried() -> None:
+    """The table has them all."""
+    tried = {type(step_of("k")) for step_of, _, _ in WAYS.values()}
+    assert tried == set(get_args(Step)) - {Uploaded, Learned}
 
 
 def test_the_same_task_again_changes_nothing(path: Path) -> None:
@@ -203,15 +240,6 @@ def test_another_task_is_refused_unless_the_first_was_doubted(path: Path) -> Non
     apply(store, Accepted("k", "8"))
     row = entry_of(store, "k", "running")
     assert (row.task_id, row.error, row.reason) == ("8", "", "")
-
-
-@pytest.mark.parametrize("state", ["unknown", "refused"])
-def test_a_task_that_turns_up_late_is_recorded(path: Path, state: State) -> None:
-    """It is paid for, whatever was thought of it."""
-    store = opened(path)
-    at(store, "k", state)
-    apply(store, Accepted("k", "9"))
-    entry_of(store, "k", "running")
 
 
 def test_a_later_look_brings_newer_addresses_and_keeps_what_was_saved(path: Path) -> None:
@@ -259,12 +287,12 @@ def test_pages_come_in_order_of_arrival_by_state(path: Path) -> None:
     """Each no longer than a page, and the whole of them complete."""
     store = opened(path)
     with store.transaction():
-        for number in range(PAGE + 50):
+        for number in range(250):
             at(store, f"{number * 7919 % 1000:03d}", "running" if number % 50 else "done")
     every = store.page(None, 0)
-    assert len(every) == PAGE
+    assert len(every) == 200
     every += store.page(None, every[-1][0])
-    assert [row.key for _, row in every] == [f"{number * 7919 % 1000:03d}" for number in range(PAGE + 50)]
+    assert [row.key for _, row in every] == [f"{number * 7919 % 1000:03d}" for number in range(250)]
     assert [job for job, _ in store.page("done", 0)] == [1, 51, 101, 151, 201]
     assert store.page("done", 201) == []
 
@@ -378,13 +406,19 @@ def test_an_old_doubt_needs_the_tasks_since_then(path: Path, state: State) -> No
     assert store.task_ids() == ["task-before", "task-after"]
 
 
-def test_of_too_many_tasks_the_newest_are_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as a client remembers."""
-    monkeypatch.setattr(_store, "MOST_TASKS", 2)
+def test_of_too_many_tasks_the_newest_are_told(path: Path) -> None:
+    """A hundred thousand: as many as a client remembers."""
     store = opened(path)
     for number, key in enumerate("abc"):
         sent(store, key, "done", 30 - number)
-    assert store.task_ids() == ["task-b", "task-c"]
+    store._db.execute(
+        "WITH RECURSIVE n(n) AS (SELECT 4 UNION ALL SELECT n + 1 FROM n LIMIT 99999) "
+        "INSERT INTO runs (job, attempt, names, digest, marker, sent_at, task_id) "
+        "SELECT n, 1, '[]', '', '', ?, n FROM n",
+        (NOW,),
+    )
+    told = store.task_ids()
+    assert (len(told), told[0]) == (100_000, "task-c")
 
 
 @pytest.mark.parametrize("kind", [kind.__name__ for kind in steps.TURNED_AWAY])
@@ -532,21 +566,20 @@ def test_a_run_is_not_intended_in_a_file_that_is_gone(path: Path, how: str, wal:
     assert [row.task_id for _, row in opened(path).page(None, 0)] == ["7", ""]
 
 
-def test_each_transaction_looks_for_its_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand Runs that are intended together need no thousand looks."""
+def test_each_transaction_looks_for_its_file_once(path: Path) -> None:
+    """A thousand Runs that are intended together need no thousand looks; the next transaction looks again."""
     store = opened(path)
-    polls: list[str] = []
-
-    def watched(name: str) -> tuple[object, ...]:
-        polls.append(name)
-        return identity(name)
-
-    monkeypatch.setattr(_store, "identity", watched)
-    for first in (0, 10):
-        with store.transaction():
-            for number in range(first, first + 10):
-                intend(store, f"{number}")
-    assert polls == [store.path] * 2
+    with store.transaction():
+        intend(store, "first")
+        moved = path.rename(path.with_name("moved"))
+        intend(store, "second")
+    with pytest.raises(JournalError, match="deleted, moved or replaced"), store.transaction():
+        intend(store, "third")
+    moved.rename(path)
+    with store.transaction():
+        intend(store, "fourth")
+    store.close()
+    assert [row.key for _, row in opened(path).page(None, 0)] == ["first", "second", "fourth"]
 
 
 def test_a_reopened_journal_is_watched_too(path: Path) -> None:
@@ -608,7 +641,7 @@ def test_an_empty_file_becomes_a_journal_only_on_demand(path: Path) -> None:
 
 def test_a_later_version_is_refused(path: Path) -> None:
     """With the way out."""
-    alter(path, f"PRAGMA user_version = {VERSION + 1}")
+    alter(path, "PRAGMA user_version = 3")
     assert reason_of(path) == "newer"
 
 
@@ -720,13 +753,19 @@ def test_an_index_that_contradicts_its_table_is_found(path: Path) -> None:
     assert reason_of(path) == "corrupt"
 
 
-def test_a_large_journal_gets_the_quick_check(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose time a million jobs allow."""
-    monkeypatch.setattr(_store, "DEEP_CHECK_BYTES", 0)
+@pytest.mark.parametrize(("pages", "check"), [(2**17, "integrity_check"), (2**17 + 1, "quick_check")])
+def test_a_large_journal_gets_the_quick_check(path: Path, pages: int, check: str) -> None:
+    """Beyond half a gigabyte, so that a million jobs are opened in bearable time."""
+    opened(path).close()
     connecting, databases = quick()
-    Store(path, connect=connecting).close()
-    assert "PRAGMA quick_check(3)" in databases[0].ran
-    assert "PRAGMA integrity_check(3)" not in databases[0].ran
+
+    def large(file: str) -> sqlite3.Connection:
+        db = connecting(file)
+        databases[0].instead = {"PRAGMA page_count": f"SELECT {pages}"}
+        return db
+
+    Store(path, connect=large).close()
+    assert [sql for sql in databases[0].ran if "_check(" in sql] == [f"PRAGMA {check}(3)"]
 
 
 def test_where_there_is_no_wal_there_is_no_journal(path: Path) -> None:

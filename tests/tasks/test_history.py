@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.strategies import sample
+from tests.strategies import TIMESTAMPS, sample
 from wiro_async import Status, Task, Transition
-from wiro_async._protocol.records import TIMESTAMPS, parse_task
+from wiro_async._protocol.records import parse_task
 from wiro_async._tasks.history import History, fold, hear
 
 T0 = 1734513800

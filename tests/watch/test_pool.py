@@ -22,9 +22,8 @@ import pytest
 from tests.servers import refused_port, tls_settings, until
 from tests.virtual import VirtualLoop
 from tests.ws_servers import PING, Handler, Peer, Service, accepted, frame, serving, told
-from wiro_async import Secret, Status
+from wiro_async import Client, Secret, Status
 from wiro_async._protocol.events import Message
-from wiro_async._watch import pool
 from wiro_async._watch.pool import Channel, Sockets, SocketUnavailable
 from wiro_async._watch.websocket import Connection, make_setup
 
@@ -288,16 +287,17 @@ async def test_no_more_sockets_than_the_limit() -> None:
         assert len(service.peers) == 3
 
 
-async def test_fifty_at_once_are_opened_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fifty_at_once_are_opened_in_turns() -> None:
     """A crowd of tasks does not make a crowd of handshakes."""
-    monkeypatch.setattr(pool, "OPENINGS", 4)
     most = now = 0
 
     async def handler(peer: Peer) -> None:
         nonlocal most, now
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.001)
+        # Until as many as can be are there.
+        if len(service.peers) <= 32:
+            await until(lambda: most >= 32)
         await peer.shake()
         now -= 1
         await peer.register_all()
@@ -310,7 +310,7 @@ async def test_fifty_at_once_are_opened_in_turns(monkeypatch: pytest.MonkeyPatch
         await until(lambda: len(service.tokens) == 50)
         assert sockets.open_sockets == 50
         await close(sockets)
-    assert most <= 4
+    assert most == 32
 
 
 # -- several tasks on one socket -------------------------------------------------------------------------
@@ -554,7 +554,7 @@ async def test_refused_tokens_are_forgotten_in_the_end() -> None:
     sockets = client("ws://127.0.0.1:1/v1")
     for number in range(1000):
         sockets.refuse(Secret(str(number)))
-    assert len(sockets._refused) == pool.REFUSED_KEPT
+    assert len(sockets._refused) == 256
     assert Secret("999") in sockets._refused
 
 
@@ -779,21 +779,20 @@ async def test_closing_the_client() -> None:
 
 
 @VIRTUAL
-async def test_closing_the_client_while_sockets_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_the_client_while_sockets_are_opened() -> None:
     """Those that wait for their turn, and those that wait for the peer, are unavailable."""
-    monkeypatch.setattr(pool, "OPENINGS", 1)
 
     async def handler(peer: Peer) -> None:
         await peer._reader.read()
 
     async with serving(handler, shake=False) as service:
-        sockets = client(service.url)
-        opening = [asyncio.ensure_future(sockets.attach(Task(name))) for name in "123"]
+        sockets = client(service.url, limit=40)
+        opening = [asyncio.ensure_future(sockets.attach(Task(str(number)))) for number in range(40)]
         await asyncio.sleep(1)
         sockets.abort_all()
         results = await asyncio.gather(*opening, return_exceptions=True)
-        assert [type(result) for result in results] == [SocketUnavailable] * 3
-        assert len(service.peers) == 1
+        assert [type(result) for result in results] == [SocketUnavailable] * 40
+        assert len(service.peers) == 32
 
 
 async def test_a_listener_that_closes_what_it_hears_of() -> None:
@@ -922,14 +921,15 @@ async def test_on_trio_there_are_no_sockets() -> None:
     await close(sockets)
 
 
-def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said how to get it."""
-    assert pool.available()
-    pool.require()
+    async with Client("key", watch="socket"):
+        pass
     monkeypatch.setitem(sys.modules, "websockets", None)
-    assert not pool.available()
+    async with Client("key"):
+        pass
     with pytest.raises(ImportError, match=r"pip install '\.\[ws\]'"):
-        pool.require()
+        Client("key", watch="socket")
 
 
 def test_on_an_event_loop_of_asyncios_own() -> None:

@@ -2,58 +2,102 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
+import anyio
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiro_async import Task
+from tests.fakes import FakeService, client, ok
+from tests.fakes import task as record
+from tests.tasks.test_handle import CALM, RecordingSchedule
+from tests.virtual import anyio_backend as anyio_backend
+from wiro_async import Status, Task, TaskHandle
 from wiro_async._protocol.records import parse_task
-from wiro_async._watch.schedule import clock_offset, lateness, stages, started_after
+from wiro_async._watch.schedule import clock_offset, lateness
 
 T0 = 1734513800
 
 
-def task(status: str = "task_postprocess_end", elapsed: str = "", **times: float) -> Task:
+def task(status: str = "task_postprocess_end", **times: float) -> Task:
     """Return a snapshot with timestamps in seconds after the beginning."""
     stamps = {f"{name}time": T0 + value for name, value in times.items()}
-    return parse_task({"id": "2221", "status": status, "elapsedseconds": elapsed, **stamps})
+    return parse_task({"id": "2221", "status": status, **stamps})
 
 
-def test_the_stages_of_a_finished_task() -> None:
-    """It has queued until it began, and has run until its files were there."""
-    assert stages(task(create=0, start=6, end=64, postprocessend=66)) == (6.0, 60.0)
+# -- stages, as the schedule is told of them -----------------------------------------------------------
+
+
+def attached_to(status: str, times: dict[str, float], **fields: Any) -> tuple[TaskHandle, RecordingSchedule]:
+    """Attach to a task of ten minutes ago, with times in seconds after its beginning."""
+    start = int(time.time() - 600)
+    stamps = {f"{name}time": str(start + seconds) for name, seconds in times.items()}
+    handle = client(FakeService(Task_Detail=ok(tasklist=[record(status=status, **stamps, **fields)]))).attach(
+        "2221"
+    )
+    schedule = RecordingSchedule(CALM)
+    handle._state.context = attrs.evolve(handle._state.context, schedule=schedule)
+    return handle, schedule
 
 
 @pytest.mark.parametrize(
-    ("times", "expected"),
+    ("times", "after"),
     [
-        ({}, (None, None)),
-        ({"create": 0, "start": 6}, (6.0, None)),
-        ({"start": 6, "end": 10}, (None, 4.0)),
-        ({"create": 9, "start": 6, "end": 2}, (0.0, 0.0)),
+        ({"create": 0, "start": 6}, 6.0),
+        ({"create": 7, "start": 6}, 0.0),
+        ({"create": 0}, None),
+        ({"start": 6}, None),
     ],
 )
-def test_what_is_not_told_is_not_made_up(
-    times: dict[str, float], expected: tuple[float | None, float | None]
-) -> None:
-    """Missing stamps give no duration, and clocks that disagree give none below zero."""
-    assert stages(task("task_postprocess_end", "", **times)) == expected
-
-
-def test_an_elapsed_time_with_a_fraction_is_finer_than_stamps() -> None:
-    """Then the stamps tell only what came after the work itself."""
-    queued, ran = stages(task(elapsed="1.4200", create=0, start=1, end=2, postprocessend=3))
-    assert (queued, ran) == (1.0, 2.42)
-    assert stages(task(elapsed="6.0000", create=0, start=1, end=8, postprocessend=8)) == (1.0, 7.0)
-    assert stages(task(elapsed="1.42", create=0)) == (None, None)
-
-
-def test_when_a_task_began() -> None:
+async def test_when_a_task_began(times: dict[str, float], after: float | None) -> None:
     """In seconds after its creation, if both are told."""
-    assert started_after(task("task_start", create=0, start=6)) == 6.0
-    assert started_after(task("task_start", create=7, start=6)) == 0.0
-    assert started_after(task("task_queue", create=0)) is None
-    assert started_after(task("task_start", start=6)) is None
+    handle, schedule = attached_to("task_start", times)
+    with anyio.move_on_after(20.0):
+        await handle
+    timing = schedule.timings[-1]
+    assert handle.status == Status.START
+    assert (timing.started and timing.started - timing.since) == pytest.approx(after)
+
+
+@pytest.mark.parametrize(
+    ("times", "elapsed", "stages"),
+    [
+        # It has queued until it began, and has run until its files were there.
+        ({"create": 0, "start": 6, "end": 64, "postprocessend": 66}, "", (6.0, 60.0)),
+        # Missing stamps give no duration, and clocks that disagree give none below zero.
+        ({}, "", (None, None)),
+        ({"create": 0, "start": 6}, "", (6.0, None)),
+        ({"start": 6, "end": 10}, "", (None, 4.0)),
+        ({"create": 9, "start": 6, "end": 2}, "", (0.0, 0.0)),
+        # An elapsed time with a fraction is finer than stamps, which tell only what came after the work.
+        ({"create": 0, "start": 1, "end": 2, "postprocessend": 3}, "1.4200", (1.0, 2.42)),
+        ({"create": 0, "start": 1, "end": 8, "postprocessend": 8}, "6.0000", (1.0, 7.0)),
+        ({"create": 0}, "1.42", (None, None)),
+    ],
+)
+async def test_the_stages_of_a_finished_task(
+    times: dict[str, float], elapsed: str, stages: tuple[float | None, float | None]
+) -> None:
+    """How long it has queued and run is learned from what its record tells."""
+    handle, schedule = attached_to("task_postprocess_end", times, pexit="0", elapsedseconds=elapsed)
+    await handle.wait()
+    assert schedule.learned == [pytest.approx(stages)]
+
+
+@pytest.mark.parametrize(
+    "ended", [{"status": "task_postprocess_end", "pexit": "1"}, {"status": "task_cancel"}]
+)
+async def test_of_a_task_that_did_not_succeed_only_the_queue_is_learned(ended: dict[str, str]) -> None:
+    """It ended early for reasons of its own."""
+    handle, schedule = attached_to(times={"create": 0, "start": 6, "end": 10, "cancel": 10}, **ended)
+    await handle.refresh()
+    assert schedule.learned == [(6.0, None)]
+
+
+# -- clocks and lateness -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

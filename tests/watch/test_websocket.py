@@ -30,8 +30,7 @@ from tests.ws_servers import (
     frame,
     serving,
 )
-from wiro_async._watch import websocket
-from wiro_async._watch.websocket import Connection, ParseQueue, Setup, make_setup
+from wiro_async._watch.websocket import Connection, ParseQueue, make_setup
 
 LOOPS = [
     pytest.param("asyncio", id="asyncio"),
@@ -66,12 +65,16 @@ class Owner:
         self.problems.append(problem)
 
 
-def setup_of(url: str, client_tls: ssl.SSLContext | None = None) -> Setup:
+def make(
+    url: str, owner: Owner, client_tls: ssl.SSLContext | None = None, queue: ParseQueue | None = None
+) -> Connection:
+    """Make a connection, not opened yet; those of one *queue* share the event loop's turns."""
+
     def settings() -> ssl.SSLContext:
         assert client_tls is not None
         return client_tls
 
-    return make_setup(url, settings, "wiro-async/test")
+    return Connection(make_setup(url, settings, "wiro-async/test"), owner, queue or ParseQueue())
 
 
 @asynccontextmanager
@@ -82,7 +85,7 @@ async def connected(
     server, client = tls_settings() if tls else (None, None)
     async with serving(handler, tls=server, host=host) as service:
         owner = Owner()
-        connection = Connection(setup_of(service.url, client), owner, queue or ParseQueue())
+        connection = make(service.url, owner, client, queue)
         await connection.open()
         try:
             yield connection, owner, service
@@ -125,7 +128,7 @@ async def test_with_a_server_of_another_make() -> None:
     async with websockets.asyncio.server.serve(echo, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         owner = Owner()
-        connection = Connection(setup_of(f"ws://127.0.0.1:{port}/v1"), owner, ParseQueue())
+        connection = make(f"ws://127.0.0.1:{port}/v1", owner)
         await connection.open()
         connection.send("héllo")
         await until(lambda: owner.messages)
@@ -159,7 +162,7 @@ async def test_messages_in_the_handshakes_packet_are_not_lost() -> None:
 
     async with serving(handler, shake=False) as service:
         owner = Owner()
-        connection = Connection(setup_of(service.url), owner, ParseQueue())
+        connection = make(service.url, owner)
         await connection.open()
         await until(lambda: owner.messages == [b"early"])
         connection.close()
@@ -178,7 +181,7 @@ async def test_an_answer_in_single_bytes() -> None:
 
     async with serving(handler, shake=False) as service:
         owner = Owner()
-        connection = Connection(setup_of(service.url), owner, ParseQueue())
+        connection = make(service.url, owner)
         await connection.open()
         await until(lambda: owner.messages == [b"drip"])
         connection.close()
@@ -420,7 +423,7 @@ async def test_a_failed_handshake(answer: Callable[[bytes], bytes]) -> None:
     async with serving(handler, shake=False) as service:
         owner = Owner()
         with pytest.raises(ConnectionError):
-            await Connection(setup_of(service.url), owner, ParseQueue()).open()
+            await make(service.url, owner).open()
     assert not owner.is_open
     assert owner.problems == []
 
@@ -429,7 +432,7 @@ async def test_a_failed_handshake(answer: Callable[[bytes], bytes]) -> None:
 async def test_nobody_listens(host: str) -> None:
     """It is an OSError."""
     with pytest.raises(OSError):  # noqa: PT011  (the system's own words)
-        await Connection(setup_of(f"ws://{host}:{refused_port()}/v1"), Owner(), ParseQueue()).open()
+        await make(f"ws://{host}:{refused_port()}/v1", Owner()).open()
 
 
 async def test_a_certificate_of_another_host() -> None:
@@ -439,7 +442,7 @@ async def test_a_certificate_of_another_host() -> None:
     async with serving(hold, tls=server) as service:
         strangers = ssl.create_default_context()
         with pytest.raises(ConnectionError, match=r"(?i)certificate"):
-            await Connection(setup_of(service.url, strangers), Owner(), ParseQueue()).open()
+            await make(service.url, Owner(), strangers).open()
         assert service.peers == []
 
 
@@ -453,9 +456,7 @@ async def test_a_peer_that_speaks_no_tls() -> None:
 
     async with serving(handler, shake=False) as service:
         with pytest.raises(ConnectionError):
-            await Connection(
-                setup_of(service.url.replace("ws:", "wss:"), client), Owner(), ParseQueue()
-            ).open()
+            await make(service.url.replace("ws:", "wss:"), Owner(), client).open()
 
 
 async def test_the_peers_goodbye_in_tls() -> None:
@@ -481,7 +482,7 @@ async def test_a_cancellation_at_any_moment_leaves_nothing_open(host: str, tls: 
     outcomes = set()
     async with serving(hold, tls=server, host=host) as service:
         for _ in range(50):
-            connection = Connection(setup_of(service.url, client), Owner(), ParseQueue())
+            connection = make(service.url, Owner(), client)
             task = asyncio.ensure_future(connection.open())
             for _ in range(chance.randrange(25)):
                 await asyncio.sleep(0)
@@ -558,7 +559,7 @@ async def test_a_flood_leaves_the_event_loop_its_turns() -> None:
                 await asyncio.sleep(0)
                 turns += bool(owner.messages)
     # One slice of the smallest frames is the most that one turn may take.
-    assert turns > 20_000 / (websocket.SLICE / 2 + websocket.TURN)
+    assert turns > 20_000 / (1024 / 2 + 64)
 
 
 async def test_long_messages_that_end_together_are_not_all_handed_on_in_one_turn() -> None:
@@ -581,7 +582,7 @@ async def test_long_messages_that_end_together_are_not_all_handed_on_in_one_turn
                 before, now = now, sum(len(owner.messages) for _, owner, _ in open_now)
                 most = max(most, now - before)
     # Of those that end in one turn, the first few use it up.
-    assert most <= 1 + websocket.TURN * websocket.MESSAGE_PIECE // 100_000
+    assert most <= 1 + 64 * 4096 // 100_000
 
 
 async def test_a_flood_on_one_connection_does_not_keep_others_waiting() -> None:
@@ -663,7 +664,7 @@ class Transport:
 
 def opened_on(transport: Transport) -> tuple[Connection, Owner]:
     owner = Owner()
-    connection = Connection(setup_of("ws://127.0.0.1:1/v1"), owner, ParseQueue())
+    connection = make("ws://127.0.0.1:1/v1", owner)
     connection.connection_made(cast("asyncio.Transport", transport))
     connection.data_received(accepted(transport.written))
     assert owner.is_open
@@ -701,7 +702,7 @@ async def test_a_closing_frame_has_a_second_to_leave() -> None:
 async def test_a_close_before_the_connection_is_there() -> None:
     """The connection is aborted as soon as it is made, and what it brings is nothing."""
     owner = Owner()
-    connection = Connection(setup_of("ws://127.0.0.1:1/v1"), owner, ParseQueue())
+    connection = make("ws://127.0.0.1:1/v1", owner)
     connection.close()
     transport = Transport()
     connection.connection_made(cast("asyncio.Transport", transport))
@@ -721,7 +722,7 @@ async def test_a_close_while_it_is_opened() -> None:
         await peer._reader.read()
 
     async with serving(ignore, shake=False) as service:
-        connection = Connection(setup_of(service.url), Owner(), ParseQueue())
+        connection = make(service.url, Owner())
         asyncio.get_running_loop().call_later(1.0, connection.close)
         with pytest.raises(ConnectionError, match="closed"):
             await connection.open()
