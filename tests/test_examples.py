@@ -21,8 +21,7 @@ import pytest
 import uvicorn
 
 import wiro_async
-from wiro_async.sandbox import Sandbox
-from wiro_async.sandbox._images import demo_images
+from wiro_async.sandbox import Sandbox, demo_images
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 IMAGES = demo_images()

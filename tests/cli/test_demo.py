@@ -28,7 +28,7 @@ from wiro_async.cli._demo_plan import Books, Job, job_record, job_row, plan
 from wiro_async.cli._demo_sandbox import SandboxDied, SandboxProcess
 from wiro_async.cli._demo_view import say_summary
 from wiro_async.cli._report import Report
-from wiro_async.sandbox._images import demo_images
+from wiro_async.sandbox import demo_images
 
 QUICK = ("--speed=300", "--seed=7", "--balance=1000", "--no-render")
 
