@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import pickle
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,7 @@ PROMPT = "[Zoom in] waves"
 URL = "https://example.org/photo.jpg"
 FAST = wiro_async.Polling(min_interval=0.001, max_interval=0.001)
 
-
-@pytest.fixture(autouse=True)
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reconcile without the half minute; test_submit.py has the real one, on virtual time."""
-    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 0.00003))
+pytestmark = pytest.mark.usefixtures("quick_search")
 
 
 def done(**fields: Any) -> FakeService:
@@ -467,19 +464,14 @@ async def test_a_client_listens_where_it_knows_how() -> None:
 
 async def test_without_the_extra_auto_polls_and_socket_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """At construction, or where one task is to be listened to: before anything is paid."""
-
-    def require() -> None:
-        raise ImportError("pip install 'wiro-async[ws]'")
-
-    monkeypatch.setattr("wiro_async._watch.pool.available", lambda: False)
-    monkeypatch.setattr("wiro_async._watch.pool.require", require)
+    monkeypatch.setitem(sys.modules, "websockets", None)
     async with wiro_async.Client(KEY, SECRET) as polling:
         assert polling._service.sockets is None
-    with pytest.raises(ImportError, match="wiro-async"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[ws\]'"):
         wiro_async.Client(KEY, SECRET, watch="socket")
     service = done()
     async with client(service) as caller:
-        with pytest.raises(ImportError, match="wiro-async"):
+        with pytest.raises(ImportError, match=r"pip install '\.\[ws\]'"):
             await caller.submit("owner/model", {"prompt": PROMPT}, watch="socket")
     assert not service.calls
 

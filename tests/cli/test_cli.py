@@ -8,7 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -436,10 +436,10 @@ def test_a_wrong_command_line_is_one_line_and_2(
 
 
 def test_the_module_is_the_program(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call_program: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``python -m wiro_async`` takes the process's own words, and exits with the code."""
-    monkeypatch.setattr(sys, "argv", ["wiro", "--version"])
+    call_program("wiro", "--version")
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("wiro_async", run_name="__main__")
     assert ended.value.code == 0

@@ -549,7 +549,7 @@ def test_a_client_that_does_not_answer_a_close_is_cut_off() -> None:
 
     async def closed() -> tuple[float, Wire]:
         loop, service, wire = asyncio.get_running_loop(), Rig().make_service(), Wire()
-        connection = service.sockets.protocol(Config(lambda: None), ServerState(), {})
+        connection: Any = service.sockets.protocol(Config(lambda: None), ServerState(), {})
         connection.connection_made(wire)
         connection.data_received(HANDSHAKE)
         began = loop.time()
