@@ -41,7 +41,6 @@ from tests.journals import apply, cancelled, failed, intended, opened, succeeded
 from tests.journals import intend as intend_at
 from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
 from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Released, Saved
-from wiro_async._journal.store import Store
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
@@ -347,15 +346,7 @@ def test_a_task_that_runs_longer_than_one_waits_is_no_failure(wiro: Wiro, sandbo
 
 
 def _journal() -> Any:
-    class Open:
-        def __enter__(self) -> Store:
-            self.store = opened(Path("jobs.journal.db"))
-            return self.store
-
-        def __exit__(self, *_: object) -> None:
-            self.store.close()
-
-    return Open()
+    return contextlib.closing(opened(Path("jobs.journal.db")))
 
 
 # -- going on ----------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from PIL import Image
 from rich.text import Text
 
 from tests.cli_tools import Wiro, be_a_terminal, interrupt_when, wait_until
+from tests.journals import intended
 from wiro_async import JournalEntry, JournalFile
-from wiro_async._protocol.matching import RunFingerprint
 from wiro_async.cli import _demo
 from wiro_async.cli._batch_view import BatchView
 from wiro_async.cli._demo_plan import Books, Job, job_record, job_row, plan
@@ -356,7 +356,7 @@ def row(job: Job, **fields: Any) -> JournalEntry:
         "files": (clip,) if job.purpose == "clip" else (),
         **fields,
     }
-    fingerprint = RunFingerprint("o/m", (), "d", 1.0, "")
+    fingerprint = intended(job.key).fingerprint
     return JournalEntry(key=job.key, inputs={}, attempt=1, fingerprint=fingerprint, task_id="1", **told)
 
 

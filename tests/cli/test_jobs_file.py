@@ -11,10 +11,9 @@ import anyio.to_thread
 import pytest
 
 from tests.cli_tools import pipe_in
-from tests.journals import NOW
+from tests.journals import MODEL, intended
 from wiro_async import InvalidInput, InvalidJob, JournalEntry
-from wiro_async._journal.steps import Blob, LocalFile, State
-from wiro_async._protocol.matching import RunFingerprint
+from wiro_async._journal.steps import Blob, LocalFile
 from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, line_of
 from wiro_async.cli._jobs_reader import JobsReader, find_jobs, given_jobs, read_rows
 
@@ -35,10 +34,8 @@ def read(fields: Any, key: str | None = None) -> Any:
 
 
 def entry_of(**inputs: Any) -> JournalEntry:
-    state: State = "failed"
-    return JournalEntry(
-        key="7", inputs=inputs, state=state, attempt=1, fingerprint=RunFingerprint("o/m", (), "d", NOW, "")
-    )
+    step = intended("7", **inputs)
+    return JournalEntry(key="7", inputs=step.inputs, state="failed", attempt=1, fingerprint=step.fingerprint)
 
 
 # -- JSON Lines ----------------------------------------------------------------------------------------------
@@ -168,12 +165,12 @@ def test_a_journals_job_is_a_line_again() -> None:
     line = line_of(entry_of(a=LocalFile("/p/x.jpg"), b=["@home", 1], c={"d": "@@"}))
     assert line == {
         "key": "7",
-        "model": "o/m",
+        "model": MODEL,
         "inputs": {"a": "@/p/x.jpg", "b": ["@@home", 1], "c": {"d": "@@@"}},
     }
     job = read(line)
     assert job.inputs == {"a": Path("/p/x.jpg"), "b": ["@home", 1], "c": {"d": "@@"}}
-    assert (job.key, job.model) == ("7", "o/m")
+    assert (job.key, job.model) == ("7", MODEL)
 
 
 def test_bytes_cannot_be_a_line() -> None:
