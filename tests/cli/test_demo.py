@@ -272,7 +272,7 @@ def test_a_sandbox_that_does_not_listen_is_killed() -> None:
 
 def test_a_sandbox_that_was_never_entered_ends_too() -> None:
     """There is nothing to end then."""
-    SandboxProcess(())._end()
+    SandboxProcess(()).__exit__(None, None, None)
 
 
 def test_a_batch_that_ends_before_its_time_is_told(
