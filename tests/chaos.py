@@ -617,26 +617,31 @@ async def _story(schedule: Schedule, report: Report, folder: Path, sandbox: Sand
         await _recollect(client, story, None if not rotated else sandbox.base_url)
         story.wrong += stuck(client)
     assert client._service.sockets is not None
-    if client._service.sockets.open_sockets:
-        story.wrong.append(f"{client._service.sockets.open_sockets} WebSockets were left open")
-    open_ones = client._service.transport._http._inner.connections  # type: ignore[attr-defined]
-    if open_ones or client._service.downloader._http.connections:  # type: ignore[attr-defined]
+    if count := client._service.sockets.open_sockets:
+        story.wrong.append(f"{count} WebSockets were left open")
+    if any(stack.connections for stack in stacks_of(client)):
         story.wrong.append("connections are open after aclose()")
     return story
 
 
+def stacks_of(client: Client) -> tuple[Any, Any]:
+    """Return a client's own connections: those to the service, and those to its files."""
+    service: Any = client._service
+    return service.transport._http._inner, service.downloader._http
+
+
 def stuck(client: Client) -> list[str]:
     """Tell what is occupied although nobody calls."""
-    stack: Any = client._service.transport._http._inner  # type: ignore[attr-defined]
-    files: Any = client._service.downloader._http
+    service, statistics = client._service, client.statistics()
+    downloads = service.downloader._gate
     occupied = {
-        "slots in flight": client._service.transport.gate.in_flight,
-        "callers in the queue": client._service.transport.gate.waiting,
-        "connections in use": len(stack._busy) + len(files._busy),
-        "Runs on their way": len(client._service.in_flight._landed),
-        "places in the line": client._service.line.waiting,
-        "downloads": client._service.downloader._gate.in_flight + client._service.downloader._gate.waiting,
-        "Runs under way": client._service.transport.paid_calls,
+        "slots in flight": statistics.in_flight,
+        "callers in the queue": statistics.waiting,
+        "connections in use": sum(len(stack._busy) for stack in stacks_of(client)),
+        "Runs on their way": len(service.in_flight._landed),
+        "places in the line": service.line.waiting,
+        "downloads": downloads.in_flight + downloads.waiting,
+        "Runs under way": service.transport.paid_calls,
     }
     return [f"stuck: {count} {what}" for what, count in occupied.items() if count]
 

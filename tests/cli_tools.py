@@ -104,6 +104,17 @@ def be_a_terminal(
     return terminal
 
 
+def pipe_in(monkeypatch: pytest.MonkeyPatch, data: str) -> None:
+    """Put a pipe with *data* in the place of stdin."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data.encode())))
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no folder be written, not even by root, who may write wherever the modes forbid it."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+
+
 @contextmanager
 def interrupt_when(happened: Callable[[], bool], number: int = signal.SIGINT) -> Iterator[None]:
     """Send this process a signal once something has happened."""

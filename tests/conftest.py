@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -39,3 +40,15 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own credentials out of the tests."""
     for name in ("WIRO_API_KEY", "WIRO_API_SECRET", "WIRO_BASE_URL", "WIRO_SOCKET_URL", "WIRO_TASK_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search for lost tasks twice, without the half minute; tests/jobs has the real one, on virtual time."""
+    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 0.00003))
+
+
+@pytest.fixture
+def call_program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Give this process the command line of another program."""
+    return lambda *words: monkeypatch.setattr(sys, "argv", list(words))

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -277,10 +277,12 @@ def test_the_three_plans_measure_medians() -> None:
     assert set(run.QUICK.waiting) <= set(run.FULL.waiting)
 
 
-def test_a_run_writes_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_writes_both_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_program: Callable[..., None]
+) -> None:
     """``--only`` measures one section; JSON and Markdown go to the folder."""
     monkeypatch.setattr(run, "QUICK", SMALL)
-    monkeypatch.setattr(sys, "argv", ["run", "--quick", "--only", "pieces", "--output", str(tmp_path)])
+    call_program("run", "--quick", "--only", "pieces", "--output", str(tmp_path))
     run.main()
     data = json.loads((tmp_path / "latest.json").read_text("utf-8"))
     assert data["mode"] == "test"
@@ -345,13 +347,13 @@ def test_a_lost_target_is_shown_however_small_the_change() -> None:
 
 
 def test_comparing_two_files_prints_a_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, call_program: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command reads what the run wrote."""
     for name, figure in (("old", row(1, 1)), ("new", row(3, 3))):
         data = document("quick", {"date": name, "Python": name}, {}, [], [figure])
         (tmp_path / f"{name}.json").write_text(json.dumps(data), "utf-8")
-    monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path / "old.json"), str(tmp_path / "new.json")])
+    call_program("compare", str(tmp_path / "old.json"), str(tmp_path / "new.json"))
     compare.main()
     told = capsys.readouterr().out
     assert "| 1 µs | 3 µs | 3.00 | changed |" in told

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import pickle
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,12 @@ import wiro_async
 from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, client, no, ok, task, timed_service
 from wiro_async import Client, Director, HailuoSubject
-from wiro_async._http.connections import ConnectionStack
-from wiro_async._protocol.matching import marker_in
 
 PROMPT = "[Zoom in] waves"
 URL = "https://example.org/photo.jpg"
 FAST = wiro_async.Polling(min_interval=0.001, max_interval=0.001)
 
-
-@pytest.fixture(autouse=True)
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reconcile without the half minute; test_submit.py has the real one, on virtual time."""
-    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 0.00003))
+pytestmark = pytest.mark.usefixtures("quick_search")
 
 
 def done(**fields: Any) -> FakeService:
@@ -94,7 +89,8 @@ def test_a_client_is_not_pickled() -> None:
 
 async def test_a_transport_or_a_proxy_replaces_our_connections() -> None:
     """Either, not both; our own are the default."""
-    assert isinstance(Client(KEY)._service.transport._http._inner, ConnectionStack)  # type: ignore[attr-defined]
+    own = Client(KEY)
+    assert not isinstance(own._service.transport._http._inner, httpx.AsyncHTTPTransport)  # type: ignore[attr-defined]
     proxied = Client(KEY, proxy="http://127.0.0.1:9")
     assert isinstance(proxied._service.transport._http._inner, httpx.AsyncHTTPTransport)  # type: ignore[attr-defined]
     await proxied.aclose()
@@ -124,10 +120,11 @@ async def test_submit_sends_exactly_what_was_meant() -> None:
     assert request.headers["x-api-key"] == KEY
     assert request.headers["x-nonce"].isdigit()
     assert len(request.headers["x-signature"]) == 64
+    _, _, marker = json.loads(request.content)["callbackUrl"].partition("?wiro_async=")
+    assert marker
     assert request.content == (
         b'{"inputImage":["https://example.org/photo.jpg"],"seed":3,"flag":"true",'
-        b'"callbackUrl":"https://example.org/done?wiro_async=%s","projectid":"699"}'
-        % marker_in(json.loads(request.content)["callbackUrl"]).encode()
+        b'"callbackUrl":"https://example.org/done?wiro_async=%s","projectid":"699"}' % marker.encode()
     )
 
 
@@ -467,19 +464,14 @@ async def test_a_client_listens_where_it_knows_how() -> None:
 
 async def test_without_the_extra_auto_polls_and_socket_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """At construction, or where one task is to be listened to: before anything is paid."""
-
-    def require() -> None:
-        raise ImportError("pip install 'wiro-async[ws]'")
-
-    monkeypatch.setattr("wiro_async._watch.pool.available", lambda: False)
-    monkeypatch.setattr("wiro_async._watch.pool.require", require)
+    monkeypatch.setitem(sys.modules, "websockets", None)
     async with wiro_async.Client(KEY, SECRET) as polling:
         assert polling._service.sockets is None
-    with pytest.raises(ImportError, match="wiro-async"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[ws\]'"):
         wiro_async.Client(KEY, SECRET, watch="socket")
     service = done()
     async with client(service) as caller:
-        with pytest.raises(ImportError, match="wiro-async"):
+        with pytest.raises(ImportError, match=r"pip install '\.\[ws\]'"):
             await caller.submit("owner/model", {"prompt": PROMPT}, watch="socket")
     assert not service.calls
 

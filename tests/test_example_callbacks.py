@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 import wiro_async
-from tests.test_examples import example
+from tests.test_examples import example, polling
 from wiro_async.sandbox import Sandbox
 
 WANTED = {"image": "https://example.org/photo.jpg", "prompt": "waves"}
@@ -59,14 +59,15 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(monkeypatch: pytest.MonkeyPatch, public_url: str | None = None) -> Iterator[Served]:
+def served(
+    monkeypatch: pytest.MonkeyPatch, public_url: str | None = None, patience: float = 20.0
+) -> Iterator[Served]:
     """Serve the example in a thread, under a public address of its own or the one given."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         monkeypatch.setenv("PUBLIC_URL", public_url or url)
         monkeypatch.setenv("CALLBACK_KEYS", "a-key-for-callbacks and-the-one-before")
-        module = example("callback_app")
-        monkeypatch.setattr(module, "PATIENCE", 20.0)
+        module = example("callback_app", PATIENCE=patience)
         server = uvicorn.Server(uvicorn.Config(module.app, log_config=None, lifespan="on", ws="none"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
         thread.start()
@@ -75,12 +76,6 @@ def served(monkeypatch: pytest.MonkeyPatch, public_url: str | None = None) -> It
         finally:
             server.should_exit = True
             thread.join()
-
-
-def polling(monkeypatch: pytest.MonkeyPatch, safety_interval: float) -> None:
-    """Set how often the example's client looks when no callback comes."""
-    policy = wiro_async.Polling(min_interval=0.02, max_interval=0.05, safety_interval=safety_interval)
-    monkeypatch.setattr("wiro_async._config.Polling", lambda: policy)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -178,7 +173,7 @@ async def test_failures_become_replies(sandbox: Sandbox, monkeypatch: pytest.Mon
     polling(monkeypatch, safety_interval=0.1)
     with served(monkeypatch) as app:
         failed = await app.post("/videos", {**WANTED, "prompt": "[sandbox:fail too dark]"})
-        monkeypatch.setattr(app.module, "PATIENCE", 0.5)
+        app.module.PATIENCE = 0.5
         late = await app.post("/videos", HANGING)
     assert failed.status_code == 502
     assert "too dark" in failed.json()["detail"]

@@ -21,8 +21,7 @@ import pytest
 import uvicorn
 
 import wiro_async
-from wiro_async.sandbox import Sandbox
-from wiro_async.sandbox._images import demo_images
+from wiro_async.sandbox import Sandbox, demo_images
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 IMAGES = demo_images()
@@ -42,19 +41,26 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         monkeypatch.setenv("WIRO_BASE_URL", sandbox.base_url)
         monkeypatch.setenv("WIRO_API_KEY", sandbox.config.api_key)
         monkeypatch.setenv("WIRO_API_SECRET", sandbox.config.api_secret or "")
-        quick = wiro_async.Polling(min_interval=0.02, max_interval=0.05)
-        monkeypatch.setattr("wiro_async._config.Polling", lambda: quick)
+        polling(monkeypatch)
         yield sandbox
 
 
-def example(name: str) -> ModuleType:
-    """Import an example from its file."""
+def polling(monkeypatch: pytest.MonkeyPatch, safety_interval: float = 60.0) -> None:
+    """Set how often an example's client polls, where it does not say so itself; the last call counts."""
+    policy = wiro_async.Polling(min_interval=0.02, max_interval=0.05, safety_interval=safety_interval)
+    monkeypatch.setattr("wiro_async._config.Polling", lambda: policy)
+
+
+def example(name: str, **settings: object) -> ModuleType:
+    """Import an example from its file, anew, and change its settings."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic looks there for the types that annotations name
     spec.loader.exec_module(module)
+    assert settings.keys() <= vars(module).keys()
+    vars(module).update(settings)
     return module
 
 
@@ -117,17 +123,14 @@ async def test_fan_out_makes_a_clip_of_each_image(
         ),
     ],
 )
-async def test_fan_out_tells_what_may_still_be_paid(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
-) -> None:
+async def test_fan_out_tells_what_may_still_be_paid(error: Exception, said: str) -> None:
     """A job that may go on is named with what is needed to take it up again."""
 
-    async def run(*_: object, **__: object) -> None:
-        raise error
+    class Failing:
+        async def run(self, *_: object, **__: object) -> None:
+            raise error
 
-    monkeypatch.setattr(wiro_async.Client, "run", run)
-    client = wiro_async.Client("key", "secret")
-    assert said in await example("fan_out").make_clip(client, Path("a.jpg"), Path())
+    assert said in await example("fan_out").make_clip(Failing(), Path("a.jpg"), Path())
 
 
 # -- the web app ---------------------------------------------------------------------------------------------
@@ -188,12 +191,10 @@ async def test_a_handler_refuses_files_of_the_server(sandbox: Sandbox) -> None:
     ],
 )
 async def test_a_handler_turns_errors_into_replies(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, prompt: str, code: int, detail: object
+    sandbox: Sandbox, prompt: str, code: int, detail: object
 ) -> None:
     """A failure is 502 with its reason, a late task 504 with its id, a refusal 502."""
-    module = example("fastapi_app")
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
-    async with in_process(module.app) as http:
+    async with in_process(example("fastapi_app", PATIENCE=0.5).app) as http:
         reply = await http.post("/clips", json={"image": IMAGE_URL, "prompt": prompt})
     assert reply.status_code == code
     said = reply.json()["detail"]

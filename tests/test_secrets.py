@@ -30,6 +30,8 @@ FAST = wiro_async.Polling(min_interval=0.01, max_interval=0.05)
 INPUTS = {"inputImageFirstUrl": "http://127.0.0.1:9/x.jpg", "prompt": "waves"}
 MODEL = "MiniMax/image-to-video-01-director"
 
+pytestmark = pytest.mark.usefixtures("quick_search")
+
 
 class Watch:
     """Collects everything that is shown, and what was signed."""
@@ -76,12 +78,6 @@ class Watch:
         """Return the canaries that were seen."""
         text = "\n".join(self.shown)
         return {canary for canary in (*CANARIES, *self.signatures) if canary in text}
-
-
-@pytest.fixture(autouse=True)
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reconcile without the half minute."""
-    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 0.00003))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import contextlib
 import json
 import logging
 import os
@@ -21,12 +21,18 @@ from rich.text import Text
 from tests.cli_tools import (
     DIRECTOR,
     PATIENCE,
+    Stub,
     Wiro,
     be_a_terminal,
     interrupt_when,
     name_in_environment,
+    ok,
+    pipe_in,
     secrets_of,
     wait_until,
+)
+from tests.cli_tools import (
+    read_only as read_only,
 )
 from tests.cli_tools import (
     wiro as wiro,
@@ -35,7 +41,6 @@ from tests.journals import apply, cancelled, failed, intended, opened, succeeded
 from tests.journals import intend as intend_at
 from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
 from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Released, Saved
-from wiro_async._journal.store import Store
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
@@ -128,7 +133,7 @@ def test_a_table_is_a_file_of_jobs(wiro: Wiro, sandbox: Sandbox) -> None:
 def test_jobs_can_come_through_a_pipe(wiro: Wiro, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are checked as a whole, need a name for their journal, and are not there for a resumption."""
     rows = "".join(json.dumps({"prompt": word, "inputImageFirstUrl": URL}) + "\n" for word in "ab")
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(rows.encode())))
+    pipe_in(monkeypatch, rows)
     assert "give --journal run.db" in wiro("batch", "-", *MODEL, code=2).problem
     assert wiro("batch", "-", *MODEL, "--journal", "run.db").err == ""
     assert sandbox.ledger()["paid"] == 2
@@ -165,13 +170,15 @@ def test_bad_rows_are_told_with_their_lines_and_nothing_is_sent(wiro: Wiro, sand
     assert sandbox.ledger()["runs"] == 0
 
 
-def test_only_so_many_bad_rows_are_told(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others are counted; with --json they are in the plan."""
-    monkeypatch.setattr(_batch, "PROBLEMS_SHOWN", 2)
-    Path("jobs.jsonl").write_text(BAD)
+def test_only_so_many_bad_rows_are_told(wiro: Wiro) -> None:
+    """Twenty; the others are counted, and with --json they are in the plan."""
+    Path("jobs.jsonl").write_text("[1]\n" * 23)
     said = wiro("batch", "jobs.jsonl", *MODEL, "--json", code=2)
-    assert "wiro: … and 3 more" in said.err
-    assert len(said.records[0]["invalid"]) == 5
+    assert [line.split(":")[1].strip() for line in said.err.splitlines()[:20]] == [
+        f"line {number}" for number in range(1, 21)
+    ]
+    assert said.err.splitlines()[20] == "wiro: … and 3 more"
+    assert len(said.records[0]["invalid"]) == 23
 
 
 def test_bad_rows_can_be_left_out(wiro: Wiro, sandbox: Sandbox) -> None:
@@ -245,10 +252,11 @@ def test_jobs_without_a_model_are_told_of_the_option(wiro: Wiro) -> None:
     assert "1 job cannot be sent, so nothing was; fix it, or give" in said.err
 
 
-def test_an_unknown_price_is_told(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_price_is_told(wiro: Wiro) -> None:
     """An estimate without it would be too low."""
-    monkeypatch.setattr("wiro_async._jobs.budget.Prices.expected", lambda *_, **__: None)
-    said = wiro("batch", table("a"), *MODEL, "--dry-run")
+    owner, project = DIRECTOR.split("/")
+    with Stub(Tool_Detail=ok(tool=[{"slugowner": owner, "slugproject": project}])) as stub:
+        said = wiro("batch", table("a"), *MODEL, "--dry-run", "--base-url", stub.base_url)
     assert "about an unknown cost (1 job without a known price), an unknown time" in said.out
 
 
@@ -274,9 +282,9 @@ def test_what_cannot_work_is_one_line(
     assert sandbox.ledger()["runs"] == 0
 
 
-def test_a_folder_that_may_not_be_written_is_told(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("read_only")
+def test_a_folder_that_may_not_be_written_is_told(wiro: Wiro) -> None:
     """Before anything is paid for."""
-    monkeypatch.setattr("os.access", lambda *_: False)
     assert "Permission denied" in wiro("batch", table("a"), *MODEL, "--download", "x", code=2).problem
 
 
@@ -338,15 +346,7 @@ def test_a_task_that_runs_longer_than_one_waits_is_no_failure(wiro: Wiro, sandbo
 
 
 def _journal() -> Any:
-    class Open:
-        def __enter__(self) -> Store:
-            self.store = opened(Path("jobs.journal.db"))
-            return self.store
-
-        def __exit__(self, *_: object) -> None:
-            self.store.close()
-
-    return Open()
+    return contextlib.closing(opened(Path("jobs.journal.db")))
 
 
 # -- going on ----------------------------------------------------------------------------------------------
@@ -469,13 +469,13 @@ def test_an_interruption_can_stop_the_tasks(wiro: Wiro, sandbox: Sandbox) -> Non
     assert sandbox.ledger()["active"] == 0
 
 
-def test_an_interruption_while_rows_are_checked_is_just_one(
-    wiro: Wiro, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interruption_while_rows_are_checked_is_just_one(wiro: Wiro) -> None:
     """Nothing was sent yet, and there is nothing to take up."""
-    monkeypatch.setattr(_batch, "_say_plan", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    assert wiro("batch", table("a"), *MODEL, code=130).problem == "interrupted"
-    assert sandbox.ledger()["runs"] == 0
+    # The model is asked for while the rows are checked. It never answers.
+    with Stub(Tool_Detail=lambda: os.kill(os.getpid(), signal.SIGINT)) as stub:
+        said = wiro("batch", table("a"), *MODEL, "--base-url", stub.base_url, code=130)
+    assert said.problem == "interrupted"
+    assert set(stub.calls) == {"Tool/Detail"}
 
 
 async def test_a_signal_before_the_batch_has_begun_counts() -> None:
@@ -559,50 +559,61 @@ def test_a_killed_batch_is_taken_up(wiro: Wiro, alone: Wiro, sandbox: Sandbox) -
     assert (ledger["runs"], ledger["paid"]) == (3, 3)
 
 
-async def test_the_second_signal_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The codes with which this process would have ended at once."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+def test_the_second_signal_is_the_last(exits: list[int], capfd: pytest.CaptureFixture[str]) -> None:
     """The first is told to the event loop; before and after the block others handle them."""
-    left: list[str] = []
     told: list[int] = []
-    monkeypatch.setattr(_batch, "_leave", lambda words, _: left.append(words))
+
+    async def enter() -> Any:
+        return block.enter_context(_batch._signals("bye", Report()))
+
     before = signal.getsignal(signal.SIGTERM)
-    with _batch._signals("bye", Report()) as signals:
+    with contextlib.closing(asyncio.new_event_loop()) as loop, contextlib.ExitStack() as block:
+        signals = loop.run_until_complete(enter())
         signals.begin(lambda: told.append(1))
         signal.raise_signal(signal.SIGTERM)
-        await asyncio.sleep(0)
-        assert (told, left) == ([1], [])
+        loop.run_until_complete(asyncio.sleep(0))
+        assert (told, exits) == ([1], [])
+        # Between two turns of the loop: what ends the process may block it.
         signal.raise_signal(signal.SIGINT)
-        assert left == ["bye"]
+        assert (exits, capfd.readouterr().err) == ([130], "bye")
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_leaving_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_says_how_to_go_on(exits: list[int], capfd: pytest.CaptureFixture[str]) -> None:
     """Where there is no live view, that is all; where nobody reads, not even that."""
-    ended: list[int] = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-    monkeypatch.setattr(os, "write", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    _batch._leave("bye", Report())
+    assert capfd.readouterr() == ("", "bye")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, contextlib.redirect_stderr(pipe):
         _batch._leave("bye", Report())
-
-    def broken(*_: object) -> int:
-        raise BrokenPipeError
-
-    monkeypatch.setattr(os, "write", broken)
-    _batch._leave("bye", Report())
-    assert ended == [130]
+    assert exits == [130, 130]
 
 
-def test_leaving_shows_the_cursor_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_shows_the_cursor_again(exits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """The live view has hidden it."""
-    written: list[tuple[int, bytes]] = []
-    ended: list[int] = []
-    terminal = be_a_terminal(monkeypatch)
-    monkeypatch.setattr(terminal, "fileno", lambda: 1, raising=False)
-    monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr(os, "write", lambda number, data: written.append((number, data)))
-    monkeypatch.setattr(os, "_exit", ended.append)
-    _batch._leave("bye", Report())
-    assert written == [(1, b"\x1b[?25h"), (1, b"bye")]
-    assert ended == [130]
+    be_a_terminal(monkeypatch)
+    master, slave = os.openpty()
+    with (
+        os.fdopen(master, "rb", buffering=0) as screen,
+        os.fdopen(slave, "w") as terminal,
+        contextlib.redirect_stdout(terminal),
+        contextlib.redirect_stderr(terminal),
+    ):
+        _batch._leave("bye", Report())
+        shown = b""
+        while len(shown) < len(b"\x1b[?25hbye"):
+            shown += screen.read(100)
+    assert shown == b"\x1b[?25hbye"
+    assert exits == [130]
 
 
 def test_other_warnings_are_let_through(caplog: pytest.LogCaptureFixture) -> None:

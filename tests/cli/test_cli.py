@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.text import Text
@@ -28,11 +30,11 @@ from tests.cli_tools import (
 from tests.cli_tools import (
     wiro as wiro,
 )
+from tests.sandbox.test_main import served as served
 from wiro_async.cli import main
 from wiro_async.cli._app import app
 from wiro_async.cli._report import Report
-from wiro_async.sandbox import Sandbox, SandboxConfig
-from wiro_async.sandbox._images import demo_images
+from wiro_async.sandbox import Sandbox, demo_images
 
 IMAGE = demo_images()[0]
 RUN = ("run", DIRECTOR, "-i", f"inputImageFirstUrl=@{IMAGE}", "--interval", "0.02", "-i")
@@ -434,10 +436,10 @@ def test_a_wrong_command_line_is_one_line_and_2(
 
 
 def test_the_module_is_the_program(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call_program: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``python -m wiro_async`` takes the process's own words, and exits with the code."""
-    monkeypatch.setattr(sys, "argv", ["wiro", "--version"])
+    call_program("wiro", "--version")
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("wiro_async", run_name="__main__")
     assert ended.value.code == 0
@@ -532,17 +534,10 @@ def test_sandbox_has_the_sandboxs_own_options(capsys: pytest.CaptureFixture[str]
     assert "speed" in capsys.readouterr().err
 
 
-def test_sandbox_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sandbox_serves(served: list[Any]) -> None:
     """The options reach it."""
-    served: list[float] = []
-
-    def serve(config: SandboxConfig, **_: object) -> int:
-        served.append(config.speed)
-        return 0
-
-    monkeypatch.setattr("wiro_async.sandbox.__main__.serve", serve)
     assert main(["sandbox", "--speed", "7"]) == 0
-    assert served == [7.0]
+    assert served[0][0].speed == 7
 
 
 def test_a_pipe_with_a_small_alphabet_is_no_error(sandbox: Sandbox) -> None:
@@ -585,7 +580,7 @@ def test_a_reader_that_leaves_is_no_traceback(sandbox: Sandbox) -> None:
     assert run.stderr == "wiro: the output pipe was closed\n"
 
 
-def test_a_report_can_lose_a_stdout_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_can_lose_a_stdout_that_is_no_file() -> None:
     """Only a real one has a flush at exit to be kept from failing."""
-    monkeypatch.setattr("sys.stdout", Terminal())
-    Report().close_stdout()
+    with contextlib.redirect_stdout(Terminal()):
+        Report().close_stdout()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -20,15 +20,15 @@ from PIL import Image
 from rich.text import Text
 
 from tests.cli_tools import Wiro, be_a_terminal, interrupt_when, wait_until
-from wiro_async import ConnectionFailed, JournalEntry, JournalFile
-from wiro_async._protocol.matching import RunFingerprint
-from wiro_async.cli import _demo, _demo_sandbox
+from tests.journals import intended
+from wiro_async import JournalEntry, JournalFile
+from wiro_async.cli import _demo
 from wiro_async.cli._batch_view import BatchView
 from wiro_async.cli._demo_plan import Books, Job, job_record, job_row, plan
 from wiro_async.cli._demo_sandbox import SandboxDied, SandboxProcess
 from wiro_async.cli._demo_view import say_summary
 from wiro_async.cli._report import Report
-from wiro_async.sandbox._images import demo_images
+from wiro_async.sandbox import demo_images
 
 QUICK = ("--speed=300", "--seed=7", "--balance=1000", "--no-render")
 
@@ -39,15 +39,35 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+class Processes(list[SandboxProcess]):
+    """Every sandbox that was started.
+
+    Attributes:
+        options: What the next one is told; None: what the demo wants.
+        locks_out: Whether its keys turn wrong as soon as its books were read twice.
+    """
+
+    options: tuple[str, ...] | None = None
+    locks_out: bool = False
+
+
 @pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SandboxProcess]]:
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
     """Every sandbox that was started; in the end, none of them may live."""
-    started: list[SandboxProcess] = []
+    started = Processes()
 
     class Watched(SandboxProcess):
+        reads: int = 0
+
         def __init__(self, options: tuple[str, ...]) -> None:
-            super().__init__(options)
+            super().__init__(started.options or options)
             started.append(self)
+
+        def ledger(self) -> dict[str, Any]:
+            self.reads += 1
+            if started.locks_out and self.reads == 2:
+                self.api_secret = "wrong"
+            return super().ledger()
 
     monkeypatch.setattr(_demo, "SandboxProcess", Watched)
     yield started
@@ -57,24 +77,30 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SandboxProcess]]
 
 
 @pytest.fixture
-def wiro(capsys: pytest.CaptureFixture[str], processes: list[SandboxProcess]) -> Wiro:
+def wiro(capsys: pytest.CaptureFixture[str], processes: Processes) -> Wiro:
     """The command line; the sandboxes' keys are secrets."""
     return Wiro(capsys, lambda: [key for one in processes for key in (one.api_key, one.api_secret)])
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the sandbox be quick, and leave the rendering out."""
-    monkeypatch.setattr(_demo, "OPTIONS", QUICK)
+    processes.options = QUICK
     monkeypatch.setattr(_demo, "CANCEL_AFTER", 0.0)
+
+
+@pytest.fixture
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put another program in the place of the interpreter that runs child processes."""
+    return lambda path: monkeypatch.setattr(sys, "executable", path)
 
 
 # -- the real thing ------------------------------------------------------------------------------------------
 
 
-def test_the_demo_makes_clips_that_play(wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_demo_makes_clips_that_play(wiro: Wiro, processes: Processes, tmp_path: Path) -> None:
     """Three pictures become six clips of six seconds, though the batch is killed; nothing is paid twice."""
-    monkeypatch.setattr(_demo, "OPTIONS", ("--speed=30", "--seed=7", "--balance=1000"))
+    processes.options = ("--speed=30", "--seed=7", "--balance=1000")
     said = wiro("demo", "--output", str(tmp_path / "clips"))
     stems = [image.stem for image in demo_images()]
     names = {f"{stem}-{model}_0.mp4" for stem in stems for model in ("director", "subject")}
@@ -148,7 +174,7 @@ def test_a_terminal_shows_the_batch(wiro: Wiro, monkeypatch: pytest.MonkeyPatch,
     ("name", "problem"), [("none.jpg", "does not exist"), ("", "is not a file"), ("empty.jpg", "is empty")]
 )
 def test_a_bad_path_is_one_line_before_anything_starts(
-    wiro: Wiro, processes: list[SandboxProcess], tmp_path: Path, name: str, problem: str
+    wiro: Wiro, processes: Processes, tmp_path: Path, name: str, problem: str
 ) -> None:
     """It is named, and no sandbox was started."""
     (tmp_path / "empty.jpg").touch()
@@ -165,10 +191,10 @@ def test_an_installation_without_pictures_asks_for_some(wiro: Wiro, monkeypatch:
     assert "wiro demo photo.jpg" in wiro("demo", code=2).problem
 
 
-def test_a_picture_that_is_none_is_told(wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("quick")
+def test_a_picture_that_is_none_is_told(wiro: Wiro, processes: Processes, tmp_path: Path) -> None:
     """The service's own reason is shown for the two jobs, and the demo did not go as planned."""
-    monkeypatch.setattr(_demo, "OPTIONS", ("--speed=300", "--balance=1000"))
-    monkeypatch.setattr(_demo, "CANCEL_AFTER", 0.0)
+    processes.options = ("--speed=300", "--balance=1000")
     (tmp_path / "notes.jpg").write_text("not a picture")
     said = wiro("demo", str(tmp_path / "notes.jpg"), "--output", str(tmp_path / "out"), code=1)
     assert re.search(r"✗ notes\.jpg, director: .*unreadable", said.out)
@@ -176,21 +202,16 @@ def test_a_picture_that_is_none_is_told(wiro: Wiro, monkeypatch: pytest.MonkeyPa
     assert "did not go as planned" in said.problem
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(
-    wiro: Wiro, processes: list[SandboxProcess], tmp_path: Path
-) -> None:
+def test_a_folder_that_cannot_be_made_is_one_line(wiro: Wiro, processes: Processes, tmp_path: Path) -> None:
     """It is found out before the sandbox starts."""
     (tmp_path / "file").touch()
     assert "file" in wiro("demo", "--output", str(tmp_path / "file"), code=1).problem
     assert processes == []
 
 
-@pytest.mark.usefixtures("quick")
-def test_an_interruption_ends_the_sandbox(
-    wiro: Wiro, processes: list[SandboxProcess], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_interruption_ends_the_sandbox(wiro: Wiro, processes: Processes, tmp_path: Path) -> None:
     """Ctrl-C while the jobs run leaves no process behind, and says so."""
-    monkeypatch.setattr(_demo, "CANCEL_AFTER", 60.0)
+    processes.options = ("--speed=30", "--seed=7", "--balance=1000", "--no-render")
 
     def jobs_run() -> bool:
         return bool(processes and processes[0].base_url) and processes[0].ledger()["paid"] > 0
@@ -201,45 +222,41 @@ def test_an_interruption_ends_the_sandbox(
     assert [record["error"] for record in said.records] == ["Interrupted"]
 
 
-def test_a_sandbox_that_cannot_start_is_one_line(
-    wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_sandbox_that_cannot_start_is_one_line(wiro: Wiro, processes: Processes, tmp_path: Path) -> None:
     """With the last line that it wrote."""
-    monkeypatch.setattr(_demo, "OPTIONS", ("--speed=0",))
+    processes.options = ("--speed=0",)
     said = wiro("demo", "--output", str(tmp_path), code=1)
     assert said.problem.startswith("the sandbox ended at once (exit code 2): ")
     assert "speed" in said.problem
 
 
-def test_a_sandbox_that_is_never_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_that_is_never_ready_is_given_up() -> None:
     """And it is ended."""
-    monkeypatch.setattr(_demo_sandbox, "START_TIMEOUT", 0.0)
-    sandbox = SandboxProcess(())
+    sandbox = SandboxProcess((), start_timeout=0)
     with pytest.raises(SandboxDied, match="not ready after 0 s"):
         sandbox.__enter__()
     assert sandbox._process is not None
     assert sandbox._process.returncode is not None
 
 
-def test_a_sandbox_that_says_nothing_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_that_says_nothing_is_told_so(interpreter: Callable[[str], None]) -> None:
     """Even an interpreter that just exits gives a line."""
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    interpreter("/bin/false")
     with pytest.raises(SandboxDied, match="it said nothing"):
         SandboxProcess(()).__enter__()
 
 
-def test_a_sandbox_that_cannot_even_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_that_cannot_even_be_started_leaves_nothing(interpreter: Callable[[str], None]) -> None:
     """The error is the operating system's, and the temporary folder is gone."""
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    interpreter("/no/such/python")
     sandbox = SandboxProcess(())
     with pytest.raises(FileNotFoundError):
         sandbox.__enter__()
     assert not sandbox._path.exists()
 
 
-def test_a_sandbox_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_that_does_not_listen_is_killed() -> None:
     """It has its time to end, and no more."""
-    monkeypatch.setattr(_demo_sandbox, "STOP_TIMEOUT", 0.05)
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         "print('ready', flush=True); time.sleep(60)"
@@ -247,7 +264,7 @@ def test_a_sandbox_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatc
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        sandbox = SandboxProcess(())
+        sandbox = SandboxProcess((), stop_timeout=0.05)
         sandbox._process = process
         sandbox._end()
         assert process.returncode == -signal.SIGKILL
@@ -255,36 +272,28 @@ def test_a_sandbox_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatc
 
 def test_a_sandbox_that_was_never_entered_ends_too() -> None:
     """There is nothing to end then."""
-    SandboxProcess(())._end()
+    SandboxProcess(()).__exit__(None, None, None)
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_batch_that_ends_before_its_time_is_told(
-    wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    wiro: Wiro, processes: Processes, interpreter: Callable[[str], None], tmp_path: Path
 ) -> None:
     """With the last line that it wrote, if there was one."""
-    monkeypatch.setattr(_demo, "job_row", lambda _: [1])
+    processes.options = (*QUICK, "--api-secret=another")
     said = wiro("demo", "--output", str(tmp_path), code=1)
-    assert said.problem.startswith(
-        "the batch ended before its time (exit code 2): wiro: 8 jobs cannot be sent"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "executable", "/bin/false")
-        demo = _demo._Demo([], tmp_path, tmp_path, SandboxProcess(()), Report())
-        with pytest.raises(OSError, match="it said nothing"), demo._child() as child:
-            demo._follow(child, BatchView(Report()))
+    assert re.match(r"the batch ended before its time \(exit code \d\): wiro: ", said.problem)
+    interpreter("/bin/false")
+    demo = _demo._Demo([], tmp_path, tmp_path, SandboxProcess(()), Report())
+    with pytest.raises(OSError, match="it said nothing"), demo._child() as child:
+        demo._follow(child, BatchView(Report()))
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_task_that_cannot_be_cancelled_ends_the_demo(
-    wiro: Wiro, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    wiro: Wiro, processes: Processes, tmp_path: Path
 ) -> None:
     """Nothing else would end it."""
-
-    async def stop(*_: object) -> None:
-        raise ConnectionFailed("not reached", sent=False)
-
-    monkeypatch.setattr(_demo._Demo, "_stop", stop)
+    processes.locks_out = True
     said = wiro("demo", "--output", str(tmp_path), code=1)
     assert "the batch ended before its time (exit code -9)" in said.problem
 
@@ -347,7 +356,7 @@ def row(job: Job, **fields: Any) -> JournalEntry:
         "files": (clip,) if job.purpose == "clip" else (),
         **fields,
     }
-    fingerprint = RunFingerprint("o/m", (), "d", 1.0, "")
+    fingerprint = intended(job.key).fingerprint
     return JournalEntry(key=job.key, inputs={}, attempt=1, fingerprint=fingerprint, task_id="1", **told)
 
 

@@ -27,6 +27,9 @@ from tests.cli_tools import (
     wait_until,
 )
 from tests.cli_tools import (
+    read_only as read_only,
+)
+from tests.cli_tools import (
     wiro as wiro,
 )
 from wiro_async.cli._session import interruptible
@@ -248,6 +251,7 @@ def test_a_service_that_is_not_there_is_1(wiro: Wiro) -> None:
     ]
 
 
+@pytest.mark.usefixtures("quick_search")
 @pytest.mark.parametrize(
     ("listed", "found"),
     [
@@ -255,11 +259,8 @@ def test_a_service_that_is_not_there_is_1(wiro: Wiro) -> None:
         (no(99, "Project authorization is not founded."), "it was not proved absent"),
     ],
 )
-def test_a_run_without_an_answer_is_6(
-    call: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, listed: dict[str, Any], found: str
-) -> None:
+def test_a_run_without_an_answer_is_6(call: Callable[..., Said], listed: dict[str, Any], found: str) -> None:
     """The task may exist and be billed; it is looked for, and never sent again."""
-    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0,))
     with Stub(Run=lambda: None, Task_List=listed) as stub:
         said = call(stub, *RUN, "prompt=waves", "--json", code=6)
     assert stub.calls.count("Run") == 1
@@ -297,11 +298,9 @@ def test_a_folder_that_cannot_be_is_told_before_anything_is_paid(
     assert sandbox.ledger()["runs"] == runs
 
 
-def test_a_folder_that_may_not_be_written_is_told_too(
-    wiro: Wiro, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("read_only")
+def test_a_folder_that_may_not_be_written_is_told_too(wiro: Wiro, tmp_path: Path) -> None:
     """Its existence is not enough."""
-    monkeypatch.setattr("wiro_async.cli._commands.os.access", lambda *_: False)
     said = wiro(*RUN, "prompt=waves", "--download", str(tmp_path), code=2)
     assert "Permission denied" in said.problem
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from tests.journals import NOW
+from tests.cli_tools import pipe_in
+from tests.journals import MODEL, intended
 from wiro_async import InvalidInput, InvalidJob, JournalEntry
-from wiro_async._journal.steps import Blob, LocalFile, State
-from wiro_async._protocol.matching import RunFingerprint
-from wiro_async.cli import _jobs_reader
+from wiro_async._journal.steps import Blob, LocalFile
 from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, line_of
 from wiro_async.cli._jobs_reader import JobsReader, find_jobs, given_jobs, read_rows
+
+LONGEST = 16 * 1024 * 1024
 
 HERE = Path("/jobs")
 
@@ -34,10 +34,8 @@ def read(fields: Any, key: str | None = None) -> Any:
 
 
 def entry_of(**inputs: Any) -> JournalEntry:
-    state: State = "failed"
-    return JournalEntry(
-        key="7", inputs=inputs, state=state, attempt=1, fingerprint=RunFingerprint("o/m", (), "d", NOW, "")
-    )
+    step = intended("7", **inputs)
+    return JournalEntry(key="7", inputs=step.inputs, state="failed", attempt=1, fingerprint=step.fingerprint)
 
 
 # -- JSON Lines ----------------------------------------------------------------------------------------------
@@ -167,12 +165,12 @@ def test_a_journals_job_is_a_line_again() -> None:
     line = line_of(entry_of(a=LocalFile("/p/x.jpg"), b=["@home", 1], c={"d": "@@"}))
     assert line == {
         "key": "7",
-        "model": "o/m",
+        "model": MODEL,
         "inputs": {"a": "@/p/x.jpg", "b": ["@@home", 1], "c": {"d": "@@@"}},
     }
     job = read(line)
     assert job.inputs == {"a": Path("/p/x.jpg"), "b": ["@home", 1], "c": {"d": "@@"}}
-    assert (job.key, job.model) == ("7", "o/m")
+    assert (job.key, job.model) == ("7", MODEL)
 
 
 def test_bytes_cannot_be_a_line() -> None:
@@ -194,21 +192,19 @@ def rows(file: Any, key: str | None = None) -> list[tuple[int, Any]]:
     return [(row.line, row.job.inputs if row.job else row.problem) for row in read_rows(file, key)]
 
 
-def test_every_line_has_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_line_has_its_number(tmp_path: Path) -> None:
     """Blank lines count, and are no jobs; one that is too long is skipped to its end."""
-    monkeypatch.setattr(_jobs_reader, "LONGEST_LINE", 20)
-    file = jobs_file(tmp_path, '{"a": 1}\n\n[]\n{"a": "' + "x" * 50 + '"}\n{"a": 2}')
+    file = jobs_file(tmp_path, '{"a": 1}\n\n[]\n{"a": "' + "x" * 2 * LONGEST + '"}\n{"a": 2}')
     numbers, told = zip(*rows(file), strict=True)
     assert numbers == (1, 3, 4, 5)
     assert (told[0], told[3]) == ({"a": 1}, {"a": 2})
     assert "it is a list" in told[1]
-    assert "longer than 20 bytes" in told[2]
+    assert f"longer than {LONGEST} bytes" in told[2]
 
 
-def test_a_long_last_line_ends_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_last_line_ends_with_the_file(tmp_path: Path) -> None:
     """There is no line break to look for."""
-    monkeypatch.setattr(_jobs_reader, "LONGEST_LINE", 20)
-    assert len(rows(jobs_file(tmp_path, "x" * 50))) == 1
+    assert len(rows(jobs_file(tmp_path, "x" * 2 * LONGEST))) == 1
 
 
 def test_a_table_is_read_with_its_line_numbers(tmp_path: Path) -> None:
@@ -277,7 +273,7 @@ def test_a_file_that_changes_is_not_read_on(tmp_path: Path) -> None:
 
 def test_stdin_is_copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """So that it can be read twice; its files are relative to where the command runs."""
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"a": 1}\n')))
+    pipe_in(monkeypatch, '{"a": 1}\n')
     monkeypatch.chdir(tmp_path)
     with given_jobs("-", None) as file:
         assert rows(file) == rows(file) == [(1, {"a": 1})]
@@ -292,22 +288,22 @@ def test_stdin_is_copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 # -- the reader ----------------------------------------------------------------------------------------------
 
 
-async def test_bad_rows_are_told_once_and_then_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first reading finds them, its user may add others, and the second one has the rest."""
-    monkeypatch.setattr(_jobs_reader, "ROWS_AT_ONCE", 2)
-    file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": 1}\n[]\n{"a": 2}\n{"a": 3}\n')
-    monkeypatch.setattr(_jobs_reader, "MOST_INVALID", 2)
+async def test_bad_rows_are_told_once_and_then_left_out(tmp_path: Path) -> None:
+    """The first reading finds them, its user may add others, and the second one has the rest.
+
+    They are all counted, and a thousand of them are kept.
+    """
+    text = '{"a": 1}\n[]\n' + '{"a": 2}\n' * 1001
+    file = await anyio.to_thread.run_sync(jobs_file, tmp_path, text)
     first, places = JobsReader(file, None), []
     async for job in first:
         places.append(job.where)
         if job.inputs != {"a": 1}:
             first.reject(InvalidJob(job.where, "no"))
-    assert places == ["line 1", "line 3", "line 4"]
-    assert [invalid.where for invalid in first.invalid] == ["line 2", "line 3"]
-    assert first.invalid_jobs == 3
-    assert first.bad == bytearray([0, 1, 1, 1])
+    assert places == ["line 1", *(f"line {number}" for number in range(3, 1004))]
+    assert [invalid.where for invalid in first.invalid] == [f"line {number}" for number in range(2, 1002)]
+    assert first.invalid_jobs == 1002
+    assert first.bad == bytearray([0, *[1] * 1002])
     assert [job.inputs async for job in JobsReader(file, None, bad=first.bad)] == [{"a": 1}]
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiro_async import InvalidInput
-from wiro_async._protocol.records import parse_model, parse_task
+from tests.fakes import FakeService, client, ok
+from wiro_async import InvalidInput, Model, Task
 from wiro_async.cli._records import model_record, result_record, task_record, why
 from wiro_async.cli._text import clean, clipped, clock, megabytes, plain_status, usd
 from wiro_async.cli._values import parse_values
@@ -144,29 +146,39 @@ WIRE = {
 }
 
 
+def task_of(**wire: Any) -> Task:
+    """Return a task as a client gets it."""
+
+    async def listed() -> Task:
+        async with client(FakeService(Task_List=ok(tasklist=[wire]))) as caller:
+            return await anext(caller.list_tasks())
+
+    return anyio.run(listed)
+
+
 def test_a_record_of_a_task_is_plain_json() -> None:
     """Money is text, durations are numbers, times are ISO 8601 in UTC, and no secret is in it."""
-    record = task_record(parse_task(WIRE))
+    record = task_record(task_of(**WIRE))
     text = json.dumps(record)
     assert "canary" not in text
     assert (record["cost"], record["elapsed"]) == ("0.280000000000", 6.5)
     assert record["created_at"] == "2024-12-18T09:23:27+00:00"
     assert (record["model"], record["outcome"], record["reason"]) == ("a/b", "succeeded", None)
-    assert result_record(parse_task(WIRE), [Path("a.mp4")])["saved"] == ["a.mp4"]
+    assert result_record(task_of(**WIRE), [Path("a.mp4")])["saved"] == ["a.mp4"]
 
 
 def test_a_record_of_a_task_has_null_for_what_is_not_known() -> None:
     """A task that was just queued has no cost and no times."""
-    record = task_record(parse_task({"id": "1", "status": "task_queue"}))
+    record = task_record(task_of(id="1", status="task_queue"))
     unknown = ("cost", "elapsed", "created_at", "started_at", "ended_at", "model", "outcome", "reason")
     assert {name: record[name] for name in unknown} == dict.fromkeys(unknown)
 
 
 def test_the_reason_is_told_for_failures_only() -> None:
     """The last line of a success's log is no reason."""
-    assert why(parse_task(WIRE)) == ""
-    assert why(parse_task({**WIRE, "pexit": "1", "debugoutput": "a\ntoo dark"})) == "too dark"
-    assert why(parse_task({"status": "task_error", "debugerror": "worker lost"})) == "worker lost"
+    assert why(task_of(**WIRE)) == ""
+    assert why(task_of(**{**WIRE, "pexit": "1", "debugoutput": "a\ntoo dark"})) == "too dark"
+    assert why(task_of(id="1", status="task_error", debugerror="worker lost")) == "worker lost"
 
 
 def test_a_record_of_a_model_has_its_inputs() -> None:
@@ -179,10 +191,13 @@ def test_a_record_of_a_model_has_its_inputs() -> None:
         "options": [{"value": "1"}],
         "required": True,
     }
-    model = parse_model(
-        {"slugowner": "a", "slugproject": "b", "title": "T", "parameters": [{"items": [item]}]}
-    )
-    record = model_record(model)
+    tool = {"slugowner": "a", "slugproject": "b", "title": "T", "parameters": [{"items": [item]}]}
+
+    async def described() -> Model:
+        async with client(FakeService(Tool_Detail=ok(tool=[tool]))) as caller:
+            return await caller.get_model("a/b")
+
+    record = model_record(anyio.run(described))
     assert record["slug"] == "a/b"
     assert record["inputs"][0]["max"] == 9.0
     assert record["inputs"][0]["options"] == ["1"]

@@ -35,18 +35,12 @@ OK = answer(status="202 Accepted")
 Reply = dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait long between two attempts."""
-    monkeypatch.setattr(_callbacks, "PAUSE", 0.01)
-
-
 class Rig:
     """A service without a server, and what it sends."""
 
     def __init__(self, plan: FaultPlan | None = None, **options: Any) -> None:
         self.now = 1_734_513_807.5
-        config = SandboxConfig(render=False, balance=1e6, **options)
+        config = SandboxConfig(render=False, balance=1e6, **{"callback_pause": 0.01, **options})
         self.service = Service(config, CATALOGUE, lambda: self.now, plan)
 
     def run(self, url: str, prompt: str = "she walks") -> Task:
@@ -239,20 +233,18 @@ async def test_every_form_of_a_good_answer_is_understood(reply: bytes) -> None:
     assert rig.books() == {"expected": 1, "sent": 1, "attempts": 1}
 
 
-async def test_nobody_there_and_nobody_answering_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_there_and_nobody_answering_are_failures() -> None:
     """The second one after a time limit."""
-    rig = Rig()
+    rig = Rig(callback_timeout=0.05)
     await rig.ended(f"http://127.0.0.1:{refused_port()}/")
-    monkeypatch.setattr(_callbacks, "TIMEOUT", 0.05)
     with Server(Peer.hold) as silent:
         await rig.ended(silent.url)
     await rig.ended(f"http://127.0.0.1:{refused_port()}/é")
     assert rig.books() == {"expected": 3, "failed": 3, "attempts": 9}
 
 
-async def test_only_so_many_are_sent_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_are_sent_at_the_same_time() -> None:
     """The others wait, and all arrive."""
-    monkeypatch.setattr(_callbacks, "CONNECTIONS", 3)
     lock, now, most = threading.Lock(), 0, 0
     full = threading.Event()
 
@@ -263,7 +255,7 @@ async def test_only_so_many_are_sent_at_the_same_time(monkeypatch: pytest.Monkey
         with lock:
             now += 1
             most = max(most, now)
-            if now == 3:
+            if now == 32:
                 full.set()
         full.wait(20)
         with lock:
@@ -272,13 +264,13 @@ async def test_only_so_many_are_sent_at_the_same_time(monkeypatch: pytest.Monkey
 
     rig = Rig()
     with Server(handler) as server:
-        for _ in range(10):
+        for _ in range(40):
             rig.run(server.url)
         async with rig.working():
             rig.pass_()
             await until(rig.settled)
-    assert most == 3
-    assert rig.books() == {"expected": 10, "sent": 10, "attempts": 10}
+    assert most == 32
+    assert rig.books() == {"expected": 40, "sent": 40, "attempts": 40}
 
 
 # -- where to --------------------------------------------------------------------------------------
@@ -337,23 +329,16 @@ async def test_a_callback_may_be_lost() -> None:
     assert plan.seen == {"callback": 2}
 
 
-async def test_a_callback_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_callback_may_be_late() -> None:
     """By real seconds."""
-    slept: list[float] = []
-    sleep = anyio.sleep
-
-    async def noted(seconds: float) -> None:
-        slept.append(seconds)
-        await sleep(0)
-
-    monkeypatch.setattr(anyio, "sleep", noted)
-    with faulty(LateCallback(7.5)) as (rig, receiver, plan):
+    with faulty(LateCallback(0.2)) as (rig, receiver, plan):
         rig.run(receiver.url)
         async with rig.working():
+            began = anyio.current_time()
             rig.pass_()
-            while not rig.settled():
-                await sleep(0.002)
-    assert (slept, len(receiver.requests)) == ([7.5], 1)
+            await until(rig.settled)
+            assert anyio.current_time() - began >= 0.2
+    assert len(receiver.requests) == 1
     assert [each.processed for each in plan.injected] == [True]
 
 

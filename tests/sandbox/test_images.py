@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from wiro_async.sandbox._images import demo_images
+from wiro_async.sandbox import demo_images
 
 
 def test_three_images_are_listed_in_order() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,12 +91,11 @@ def test_the_help_explains_every_option_and_shows_no_key(
     assert all(action.help for action in __main__._parser("x")._actions)
 
 
-def test_a_reader_who_leaves_does_not_end_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_who_leaves_does_not_end_the_sandbox() -> None:
     """As with ``| head -1``: what comes later goes nowhere."""
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w") as output:
-        monkeypatch.setattr(sys, "stdout", output)
+    with os.fdopen(writer, "w") as output, contextlib.redirect_stdout(output):
         __main__._announce("x" * 100_000)
         __main__._announce("y")
 
@@ -108,17 +109,14 @@ def test_other_machines_are_refused(served: list[Any], capsys: pytest.CaptureFix
     assert served == []
 
 
-def test_a_port_that_is_taken_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """In a line, not in a traceback."""
-
-    def serve(*args: object, **options: object) -> int:
-        raise OSError("Address already in use")
-
-    monkeypatch.setattr(__main__, "serve", serve)
-    assert __main__.main(["--port", "8080"]) == 1
-    assert "could not start on 127.0.0.1:8080: Address already in use" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert __main__.main(["--no-render", f"--port={port}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"could not start on 127.0.0.1:{port}: " in line
+    assert "Address already in use" in line
 
 
 def test_the_public_names_are_what_is_documented() -> None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
+from tests.sandbox.test_server import exiting
 from wiro_async.sandbox import Sandbox, _proxy
 from wiro_async.sandbox.faults import (
     STANDARD_FAULTS,
@@ -282,11 +283,8 @@ def test_the_go_ahead_is_passed_on(sandbox: Sandbox, wire: Wire) -> None:
     assert len(wire.json()["tool"]) == 1
 
 
-def test_a_slow_body_is_forwarded_as_it_comes(
-    sandbox: Sandbox, wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The plan does not wait for it for ever, and sees none of it then."""
-    monkeypatch.setattr(_proxy, "_BODY_WAIT", 0.01)
+def test_a_slow_body_is_forwarded_as_it_comes(sandbox: Sandbox, wire: Wire) -> None:
+    """The plan does not wait for it for ever, but for one second, and sees none of it then."""
     bodies: list[bytes] = []
     decided = threading.Event()
 
@@ -405,15 +403,10 @@ def test_ipv6_is_served_too() -> None:
         assert httpx.get(f"{sandbox.origin}/sandbox/ledger").json()["runs"] == 0
 
 
-def test_a_server_that_cannot_start_closes_the_public_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_start_closes_the_public_port() -> None:
     """As without a proxy."""
-
-    async def broken(self: object, sockets: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("uvicorn.Server.startup", broken)
     with pytest.raises(RuntimeError, match="did not start"):
-        make(FaultPlan()).__enter__()
+        make(FaultPlan(), wrap=exiting).__enter__()
     gc.collect()
 
 

@@ -44,9 +44,9 @@ class Renderer:
 class Rig:
     """A service whose renderer works, on a clock that stands still until it is moved."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.now = 1_734_513_807.0
-        self.service = Service(SandboxConfig(balance=1e6, seed=3), CATALOGUE, lambda: self.now)
+        self.service = Service(SandboxConfig(balance=1e6, seed=3, **options), CATALOGUE, lambda: self.now)
         self.service.origin = "http://sandbox"
 
     def submit(self, source: str | None, prompt: str = "p", **parameters: Any) -> Task:
@@ -133,15 +133,15 @@ async def test_identical_jobs_render_once(rig: Rig, renderer: Renderer) -> None:
     assert sorted(renderer.calls) == [(b"photo", "p", 3), (b"photo", "p", 4), (b"photo", "q", 3)]
 
 
-async def test_only_the_latest_clips_are_remembered(
-    rig: Rig, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cache has a bound."""
-    monkeypatch.setattr(_renderer, "_CACHED_CLIPS", 1)
+async def test_only_the_latest_clips_are_remembered(rig: Rig, renderer: Renderer) -> None:
+    """The cache has a bound: 32 of them."""
     url = rig.upload(b"photo")
-    for prompt in ("p", "q", "p"):
-        await rig.finish(rig.submit(url, prompt))
-    assert len(renderer.calls) == 3
+    for number in range(33):
+        await rig.finish(rig.submit(url, str(number)))
+    await rig.finish(rig.submit(url, "1"))
+    assert len(renderer.calls) == 33
+    await rig.finish(rig.submit(url, "0"))
+    assert len(renderer.calls) == 34
 
 
 async def test_a_model_without_image_starts_from_a_plain_picture(rig: Rig, renderer: Renderer) -> None:
@@ -158,12 +158,9 @@ async def test_images_are_read_from_this_machine(rig: Rig, renderer: Renderer, h
     assert renderer.calls[0][0] == b"other photo"
 
 
-async def test_unreadable_images_fail_their_task(
-    rig: Rig, renderer: Renderer, host: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unreadable_images_fail_their_task(rig: Rig, renderer: Renderer, host: Sandbox) -> None:
     """Each with a reason; other machines are never asked."""
-    monkeypatch.setattr(_renderer, "_MAX_IMAGE", 5)
-    large = host._running.renderer.keep("c.png", "image/png", b"123456").path
+    large = host._running.renderer.keep("c.png", "image/png", bytes(100 * 1024 * 1024 + 1)).path
     closed = socket.create_server(("127.0.0.1", 0))
     port = closed.getsockname()[1]
     closed.close()
@@ -183,11 +180,9 @@ async def test_unreadable_images_fail_their_task(
     assert renderer.calls == []
 
 
-async def test_a_host_that_does_not_answer_is_given_up(
-    rig: Rig, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_host_that_does_not_answer_is_given_up(renderer: Renderer) -> None:
     """After a time limit for the whole download."""
-    monkeypatch.setattr(_renderer, "_FETCH_TIMEOUT", 0.05)
+    rig = Rig(receive_timeout=0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ends = await rig.finish(rig.submit(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"))
     assert ends[0].startswith("1 Input image could not be downloaded")

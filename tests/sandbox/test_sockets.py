@@ -21,7 +21,7 @@ from websockets.frames import Opcode
 from websockets.sync.client import ClientConnection, connect
 
 from tests.virtual import VirtualLoop
-from wiro_async.sandbox import Sandbox, _sockets
+from wiro_async.sandbox import Sandbox
 from wiro_async.sandbox._catalogue import Catalogue
 from wiro_async.sandbox._service import Service
 from wiro_async.sandbox._sockets import CUT, cut_header
@@ -389,19 +389,16 @@ def test_the_sandbox_says_goodbye_when_it_stops() -> None:
         assert end_of(silent) == 1006
 
 
-def test_a_client_that_does_not_read_is_given_up(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What is kept for it has a limit."""
-    monkeypatch.setattr(_sockets, "BUFFER_LIMIT", 1024)
+def test_a_client_that_does_not_read_is_given_up(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """What is kept for it has a limit of 1 MiB."""
     with Raw(rig, window=2048) as raw:
         raw.open()
         connection = next(iter(rig.service.sockets._connections))
         server_side = connection.transport.get_extra_info("socket")
         server_side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
         with contextlib.suppress(OSError):
-            for _ in range(100):
-                raw.sock.sendall(frame(b'{"type":"task_info"}') * 100)
+            while rig.sockets()["open"]:
+                raw.sock.sendall(frame(b'{"type":"task_info"}') * 1000)
         until(lambda: rig.sockets()["open"] == 0)
     assert caplog.text == ""
 
@@ -547,16 +544,26 @@ def test_a_silent_socket_stays_open_and_says_nothing() -> None:
         client.socket.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_client_that_does_not_answer_a_close_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever else it says meanwhile."""
-    monkeypatch.setattr(_sockets, "CLOSE_WAIT", 0.05)
-    with running() as rig, Raw(rig) as raw:
-        raw.open()
-        rig.sandbox.cut_sockets("close", code=4002)
-        with contextlib.suppress(OSError):
-            for _ in range(10):
-                raw.sock.sendall(frame(b'{"type":"task_info"}'))
-        assert (4002).to_bytes(2, "big") in raw.rest()
+def test_a_client_that_does_not_answer_a_close_is_cut_off() -> None:
+    """After 10 s, whatever else it says meanwhile."""
+
+    async def closed() -> tuple[float, Wire]:
+        loop, service, wire = asyncio.get_running_loop(), Rig().make_service(), Wire()
+        connection: Any = service.sockets.protocol(Config(lambda: None), ServerState(), {})
+        connection.connection_made(wire)
+        connection.data_received(HANDSHAKE)
+        began = loop.time()
+        connection.cut("close", 4002)
+        while not wire.aborted:
+            connection.data_received(frame(b'{"type":"task_info"}'))
+            await asyncio.sleep(0.5)
+        connection.connection_lost(None)
+        return loop.time() - began, wire
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        seconds, wire = runner.run(closed())
+    assert seconds == pytest.approx(10, abs=0.6)
+    assert (4002).to_bytes(2, "big") in wire.written[-1]
 
 
 def test_open_sockets_can_be_broken_from_outside(rig: Rig) -> None:

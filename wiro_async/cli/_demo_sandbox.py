@@ -22,9 +22,6 @@ from typing import IO, Any, Self
 
 __all__ = ["SandboxDied", "SandboxProcess"]
 
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 3.0
-
 
 class SandboxDied(OSError):
     """The sandbox did not start."""
@@ -35,6 +32,8 @@ class SandboxProcess:
 
     Args:
         options: Those of ``python -m wiro_async.sandbox``.
+        start_timeout: Seconds that it has for getting ready.
+        stop_timeout: Seconds that it has for its end, before it is killed.
 
     Attributes:
         base_url: Where it is; set once it is ready.
@@ -42,11 +41,15 @@ class SandboxProcess:
         api_secret: Its secret, likewise.
     """
 
-    def __init__(self, options: Sequence[str]) -> None:
+    def __init__(
+        self, options: Sequence[str], *, start_timeout: float = 30.0, stop_timeout: float = 3.0
+    ) -> None:
         self.base_url: str = ""
         self.api_key: str = secrets.token_hex(16)
         self.api_secret: str = secrets.token_hex(16)
         self._options: Sequence[str] = options
+        self._start_timeout: float = start_timeout
+        self._stop_timeout: float = stop_timeout
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -101,14 +104,14 @@ class SandboxProcess:
 
     def _wait_ready(self, process: subprocess.Popen[bytes]) -> str:
         ready = self._path / "ready"
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + self._start_timeout
         while not ready.exists():
             if process.poll() is not None:
                 lines = (self._path / "stderr").read_text(errors="replace").split("\n")
                 said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
                 raise SandboxDied(f"the sandbox ended at once (exit code {process.returncode}): {said}")
             if time.monotonic() > deadline:
-                raise SandboxDied(f"the sandbox was not ready after {START_TIMEOUT:g} s")
+                raise SandboxDied(f"the sandbox was not ready after {self._start_timeout:g} s")
             time.sleep(0.02)
         return ready.read_text().strip()
 
@@ -119,7 +122,7 @@ class SandboxProcess:
                 self._process.stdin.close()
             self._process.terminate()
             try:
-                self._process.wait(STOP_TIMEOUT)
+                self._process.wait(self._stop_timeout)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

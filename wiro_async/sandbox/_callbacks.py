@@ -28,19 +28,12 @@ from wiro_async.sandbox.faults import (
     Request,
 )
 
-__all__ = ["ATTEMPTS", "CONNECTIONS", "PAUSE", "TIMEOUT", "Callbacks"]
+__all__ = ["ATTEMPTS", "Callbacks"]
 
 ATTEMPTS = 3
 """How often a callback is sent until it is answered with 2xx: as often as the service's documented ones."""
 
-PAUSE = 2.0
-"""Seconds between two attempts, as with those."""
-
-TIMEOUT = 5.0
-"""Seconds for one attempt."""
-
-CONNECTIONS = 32
-"""Attempts at the same time."""
+_CONNECTIONS = 32  # attempts at the same time
 
 _TERMINAL = frozenset({Status.POSTPROCESS_END, Status.CANCEL})
 
@@ -76,6 +69,8 @@ class Callbacks:
         clock: Gives the time.
         show: Gives a task as it is now.
         shape: Whether the body is a list of one task, or the task itself.
+        pause: Seconds between two attempts.
+        timeout: Seconds for one attempt.
         plan: The faults; None: there are none.
     """
 
@@ -86,7 +81,9 @@ class Callbacks:
         clock: Callable[[], float],
         show: Callable[[Task, float], dict[str, Any]],
         *,
-        shape: CallbackShape = "tasklist",
+        shape: CallbackShape,
+        pause: float,
+        timeout: float,
         plan: FaultPlan | None = None,
     ) -> None:
         self._engine: Engine = engine
@@ -94,6 +91,8 @@ class Callbacks:
         self._clock: Callable[[], float] = clock
         self._show: Callable[[Task, float], dict[str, Any]] = show
         self._shape: CallbackShape = shape
+        self._pause: float = pause
+        self._timeout: float = timeout
         self._plan: FaultPlan | None = plan
         self._counts: Counter[str] = Counter()
         self._errands: deque[_Errand] = deque()
@@ -180,7 +179,7 @@ class Callbacks:
 
     async def work(self) -> None:
         """Send what there is to send, until cancelled."""
-        limiter = anyio.CapacityLimiter(CONNECTIONS)
+        limiter = anyio.CapacityLimiter(_CONNECTIONS)
         async with anyio.create_task_group() as group:
             while True:
                 self._wake = anyio.Event()
@@ -192,10 +191,10 @@ class Callbacks:
         await anyio.sleep(errand.delay)
         for attempt in range(ATTEMPTS):
             if attempt:
-                await anyio.sleep(PAUSE)
+                await anyio.sleep(self._pause)
             async with limiter:
                 self._counts["attempts"] += 1
-                if await _post(errand.url, errand.body):
+                if await _post(errand.url, errand.body, self._timeout):
                     self._counts[errand.entry] += 1
                     return
         self._counts["failed"] += errand.entry == "sent"
@@ -210,10 +209,10 @@ def _is_near(url: str) -> bool:
         return False
 
 
-async def _post(url: str, body: bytes) -> bool:
+async def _post(url: str, body: bytes, timeout: float) -> bool:
     """Send a request, without following redirects, and tell whether the answer was 2xx."""
     try:
-        with anyio.fail_after(TIMEOUT):
+        with anyio.fail_after(timeout):
             return 200 <= await _exchange(url, body) < 300
     except (OSError, ValueError, h11.ProtocolError, anyio.BrokenResourceError):
         return False

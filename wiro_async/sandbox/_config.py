@@ -54,7 +54,8 @@ class SandboxConfig:
         order: ``"docs"``: preprocessing comes before assignment; ``"seeds"``: after it. Both occur.
         render: Whether clips are really rendered. False gives tiny stand-in files, and images are not read.
         strict_nonce: Whether a nonce that was used before is refused. The service accepts it today.
-        receive_timeout: Seconds a client has for sending its request's body.
+        receive_timeout: Seconds a client has for sending its request's body, and another server for sending
+            an image that a job names.
         store_limit: Bytes that uploads and outputs may take together; the oldest expire first.
         first_task_id: The id of the first task.
         socket_format: How the WebSocket's messages look: ``"old"``: with the task's token; ``"new"``: without
@@ -62,6 +63,8 @@ class SandboxConfig:
         tasks_per_socket: How many tasks may be registered on one WebSocket; None: any number.
         callback_shape: What is POSTed to callback URLs: ``"tasklist"``: a list of one task, as from
             Task/Detail; ``"bare"``: the task itself. Both are seen.
+        callback_pause: Seconds between two of the three attempts to send a callback, whatever the speed.
+        callback_timeout: Seconds that a callback URL has for its answer.
     """
 
     api_key: str = attrs.field(default="sandbox-key", repr=False)
@@ -92,6 +95,8 @@ class SandboxConfig:
     callback_shape: CallbackShape = attrs.field(
         default="tasklist", validator=attrs.validators.in_(("tasklist", "bare"))
     )
+    callback_pause: float = attrs.field(default=2.0, validator=attrs.validators.ge(0))
+    callback_timeout: float = attrs.field(default=5.0, validator=attrs.validators.gt(0))
 
 
 class SandboxOptions(TypedDict, total=False):
@@ -119,3 +124,5 @@ class SandboxOptions(TypedDict, total=False):
     socket_format: SocketFormat
     tasks_per_socket: int | None
     callback_shape: CallbackShape
+    callback_pause: float
+    callback_timeout: float

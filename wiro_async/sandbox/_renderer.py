@@ -26,7 +26,6 @@ __all__ = ["Renderer", "complaint"]
 _log = logging.getLogger("wiro_async.sandbox")
 
 _MAX_IMAGE = 100 * 1024 * 1024
-_FETCH_TIMEOUT = 10.0
 _RENDERS = 2
 _CACHED_CLIPS = 32
 
@@ -49,15 +48,24 @@ class Renderer:
         clock: Gives the time.
         seed: For models that were given none.
         cdn_url: Gives what URLs of the store's own files begin with.
+        fetch_timeout: Seconds that another server has for sending an image.
     """
 
     def __init__(
-        self, engine: Engine, store: Store, clock: Callable[[], float], seed: int, cdn_url: Callable[[], str]
+        self,
+        engine: Engine,
+        store: Store,
+        clock: Callable[[], float],
+        seed: int,
+        cdn_url: Callable[[], str],
+        *,
+        fetch_timeout: float,
     ) -> None:
         self._engine: Engine = engine
         self._store: Store = store
         self._clock: Callable[[], float] = clock
         self._seed: int = seed
+        self._fetch_timeout: float = fetch_timeout
         self._cdn_url: Callable[[], str] = cdn_url
         self._folders: random.Random = random.Random(f"{seed}/folders")  # noqa: S311 - a simulation
         self._clips: dict[_Key, bytes] = {}
@@ -131,7 +139,7 @@ class Renderer:
         if not is_loopback(urlsplit(url).hostname or ""):
             raise _unreachable(url, "the sandbox reads loopback addresses only")
         try:
-            with anyio.fail_after(_FETCH_TIMEOUT):
+            with anyio.fail_after(self._fetch_timeout):
                 return await _download(url)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise _unreachable(url, str(error) or "timeout") from None
@@ -161,7 +169,8 @@ class Renderer:
 async def _download(url: str) -> bytes:
     # Neither proxies nor redirects: both could lead off this machine.
     async with (
-        httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_FETCH_TIMEOUT) as client,
+        # The caller's deadline holds for the whole.
+        httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None) as client,  # noqa: S113
         client.stream("GET", url) as response,
     ):
         if response.status_code != 200:

@@ -75,12 +75,26 @@ class Service:
             first_task_id=config.first_task_id,
         )
         self.store: Store = Store(config.store_limit)
-        self.renderer: Renderer = Renderer(self.engine, self.store, clock, config.seed, lambda: self.cdn_url)
+        self.renderer: Renderer = Renderer(
+            self.engine,
+            self.store,
+            clock,
+            config.seed,
+            lambda: self.cdn_url,
+            fetch_timeout=config.receive_timeout,
+        )
         self.scheduler: Scheduler = Scheduler(clock)
         self.engine.listeners.append(self.scheduler.changed)
         self.sockets: Sockets = Sockets(config, self.engine, self.scheduler, clock, lambda: self.cdn_url)
         self.callbacks: Callbacks = Callbacks(
-            self.engine, self.scheduler, clock, self._show, shape=config.callback_shape, plan=plan
+            self.engine,
+            self.scheduler,
+            clock,
+            self._show,
+            shape=config.callback_shape,
+            pause=config.callback_pause,
+            timeout=config.callback_timeout,
+            plan=plan,
         )
         self.gate: Gate = Gate(
             {config.api_key: config.api_secret, **config.projects}, strict_nonce=config.strict_nonce
