@@ -17,9 +17,11 @@ import pytest
 import python_multipart
 
 from wiro_async import InvalidInput
-from wiro_async._config import MAX_UPLOAD_BYTES
 from wiro_async._files import upload as _upload
-from wiro_async._files.upload import CHUNK, MultipartFile, Source, open_source
+from wiro_async._files.upload import MultipartFile, Source, open_source
+
+PIECE = 256 * 1024
+"""How much is read of a file at a time."""
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
@@ -188,12 +190,12 @@ async def test_the_largest_file_and_one_byte_more(tmp_path: Path) -> None:
     """100 MB are taken; a byte more is refused before anything is read."""
     path = tmp_path / "sparse.bin"
     with path.open("wb") as file:
-        file.truncate(MAX_UPLOAD_BYTES)
+        file.truncate(100_000_000)
     source = await open_source(path)
-    assert source.size == MAX_UPLOAD_BYTES
+    assert source.size == 100_000_000
     await source.aclose()
     with path.open("r+b") as file:
-        file.truncate(MAX_UPLOAD_BYTES + 1)
+        file.truncate(100_000_001)
         assert "at most 100,000,000" in await refused(path)
         assert "at most 100,000,000" in await refused(file)
 
@@ -230,7 +232,7 @@ async def test_a_file_that_is_read_with_await_is_refused(tmp_path: Path) -> None
 # -- what is sent ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
+@pytest.mark.parametrize("size", [1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7])
 async def test_the_body_is_byte_exact(tmp_path: Path, size: int) -> None:
     """Head, file and tail are exactly what multipart/form-data asks for, and as long as announced."""
     data = (PNG * (size // len(PNG) + 1))[:size]
@@ -272,23 +274,23 @@ async def test_two_bodies_have_two_boundaries() -> None:
 async def test_a_file_that_grows_is_cut_at_its_announced_length(tmp_path: Path) -> None:
     """What is added while the file is sent is left out, so that the length stays true."""
     path = tmp_path / "growing.bin"
-    path.write_bytes(b"a" * (CHUNK + 5))
+    path.write_bytes(b"a" * (PIECE + 5))
     source = await open_source(path)
     multipart = MultipartFile(source)
     length = int(dict(multipart.headers)[b"Content-Length"])
     pieces = [await anext(multipart), await anext(multipart)]
     with path.open("ab") as file:
-        file.write(b"b" * CHUNK)
+        file.write(b"b" * PIECE)
     body = b"".join(pieces) + await whole(multipart)
     await source.aclose()
     assert len(body) == length
-    assert body.count(b"a" * 100) == (CHUNK + 5) // 100
+    assert body.count(b"a" * 100) == (PIECE + 5) // 100
 
 
 async def test_a_file_that_shrinks_is_an_error(tmp_path: Path) -> None:
     """A file that ends too early breaks the upload off with a reason; no wrong length is completed."""
     path = tmp_path / "shrinking.bin"
-    path.write_bytes(b"a" * (2 * CHUNK))
+    path.write_bytes(b"a" * (2 * PIECE))
     source = await open_source(path)
     multipart = MultipartFile(source)
     await anext(multipart)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from tests.conftest import KEY, SECRET
 from wiro_async import Secret
 from wiro_async._http.connections import address_of
-from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request
+from wiro_async._http.messages import Content, Request
 from wiro_async._http.signing import NonceSource, Signer, SigningTransport, next_nonce, strip_traceback
 
 ORIGIN = ("https", "api.wiro.ai", 443)
@@ -168,7 +168,10 @@ async def test_the_headers_are_added_to_a_copy() -> None:
     assert response.status == 200
     (sent,) = inner.requests
     assert (sent.method, str(sent.url), sent.stream) == ("POST", URL, request.body)
-    assert sent.extensions == {MAX_IDLE: request.max_idle, PROGRESS: request.progress}
+    assert sent.extensions == {
+        "wiro_async.max_idle": request.max_idle,
+        "wiro_async.progress": request.progress,
+    }
     assert sent.headers.raw[:2] == [(b"A", b"b"), (b"C", b"d")]
     assert [name for name, _ in sent.headers.raw[2:]] == [b"x-api-key", b"x-nonce", b"x-signature"]
     assert request.headers == [(b"C", b"d")]

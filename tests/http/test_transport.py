@@ -18,7 +18,6 @@ from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Limits, Secret
 from wiro_async._config import configure
 from wiro_async._http.foreign import adapted
-from wiro_async._http.messages import PROGRESS
 from wiro_async._http.transport import Transport
 from wiro_async._protocol.envelope import UNCHANGED, encode
 from wiro_async._protocol.operations import CANCEL, DETAIL, UPLOAD, Operation, run
@@ -60,7 +59,7 @@ class Silent(FakeService):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.calls.append((request.url.path, {}))
-        request.extensions[PROGRESS].sent = self.sent
+        request.extensions["wiro_async.progress"].sent = self.sent
         await anyio.sleep_forever()
         raise AssertionError
 
@@ -456,7 +455,7 @@ class Breaking(FakeService):
     sent = True
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions[PROGRESS].sent = self.sent
+        request.extensions["wiro_async.progress"].sent = self.sent
         raise OSError("a cable was pulled")
 
 
