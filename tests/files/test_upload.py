@@ -16,6 +16,7 @@ import anyio
 import pytest
 import python_multipart
 
+from tests.files.conftest import Denial
 from wiro_async import InvalidInput
 from wiro_async._files import upload as _upload
 from wiro_async._files.upload import MultipartFile, Source, open_source
@@ -160,17 +161,12 @@ async def test_what_is_no_readable_regular_file_is_refused(tmp_path: Path) -> No
     gc.collect()  # An open descriptor would warn here.
 
 
-async def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_file_is_refused(tmp_path: Path, no_file_opens: Denial) -> None:
     """Without the permission to read, the error says so."""
     path = tmp_path / "secret.png"
     path.write_bytes(PNG)
-
-    def denied(*_: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    # Not by its mode: the tests may run as root, who may read everything.
-    monkeypatch.setattr(os, "open", denied)
-    assert "Permission denied" in await refused(path)
+    with no_file_opens():
+        assert "Permission denied" in await refused(path)
 
 
 async def test_empty_files_are_refused(tmp_path: Path) -> None:

@@ -478,9 +478,10 @@ async def resolved(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_the_next_address_is_tried_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused address does not keep the next one from being used at once."""
-    monkeypatch.setattr(_network, "_RACE_SECONDS", 1000.0)
     with Server(lambda peer: peer.hold()) as server:
-        stream = await resolved(monkeypatch, ("127.0.0.1", refused_port()), ("127.0.0.1", server.port))
+        refused = [("127.0.0.1", refused_port()) for _ in range(40)]
+        with anyio.fail_after(5.0):
+            stream = await resolved(monkeypatch, *refused, ("127.0.0.1", server.port))
         await stream.aclose()
 
 
@@ -489,7 +490,6 @@ async def test_the_next_address_is_tried_after_silence(
     monkeypatch: pytest.MonkeyPatch, silent_port: int
 ) -> None:
     """An address that does not answer is left behind after a moment, and its socket closed."""
-    monkeypatch.setattr(_network, "_RACE_SECONDS", 0.001)
     with Server(lambda peer: peer.hold()) as server:
         stream = await resolved(monkeypatch, ("127.0.0.1", silent_port), ("127.0.0.1", server.port))
         await until(lambda: server.peers)
@@ -510,8 +510,7 @@ async def test_a_silent_address_is_waited_for_when_no_other_is_left(
     monkeypatch: pytest.MonkeyPatch, silent_port: int
 ) -> None:
     """A refusal does not end the race while another address may still answer."""
-    monkeypatch.setattr(_network, "_RACE_SECONDS", 0.001)
-    with anyio.move_on_after(0.05) as scope:
+    with anyio.move_on_after(0.5) as scope:
         await resolved(monkeypatch, ("127.0.0.1", silent_port), ("127.0.0.1", refused_port()))
     assert scope.cancelled_caught
     await anyio.lowlevel.checkpoint()

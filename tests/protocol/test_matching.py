@@ -11,18 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wiro_async import SubmissionUnknown, Task
-from wiro_async._protocol import matching
 from wiro_async._protocol.matching import (
     Claim,
     KnownTasks,
     RunFingerprint,
-    contradicts,
-    digest,
     fingerprint_of,
     lookalikes,
     marker_in,
     matches,
-    oldest_wanted,
     unknown,
     with_marker,
 )
@@ -46,6 +42,10 @@ def recorded(task_id: str = "1", created: float = NOW, callback: str = "", **par
     )
 
 
+def fingerprint(**inputs: object) -> RunFingerprint:
+    return RunFingerprint.of(MODEL, inputs, NOW)
+
+
 def found(fingerprint: RunFingerprint, *tasks: Task) -> list[str]:
     return [task.id for task in matches(fingerprint, tasks)]
 
@@ -62,7 +62,7 @@ def found(fingerprint: RunFingerprint, *tasks: Task) -> list[str]:
 )  # fmt: skip
 def test_the_digest_survives_the_wire(one: object, other: object) -> None:
     """Numbers, booleans and null come back as strings."""
-    assert digest({"x": one}, ["x"]) == digest({"x": other}, ["x"])
+    assert fingerprint(x=one).digest == fingerprint(x=other).digest
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,15 @@ def test_the_digest_survives_the_wire(one: object, other: object) -> None:
 )
 def test_the_digest_tells_inputs_apart(one: object, other: object) -> None:
     """What is another input has another digest."""
-    assert digest({"x": one}, ["x"]) != digest({"x": other}, ["x"])
+    assert fingerprint(x=one).digest != fingerprint(x=other).digest
 
 
 @given(st.dictionaries(st.text(max_size=5), st.one_of(st.text(), st.integers(), st.floats(), st.booleans())))
 def test_the_digest_looks_at_the_named_inputs_only(inputs: dict[str, Any]) -> None:
     """Defaults that the service adds do not change it."""
     extra = {**inputs, "added by the service": "default"}
-    assert digest(inputs, list(inputs)) == digest(extra, list(inputs))
+    ours = RunFingerprint.of(MODEL, inputs, NOW)
+    assert found(ours, parse_task({"id": "1", "parameters": extra})) == ["1"]
 
 
 # -- the marker ------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def test_model_inputs_and_time_find_the_task() -> None:
         "2",
         "3",
     ]
-    assert oldest_wanted(fingerprint) == NOW - 90
+    assert found(fingerprint, recorded("1", NOW - 90)) == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,9 @@ def test_a_doubt_goes_through_its_error_and_back(absent: bool) -> None:
 )
 def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
     """Rehosted files, defaults, spellings, no parameters at all."""
-    assert not contradicts(MODEL, SENT, task)
+    known = KnownTasks()
+    Claim(known, MODEL, SENT, NOW).verify(task)
+    assert task.id in known
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,8 @@ def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
 )
 def test_another_jobs_task_is_a_contradiction(task: Task) -> None:
     """Another model, texts and numbers of which none is as sent, or the marker of another Run."""
-    assert contradicts(MODEL, SENT, task)
+    with pytest.raises(SubmissionUnknown, match="another model or of other inputs"):
+        Claim(KnownTasks(), MODEL, SENT, NOW).verify(task)
 
 
 # -- whose task is it ------------------------------------------------------------------------------------
@@ -329,21 +333,27 @@ def test_a_claim_shows_no_inputs() -> None:
     assert "waves" not in repr(claimed(KnownTasks()))
 
 
-def test_a_run_without_doubt_is_never_digested(monkeypatch: pytest.MonkeyPatch) -> None:
+class Digested(dict[str, Any]):
+    """A payload that notes what a digest takes out of it."""
+
+    def __init__(self) -> None:
+        super().__init__(SENT)
+        self.taken: list[str] = []
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.taken.append(name)
+        return super().get(name, default)
+
+
+def test_a_run_without_doubt_is_never_digested() -> None:
     """A claim that is verified costs no SHA-256; in doubt one does for all that is asked."""
-    digested: list[str] = []
-
-    def counted(model: str, payload: Any, sent_at: float) -> RunFingerprint:
-        digested.append(model)
-        return RunFingerprint(model, (), "", sent_at)
-
-    monkeypatch.setattr(matching.RunFingerprint, "of", counted)
-    known = KnownTasks()
-    claimed(known).verify(recorded())
-    claim = claimed(known, "2")
-    assert digested == []
+    payload, known = Digested(), KnownTasks()
+    claim = Claim(known, MODEL, payload, NOW)
+    known.add("1", claim)
+    claim.verify(recorded())
+    assert payload.taken == []
     assert claim.fingerprint is claim.fingerprint
-    assert digested == [MODEL]
+    assert sorted(payload.taken) == ["callbackUrl", "images", "prompt", "seed"]
 
 
 def test_claims_that_nobody_verifies_keep_no_payload() -> None:
