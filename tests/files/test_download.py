@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 import anyio.lowlevel
@@ -35,7 +35,7 @@ from wiro_async import (
 )
 from wiro_async._config import configure
 from wiro_async._files import download as _download
-from wiro_async._files.download import Downloader, Refresh
+from wiro_async._files.download import Downloader
 from wiro_async._http.connections import ConnectionStack
 
 URL = "https://cdn1.wiro.ai/uploads/0.mp4"
@@ -161,7 +161,7 @@ def cut_after(count: int, etag: str = ETAG, data: bytes = DATA) -> Step:
 def downloader(
     http: httpx.AsyncBaseTransport,
     base_url: str | None = None,
-    refresh: Refresh | None = None,
+    refresh: Lookups | None = None,
     **limits: Any,
 ) -> Downloader:
     """Return a downloader with a client's settings."""
@@ -1214,13 +1214,12 @@ async def test_a_save_that_is_cancelled_twice_closes_its_file(turns: int, tmp_pa
     assert (await downloader(Cdn()).save(output(), tmp_path / "clip.mp4", None)).read_bytes() == DATA
 
 
-def is_locked(part: Path) -> bool:
-    """Tell whether somebody has a part file open."""
-    with part.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+def is_locked(file: BinaryIO) -> bool:
+    """Tell whether somebody else holds the lock of an open part file, which ends when it is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     return False
 
 
@@ -1257,11 +1256,12 @@ async def test_a_native_cancel_closes_no_file_under_a_writing_thread(
     task.cancel()
     await asyncio.sleep(0.01)
     (part,) = parts(tmp_path)
-    assert (happened, is_locked(part)) == ([], True)
-    may_write.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert (happened, is_locked(part)) == (["written"], False)
+    with part.open("rb") as file:
+        assert (happened, is_locked(file)) == ([], True)
+        may_write.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (happened, is_locked(file)) == (["written"], False)
 
 
 # -- into memory, and the rest ---------------------------------------------------------------------------

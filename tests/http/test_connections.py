@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import attrs
 import httpx
 import pytest
 
@@ -33,7 +34,7 @@ from wiro_async._http import http11 as _http11
 from wiro_async._http import network as _network
 from wiro_async._http.connections import ConnectionStack, address_of
 from wiro_async._http.http11 import LocalProtocolError, RemoteProtocolError
-from wiro_async._http.messages import Content, Request, SendProgress
+from wiro_async._http.messages import Content, Request
 from wiro_async._http.network import ReadError, Stream, WriteError, connect
 
 LOOPS = [
@@ -47,6 +48,13 @@ LOOPS = [
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Run every async test on asyncio's own loop, on uvloop and on trio."""
     return request.param
+
+
+@attrs.define(eq=False)
+class Progress:
+    """How far a request has come, as the stack tells whoever sends it one."""
+
+    sent: bool | None = None
 
 
 class Clock:
@@ -406,7 +414,7 @@ async def test_a_body_in_tiny_pieces_leaves_others_their_turn(leave: bool) -> No
 @pytest.mark.parametrize("name", BROKEN)
 async def test_broken_answers_are_errors_after_the_request_was_sent(name: str) -> None:
     """What is no whole HTTP answer raises an httpx error; the connection is closed, `sent` is true."""
-    progress = SendProgress()
+    progress = Progress()
 
     def handler(peer: Peer) -> None:
         assert peer.request()
@@ -437,7 +445,7 @@ async def test_a_reset_at_any_byte_is_an_error() -> None:
 
     async with serving(handler) as (stack, server):
         for _ in cuts:
-            progress = SendProgress()
+            progress = Progress()
             with pytest.raises(httpx.TransportError):
                 await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
             assert stack.connections == 0
@@ -531,7 +539,7 @@ async def test_a_cancellation_while_a_connection_is_given_back() -> None:
 
 async def test_a_refused_connection_was_not_sent() -> None:
     """Nobody listens: ConnectError, and `sent` is false."""
-    progress = SendProgress()
+    progress = Progress()
     stack = ConnectionStack()
     with pytest.raises(httpx.ConnectError):
         await exchange(
@@ -543,7 +551,7 @@ async def test_a_refused_connection_was_not_sent() -> None:
 
 async def test_a_connection_that_takes_too_long_was_not_sent() -> None:
     """The connect timeout raises ConnectTimeout, and `sent` is false."""
-    progress = SendProgress()
+    progress = Progress()
 
     async def never(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
         await anyio.sleep_forever()
@@ -626,7 +634,7 @@ async def test_errors_become_httpxs(kind: type[Exception], sent: bool) -> None:
         return stream
 
     stack = ConnectionStack(connect=open_failing)
-    progress = SendProgress()
+    progress = Progress()
     with pytest.raises(expected, match="what happened") as caught:
         await exchange(stack, "http://127.0.0.1:9/", extensions={"wiro_async.progress": progress})
     assert type(caught.value) is expected
@@ -646,7 +654,7 @@ async def test_a_used_connection_that_breaks_before_the_next_request_was_not_sen
     async with serving(numbered, connect=open_hooked) as (stack, server):
         assert await exchange(stack, server.url) == b"0"
         streams[0].broken = True
-        progress = SendProgress()
+        progress = Progress()
         with pytest.raises(httpx.ConnectError, match="closed before"):
             await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
         assert progress.sent is False
@@ -657,7 +665,7 @@ async def test_a_used_connection_that_breaks_before_the_next_request_was_not_sen
 async def test_an_illegal_request_is_not_sent() -> None:
     """A header that HTTP cannot carry is a LocalProtocolError, and nothing was sent."""
     async with serving(echo) as (stack, server):
-        bad = request(server.url, extensions={"wiro_async.progress": (progress := SendProgress())})
+        bad = request(server.url, extensions={"wiro_async.progress": (progress := Progress())})
         bad.headers["X-Bad"] = "one\r\ntwo"
         with pytest.raises(httpx.LocalProtocolError):
             await stack.handle_async_request(bad)
@@ -666,8 +674,8 @@ async def test_an_illegal_request_is_not_sent() -> None:
 
 
 def test_before_a_request_nothing_is_known() -> None:
-    """A `Progress` that no transport has touched tells nothing."""
-    assert SendProgress().sent is None
+    """The progress of a request that no transport has touched tells nothing."""
+    assert lean("http://127.0.0.1:9/").progress.sent is None
 
 
 def lean(url: str, body: httpx.AsyncByteStream | None = None, *headers: tuple[bytes, bytes]) -> Request:
@@ -875,7 +883,7 @@ async def test_tls_settings_are_made_when_first_needed(
 async def test_by_default_certificates_are_checked() -> None:
     """A certificate that nobody vouches for is a ConnectError: nothing was sent."""
     server_tls, _ = tls_settings()
-    progress = SendProgress()
+    progress = Progress()
     async with serving(numbered, server_tls) as (stack, server):
         with pytest.raises(httpx.ConnectError, match="certificate"):
             await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
