@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 import attrs
 import httpx
@@ -176,6 +175,7 @@ class Service(FakeService):
         made: The tasks by their ids.
         fetched: How often each output was asked for.
         missing: HTTP statuses that the next downloads are answered.
+        fetching: Seconds until a download is answered.
     """
 
     def __init__(self, limit: int = 8) -> None:
@@ -198,11 +198,12 @@ class Service(FakeService):
         self.uploads: int = 0
         self.fetched: Counter[str] = Counter()
         self.missing: list[int] = []
+        self.fetching: float = 0.0
         self.most: int = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.startswith("/cdn/"):
-            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(self.fetching)
             return self._download(request.url.path)
         return await super().handle_async_request(request)
 

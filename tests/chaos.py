@@ -633,7 +633,7 @@ def stuck(client: Client) -> list[str]:
         "slots in flight": client._service.transport.gate.in_flight,
         "callers in the queue": client._service.transport.gate.waiting,
         "connections in use": len(stack._busy) + len(files._busy),
-        "Runs on their way": len(client._service.in_flight),
+        "Runs on their way": len(client._service.in_flight._landed),
         "places in the line": client._service.line.waiting,
         "downloads": client._service.downloader._gate.in_flight + client._service.downloader._gate.waiting,
         "Runs under way": client._service.transport.paid_calls,

@@ -88,14 +88,15 @@ async def run_in_thread(
 
 
 async def _finish_trio(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:
+    results: list[T] = []  # a scope may swallow an exception, as far as pyright knows
     with anyio.CancelScope(shield=True):
-        result = await work()
+        results.append(await work())
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
     except BaseException:
-        late(result)
+        late(results[0])
         raise
-    return result
+    return results[0]
 
 
 async def _finish_asyncio(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Collection, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, final, overload
 
-from wiro_async._config import Config, Limits, Polling, configure
+from wiro_async._config import Config, Limits, Polling, check_names, configure
 from wiro_async._errors import ConfigurationError, InvalidInput, SubmissionUnknown
 from wiro_async._files.inputs import FileSource, TypedInputs
 from wiro_async._jobs.job import Inputs, JobState
@@ -139,7 +139,7 @@ class Client:
             WiroError: The service refused, or was not reached; no task exists.
         """
         return await self._pipeline.submit(
-            _job(model, inputs, CallSettings(**options) if options else DEFAULTS)
+            _job(model, inputs, _settings("submit", SubmitOptions, options) if options else DEFAULTS)
         )
 
     @overload
@@ -166,7 +166,9 @@ class Client:
             TaskTimeout: The wait ran out; its ``handle`` goes on.
             WiroError: As for ``submit()``.
         """
-        return await self._pipeline.run(_job(model, inputs, CallSettings(**options) if options else DEFAULTS))
+        return await self._pipeline.run(
+            _job(model, inputs, _settings("run", RunOptions, options) if options else DEFAULTS)
+        )
 
     def attach(self, task_id: str | None = None, *, token: str | Secret | None = None) -> TaskHandle:
         """Return the handle of a task that was started elsewhere: in another process, on another day.
@@ -238,8 +240,9 @@ class Client:
             ConfigurationError: An option cannot work.
         """
         from wiro_async._batch.batch import Batch  # noqa: PLC0415 - for those who have batches
-        from wiro_async._batch.options import BatchSettings  # noqa: PLC0415
+        from wiro_async._batch.options import BatchOptions, BatchSettings  # noqa: PLC0415
 
+        check_names("batch", options, BatchOptions)
         return Batch(self._service, jobs, BatchSettings(**options))
 
     def map(
@@ -256,7 +259,9 @@ class Client:
             **options: See ``MapOptions``.
         """
         from wiro_async._batch.batch import as_jobs  # noqa: PLC0415 - for those who have batches
+        from wiro_async._batch.options import MapOptions  # noqa: PLC0415 - the same
 
+        check_names("map", options, MapOptions)
         return self.batch(as_jobs(inputs), model=model, **options)
 
     # -- files -------------------------------------------------------------------------------------------
@@ -278,7 +283,7 @@ class Client:
         """
         return await self._service.uploader.upload(file, name, folder)
 
-    # -- looking around ----------------------------------------------------------------------------------
+    # -- what there is -----------------------------------------------------------------------------------
 
     def list_tasks(self, *, model: str | None = None, limit: int | None = None) -> Listing[Task]:
         """Iterate over the project's tasks, newest first: ``async for task in client.list_tasks(limit=20)``.
@@ -350,6 +355,11 @@ class Client:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Client cannot be pickled: it holds credentials; make one where you need it")
+
+
+def _settings(method: str, options: type, given: RunOptions | SubmitOptions) -> CallSettings:
+    check_names(method, given, options)
+    return CallSettings(**given)
 
 
 def _job(model: str | TypedInputs, inputs: Inputs | None, settings: CallSettings) -> JobState:

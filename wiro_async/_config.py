@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias, TypeGuard, get_args
 from urllib.parse import urlsplit
@@ -117,6 +117,25 @@ def of_type(what: str, *types: type) -> Validator:
     return check
 
 
+def check_names(method: str, given: Iterable[str], options: type) -> None:
+    """Refuse options that a method does not have; only type checkers know what ``Unpack`` lets through.
+
+    Args:
+        method: Its name.
+        given: The names of what it was given.
+        options: The typed dictionary of its options.
+
+    Raises:
+        TypeError: One of them is unknown.
+    """
+    for name in given:
+        if name not in options.__annotations__:
+            raise TypeError(
+                f"{method}() got an unexpected keyword argument {name!r}; its options are "
+                f"{', '.join(options.__annotations__)}"
+            )
+
+
 count = whole(1)
 """Refuses all but whole numbers of at least 1."""
 
@@ -167,23 +186,23 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 @attrs.frozen(kw_only=True)
 class Polling:
-    """How often a waiting task is looked at.
+    """How often a waiting task is polled.
 
     While little is known of a model, the interval is a share of the task's age, between two bounds, so that
-    the number of looks grows with the logarithm of the wait, and lateness stays a fixed share of it. Once
-    enough tasks of a model have ended, their durations tell when the next one is due, and it is looked at
+    the number of polls grows with the logarithm of the wait, and lateness stays a fixed share of it. Once
+    enough tasks of a model have ended, their durations tell when the next one is due, and it is polled
     then.
 
     Args:
-        min_interval: Shortest time between two looks at one task, in seconds, before jitter. Where an end is
-            likely by what was learned, looks may be closer, down to 0.2 s.
-        max_interval: Longest time between two looks at one task, in seconds, before jitter. Before the first
-            1 % of a model's tasks have ended, looks may be farther apart, up to 90 s.
-        growth: The interval as a share of the task's age (0.14: a task of 60 s is looked at every 8.4 s).
+        min_interval: Shortest time between two polls of one task, in seconds, before jitter. Where an end is
+            likely by what was learned, polls may be closer, down to 0.2 s.
+        max_interval: Longest time between two polls of one task, in seconds, before jitter. Before the first
+            1 % of a model's tasks have ended, polls may be farther apart, up to 90 s.
+        growth: The interval as a share of the task's age (0.14: a task of 60 s is polled every 8.4 s).
         jitter: Each interval is varied by up to this share, so that tasks submitted together spread out.
-        requests_per_second: The budget of looks for all tasks of one client.
+        requests_per_second: The budget of polls for all tasks of one client.
         learn: Whether to learn from finished tasks when the next ones are due.
-        safety_interval: Seconds between two looks at a task whose end a socket or a callback will tell.
+        safety_interval: Seconds between two polls of a task whose end a socket or a callback will tell.
     """
 
     min_interval: float = attrs.field(default=2.0, validator=positive)
@@ -209,7 +228,7 @@ class Limits:
         download_timeout: Seconds for one whole download, retries included.
         slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
             for room when as many tasks run as the balance allows.
-        settle_timeout: Seconds for which the task of a Run whose answer was lost is looked for.
+        settle_timeout: Seconds for which the task of a Run whose answer was lost is searched for.
         wait_timeout: Seconds to wait for a task's end where the caller names no timeout.
         stop_timeout: Seconds that a stop may take to see the task's end.
     """

@@ -136,4 +136,4 @@ class Secret:
 
 
 # What knows an attrs class by this list shows every field: asdict(), rich's tracebacks, pytest's comparisons.
-del Secret.__attrs_attrs__
+delattr(Secret, "__attrs_attrs__")

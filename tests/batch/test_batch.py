@@ -198,6 +198,22 @@ async def test_outcomes_that_nobody_takes_hold_the_batch_up() -> None:
             assert len(read) == 1000 + taken
 
 
+async def test_downloads_that_are_slow_hold_the_batch_up(tmp_path: Path) -> None:
+    """So that no more is paid for than can be fetched soon."""
+    service = Service(limit=50)
+    service.fetching = 25.0
+    downloading: list[int] = []
+    async with batch_of(
+        service,
+        endless(),
+        download=tmp_path,
+        on_progress=lambda now: downloading.append(now.downloading),
+    ) as batch:
+        await anyio.sleep(400)
+        assert 64 <= max(downloading) <= 64 + 50
+        assert batch.progress.read <= batch.progress.succeeded + 64 + 50 + 1
+
+
 # -- keys ------------------------------------------------------------------------------------------------
 
 
@@ -708,6 +724,9 @@ class Trap(dict[str, object]):
     def values(self) -> Any:
         raise self.error
 
+    def items(self) -> Any:
+        raise self.error
+
 
 async def test_an_error_that_nobody_thought_of() -> None:
     """It is raised as it is, and nothing of the user's is cancelled."""
@@ -715,6 +734,29 @@ async def test_an_error_that_nobody_thought_of() -> None:
         await anyio.sleep(10)
         with pytest.raises(Oops, match="a bug"):
             await batch.wait()
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_an_error_that_nobody_thought_of_hides_no_outcome(ordered: bool) -> None:
+    """The other jobs' outcomes are handed out before it is raised."""
+    service = Service()
+    # The first job looks at its inputs after the price is known, and lets the next one be read before.
+    service.delays["Tool/Detail"] = 5.0
+    given = [job("odd", "odd", image=b"jpeg", odd=Trap(Oops("a bug"))), *jobs("a")]
+    async with batch_of(service, given, ordered=ordered, max_cost=10) as batch:
+        assert isinstance((await anext(batch)).error, BatchStopped)
+        with pytest.raises(Oops, match="a bug"):
+            await anext(batch)
+
+
+async def test_what_is_left_in_order_can_be_iterated_to_its_end() -> None:
+    """A job that was cut off has no outcome, and hides none of those behind it."""
+    service = Service()
+    service.fates["a"] = Fate(lasts=1000.0)
+    async with batch_of(service, jobs("a", "b", "c"), ordered=True) as batch:
+        await anyio.sleep(300)
+        assert batch.progress.succeeded == 2
+    assert [outcome.key async for outcome in batch] == ["b", "c"]
 
 
 async def test_an_error_that_nobody_thought_of_loses_no_task(monkeypatch: pytest.MonkeyPatch) -> None:

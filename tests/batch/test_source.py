@@ -158,6 +158,25 @@ async def test_what_is_wrong_with_a_job_is_that_jobs_problem() -> None:
     assert [state.index for state in found] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        ("a/b", None, "the inputs of a job are a NoneType; give a mapping or typed inputs"),
+        ("a/b", "waves", "the inputs of a job are a str"),
+        (7, {}, "the model of a job is a int; give its slug"),
+        ("", {}, "a job names no model; give Job"),
+    ],
+)
+async def test_a_table_with_a_wrong_cell_does_not_end_the_others(
+    model: Any, inputs: Any, message: str
+) -> None:
+    """Whatever types its columns have: it is one job's problem, and says what to give."""
+    found = await all_of(JobSource([Job(model, inputs), *jobs("good")], NullJournal()))
+    assert [state.key for state in found] == ["0", "good"]
+    assert found[0].problem is not None
+    assert message in found[0].problem.message
+
+
 async def test_inputs_are_copied() -> None:
     """Some generators fill the same dict again and again."""
     row: dict[str, Any] = {}

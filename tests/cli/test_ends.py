@@ -251,7 +251,7 @@ def test_a_service_that_is_not_there_is_1(wiro: Wiro) -> None:
 @pytest.mark.parametrize(
     ("listed", "found"),
     [
-        (no(1, "There is no task yet."), "it was looked for and not found"),
+        (no(1, "There is no task yet."), "it was searched for and not found"),
         (no(99, "Project authorization is not founded."), "it was not proved absent"),
     ],
 )

@@ -379,20 +379,19 @@ async def test_whatever_becomes_of_a_run_lets_the_next_one_go(end: str) -> None:
     assert anyio.current_time() - start <= (4 if end == "refused" else 1)
 
 
-async def test_a_doubt_that_is_a_task_makes_room_for_a_search() -> None:
-    """So many run, so one more may."""
-    batch = Line(ConcurrencyLimiter(WIDTH, lambda: 0.5))
+async def test_a_doubt_does_not_end_the_search_for_room() -> None:
+    """A batch that waits for one Run's answer sends the next when there will be none."""
+    batch, crowd = Line(ConcurrencyLimiter(WIDTH, lambda: 0.5)), Crowd()
     slot = await batch.enter()
     assert slot is not None
-    slot.doubted()
-    crowd = Crowd()
     async with anyio.create_task_group() as group:
         group.start_soon(crowd.enter, batch, "next")
         await anyio.sleep(1)
-        slot.found()
+        assert crowd.order == []
+        slot.doubted()
         await anyio.sleep(1)
     assert crowd.order == ["next"]
-    assert batch.limiter.active >= 2
+    assert batch.limiter.active == 2
 
 
 async def test_a_slot_that_comes_free_as_somebody_begins_to_wait_is_his() -> None:

@@ -132,3 +132,25 @@ async def test_an_option_that_there_is_none_of_is_refused() -> None:
 def test_what_can_work_is_taken(options: dict[str, Any]) -> None:
     """Infinity waits forever, below zero is over at once, and None is the default."""
     assert attrs.asdict(CallSettings(**options)) == attrs.asdict(DEFAULTS) | options
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "wrong"),
+    [
+        ("submit", (MODEL, {"prompt": "a"}), "timeout"),
+        ("run", (MODEL, {"prompt": "a"}), "journal"),
+        ("batch", (), "on_cancel"),
+        ("map", (MODEL, [{"prompt": "a"}]), "model_name"),
+    ],
+)
+async def test_an_option_that_a_method_does_not_have_is_refused(
+    method: str, arguments: tuple[Any, ...], wrong: str
+) -> None:
+    """By the method's own name, and with those that it has; nothing is sent."""
+    service = Service()
+    async with client(service) as own:
+        with pytest.raises(
+            TypeError, match=rf"^{method}\(\) got an unexpected .*'{wrong}'; its options are "
+        ):
+            await getattr(own, method)(*arguments, **{wrong: 1})
+    assert not service.calls

@@ -688,6 +688,22 @@ async def test_a_runs_timeout_covers_the_search_for_a_lost_answer() -> None:
     assert (await caller.reconcile(caught.value)).id == "2221"
 
 
+async def test_a_run_cancelled_while_its_timeout_stops_the_task_leaves_its_handle() -> None:
+    """The cancellation takes the place of the TaskTimeout, which would have had the handle."""
+    service = FakeService(
+        Run=ok(taskid="2221"),
+        Task_Detail=ok(tasklist=[task(status="task_start")]),
+        Task_Cancel=no(None, "Task is not in a cancellable state."),
+        Task_Kill=no(None, "no"),
+    )
+    service.latency = 0.5
+    caller = client(service)
+    with anyio.move_on_after(20.2) as scope:
+        await caller.run("owner/model", PROMPT, timeout=20, on_cancel="stop")
+    assert scope.cancelled_caught
+    assert [handle.id for handle in caller.unclaimed] == ["2221"]
+
+
 async def test_a_cancelled_wait_in_line_lets_the_others_pass() -> None:
     """Neither the first in line nor one behind it holds the place when it is cancelled."""
     service = Ledger()

@@ -465,10 +465,14 @@ class Batch:
         if self._coordinator is None:
             raise ClientUseError("this batch has not begun: iterate within `async with client.batch(...)`")
         while not self._outcomes:
-            if self._is_over():
+            if not self._is_over():
+                await self._news.sleep_until()
+            elif self._held_back:
+                # A job that was cut off has no outcome: those behind it wait for nothing.
+                self._outcomes.append(heapq.heappop(self._held_back)[1])
+            else:
                 self._raise_problem()
                 raise StopAsyncIteration
-            await self._news.sleep_until()
         outcome = self._outcomes.popleft()
         self._news.ring()
         return outcome

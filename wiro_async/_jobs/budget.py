@@ -148,6 +148,21 @@ class Budget:
         return left > 0 if estimate is None else _usd(estimate) <= left
 
 
+class NullBudget(Budget):
+    """Limits nothing and adds up nothing: what single calls have, whose tasks nobody may ever wait for."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def reserve(self, _key: Hashable, _estimate: Decimal | None) -> bool:
+        """Let every run start."""
+        return True
+
+    def settle(self, _key: Hashable, cost: Decimal | None) -> Decimal:
+        """Return the cost."""
+        return cost or ZERO
+
+
 # -- what runs cost --------------------------------------------------------------------------------------
 
 MAX_MODELS = 128

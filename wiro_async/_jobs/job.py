@@ -147,9 +147,9 @@ class JobState:
         until: When its caller's timeout ends, on the event loop's clock.
         run: The Run, once its inputs are resolved.
         refusal: Why the last Run was not taken (None: it was, or there was none).
-        tries: How many Runs in a row did not reach the service.
+        tries: How often it was sent in vain: not reached, or asked to come later (HTTP 429).
         resubmits: How many Runs were sent anew, after they were proved absent.
-        slot: Its slot, while it has one.
+        slot: The slot of its task, until that is settled.
         state: Its task (None: it has none).
         task: The task's last snapshot, once it has succeeded.
         failure: How the last task failed, if there is to be another one.

@@ -174,7 +174,6 @@ class Slot:
         """The task is known, and runs."""
         self._stage = "runs"
         self._limiter.learned.adopted(self._limiter.active)
-        self._limiter.change()
 
     def refused(self, error: ConcurrencyLimited) -> None:
         """The Run was refused with code 96."""

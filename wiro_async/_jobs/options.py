@@ -19,8 +19,9 @@ class SubmitOptions(TypedDict, total=False):
     """The options of ``Client.submit``.
 
     Attributes:
-        slot_timeout: Seconds to wait for a slot when as many tasks run as the balance allows, and for a
-            service that cannot be reached (None: ``Limits.slot_timeout``; 0: raise at once).
+        slot_timeout: Seconds to wait for a slot when as many tasks run as the balance allows (None:
+            ``Limits.slot_timeout``; 0: raise at once). They bound the wait for a service that cannot be
+            reached, too, which ends after a minute in any case.
         on_unknown: What to do when the Run's answer was lost and its task was proved absent: ``"raise"``, or
             ``"resubmit"``, which may pay twice if the service's list is wrong.
         callback_url: Where the service shall POST the result when the task ends. A query item is added, by

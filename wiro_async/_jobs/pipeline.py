@@ -14,7 +14,7 @@
     save        outputs are on the disk                                 <- a batch goes to here
 
 A single call and a job of a batch go the same way. A stage that is not wanted has a null form:
-``NullJournal`` records nothing, a budget without a limit only counts, a plain ``Monitor`` wants nothing.
+``NullJournal`` records nothing, ``NullBudget`` limits nothing, a plain ``Monitor`` wants nothing.
 
 Money is safe between *intend* and *accepted* because nothing can come between: both, and the exchange between
 them, run to their end whatever cancellation comes. Everywhere else a job may be cut off at any moment.
@@ -47,7 +47,7 @@ from wiro_async._errors import (
 )
 from wiro_async._files.inputs import FileSource, by_name, holds, is_local_file, resolve
 from wiro_async._http.retry import RUNS, run_knowledge, run_may_repeat
-from wiro_async._jobs.budget import ZERO, Budget, Prices
+from wiro_async._jobs.budget import ZERO, Budget, NullBudget, Prices
 from wiro_async._jobs.job import JobOutcome, JobState
 from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
@@ -144,7 +144,7 @@ class Pipeline:
         line: Where the jobs wait for a slot.
         url_of: Uploads a local file, and returns its address.
         journal: Where steps are recorded.
-        budget: The money (None: these are single calls, which have none).
+        budget: The money.
         prices: What Runs cost, for the budget.
         saver: Saves outputs (None: they are not wanted).
         monitor: Who follows the jobs.
@@ -154,13 +154,14 @@ class Pipeline:
         stop_on_exit: Whether a task is stopped when its job of a batch is cancelled.
         delete_remote: Whether the service's copies are deleted once the outputs are saved.
         ahead: Lets so many jobs prepare before it is their turn (None: any number).
+        hands_over: Whether tasks are handed to callers, slot and all, as those of single calls are.
     """
 
     service: Service
     line: Line
     url_of: Callable[[FileSource], Awaitable[str]]
     journal: Journal = attrs.field(factory=NullJournal)
-    budget: Budget | None = None
+    budget: Budget = attrs.field(factory=NullBudget)
     prices: Prices = attrs.field(factory=Prices)
     saver: OutputSaver | None = None
     monitor: Monitor = attrs.field(factory=Monitor)
@@ -170,6 +171,7 @@ class Pipeline:
     stop_on_exit: bool = False
     delete_remote: bool = False
     ahead: anyio.Semaphore | None = None
+    hands_over: bool = False
     _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _asked: set[str] = attrs.field(factory=set, init=False)
 
@@ -187,6 +189,7 @@ class Pipeline:
             url_of=url_of,
             slot_timeout=limits.slot_timeout,
             wait_timeout=limits.wait_timeout,
+            hands_over=True,
         )
 
     # -- the whole way -----------------------------------------------------------------------------------
@@ -217,13 +220,20 @@ class Pipeline:
             while job.task is None:
                 await self._watch(job, job.state or await self._accepted(job))
         except BaseException as error:
-            if job.state is not None:
-                if not isinstance(error, TaskError | SubmissionUnknown):
-                    # Whoever called run() has no handle of the task, which may go on and be billed.
-                    self.service.leave(job.state, "was left by its run()")
-                cut_off = isinstance(error, TaskTimeout | anyio.get_cancelled_exc_class())
-                if cut_off and job.options.on_cancel == "stop":
-                    await self._stop(job, job.state)
+            state, is_told = job.state, isinstance(error, TaskError | SubmissionUnknown)
+            if state is not None:
+                try:
+                    cut_off = isinstance(error, TaskTimeout | anyio.get_cancelled_exc_class())
+                    if cut_off and job.options.on_cancel == "stop":
+                        await self._stop(job, state)
+                except BaseException:
+                    # A cancellation takes the place of an error that would have told of the task.
+                    is_told = False
+                    raise
+                finally:
+                    if not is_told:
+                        # Whoever called run() has no handle of the task, which may go on and be billed.
+                        self.service.leave(state, "was left by its run()")
             raise
         return TaskResult.of(job.task)
 
@@ -350,7 +360,7 @@ class Pipeline:
             AuthenticationError: The service lets us do nothing.
         """
         slug = clean_slug(slug)
-        if self.budget is None or self.budget.max_cost is None or slug in self._asked:
+        if self.budget.max_cost is None or slug in self._asked:
             return
         async with self._asking:
             if slug in self._asked:
@@ -417,12 +427,9 @@ class Pipeline:
         """
         if job.patience <= 0:
             return self.line.take()
-        if self.budget is None:
-            slot = await self.line.enter(again=job.through, until=job.slot_until)
-        else:
-            slot = await self.line.enter(
-                lambda: self._may_start(job), self.monitor.check, again=job.through, until=job.slot_until
-            )
+        slot = await self.line.enter(
+            lambda: self._may_start(job), self.monitor.check, again=job.through, until=job.slot_until
+        )
         if slot is None:
             raise self._out_of_patience(job)
         self.monitor.moved(job, "submitting")
@@ -430,7 +437,6 @@ class Pipeline:
         return slot
 
     def _may_start(self, job: JobState) -> bool:
-        assert self.budget is not None
         if not self.monitor.may_start(job):
             return False
         # Anew at each try: what ended meanwhile may have told what such a run costs.
@@ -572,7 +578,7 @@ class Pipeline:
             since=now(),
             claim=claim,
             # Whoever holds a single call's handle may see its end, or let go of it; a batch settles first.
-            slot=slot if self.budget is None else None,
+            slot=slot if self.hands_over else None,
         )
         if run.callback is not None:
             state.await_callback(run.callback)
@@ -601,8 +607,7 @@ class Pipeline:
             slot.refused(error)
         else:
             slot.release(reached=error is not None and run_knowledge(error) == "refused")
-        if self.budget is not None:
-            self.budget.release(job)
+        self.budget.release(job)
         self.monitor.moved(job, "waiting")
 
     async def _record(self, *steps: Step) -> None:
@@ -663,7 +668,6 @@ class Pipeline:
         entry = job.entry
         if entry is None or entry.state in ("refused", *FAILED):
             return
-        assert self.budget is not None
         # Before anything is set aside for it: a task of unknown price holds back all others.
         await self._learn_price(entry.model)
         estimate = self.prices.highest(job.model, job.told)
@@ -723,7 +727,7 @@ class Pipeline:
             return
         except BaseException:
             # Nobody knows what it will cost, so its money stays set aside.
-            if self.budget is not None:
+            if not self.hands_over:
                 slot.release()
             raise
         task = state.task
@@ -747,24 +751,27 @@ class Pipeline:
         money that is spent.
         """
         cost = task.total_cost
-        if self.budget is not None:
-            if task.outcome != "succeeded":
-                self.budget.settle(job, cost or ZERO)
-            else:
-                counted = self.budget.settle(job, cost)
-                self.prices.learn(job.model, job.told, cost)
-                if cost is None and not counted:
-                    self.monitor.uncounted(job, task)
-                elif cost is None:
-                    cost = counted
+        # Without a slot it is settled: whoever stops it does not count it again.
+        slot, job.slot = job.slot, None
+        assert slot is not None
+        if task.outcome != "succeeded":
+            self.budget.settle(job, cost or ZERO)
+        else:
+            counted = self.budget.settle(job, cost)
+            self.prices.learn(job.model, job.told, cost)
+            if cost is None and not counted:
+                self.monitor.uncounted(job, task)
+            elif cost is None:
+                cost = counted
         await self._record(Ended.of(job.key, task, cost=cost))
         if cost is not None:
             job.spent = cost if job.spent is None else job.spent + cost
-        if job.slot is not None:
-            job.slot.release(task.total_cost)
+        slot.release(task.total_cost)
 
     async def _stop(self, job: JobState, state: TaskState) -> None:
         """Stop a task whose caller goes, within ``Limits.stop_timeout``; failures are left to polls."""
+        if job.slot is None:
+            return
 
         async def stop() -> None:
             try:

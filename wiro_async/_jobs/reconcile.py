@@ -69,10 +69,10 @@ class TaskSearch:
         """Look for the task of a Run in doubt: several times, unless the list has had its time already.
 
         Args:
-            fingerprint: What to look for.
+            fingerprint: What to search for.
             cause: What was seen instead of an answer.
             sent_within: Seconds after ``fingerprint.sent_at`` in which the Run left for certain (None: it may
-                just have left, so look several times).
+                just have left, so search several times).
 
         Returns:
             The task, now known to be the Run's; or the doubt that is left.

@@ -63,9 +63,6 @@ class InFlightRuns:
     def __init__(self) -> None:
         self._landed: dict[Run, anyio.Event] = {}
 
-    def __len__(self) -> int:
-        return len(self._landed)
-
     @contextmanager
     def on_its_way(self, run: Run) -> Iterator[None]:
         """Count *run* in until the block is left, when its outcome is known."""

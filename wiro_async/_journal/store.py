@@ -156,7 +156,7 @@ _PART = 10**9
 """Costs are summed in two parts, because a sum beyond 64 bits is an error to SQLite."""
 
 RECENT = 25 * 3600.0
-"""Seconds around a Run in which a look for its lost answer minds tasks that are like it, and some more."""
+"""Seconds around a Run in which a search for its lost answer minds tasks that are like it, and some more."""
 
 MOST_TASKS = 100_000
 """Task ids that are told at most: as many as a client remembers."""

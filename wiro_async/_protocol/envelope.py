@@ -169,7 +169,7 @@ UNCHANGED = Payload()
 def judge_anew(reply: Reply, known: int) -> Payload:
     """Return the payload of a reply that means yes, or ``UNCHANGED``.
 
-    Most looks at a task find what the last one found, to the byte. A fingerprint has 64 bits, is made with a
+    Most polls of a task find what the last one found, to the byte. A fingerprint has 64 bits, is made with a
     secret of this process (SipHash), and is only compared with the last one of the same task.
 
     Args:
@@ -414,7 +414,7 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 _short_strings = lru_cache(maxsize=256)(_strings)
-"""The same few lists of categories come with every look."""
+"""The same few lists of categories come with every poll."""
 
 
 def is_utf8(text: str) -> bool:

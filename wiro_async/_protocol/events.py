@@ -1,6 +1,6 @@
 """What a task's WebSocket tells: progress and lines of output beside the statuses.
 
-A message is a hint, never a proof: whatever cannot be read is left out, and a look at the task decides.
+A message is a hint, never a proof: whatever cannot be read is left out, and a poll of the task decides.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ _NAMES = re.compile(r'"(id|tasktoken)"\s*:\s*"?([\w-]{1,200})', re.ASCII)
 def _read_head(words: str) -> Message | None:
     """Tell whether a message that is not decoded announces an end, and whose.
 
-    A mistake costs one look at the task.
+    A mistake costs one poll.
     """
     head = words[:_HEAD]
     end = _END.match(head)

@@ -98,7 +98,7 @@ class Transition:
         status: The status that began, by its wire name.
         at: When it began (UTC). The service's time where it tells one, to the second; else when we saw it.
         observed: True when the task was seen in this status; False when it was filled in from the
-            timestamps of a later look.
+            timestamps of a later poll.
     """
 
     status: str
@@ -554,7 +554,7 @@ def _stamp(value: object) -> float | None:
 
 
 _short_stamp = lru_cache(maxsize=1024)(_stamp)
-"""The same few seconds come with many tasks, and with every look."""
+"""The same few seconds come with many tasks, and with every poll."""
 
 
 def _unknown(wire: JSON, known: frozenset[str]) -> JSON:

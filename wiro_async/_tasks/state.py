@@ -136,7 +136,7 @@ class TaskState:
 
     key: TaskKey
     context: TaskContext
-    _model: str = ""
+    _model: str = attrs.field(default="", alias="model")
     watch: Watch = "auto"
     expected: float | None = None
     submitted_at: float | None = None

@@ -361,7 +361,7 @@ def resume(
 ) -> int:
     """Go on with a batch from its journal, whatever ended it. This costs money.
 
-    Running tasks are waited for, lost answers looked for, missing files fetched,
+    Running tasks are waited for, lost answers searched for, missing files fetched,
     and jobs that had no run are made. The options are those of the last time,
     but for those that are given now.
 

@@ -171,7 +171,7 @@ class Session:
         if isinstance(error, TaskTimeout) and error.handle is not None:
             return f"no end after {error.waited:g} s; {self._way_on(error.handle)}"
         if isinstance(error, SubmissionUnknown):
-            found = "it was looked for and not found" if error.absent else "it was not proved absent"
+            found = "it was searched for and not found" if error.absent else "it was not proved absent"
             return (
                 f"the answer to the run of {error.model} was lost: {error.cause}. The task may exist and be "
                 f"billed; {found}, so check {self.command('tasks')} before you run it again"
