@@ -1064,20 +1064,33 @@ async def test_two_saves_of_one_output_at_once(tmp_path: Path) -> None:
     assert (tmp_path / "clip.mp4").read_bytes() == DATA
 
 
+@pytest.fixture
+def before_locking(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """Return what is done before a file is locked."""
+    to_do: list[Callable[[], None]] = []
+    lock = fcntl.flock
+
+    def flock(file: Any, how: int) -> None:
+        for action in to_do:
+            action()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    return to_do
+
+
 async def test_a_part_that_was_just_renamed_is_not_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, before_locking: list[Callable[[], None]]
 ) -> None:
     """A save that opened the part of another one as that finished leaves the finished file alone."""
     part = await leave_part(tmp_path, 1000)
     target = tmp_path / "clip.mp4"
-    lock = fcntl.flock
 
-    def finish_first(file: Any, how: int) -> None:
+    def finish() -> None:
         part.write_bytes(DATA)
         part.replace(target)
-        lock(file, how)
 
-    monkeypatch.setattr(fcntl, "flock", finish_first)
+    before_locking.append(finish)
     with pytest.raises(DownloadError, match="another download"):
         await downloader(Cdn()).save(output(), target, None)
     assert target.read_bytes() == DATA
@@ -1085,17 +1098,17 @@ async def test_a_part_that_was_just_renamed_is_not_written(
 
 @pytest.mark.parametrize("kind", ["unsupported", "missing"])
 async def test_a_file_system_without_locks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_locking: list[Callable[[], None]], kind: str
 ) -> None:
     """Where files cannot be locked they are saved without."""
 
-    def unsupported(*_: object) -> None:
+    def unsupported() -> None:
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     if kind == "missing":
         monkeypatch.setattr(_download, "fcntl", None)
     else:
-        monkeypatch.setattr(fcntl, "flock", unsupported)
+        before_locking.append(unsupported)
     path = await downloader(Cdn()).save(output(), tmp_path / "clip.mp4", None)
     assert path.read_bytes() == DATA
 

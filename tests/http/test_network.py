@@ -545,12 +545,39 @@ async def test_a_winner_that_becomes_no_stream_is_closed(monkeypatch: pytest.Mon
         await until(lambda: server.peers and server.peers[0].gone.is_set())
 
 
-def test_address_families_take_turns() -> None:
-    """IPv6 and IPv4 addresses alternate, beginning with what the resolver prefers."""
-    six, four = socket.AF_INET6, socket.AF_INET
-    found: Any = [(six, 1), (six, 2), (six, 3), (four, 4)]
-    turns: Any = _network._interleaved(found)
-    assert turns == [(six, 1), (four, 4), (six, 2), (six, 3)]
+@pytest.fixture
+def port_6() -> Iterator[int]:
+    """A port at which somebody listens by IPv6; on a machine without IPv6, one that refuses."""
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        yield refused_port()
+        return
+    with listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_address_families_take_turns(monkeypatch: pytest.MonkeyPatch, port_6: int) -> None:
+    """IPv6 and IPv4 addresses alternate, so that a broken IPv6 costs one attempt only."""
+    refused = ("::1", refused_port())
+    with Server(lambda peer: peer.hold()) as server:
+        stream = await resolved(
+            monkeypatch, refused, ("::1", port_6), ("::1", port_6), ("127.0.0.1", server.port)
+        )
+        await until(lambda: server.peers)
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_preferred_family_is_first(monkeypatch: pytest.MonkeyPatch, port_6: int) -> None:
+    """Whichever the resolver prefers; nobody else is asked where that answers."""
+    with Server(lambda peer: peer.hold()) as server, Server(lambda peer: peer.hold()) as other:
+        four = [("127.0.0.1", server.port), ("127.0.0.1", other.port)]
+        stream = await resolved(monkeypatch, four[0], ("::1", port_6), four[1])
+        await until(lambda: server.peers)
+        await stream.aclose()
+        assert not other.peers
 
 
 # -- leaving ---------------------------------------------------------------------------------------------
