@@ -20,10 +20,11 @@ from wiro_async._config import configure
 from wiro_async._http.foreign import adapted
 from wiro_async._http.transport import Transport
 from wiro_async._protocol.envelope import UNCHANGED
-from wiro_async._protocol.operations import DETAIL, Operation, run
+from wiro_async._protocol.operations import Operation, run
 from wiro_async._types import Payload
 
 RUN = run("owner/model")
+DETAIL = Operation("Task/Detail", "Task/Detail")
 
 
 def transport(service: httpx.AsyncBaseTransport, chance: float = 0.5, **limits: Any) -> Transport:
