@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from typing import Any
 
@@ -11,21 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiro_async import ConfigurationError, Limits, Polling, Secret
-from wiro_async._config import (
-    DEFAULT_DOWNLOAD_HOSTS,
-    MAX_UPLOAD_BYTES,
-    Config,
-    check_key,
-    check_url,
-    configure,
-    is_loopback,
-    origin_of,
-    seconds_of,
-)
+from tests.fakes import FakeService, client, ok, task
+from wiro_async import ConfigurationError, Limits, Polling, Secret, TaskTimeout
+from wiro_async._config import configure
 
 
-def config(environ: dict[str, str] | None = None, **options: Any) -> Config:
+def config(environ: dict[str, str] | None = None, **options: Any) -> Any:
     """Configure with what is given, and nothing else."""
     given_options: dict[str, Any] = {
         "api_key": None, "api_secret": None, "base_url": None, "socket_url": None,
@@ -101,13 +93,13 @@ def test_a_key_that_cannot_be_sent_is_refused_unseen(case: str, name: str) -> No
 def test_a_refused_key_comes_with_the_way_out(value: object, fix: str) -> None:
     """Each refusal says what to do."""
     with pytest.raises(ConfigurationError, match=fix):
-        check_key("api_key", value)
+        config(api_key=value)
 
 
 @pytest.mark.parametrize("key", ["k", "a b", "A-Za-z0-9+/=_.~", "!" * 1000])
 def test_a_sendable_key_is_kept(key: str) -> None:
     """What a header can carry is taken as it is, behind a Secret."""
-    assert check_key("api_key", key) == Secret(key)
+    assert config(api_key=key).api_key == Secret(key)
 
 
 @given(st.text(min_size=1))
@@ -115,7 +107,7 @@ def test_a_sendable_key_is_kept(key: str) -> None:
 def test_a_key_that_passes_is_a_header(key: str) -> None:
     """Whatever passes goes through a header and back without a change."""
     try:
-        secret = check_key("api_key", key)
+        secret = config(api_key=key).api_key
     except ConfigurationError:
         return
     assert httpx.Headers({"x-api-key": secret.reveal()})["x-api-key"] == key
@@ -213,9 +205,10 @@ def test_a_config_shows_no_credential() -> None:
 )
 def test_a_safe_address_is_taken(url: str) -> None:
     """Any https host, and plain http to this machine."""
-    assert check_url("base_url", url, "https") == url
-    assert check_url("base_url", url + "//", "https") == url, "slashes at the end are dropped"
-    assert httpx.URL(url).raw_host.decode() == origin_of(url)[1]
+    made = config(api_key="k", base_url=url)
+    assert made.base_url == url
+    assert config(api_key="k", base_url=url + "//").base_url == url, "slashes at the end are dropped"
+    assert httpx.URL(url).raw_host.decode() == made.origin[1]
 
 
 PLAIN = [
@@ -244,7 +237,7 @@ PLAIN = [
 def test_plain_http_is_for_this_machine_only(url: str) -> None:
     """A key never leaves the machine in the clear, whatever the host's name pretends."""
     with pytest.raises(ConfigurationError, match="which exposes credentials; use https"):
-        check_url("base_url", url, "https")
+        config(api_key="k", base_url=url)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +259,7 @@ def test_plain_http_is_for_this_machine_only(url: str) -> None:
 def test_a_user_a_query_or_a_fragment_is_refused(url: str) -> None:
     """An address is a place only; even an empty query would swallow the paths that follow it."""
     with pytest.raises(ConfigurationError, match="must not hold a user, a query or a fragment") as caught:
-        check_url("base_url", url, "https")
+        config(api_key="k", base_url=url)
     assert CANARY not in str(caught.value)
 
 
@@ -316,7 +309,7 @@ def test_a_user_a_query_or_a_fragment_is_refused(url: str) -> None:
 def test_no_address_at_all_is_refused(url: str) -> None:
     """The message shows the form, and not the value, because a password may be in it."""
     with pytest.raises(ConfigurationError) as caught:
-        check_url("base_url", url, "https")
+        config(api_key="k", base_url=url)
     assert str(caught.value) == "base_url must look like https://host/v1"
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
@@ -348,18 +341,18 @@ def test_a_bad_address_of_the_socket_is_refused(url: str) -> None:
 def test_what_passes_is_where_the_http_library_goes(rest: str, scheme: str) -> None:
     """Both readers of an accepted address agree on scheme, host and port, so none can be led astray."""
     try:
-        url = check_url("base_url", scheme + rest, "https")
+        made = config(api_key="k", base_url=scheme + rest)
     except ConfigurationError:
         return
-    seen = httpx.URL(url + "/Run/a/b")
+    seen = httpx.URL(made.base_url + "/Run/a/b")
     assert (
         seen.scheme,
         seen.raw_host.decode(),
         seen.port or {"http": 80, "https": 443}[seen.scheme],
-    ) == origin_of(url)
+    ) == made.origin
     assert seen.raw_path.endswith(b"/Run/a/b")
     assert not seen.userinfo
-    assert seen.scheme == "https" or is_loopback(seen.host)
+    assert seen.scheme == "https" or seen.host == "localhost" or ipaddress.ip_address(seen.host).is_loopback
 
 
 @pytest.mark.parametrize(
@@ -370,19 +363,17 @@ def test_what_passes_is_where_the_http_library_goes(rest: str, scheme: str) -> N
         ("https://api.wiro.ai:8443", ("https", "api.wiro.ai", 8443)),
         ("http://localhost", ("http", "localhost", 80)),
         ("http://[::1]:8000/v1", ("http", "::1", 8000)),
-        ("ws://localhost", ("ws", "localhost", 80)),
-        ("wss://socket.wiro.ai", ("wss", "socket.wiro.ai", 443)),
     ],
 )
 def test_an_origin_is_scheme_host_and_port(url: str, origin: tuple[str, str, int]) -> None:
     """The host in lower case, the port spelt out."""
-    assert origin_of(url) == origin
+    assert config(api_key="k", base_url=url).origin == origin
 
 
 def test_download_hosts_add_to_the_services_own() -> None:
     """More hosts are allowed, in any case, none is taken away."""
     made = config(api_key="k", download_hosts=frozenset({"Files.Example"}))
-    assert made.download_hosts == DEFAULT_DOWNLOAD_HOSTS | {"files.example"}
+    assert made.download_hosts == {"cdn1.wiro.ai", "cdn.wiro.ai", "api.wiro.ai", "files.example"}
 
 
 # -- numbers ---------------------------------------------------------------------------------------------
@@ -498,18 +489,28 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "wait_timeout": 3600.0,
         "stop_timeout": 30.0,
     }
-    assert MAX_UPLOAD_BYTES == 100_000_000
 
 
-@pytest.mark.parametrize("given", [0, 1.5, -1.0, float("inf")])
-def test_a_number_of_seconds_is_taken(given: float) -> None:
-    """What is left of a deadline may be less than nothing, and a wait may have no end."""
-    assert seconds_of("timeout", given, 7.0) == given
-    assert seconds_of("timeout", None, 7.0) == 7.0
+@pytest.mark.parametrize(("given", "waited"), [(0, 0.0), (0.05, 0.05), (-1.0, -1.0), (None, 0.1)])
+async def test_a_number_of_seconds_is_taken(given: float | None, waited: float) -> None:
+    """What is left of a deadline may be less than nothing; None is the client's own."""
+    service = FakeService(Task_Detail=ok(tasklist=[task()]))
+    async with client(service, limits=Limits(wait_timeout=0.1)) as caller:
+        with pytest.raises(TaskTimeout) as caught:
+            await caller.attach("2221").wait(given)
+    assert caught.value.waited == waited
 
 
-@pytest.mark.parametrize("given", [float("nan"), "5", True, 1j])
-def test_other_seconds_are_refused(given: Any) -> None:
+async def test_a_wait_may_have_no_end() -> None:
+    """Infinity is a number of seconds."""
+    service = FakeService(Task_Detail=ok(tasklist=[task(status="task_cancel")]))
+    async with client(service) as caller:
+        assert (await caller.attach("2221").wait(math.inf)).status == "task_cancel"
+
+
+@pytest.mark.parametrize("given", [math.nan, "5", True, 1j])
+async def test_other_seconds_are_refused(given: Any) -> None:
     """Nothing is ever later than "nan"."""
-    with pytest.raises(ConfigurationError, match=r"^patience is .*; it must be a number of seconds"):
-        seconds_of("patience", given, 7.0)
+    async with client(FakeService()) as caller:
+        with pytest.raises(ConfigurationError, match=r"^timeout is .*; it must be a number of seconds"):
+            await caller.attach("2221").wait(given)

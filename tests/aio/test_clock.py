@@ -14,7 +14,7 @@ import trio.testing
 
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async._aio import PER_TURN, Alarm, Turnstile, now, running_loop
+from wiro_async._aio import Alarm, Turnstile, now, running_loop
 
 only_asyncio = pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": VirtualLoop})])
 
@@ -179,7 +179,7 @@ async def enter_all(turnstile: Turnstile, count: int) -> list[int]:
 async def test_thousands_go_through_a_few_in_each_turn() -> None:
     """And a few go through at once, however often they come."""
     turnstile = Turnstile()
-    assert await enter_all(turnstile, 10 * PER_TURN) == [PER_TURN] * 10
+    assert await enter_all(turnstile, 500) == [50] * 10
     for _ in range(3):
         assert await enter_all(turnstile, 3) == [3]
         await asyncio.sleep(1.0)
@@ -187,20 +187,20 @@ async def test_thousands_go_through_a_few_in_each_turn() -> None:
 
 async def test_trio_lets_everybody_through() -> None:
     """On either event loop all get through in the end."""
-    assert sum(await enter_all(Turnstile(), 3 * PER_TURN)) == 3 * PER_TURN
+    assert sum(await enter_all(Turnstile(), 150)) == 150
 
 
 @only_asyncio
 async def test_who_was_cancelled_at_the_turnstile_takes_nobody_s_turn() -> None:
     """The next in line goes instead."""
     turnstile = Turnstile()
-    tasks = [asyncio.ensure_future(turnstile.enter()) for _ in range(3 * PER_TURN)]
+    tasks = [asyncio.ensure_future(turnstile.enter()) for _ in range(150)]
     await asyncio.sleep(0)
-    for task in tasks[PER_TURN : 2 * PER_TURN]:
+    for task in tasks[50:100]:
         task.cancel()
     done = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(seen, asyncio.CancelledError) for seen in done] == [
-        PER_TURN <= number < 2 * PER_TURN for number in range(3 * PER_TURN)
+        50 <= number < 100 for number in range(150)
     ]
 
 
@@ -209,12 +209,12 @@ def test_a_turnstile_outlives_an_event_loop() -> None:
     turnstile = Turnstile()
 
     async def leave_some() -> None:
-        for _ in range(2 * PER_TURN):
+        for _ in range(100):
             asyncio.ensure_future(turnstile.enter())  # noqa: RUF006 - the end of the loop cancels it
         await asyncio.sleep(0)
 
     async def enter() -> None:
-        await asyncio.wait_for(asyncio.gather(*(turnstile.enter() for _ in range(2 * PER_TURN))), 10.0)
+        await asyncio.wait_for(asyncio.gather(*(turnstile.enter() for _ in range(100))), 10.0)
 
     asyncio.run(leave_some())
     asyncio.run(enter())
@@ -228,6 +228,6 @@ async def test_a_turn_of_another_loop_counts_for_nothing() -> None:
     other = asyncio.new_event_loop()
     try:
         turnstile._turn(other)
-        assert turnstile._left == PER_TURN - 1
+        assert turnstile._left == 49
     finally:
         other.close()

@@ -7,18 +7,20 @@ import errno
 import fcntl
 import logging
 import os
+import resource
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 import anyio.lowlevel
-import attrs
 import httpx
 import pytest
 
 from tests.conftest import KEY, SECRET
+from tests.files.conftest import Denial
 from tests.servers import Peer, Server, answer
 from wiro_async import (
     AuthenticationError,
@@ -33,9 +35,8 @@ from wiro_async import (
 )
 from wiro_async._config import configure
 from wiro_async._files import download as _download
-from wiro_async._files.download import Downloader, Refresh
+from wiro_async._files.download import Downloader
 from wiro_async._http.connections import ConnectionStack
-from wiro_async._http.retry import DOWNLOADS
 
 URL = "https://cdn1.wiro.ai/uploads/0.mp4"
 DATA = bytes(range(256)) * 1024
@@ -46,11 +47,33 @@ one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 """For tables of cases that no event loop has a say in."""
 
 
+class Pauses(list[float]):
+    """The pauses that were made.
+
+    Attributes:
+        skipped: Whether they take no time.
+    """
+
+    skipped: bool = True
+
+
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     """Let a broken download be taken up at once, and a missing file be asked for again at once."""
-    monkeypatch.setattr(_download, "DOWNLOADS", attrs.evolve(DOWNLOADS, base=1e-9))
-    monkeypatch.setattr(_download, "LAGS", (0.0,) * 5)
+    made, sleep = Pauses(), anyio.sleep
+
+    async def pause(seconds: float) -> None:
+        made.append(seconds)
+        await sleep(0 if made.skipped else seconds)
+
+    monkeypatch.setattr(anyio, "sleep", pause)
+    return made
+
+
+@pytest.fixture
+def real_pauses(pauses: Pauses) -> None:
+    """Let pauses take their time."""
+    pauses.skipped = False
 
 
 def output(url: str = URL, size: int | None = len(DATA), **fields: Any) -> Output:
@@ -138,7 +161,7 @@ def cut_after(count: int, etag: str = ETAG, data: bytes = DATA) -> Step:
 def downloader(
     http: httpx.AsyncBaseTransport,
     base_url: str | None = None,
-    refresh: Refresh | None = None,
+    refresh: Lookups | None = None,
     **limits: Any,
 ) -> Downloader:
     """Return a downloader with a client's settings."""
@@ -229,6 +252,7 @@ async def test_a_folder_for_all_outputs(tmp_path: Path) -> None:
         assert {path.read_bytes() for path in paths} == {DATA}
 
 
+@pytest.mark.usefixtures("real_pauses")
 async def test_the_timeout_is_for_all_outputs(tmp_path: Path) -> None:
     """What is left of it after the first file is the second one's."""
 
@@ -613,35 +637,20 @@ class Lookups:
         return answer
 
 
-@pytest.fixture
-def noted_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let the real pauses take no time, and return them."""
-    pauses: list[float] = []
-    monkeypatch.undo()
-    sleep = anyio.sleep
-
-    async def noted(seconds: float) -> None:
-        pauses.append(seconds)
-        await sleep(0)
-
-    monkeypatch.setattr(anyio, "sleep", noted)
-    return pauses
-
-
 @pytest.mark.parametrize("status", [403, 404])
 async def test_a_file_that_is_not_there_yet_is_waited_for(
-    tmp_path: Path, status: int, noted_pauses: list[float]
+    tmp_path: Path, status: int, pauses: Pauses
 ) -> None:
     """It gets half a minute, in pauses that grow; between them the output is looked up again."""
     cdn = Cdn(*[reply(status)] * 5)
     lookups = Lookups(output())
     path = await downloader(cdn, refresh=lookups).save(output(), tmp_path / "clip.mp4", None)
     assert path.read_bytes() == DATA
-    assert noted_pauses == [1, 2, 4, 8, 15]
+    assert pauses == [1, 2, 4, 8, 15]
     assert len(lookups.asked) == 5
-    noted_pauses.clear()
+    pauses.clear()
     assert await downloader(Cdn(reply(status))).read(output(), None, len(DATA)) == DATA
-    assert noted_pauses == [1]
+    assert pauses == [1]
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -655,9 +664,9 @@ async def test_a_file_that_stays_away_is_given_up(tmp_path: Path, status: int) -
     assert not entries(tmp_path)
 
 
-async def test_the_wait_for_a_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("real_pauses")
+async def test_the_wait_for_a_file_counts(tmp_path: Path) -> None:
     """A timeout that ends it says what the server has answered."""
-    monkeypatch.setattr(_download, "LAGS", (60.0,))
     with pytest.raises(
         DownloadError, match=r"not whole after 0\.05 s .* HTTP 404; outputs are kept"
     ) as caught:
@@ -665,12 +674,10 @@ async def test_the_wait_for_a_file_counts(tmp_path: Path, monkeypatch: pytest.Mo
     assert caught.value.http_status == 404
 
 
-async def test_a_file_that_is_waited_for_holds_no_slot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("real_pauses")
+async def test_a_file_that_is_waited_for_holds_no_slot(tmp_path: Path) -> None:
     """Others are fetched meanwhile."""
-    monkeypatch.setattr(_download, "LAGS", (60.0,))
-    cdn = Cdn(reply(404))
+    cdn = Cdn(*[reply(404)] * 2)
     loader = downloader(cdn, max_downloads=1)
     async with anyio.create_task_group() as group:
         group.start_soon(loader.save, output(), tmp_path / "first.mp4", None)
@@ -993,39 +1000,32 @@ async def test_a_target_that_is_no_place_for_a_file(tmp_path: Path) -> None:
         await downloader(Cdn()).save(output(), tmp_path / "file" / "clip.mp4", None)
 
 
-async def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_folder_that_may_not_be_written(tmp_path: Path, no_file_opens: Denial) -> None:
     """The file system's refusal comes out as it is, before anything is asked."""
-
-    def denied(*_: object) -> int:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
     cdn = Cdn()
     loader = downloader(cdn)
-    # Not by the folder's mode: the tests may run as root, who may write everywhere.
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "open", denied)
-        with pytest.raises(PermissionError):
-            await loader.save(output(), tmp_path / "clip.mp4", None)
+    with no_file_opens(), pytest.raises(PermissionError):
+        await loader.save(output(), tmp_path / "clip.mp4", None)
     assert not cdn.requests
 
 
-async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond *size* bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk(tmp_path: Path) -> None:
     """A disk that takes no more is an OSError; no target appears, and what was stored is gone on with."""
-    unwrapped = _download._PartFile.open
-
-    def full(part: _download._PartFile) -> None:
-        unwrapped(part)
-        assert part._file is not None
-        device = os.open("/dev/full", os.O_RDWR)
-        os.dup2(device, part._file.fileno())
-        os.close(device)
-
     await leave_part(tmp_path, 1000)
-    with monkeypatch.context() as patched:
-        patched.setattr(_download._PartFile, "open", full)
-        with pytest.raises(OSError, match="No space left") as caught:
-            await downloader(Cdn()).save(output(), tmp_path / "clip.mp4", None)
-    assert caught.value.errno == errno.ENOSPC
+    with room_for(1000), pytest.raises(OSError, match="File too large") as caught:
+        await downloader(Cdn()).save(output(), tmp_path / "clip.mp4", None)
+    assert caught.value.errno == errno.EFBIG
     assert not (tmp_path / "clip.mp4").exists()
     cdn = Cdn()
     path = await downloader(cdn).save(output(), tmp_path / "clip.mp4", None)
@@ -1064,20 +1064,33 @@ async def test_two_saves_of_one_output_at_once(tmp_path: Path) -> None:
     assert (tmp_path / "clip.mp4").read_bytes() == DATA
 
 
+@pytest.fixture
+def before_locking(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """Return what is done before a file is locked."""
+    to_do: list[Callable[[], None]] = []
+    lock = fcntl.flock
+
+    def flock(file: Any, how: int) -> None:
+        for action in to_do:
+            action()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    return to_do
+
+
 async def test_a_part_that_was_just_renamed_is_not_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, before_locking: list[Callable[[], None]]
 ) -> None:
     """A save that opened the part of another one as that finished leaves the finished file alone."""
     part = await leave_part(tmp_path, 1000)
     target = tmp_path / "clip.mp4"
-    lock = fcntl.flock
 
-    def finish_first(file: Any, how: int) -> None:
+    def finish() -> None:
         part.write_bytes(DATA)
         part.replace(target)
-        lock(file, how)
 
-    monkeypatch.setattr(fcntl, "flock", finish_first)
+    before_locking.append(finish)
     with pytest.raises(DownloadError, match="another download"):
         await downloader(Cdn()).save(output(), target, None)
     assert target.read_bytes() == DATA
@@ -1085,17 +1098,17 @@ async def test_a_part_that_was_just_renamed_is_not_written(
 
 @pytest.mark.parametrize("kind", ["unsupported", "missing"])
 async def test_a_file_system_without_locks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_locking: list[Callable[[], None]], kind: str
 ) -> None:
     """Where files cannot be locked they are saved without."""
 
-    def unsupported(*_: object) -> None:
+    def unsupported() -> None:
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     if kind == "missing":
         monkeypatch.setattr(_download, "fcntl", None)
     else:
-        monkeypatch.setattr(fcntl, "flock", unsupported)
+        before_locking.append(unsupported)
     path = await downloader(Cdn()).save(output(), tmp_path / "clip.mp4", None)
     assert path.read_bytes() == DATA
 
@@ -1214,6 +1227,15 @@ async def test_a_save_that_is_cancelled_twice_closes_its_file(turns: int, tmp_pa
     assert (await downloader(Cdn()).save(output(), tmp_path / "clip.mp4", None)).read_bytes() == DATA
 
 
+def is_locked(file: BinaryIO) -> bool:
+    """Tell whether somebody else holds the lock of an open part file, which ends when it is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
 @pytest.fixture
 def slow_disk(
     monkeypatch: pytest.MonkeyPatch,
@@ -1221,7 +1243,7 @@ def slow_disk(
     """Make writing wait in its thread; the list tells what happened in which order."""
     writing, may_write = threading.Event(), threading.Event()
     happened: list[str] = []
-    flush, close = _download._PartFile._flush, _download._PartFile.close
+    flush = _download._PartFile._flush
 
     def slow_flush(part: _download._PartFile) -> None:
         if not writing.is_set():
@@ -1230,12 +1252,7 @@ def slow_disk(
             happened.append("written")
         flush(part)
 
-    def noted_close(part: _download._PartFile) -> None:
-        happened.append("closed")
-        close(part)
-
     monkeypatch.setattr(_download._PartFile, "_flush", slow_flush)
-    monkeypatch.setattr(_download._PartFile, "close", noted_close)
     yield writing, may_write, happened
     may_write.set()
 
@@ -1251,11 +1268,13 @@ async def test_a_native_cancel_closes_no_file_under_a_writing_thread(
     await anyio.to_thread.run_sync(writing.wait)
     task.cancel()
     await asyncio.sleep(0.01)
-    assert happened == []
-    may_write.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert happened[:2] == ["written", "closed"]
+    (part,) = parts(tmp_path)
+    with part.open("rb") as file:
+        assert (happened, is_locked(file)) == ([], True)
+        may_write.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (happened, is_locked(file)) == (["written"], False)
 
 
 # -- into memory, and the rest ---------------------------------------------------------------------------
@@ -1288,9 +1307,8 @@ async def test_every_answer_is_closed() -> None:
     assert all(body.closed for body in bodies)
 
 
-async def test_a_transport_that_does_not_close_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing an answer has a deadline of its own."""
-    monkeypatch.setattr(_download, "CLOSE_SECONDS", 0.01)
+async def test_a_transport_that_does_not_close_is_not_waited_for() -> None:
+    """Closing an answer has a deadline of its own: a second."""
 
     class Stuck(Pieces):
         async def aclose(self) -> None:

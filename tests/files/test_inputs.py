@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from wiro_async import ConnectionFailed, Director, FileSource, HailuoSubject, InvalidInput, TypedInputs
-from wiro_async._files.inputs import file_or_url, is_local_file, resolve
+from wiro_async._files.inputs import resolve
 from wiro_async._protocol.envelope import encode
 
 TYPED: list[type[Director | HailuoSubject]] = [Director, HailuoSubject]
@@ -81,7 +81,6 @@ def test_a_path_bytes_and_an_open_file_are_local_files(
     """They go on as they are, for the upload."""
     given = kind(image=image, prompt="p").to_inputs()["inputImageFirstUrl"]
     assert given is image
-    assert is_local_file(given)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +94,7 @@ def test_a_path_bytes_and_an_open_file_are_local_files(
 def test_another_scheme_is_refused(image: str) -> None:
     """It would neither be a URL for the service nor, by any likelihood, a file."""
     with pytest.raises(InvalidInput, match="a scheme that is not http or https; give a local file") as caught:
-        file_or_url(image)
+        Director(image=image, prompt="p").to_inputs()
     assert caught.value.name == "image"
     assert image[:60] in str(caught.value)
 
@@ -109,7 +108,7 @@ def test_an_empty_image_is_refused() -> None:
 def test_long_data_is_not_quoted_whole() -> None:
     """Neither in a refusal nor in a repr."""
     with pytest.raises(InvalidInput) as caught:
-        file_or_url("data:image/png;base64," + "A" * 1_000_000)
+        Director(image="data:image/png;base64," + "A" * 1_000_000, prompt="p").to_inputs()
     assert len(str(caught.value)) < 250
     for content in (b"x" * 1_000_000, bytearray(b"x" * 1_000_000)):
         image: Any = content
@@ -187,13 +186,15 @@ class OwnFile:
         (Path("a"), True), (PurePosixPath("a"), True), (OwnPath(), True), (b"", True), (bytearray(), True),
         (io.BytesIO(), True), (OwnFile(), True), (io.StringIO(), True), ("a.png", False),
         ("https://x/a", False),
-        (1, False), (None, False), (memoryview(b""), False), ([Path("a")], False), ({"read": 1}, False),
+        (1, False), (None, False), (memoryview(b""), False), ({"read": 1}, False),
         ({1}, False),
     ],
 )  # fmt: skip
-def test_what_is_a_local_file(value: object, local: bool) -> None:
+async def test_what_is_a_local_file(value: object, local: bool) -> None:
     """Paths, bytes and what can be read; in a mapping, a string never is."""
-    assert is_local_file(value) is local
+    uploads = Uploads()
+    await resolve({"x": value}, uploads)
+    assert len(uploads.taken) == local
 
 
 async def test_every_local_file_becomes_the_url_of_its_upload() -> None:

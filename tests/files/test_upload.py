@@ -10,16 +10,18 @@ import re
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import anyio
 import pytest
 import python_multipart
 
+from tests.files.conftest import Denial
 from wiro_async import InvalidInput
-from wiro_async._config import MAX_UPLOAD_BYTES
-from wiro_async._files import upload as _upload
-from wiro_async._files.upload import CHUNK, MultipartFile, Source, open_source
+from wiro_async._files.upload import MultipartFile, open_source
+
+PIECE = 256 * 1024
+"""How much is read of a file at a time."""
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
@@ -80,7 +82,9 @@ async def test_a_path_is_opened(tmp_path: Path, kind: Any) -> None:
         (b"\xff\xd8\xff\xe0JFIF", ".jpg", "image/jpeg"),
         (b"GIF89a", ".gif", "image/gif"),
         (b"RIFF\0\0\0\0WEBPVP8 ", ".webp", "image/webp"),
+        (b"RIFF\0\0\0\0WAVEfmt ", ".wav", "audio/x-wav"),
         (b"\0\0\0\x20ftypisom", ".mp4", "video/mp4"),
+        (b"\x1a\x45\xdf\xa3", ".webm", "video/webm"),
         (b"%PDF-1.7", ".pdf", "application/pdf"),
         (b"?", ".bin", "application/octet-stream"),
     ],
@@ -158,17 +162,12 @@ async def test_what_is_no_readable_regular_file_is_refused(tmp_path: Path) -> No
     gc.collect()  # An open descriptor would warn here.
 
 
-async def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_file_is_refused(tmp_path: Path, no_file_opens: Denial) -> None:
     """Without the permission to read, the error says so."""
     path = tmp_path / "secret.png"
     path.write_bytes(PNG)
-
-    def denied(*_: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    # Not by its mode: the tests may run as root, who may read everything.
-    monkeypatch.setattr(os, "open", denied)
-    assert "Permission denied" in await refused(path)
+    with no_file_opens():
+        assert "Permission denied" in await refused(path)
 
 
 async def test_empty_files_are_refused(tmp_path: Path) -> None:
@@ -188,12 +187,12 @@ async def test_the_largest_file_and_one_byte_more(tmp_path: Path) -> None:
     """100 MB are taken; a byte more is refused before anything is read."""
     path = tmp_path / "sparse.bin"
     with path.open("wb") as file:
-        file.truncate(MAX_UPLOAD_BYTES)
+        file.truncate(100_000_000)
     source = await open_source(path)
-    assert source.size == MAX_UPLOAD_BYTES
+    assert source.size == 100_000_000
     await source.aclose()
     with path.open("r+b") as file:
-        file.truncate(MAX_UPLOAD_BYTES + 1)
+        file.truncate(100_000_001)
         assert "at most 100,000,000" in await refused(path)
         assert "at most 100,000,000" in await refused(file)
 
@@ -230,7 +229,7 @@ async def test_a_file_that_is_read_with_await_is_refused(tmp_path: Path) -> None
 # -- what is sent ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
+@pytest.mark.parametrize("size", [1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7])
 async def test_the_body_is_byte_exact(tmp_path: Path, size: int) -> None:
     """Head, file and tail are exactly what multipart/form-data asks for, and as long as announced."""
     data = (PNG * (size // len(PNG) + 1))[:size]
@@ -272,23 +271,23 @@ async def test_two_bodies_have_two_boundaries() -> None:
 async def test_a_file_that_grows_is_cut_at_its_announced_length(tmp_path: Path) -> None:
     """What is added while the file is sent is left out, so that the length stays true."""
     path = tmp_path / "growing.bin"
-    path.write_bytes(b"a" * (CHUNK + 5))
+    path.write_bytes(b"a" * (PIECE + 5))
     source = await open_source(path)
     multipart = MultipartFile(source)
     length = int(dict(multipart.headers)[b"Content-Length"])
     pieces = [await anext(multipart), await anext(multipart)]
     with path.open("ab") as file:
-        file.write(b"b" * CHUNK)
+        file.write(b"b" * PIECE)
     body = b"".join(pieces) + await whole(multipart)
     await source.aclose()
     assert len(body) == length
-    assert body.count(b"a" * 100) == (CHUNK + 5) // 100
+    assert body.count(b"a" * 100) == (PIECE + 5) // 100
 
 
 async def test_a_file_that_shrinks_is_an_error(tmp_path: Path) -> None:
     """A file that ends too early breaks the upload off with a reason; no wrong length is completed."""
     path = tmp_path / "shrinking.bin"
-    path.write_bytes(b"a" * (2 * CHUNK))
+    path.write_bytes(b"a" * (2 * PIECE))
     source = await open_source(path)
     multipart = MultipartFile(source)
     await anext(multipart)
@@ -342,36 +341,62 @@ async def test_a_cancelled_scope_closes_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("kind", ["path", "file"])
 async def test_a_native_cancel_while_opening_leaves_no_file_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is opened for a cancelled caller is closed again, if it was opened here."""
+    """A file that is opened for a cancelled caller is closed again."""
     path = tmp_path / "cat.png"
     path.write_bytes(PNG)
     opening, may_open = threading.Event(), threading.Event()
-    made: list[Source] = []
-    unwrapped = _upload._open
+    opened: list[int] = []
+    unwrapped = os.open
 
-    def slow(*arguments: Any) -> Source:
+    def slow(*arguments: Any) -> int:
         opening.set()
         assert may_open.wait(10)
-        made.append(unwrapped(*arguments))
-        return made[0]
+        opened.append(unwrapped(*arguments))
+        return opened[0]
 
-    monkeypatch.setattr(_upload, "_open", slow)
-    given_file: BinaryIO = io.BytesIO(PNG)
-    task = asyncio.get_running_loop().create_task(open_source(path if kind == "path" else given_file))
+    monkeypatch.setattr(os, "open", slow)
+    task = asyncio.get_running_loop().create_task(open_source(path))
     await anyio.to_thread.run_sync(opening.wait)
     task.cancel()
     await asyncio.sleep(0)
     may_open.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert made[0].file.closed is (kind == "path")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
-def test_a_source_shows_no_content() -> None:
+class SlowToSeek(io.BytesIO):
+    """A file that takes its time to tell its length."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.seeking = threading.Event()
+        self.may_seek = threading.Event()
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self.seeking.set()
+        assert self.may_seek.wait(10)
+        return super().seek(offset, whence)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_native_cancel_while_opening_leaves_the_callers_file_open() -> None:
+    """It was opened elsewhere, so it is closed elsewhere."""
+    file = SlowToSeek(PNG)
+    task = asyncio.get_running_loop().create_task(open_source(file))
+    await anyio.to_thread.run_sync(file.seeking.wait)
+    task.cancel()
+    await asyncio.sleep(0)
+    file.may_seek.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not file.closed
+
+
+async def test_a_source_shows_no_content() -> None:
     """Printing a source shows its name and size, not its bytes."""
-    source = Source("cat.png", "image/png", 3, io.BytesIO(b"abc"), owned=True)
-    assert "abc" not in repr(source)
+    assert "abc" not in repr(await open_source(b"abc"))

@@ -9,10 +9,12 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import attrs
 import httpx
 import pytest
 
@@ -28,12 +30,9 @@ from tests.servers import (
     tls_settings,
     until,
 )
-from wiro_async._http import connections as _connections
-from wiro_async._http import http11 as _http11
-from wiro_async._http import network as _network
 from wiro_async._http.connections import ConnectionStack, address_of
 from wiro_async._http.http11 import LocalProtocolError, RemoteProtocolError
-from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request, SendProgress
+from wiro_async._http.messages import Content, Request
 from wiro_async._http.network import ReadError, Stream, WriteError, connect
 
 LOOPS = [
@@ -47,6 +46,13 @@ LOOPS = [
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Run every async test on asyncio's own loop, on uvloop and on trio."""
     return request.param
+
+
+@attrs.define(eq=False)
+class Progress:
+    """How far a request has come, as the stack tells whoever sends it one."""
+
+    sent: bool | None = None
 
 
 class Clock:
@@ -153,7 +159,7 @@ async def test_no_connection_is_taken_that_idled_too_long(
     async with serving(numbered, clock=clock) as (stack, server):
         await exchange(stack, server.url)
         clock.now += idle
-        extensions = {} if max_idle is None else {MAX_IDLE: max_idle}
+        extensions = {} if max_idle is None else {"wiro_async.max_idle": max_idle}
         assert await exchange(stack, server.url, extensions=extensions) == (b"0" if reused else b"1")
         assert stack.connections == 1
 
@@ -406,7 +412,7 @@ async def test_a_body_in_tiny_pieces_leaves_others_their_turn(leave: bool) -> No
 @pytest.mark.parametrize("name", BROKEN)
 async def test_broken_answers_are_errors_after_the_request_was_sent(name: str) -> None:
     """What is no whole HTTP answer raises an httpx error; the connection is closed, `sent` is true."""
-    progress = SendProgress()
+    progress = Progress()
 
     def handler(peer: Peer) -> None:
         assert peer.request()
@@ -414,7 +420,7 @@ async def test_broken_answers_are_errors_after_the_request_was_sent(name: str) -
 
     async with serving(handler) as (stack, server):
         with pytest.raises(httpx.TransportError) as caught:
-            await exchange(stack, server.url, extensions={PROGRESS: progress})
+            await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
         assert not isinstance(caught.value, httpx.ConnectError)
         assert stack.connections == 0
         assert progress.sent is True
@@ -437,9 +443,9 @@ async def test_a_reset_at_any_byte_is_an_error() -> None:
 
     async with serving(handler) as (stack, server):
         for _ in cuts:
-            progress = SendProgress()
+            progress = Progress()
             with pytest.raises(httpx.TransportError):
-                await exchange(stack, server.url, extensions={PROGRESS: progress})
+                await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
             assert stack.connections == 0
             assert progress.sent is True
         assert await exchange(stack, server.url) == b"hello world"
@@ -531,17 +537,19 @@ async def test_a_cancellation_while_a_connection_is_given_back() -> None:
 
 async def test_a_refused_connection_was_not_sent() -> None:
     """Nobody listens: ConnectError, and `sent` is false."""
-    progress = SendProgress()
+    progress = Progress()
     stack = ConnectionStack()
     with pytest.raises(httpx.ConnectError):
-        await exchange(stack, f"http://127.0.0.1:{refused_port()}/", extensions={PROGRESS: progress})
+        await exchange(
+            stack, f"http://127.0.0.1:{refused_port()}/", extensions={"wiro_async.progress": progress}
+        )
     assert progress.sent is False
     assert stack.connections == 0
 
 
 async def test_a_connection_that_takes_too_long_was_not_sent() -> None:
     """The connect timeout raises ConnectTimeout, and `sent` is false."""
-    progress = SendProgress()
+    progress = Progress()
 
     async def never(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
         await anyio.sleep_forever()
@@ -549,7 +557,7 @@ async def test_a_connection_that_takes_too_long_was_not_sent() -> None:
 
     stack = ConnectionStack(connect_timeout=0.01, connect=never)
     with pytest.raises(httpx.ConnectTimeout, match=r"0\.01 s"):
-        await exchange(stack, "http://127.0.0.1:9/", extensions={PROGRESS: progress})
+        await exchange(stack, "http://127.0.0.1:9/", extensions={"wiro_async.progress": progress})
     assert progress.sent is False
 
 
@@ -602,10 +610,9 @@ ERRORS: dict[type[Exception], type[Exception]] = {
 def test_every_exception_from_below_is_accounted_for() -> None:
     """The table above names each exception of the modules that a connection is made of."""
     defined = {
-        thing
-        for module in (_http11, _network)
-        for name in module.__all__
-        if isinstance(thing := getattr(module, name), type) and issubclass(thing, Exception)
+        kind
+        for kind in Exception.__subclasses__()
+        if kind.__module__ in ("wiro_async._http.http11", "wiro_async._http.network")
     }
     assert defined == set(ERRORS) - {LookupError}
 
@@ -624,9 +631,9 @@ async def test_errors_become_httpxs(kind: type[Exception], sent: bool) -> None:
         return stream
 
     stack = ConnectionStack(connect=open_failing)
-    progress = SendProgress()
+    progress = Progress()
     with pytest.raises(expected, match="what happened") as caught:
-        await exchange(stack, "http://127.0.0.1:9/", extensions={PROGRESS: progress})
+        await exchange(stack, "http://127.0.0.1:9/", extensions={"wiro_async.progress": progress})
     assert type(caught.value) is expected
     assert progress.sent is sent
     assert stream.closed
@@ -644,9 +651,9 @@ async def test_a_used_connection_that_breaks_before_the_next_request_was_not_sen
     async with serving(numbered, connect=open_hooked) as (stack, server):
         assert await exchange(stack, server.url) == b"0"
         streams[0].broken = True
-        progress = SendProgress()
+        progress = Progress()
         with pytest.raises(httpx.ConnectError, match="closed before"):
-            await exchange(stack, server.url, extensions={PROGRESS: progress})
+            await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
         assert progress.sent is False
         assert stack.connections == 0
         assert await exchange(stack, server.url) == b"1"
@@ -655,7 +662,7 @@ async def test_a_used_connection_that_breaks_before_the_next_request_was_not_sen
 async def test_an_illegal_request_is_not_sent() -> None:
     """A header that HTTP cannot carry is a LocalProtocolError, and nothing was sent."""
     async with serving(echo) as (stack, server):
-        bad = request(server.url, extensions={PROGRESS: (progress := SendProgress())})
+        bad = request(server.url, extensions={"wiro_async.progress": (progress := Progress())})
         bad.headers["X-Bad"] = "one\r\ntwo"
         with pytest.raises(httpx.LocalProtocolError):
             await stack.handle_async_request(bad)
@@ -664,8 +671,8 @@ async def test_an_illegal_request_is_not_sent() -> None:
 
 
 def test_before_a_request_nothing_is_known() -> None:
-    """A `Progress` that no transport has touched tells nothing."""
-    assert SendProgress().sent is None
+    """The progress of a request that no transport has touched tells nothing."""
+    assert lean("http://127.0.0.1:9/").progress.sent is None
 
 
 def lean(url: str, body: httpx.AsyncByteStream | None = None, *headers: tuple[bytes, bytes]) -> Request:
@@ -843,7 +850,9 @@ async def test_a_body_in_memory_is_sent_each_time() -> None:
     assert pieces.__aiter__() is pieces
 
 
-async def test_tls_settings_are_made_when_first_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_settings_are_made_when_first_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Without settings of its own a stack uses httpx's, asks for HTTP/1.1, and shares them."""
     server_tls, client_tls = tls_settings()
     server_tls.set_alpn_protocols(["h2", "http/1.1"])
@@ -853,7 +862,8 @@ async def test_tls_settings_are_made_when_first_needed(monkeypatch: pytest.Monke
         made.append(client_tls)
         return client_tls
 
-    monkeypatch.setattr(_connections, "_tls", {})
+    # They are kept for the files that they were read from.
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     monkeypatch.setattr(httpx, "create_ssl_context", create)
     async with serving(numbered, server_tls) as (stack, server):
         responses = [await stack.handle_async_request(request(server.url)) for _ in range(2)]
@@ -870,10 +880,10 @@ async def test_tls_settings_are_made_when_first_needed(monkeypatch: pytest.Monke
 async def test_by_default_certificates_are_checked() -> None:
     """A certificate that nobody vouches for is a ConnectError: nothing was sent."""
     server_tls, _ = tls_settings()
-    progress = SendProgress()
+    progress = Progress()
     async with serving(numbered, server_tls) as (stack, server):
         with pytest.raises(httpx.ConnectError, match="certificate"):
-            await exchange(stack, server.url, extensions={PROGRESS: progress})
+            await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
         assert progress.sent is False
 
 

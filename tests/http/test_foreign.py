@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 
-from wiro_async import ConfigurationError
-from wiro_async._http.connections import ConnectionStack, address_of
-from wiro_async._http.foreign import adapted, sender
-from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request
+from tests.conftest import KEY
+from tests.fakes import BASE, client, ok
+from tests.fakes import task as wire
+from tests.servers import Peer, Server, answer
+from wiro_async import Client, ConfigurationError, InvalidResponse
+from wiro_async._http.connections import ConnectionStack
+from wiro_async._http.foreign import adapted
+
+
+class Endless(httpx.AsyncByteStream):
+    """A body without end."""
+
+    def __init__(self) -> None:
+        self.pieces = 0
+        self.closed = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.pieces += 1
+        return b"x" * (1 << 20)
+
+    async def aclose(self) -> None:
+        self.closed = True
 
 
 async def test_any_httpx_transport_serves_our_requests() -> None:
     """It gets the same request, and its answer is read in the same way."""
     seen: list[httpx.Request] = []
+    endless = Endless()
 
     async def handler(asked: httpx.Request) -> httpx.Response:
         seen.append(asked)
-        assert await asked.aread() == b"body"
-        return httpx.Response(404, headers={"X-One": "a"}, stream=Content(b"hello"))
+        assert json.loads(await asked.aread()) == {"taskid": "2221"}
+        if len(seen) > 1:
+            return httpx.Response(200, stream=endless)
+        return httpx.Response(200, json=ok(tasklist=[wire()]))
 
-    address = address_of(httpx.URL("http://x.example:81/p"), [(b"Host", b"x.example:81")])
-    sent = Request(address, [(b"Content-Length", b"4")], Content(b"body"))
-    sender_of_ours = adapted(httpx.MockTransport(handler))
-    response = await sender_of_ours.send(sent)
-    assert await response.read(100) == b"hello"
-    response = await sender_of_ours.send(sent)
-    assert (response.status, response.header("x-one"), response.header("x-two")) == (404, "a", "")
-    assert await response.read(2) == b"hello"
-    await response.aclose()
-    await sender_of_ours.aclose()
-    assert (seen[0].method, str(seen[0].url)) == ("POST", "http://x.example:81/p")
-    assert seen[0].headers.raw == [(b"Host", b"x.example:81"), (b"Content-Length", b"4")]
-    assert seen[0].extensions == {MAX_IDLE: sent.max_idle, PROGRESS: sent.progress}
-    assert sent.progress.sent is None
+    async with client(httpx.MockTransport(handler)) as caller:
+        handle = caller.attach("2221")
+        assert (await handle.refresh()).id == "2221"
+        with pytest.raises(InvalidResponse, match="larger than 16777216 bytes"):
+            await handle.refresh()
+    # It is a read, so it was tried again.
+    assert len(seen) == 4
+    assert (endless.pieces, endless.closed) == (3 * 17, True)
+    assert (seen[0].method, str(seen[0].url)) == ("POST", f"{BASE}/Task/Detail")
+    assert seen[0].headers["host"] == "127.0.0.1:9"
+    assert int(seen[0].headers["content-length"]) == len(b'{"taskid":"2221"}')
+    assert seen[0].extensions["wiro_async.max_idle"] == 5.0
+    assert seen[0].extensions["wiro_async.progress"].sent is None
 
 
 def test_our_own_connections_need_no_adapting() -> None:
@@ -42,13 +68,24 @@ def test_our_own_connections_need_no_adapting() -> None:
     assert adapted(stack) is stack
 
 
+def detail(peer: Peer) -> None:
+    """Answer every request with a task."""
+    while peer.request() is not None:
+        peer.send(answer(json.dumps(ok(tasklist=[wire()])).encode()))
+
+
 async def test_the_sender_is_ours_unless_told_otherwise() -> None:
     """A transport is used as it is, a proxy goes through httpx, and otherwise connections are our own."""
-    own = httpx.MockTransport(lambda _: httpx.Response(200))
-    assert sender(own, None, 1.0) is own
-    assert isinstance(sender(None, None, 1.0), ConnectionStack)
-    through = sender(None, "http://127.0.0.1:9", 1.0)
-    assert isinstance(through, httpx.AsyncHTTPTransport)
-    await through.aclose()
+    with Server(detail) as server:
+        async with Client(KEY, base_url=f"{server.url}/v1") as ours:
+            assert (await ours.attach("2221").refresh()).id == "2221"
+        assert server.peers[0].received.startswith(b"POST /v1/Task/Detail HTTP/1.1")
+        async with Client(KEY, base_url=BASE, proxy=server.url) as through:
+            assert (await through.attach("2221").refresh()).id == "2221"
+        assert server.peers[1].received.startswith(b"POST http://127.0.0.1:9/v1/Task/Detail HTTP/1.1")
     with pytest.raises(ConfigurationError, match="either"):
-        sender(own, "http://127.0.0.1:9", 1.0)
+        Client(KEY, transport=httpx.MockTransport(detail_offline), proxy="http://127.0.0.1:9")
+
+
+def detail_offline(_request: httpx.Request) -> httpx.Response:
+    raise AssertionError

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from tests.conftest import KEY, SECRET
 from wiro_async import Secret
 from wiro_async._http.connections import address_of
-from wiro_async._http.messages import MAX_IDLE, PROGRESS, Content, Request
-from wiro_async._http.signing import NonceSource, Signer, SigningTransport, next_nonce, strip_traceback
+from wiro_async._http.messages import Content, Request
+from wiro_async._http.signing import NonceSource, Signer, SigningTransport
 
 ORIGIN = ("https", "api.wiro.ai", 443)
 URL = "https://api.wiro.ai/v1/Task/Detail"
@@ -98,7 +98,7 @@ def test_two_signers_share_the_source() -> None:
 def test_nonces_are_microseconds_that_floats_can_hold() -> None:
     """A nonce is the time in microseconds, below 2**53."""
     assert NonceSource(lambda: 1_734_513_807_123_456_789)() == 1_734_513_807_123_456
-    assert next_nonce() < 2**53
+    assert int(signed(Signer(Secret(KEY), Secret(SECRET)))["x-nonce"]) < 2**53
 
 
 def test_nonces_grow_although_the_clock_steps_back() -> None:
@@ -168,7 +168,10 @@ async def test_the_headers_are_added_to_a_copy() -> None:
     assert response.status == 200
     (sent,) = inner.requests
     assert (sent.method, str(sent.url), sent.stream) == ("POST", URL, request.body)
-    assert sent.extensions == {MAX_IDLE: request.max_idle, PROGRESS: request.progress}
+    assert sent.extensions == {
+        "wiro_async.max_idle": request.max_idle,
+        "wiro_async.progress": request.progress,
+    }
     assert sent.headers.raw[:2] == [(b"A", b"b"), (b"C", b"d")]
     assert [name for name, _ in sent.headers.raw[2:]] == [b"x-api-key", b"x-nonce", b"x-signature"]
     assert request.headers == [(b"C", b"d")]
@@ -435,12 +438,16 @@ def test_a_signer_is_not_copied(secret: Secret | None) -> None:
             away(signer)
 
 
-def test_strip_traceback_returns_the_error_itself() -> None:
-    """It is the same exception, without frames."""
-    error = caused(ValueError("no"), OSError())
-    assert error.__traceback__ is not None
-    assert strip_traceback(error, unsigned()) is error
-    assert error.__traceback__ is None
+async def test_the_error_itself_comes_out() -> None:
+    """It is the same exception, without the frames that it had; what it came from has none."""
+    cause = OSError()
+    error = caused(ValueError("no"), cause)
+    assert cause.__traceback__ is not None
+    with pytest.raises(ValueError, match="no") as caught:
+        await transport(Inner(lambda _: error)).send(unsigned())
+    assert caught.value is error
+    assert "caused" not in [entry.name for entry in traceback.extract_tb(error.__traceback__)]
+    assert cause.__traceback__ is None
 
 
 def test_representations_hold_no_key() -> None:

@@ -13,18 +13,18 @@ import pytest
 
 import wiro_async
 from tests.conftest import KEY, SECRET
-from tests.fakes import BASE, FakeService, no, ok
+from tests.fakes import BASE, FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Limits, Secret
 from wiro_async._config import configure
 from wiro_async._http.foreign import adapted
-from wiro_async._http.messages import PROGRESS
 from wiro_async._http.transport import Transport
-from wiro_async._protocol.envelope import UNCHANGED, encode
-from wiro_async._protocol.operations import CANCEL, DETAIL, UPLOAD, Operation, run
+from wiro_async._protocol.envelope import UNCHANGED
+from wiro_async._protocol.operations import Operation, run
 from wiro_async._types import Payload
 
 RUN = run("owner/model")
+DETAIL = Operation("Task/Detail", "Task/Detail")
 
 
 def transport(service: httpx.AsyncBaseTransport, chance: float = 0.5, **limits: Any) -> Transport:
@@ -48,7 +48,9 @@ async def paid(
     """Make one Run's exchange, as whoever pays for it does."""
     await caller.enter(operation)
     try:
-        return await caller.exchange(operation, encode(payload or {}))
+        return await caller.exchange(
+            operation, json.dumps(payload or {}, ensure_ascii=False, separators=(",", ":")).encode()
+        )
     finally:
         caller.leave()
 
@@ -60,7 +62,7 @@ class Silent(FakeService):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.calls.append((request.url.path, {}))
-        request.extensions[PROGRESS].sent = self.sent
+        request.extensions["wiro_async.progress"].sent = self.sent
         await anyio.sleep_forever()
         raise AssertionError
 
@@ -141,10 +143,10 @@ async def test_a_read_gives_up_after_three_attempts() -> None:
 
 async def test_what_asking_again_cannot_change_is_not_asked_again() -> None:
     """A refusal reaches the caller at once."""
-    service = FakeService(Task_Cancel=no(1, "Task is not in a cancellable state."))
+    service = FakeService(Task_Detail=no(1, "Task is not in a cancellable state."))
     with pytest.raises(wiro_async.InvalidTaskState):
-        await transport(service).call(CANCEL, {})
-    assert service.counts["Task/Cancel"] == 1
+        await transport(service).call(DETAIL, {})
+    assert service.counts["Task/Detail"] == 1
 
 
 @pytest.mark.parametrize(
@@ -224,19 +226,21 @@ async def test_the_deadline_covers_the_whole_exchange(sent: bool | None, told: b
 
 async def test_the_queue_for_a_slot_counts_and_stops_go_first() -> None:
     """With one slot: a cancel overtakes reads that wait, and a wait in the queue ends at the deadline."""
-    service = FakeService(Task_Detail=ok(), Task_Cancel=ok())
+    reply = ok(tasklist=[task()])
+    service = FakeService(Task_Detail=reply, Task_Cancel=reply)
     service.latency = 2.0
-    caller = transport(service, max_in_flight=1, slot_timeout=5)
+    limits = Limits(max_in_flight=1, slot_timeout=5)
     failed: list[wiro_async.ConnectionFailed] = []
 
-    async def call(operation: Any) -> None:
+    async def call(operation: Callable[[], Awaitable[object]]) -> None:
         try:
-            await caller.call(operation, {})
+            await operation()
         except wiro_async.ConnectionFailed as error:
             failed.append(error)
 
-    async with anyio.create_task_group() as group:
-        for operation in (DETAIL, DETAIL, DETAIL, CANCEL):
+    async with client(service, limits=limits) as caller, anyio.create_task_group() as group:
+        handles = [caller.attach("2221") for _ in range(4)]
+        for operation in (*(handle.refresh for handle in handles[:3]), handles[3].cancel):
             group.start_soon(call, operation)
             await anyio.wait_all_tasks_blocked()
     assert [name for name, _ in service.calls[:2]] == ["Task/Detail", "Task/Cancel"]
@@ -426,7 +430,9 @@ async def test_an_upload_is_made_once() -> None:
     """A stream cannot be read twice, so an upload is not repeated."""
     service = FakeService(File_Upload=httpx.ReadError("cut"))
     with pytest.raises(wiro_async.ConnectionFailed):
-        await transport(service).upload(UPLOAD, [(b"Content-Length", b"2")], Streaming(b"ab"))
+        await transport(service).upload(
+            Operation("File/Upload", "File/Upload"), [(b"Content-Length", b"2")], Streaming(b"ab")
+        )
     assert service.calls == [("File/Upload", {"body": b"ab"})]
 
 
@@ -456,7 +462,7 @@ class Breaking(FakeService):
     sent = True
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions[PROGRESS].sent = self.sent
+        request.extensions["wiro_async.progress"].sent = self.sent
         raise OSError("a cable was pulled")
 
 
@@ -472,7 +478,7 @@ async def test_a_transport_that_tells_what_was_sent_is_believed(sent: bool) -> N
 
 async def test_what_the_caller_was_handling_keeps_its_traceback() -> None:
     """A call made in an except block does not take the frames out of the exception there."""
-    service = FakeService(Task_Cancel=httpx.Response(200, stream=Streaming(httpx.ReadError("cut"))))
+    service = FakeService(Task_Detail=httpx.Response(200, stream=Streaming(httpx.ReadError("cut"))))
     caller = transport(service, chance=0.0)
 
     async def call_while_handling() -> None:
@@ -480,7 +486,7 @@ async def test_what_the_caller_was_handling_keeps_its_traceback() -> None:
             raise KeyError
         except KeyError:
             with pytest.raises(wiro_async.WiroError):
-                await caller.call(CANCEL, {})
+                await caller.call(DETAIL, {})
             raise
 
     with pytest.raises(KeyError) as caught:

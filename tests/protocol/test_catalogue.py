@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import FakeService, client, ok
 from wiro_async import InvalidInput, Model, ModelInput, ModelNotFound
-from wiro_async._protocol.catalogue import detail_payload, list_payload, read_model, read_models
 
 PARAMETERS: list[dict[str, Any]] = [
     {
@@ -79,10 +79,22 @@ INPUTS = (
 )
 
 
+async def listed(*models: object) -> list[Model]:
+    """Return what a listing of these models is read as."""
+    async with client(FakeService(Tool_List=[ok(tool=list(models)), ok(tool=[])])) as caller:
+        return [model async for model in caller.list_models()]
+
+
+async def detailed(tool: object, slug: str) -> Model:
+    """Return what a model's detail is read as."""
+    async with client(FakeService(Tool_Detail=ok(tool=tool))) as caller:
+        return await caller.get_model(slug)
+
+
 @pytest.mark.parametrize("parameters", [PARAMETERS, json.dumps(PARAMETERS)])
-def test_the_detail_form_is_read(parameters: object) -> None:
+async def test_the_detail_form_is_read(parameters: object) -> None:
     """Titles group the inputs on the service's page; here they are one list, in its order."""
-    model = read_model({"tool": [{**TOOL, "parameters": parameters}]}, "MiniMax/hailuo-2.3")
+    model = await detailed([{**TOOL, "parameters": parameters}], "MiniMax/hailuo-2.3")
     assert model == Model(
         "MiniMax/hailuo-2.3",
         "Hailuo 2.3",
@@ -97,49 +109,57 @@ def test_the_detail_form_is_read(parameters: object) -> None:
 @pytest.mark.parametrize(
     "parameters", [None, [], "", "[]", {}, [None], [{}], [{"items": None}], [{"items": ["x"]}]]
 )
-def test_a_model_without_inputs_is_one(parameters: object) -> None:
+async def test_a_model_without_inputs_is_one(parameters: object) -> None:
     """As in a listing."""
-    assert read_models({"tool": [{**TOOL, "parameters": parameters}]})[0].inputs == ()
+    assert (await listed({**TOOL, "parameters": parameters}))[0].inputs == ()
 
 
-def test_an_input_of_nothing_is_a_text() -> None:
+async def test_an_input_of_nothing_is_a_text() -> None:
     """A kind that is missing is the service's plainest one."""
-    model = read_models({"tool": [{"parameters": [{"items": [{}]}]}]})[0]
+    (model,) = await listed({"parameters": [{"items": [{}]}]})
     assert model.inputs == (ModelInput("", "text"),)
 
 
 @pytest.mark.parametrize("tool", [None, [], "", "[]", {}, [None, "x"]])
-def test_no_model_is_none(tool: object) -> None:
+async def test_no_model_is_none(tool: object) -> None:
     """A listing may be empty; a model that was asked for must be there."""
-    assert read_models({"tool": tool}) == read_models({}) == []
+    async with client(FakeService(Tool_List=[ok(tool=tool), ok()])) as caller:
+        for _ in range(2):
+            assert [model async for model in caller.list_models()] == []
     with pytest.raises(ModelNotFound, match="there is no model 'a/b'") as caught:
-        read_model({"tool": tool}, "a/b")
+        await detailed(tool, "a/b")
     assert caught.value.operation == "Tool/Detail"
 
 
-def test_every_model_of_a_listing_is_read() -> None:
+async def test_every_model_of_a_listing_is_read() -> None:
     """In the order of the reply."""
-    tools = [TOOL, {"slugowner": "wiro", "slugproject": "Product Photoshoot"}]
-    assert [model.slug for model in read_models({"tool": tools, "total": "2"})] == [
+    assert [
+        model.slug for model in await listed(TOOL, {"slugowner": "wiro", "slugproject": "Product Photoshoot"})
+    ] == [
         "MiniMax/hailuo-2.3",
         "wiro/Product Photoshoot",
     ]
 
 
-def test_a_listing_is_asked_for_in_strings() -> None:
+async def test_a_listing_is_asked_for_in_strings() -> None:
     """A category only when one is named."""
     asked = {"start": "0", "limit": "20", "search": "hailuo", "sort": "id", "order": "DESC"}
-    assert list_payload("hailuo", None, 0, 20) == asked
-    assert list_payload("", "image-to-video", 40, 5) == {
-        **asked, "search": "", "start": "40", "limit": "5", "categories": ["image-to-video"],
-    }  # fmt: skip
+    service = FakeService(Tool_List=[ok(tool=[]), ok(tool=[TOOL]), ok(tool=[])])
+    async with client(service) as caller:
+        assert [model async for model in caller.list_models("hailuo", limit=20)] == []
+        assert len([model async for model in caller.list_models(category="image-to-video", limit=5)]) == 1
+    in_category = {**asked, "search": "", "limit": "5", "categories": ["image-to-video"]}
+    assert [payload for _, payload in service.calls] == [
+        asked, in_category, {**in_category, "start": "1", "limit": "4"},
+    ]  # fmt: skip
 
 
-def test_a_model_is_asked_for_by_both_parts_of_its_slug() -> None:
+async def test_a_model_is_asked_for_by_both_parts_of_its_slug() -> None:
     """As they are; in JSON nothing needs encoding."""
-    assert detail_payload("wiro/Product Photoshoot") == {
-        "slugowner": "wiro",
-        "slugproject": "Product Photoshoot",
-    }
-    with pytest.raises(InvalidInput, match="not owner/model"):
-        detail_payload("hailuo")
+    service = FakeService(Tool_Detail=ok(tool=[TOOL]))
+    async with client(service) as caller:
+        await caller.get_model("wiro/Product Photoshoot")
+        with pytest.raises(InvalidInput, match="not owner/model"):
+            await caller.get_model("hailuo")
+    asked = {"slugowner": "wiro", "slugproject": "Product Photoshoot"}
+    assert service.calls == [("Tool/Detail", asked)]

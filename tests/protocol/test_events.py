@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import loose
 from wiro_async import LogLine, Secret, Status, TaskProgress
-from wiro_async._protocol.events import MAX_LINE, MAX_READ, Message, read_message, register
+from wiro_async._protocol.events import Message, read_message, register
 
 TOKEN = "eDcCm5yyUfIvMFspTwww49OUfgXkQt"
 
@@ -157,10 +157,10 @@ def test_other_statuses_have_no_lines() -> None:
 def test_long_lines_are_cut() -> None:
     """At 65 536 characters."""
     (event,) = read("task_output", "x" * 70_000).events
-    assert event == LogLine("x" * MAX_LINE, "output")
+    assert event == LogLine("x" * 65536, "output")
     (event,) = read("task_output", '["' + "x" * 70_000).events
     assert isinstance(event, LogLine)
-    assert len(event.text) == MAX_LINE
+    assert len(event.text) == 65536
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_bytes_that_are_no_utf8() -> None:
 
 
 LONG = {
-    "bytes": [{"name": "x" * MAX_READ}],
+    "bytes": [{"name": "x" * 262144}],
     "values": [[{"name": "0.mp4", "id": "9", "tasktoken": "no"}] * 3000],
 }
 

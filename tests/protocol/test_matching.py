@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
 from typing import Any
 
@@ -10,23 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes import FakeService, client, no, ok
 from wiro_async import SubmissionUnknown, Task
-from wiro_async._protocol import matching
 from wiro_async._protocol.matching import (
-    CLOCK_SKEW,
-    DAY,
-    LAZY_CLAIMS,
     Claim,
     KnownTasks,
     RunFingerprint,
-    contradicts,
-    digest,
-    fingerprint_of,
-    lookalikes,
     marker_in,
-    matches,
-    oldest_wanted,
-    unknown,
     with_marker,
 )
 from wiro_async._protocol.records import parse_task
@@ -36,21 +27,60 @@ MODEL = "MiniMax/hailuo-2.3"
 NOW = 1_700_000_000.0
 
 
-def recorded(task_id: str = "1", created: float = NOW, callback: str = "", **parameters: Any) -> Task:
+def wire(task_id: str = "1", created: float = NOW, callback: str = "", **parameters: Any) -> dict[str, Any]:
+    """Return a task as the service lists it."""
     given = {"prompt": "waves", "seed": "6", "images": ["https://e.org/1.jpg"]}
-    return parse_task(
-        {
-            "id": task_id,
-            "status": "task_queue",
-            "createtime": str(int(created)),
-            "parameters": {**given, **parameters},
-            "callbackurl": callback,
-        }
+    return {
+        "id": task_id,
+        "status": "task_queue",
+        "createtime": str(int(created)),
+        "parameters": {**given, **parameters},
+        "callbackurl": callback,
+    }
+
+
+def recorded(task_id: str = "1", created: float = NOW, callback: str = "", **parameters: Any) -> Task:
+    return parse_task(wire(task_id, created, callback, **parameters))
+
+
+def fingerprint(**inputs: object) -> RunFingerprint:
+    return RunFingerprint.of(MODEL, inputs, NOW)
+
+
+def doubt(**inputs: object) -> SubmissionUnknown:
+    """Return the error of a Run whose answer was lost."""
+    return Claim(KnownTasks(), MODEL, {**SENT, **inputs}, NOW).disown("", "reset")
+
+
+def sought(error: SubmissionUnknown) -> RunFingerprint:
+    """Return what an error says of its Run."""
+    return RunFingerprint(
+        error.model, error.input_names, error.inputs_digest, error.submitted_at, error.marker
     )
 
 
-def found(fingerprint: RunFingerprint, *tasks: Task) -> list[str]:
-    return [task.id for task in matches(fingerprint, tasks)]
+async def searched(error: SubmissionUnknown, *listed: dict[str, Any]) -> tuple[list[str], SubmissionUnknown]:
+    """Search for a Run's task until there is none left that it could be.
+
+    Returns:
+        The ids of those that were found, in this order, and the doubt that is left.
+    """
+
+    def page(asked: dict[str, Any]) -> dict[str, Any]:
+        return ok(tasklist=list(listed) if asked["start"] == "0" else [])
+
+    found: list[str] = []
+    async with client(FakeService(Task_List=page)) as caller:
+        while True:
+            try:
+                found.append((await caller.reconcile(error)).id or "")
+            except SubmissionUnknown as left:
+                return found, left
+
+
+async def found(error: SubmissionUnknown, *listed: dict[str, Any]) -> list[str]:
+    """Return the ids of the tasks that a Run is found to be, the likeliest first."""
+    return (await searched(error, *listed))[0]
 
 
 # -- the digest ------------------------------------------------------------------------------------------
@@ -65,7 +95,7 @@ def found(fingerprint: RunFingerprint, *tasks: Task) -> list[str]:
 )  # fmt: skip
 def test_the_digest_survives_the_wire(one: object, other: object) -> None:
     """Numbers, booleans and null come back as strings."""
-    assert digest({"x": one}, ["x"]) == digest({"x": other}, ["x"])
+    assert fingerprint(x=one).digest == fingerprint(x=other).digest
 
 
 @pytest.mark.parametrize(
@@ -82,14 +112,16 @@ def test_the_digest_survives_the_wire(one: object, other: object) -> None:
 )
 def test_the_digest_tells_inputs_apart(one: object, other: object) -> None:
     """What is another input has another digest."""
-    assert digest({"x": one}, ["x"]) != digest({"x": other}, ["x"])
+    assert fingerprint(x=one).digest != fingerprint(x=other).digest
 
 
 @given(st.dictionaries(st.text(max_size=5), st.one_of(st.text(), st.integers(), st.floats(), st.booleans())))
 def test_the_digest_looks_at_the_named_inputs_only(inputs: dict[str, Any]) -> None:
     """Defaults that the service adds do not change it."""
     extra = {**inputs, "added by the service": "default"}
-    assert digest(inputs, list(inputs)) == digest(extra, list(inputs))
+    known = KnownTasks()
+    known.add("1", RunFingerprint.of(MODEL, inputs, NOW))
+    assert not known.is_free(parse_task({"id": "1", "parameters": extra}))
 
 
 # -- the marker ------------------------------------------------------------------------------------------
@@ -119,87 +151,88 @@ def test_an_address_without_a_marker_has_none(url: str) -> None:
 # -- matching --------------------------------------------------------------------------------------------
 
 
-def test_model_inputs_and_time_find_the_task() -> None:
+async def test_model_inputs_and_time_find_the_task() -> None:
     """Equal in wire form, created since the Run; the oldest first."""
-    fingerprint = RunFingerprint.of(MODEL, SENT, NOW)
-    assert found(fingerprint, recorded("3", NOW + 9), recorded("2", NOW + 1), recorded("1", NOW - 5)) == [
-        "1",
-        "2",
-        "3",
-    ]
-    assert oldest_wanted(fingerprint) == NOW - CLOCK_SKEW
+    assert await found(doubt(), wire("3", NOW + 9), wire("2", NOW + 1), wire("1", NOW - 5)) == ["1", "2", "3"]
+    assert await found(doubt(), wire("1", NOW - 90)) == ["1"]
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        recorded(prompt="other"),
-        recorded(images=["https://e.org/2.jpg"]),
-        recorded(created=NOW - CLOCK_SKEW - 1),
-        recorded(callback="https://e.org/done"),
-        parse_task({"id": "1", "createtime": str(int(NOW))}),
-        parse_task({"id": "1", "parameters": SENT, "modelslugowner": "a", "modelslugproject": "b"}),
+        wire(prompt="other"),
+        wire(images=["https://e.org/2.jpg"]),
+        wire(created=NOW - 91),
+        wire(callback="https://e.org/done"),
+        {"id": "1", "createtime": str(int(NOW))},
+        {"id": "1", "parameters": SENT, "modelslugowner": "a", "modelslugproject": "b"},
     ],
 )
-def test_what_is_not_ours_is_not_taken(other: Task) -> None:
+async def test_what_is_not_ours_is_not_taken(other: dict[str, Any]) -> None:
     """Other inputs, another file, too old, somebody's callback, nothing recorded, another model."""
-    assert found(RunFingerprint.of(MODEL, SENT, NOW), other) == []
+    assert await found(doubt(), other) == []
 
 
-def test_both_spellings_of_a_model_are_one() -> None:
+async def test_both_spellings_of_a_model_are_one() -> None:
     """The service names the clean slug where we sent the catalogue's."""
-    task = parse_task(
-        {"id": "1", "parameters": SENT, "modelslugowner": "minimax", "modelslugproject": "hailuo-2-3"}
-    )
-    assert found(RunFingerprint.of(MODEL, SENT, NOW), task) == ["1"]
+    listed = {"id": "1", "parameters": SENT, "modelslugowner": "minimax", "modelslugproject": "hailuo-2-3"}
+    assert await found(doubt(), listed) == ["1"]
 
 
-def test_the_marker_decides_where_there_is_one() -> None:
+async def test_the_marker_decides_where_there_is_one() -> None:
     """A task with our marker is ours whatever else it says, and others are not even looked at."""
     callback = with_marker("https://e.org/done", "abc")
-    fingerprint = RunFingerprint.of(MODEL, {**SENT, "callbackUrl": callback}, NOW)
-    assert fingerprint.marker == "abc"
-    ours = recorded("2", callback=callback, prompt="rewritten")
-    assert found(
-        fingerprint, recorded("1"), ours, recorded("3", callback="https://e.org/done?wiro_async=x")
-    ) == ["2"]
+    error = doubt(callbackUrl=callback)
+    assert error.marker == "abc"
+    ours = wire("2", callback=callback, prompt="rewritten")
+    others = wire("1"), wire("3", callback="https://e.org/done?wiro_async=x")
+    assert await found(error, *others, ours) == ["2"]
 
 
-def test_without_callbacks_on_record_the_inputs_decide() -> None:
+async def test_without_callbacks_on_record_the_inputs_decide() -> None:
     """The service may not list callback URLs at all."""
-    fingerprint = RunFingerprint.of(MODEL, {**SENT, "callbackUrl": with_marker("https://e.org", "abc")}, NOW)
-    assert found(fingerprint, recorded("1")) == ["1"]
+    assert await found(doubt(callbackUrl=with_marker("https://e.org", "abc")), wire("1")) == ["1"]
 
 
-def test_the_marker_decides_whatever_the_time() -> None:
+async def test_the_marker_decides_whatever_the_time() -> None:
     """A clock that is hours fast does not hide the task that carries it."""
     callback = with_marker("https://e.org/done", "abc")
-    fingerprint = RunFingerprint.of(MODEL, {**SENT, "callbackUrl": callback}, NOW)
-    assert found(fingerprint, recorded("1", NOW - 9999, callback=callback)) == ["1"]
+    error = doubt(callbackUrl=callback)
+    assert await found(error, wire("1", NOW - 9999, callback)) == ["1"]
 
 
 @pytest.mark.parametrize(
-    ("age", "like"),
-    [(CLOCK_SKEW, False), (CLOCK_SKEW + 1, True), (DAY, True), (CLOCK_SKEW + DAY, False), (-99.0, False)],
+    ("age", "is_it", "like"),
+    [
+        (90.0, True, False),
+        (91.0, False, True),
+        (86400.0, False, True),
+        (86489.0, False, True),
+        (86490.0, False, False),
+        (-99.0, True, False),
+    ],
 )
-def test_a_task_that_is_only_too_old_is_like_the_one_in_doubt(age: float, like: bool) -> None:
-    """By less than a day, because our clock may be ahead."""
-    tasks = [recorded("1", NOW - age), recorded("2", NOW - age, prompt="other")]
-    assert [task.id for task in lookalikes(RunFingerprint.of(MODEL, SENT, NOW), tasks)] == ["1"] * like
+async def test_a_task_that_is_only_too_old_is_like_the_one_in_doubt(
+    age: float, is_it: bool, like: bool
+) -> None:
+    """By less than a day, because our clock may be ahead: then no Run is proved absent."""
+    tasks = [wire("1", NOW - age), wire("2", NOW - age, prompt="other")]
+    ids, left = await searched(doubt(), *tasks)
+    assert ids == ["1"] * is_it
+    assert left.absent is not like
+    assert ("task 1 has the same model and inputs" in str(left)) is like
 
 
-def test_what_has_no_time_is_not_too_old() -> None:
+async def test_what_has_no_time_is_not_too_old() -> None:
     """It matches already."""
-    timeless = parse_task({"id": "1", "parameters": SENT})
-    fingerprint = RunFingerprint.of(MODEL, SENT, NOW)
-    assert found(fingerprint, timeless) == ["1"]
-    assert not list(lookalikes(fingerprint, [timeless]))
+    ids, left = await searched(doubt(), {"id": "1", "parameters": SENT})
+    assert ids == ["1"]
+    assert left.absent
 
 
-def test_with_a_task_like_it_no_run_is_absent() -> None:
+async def test_with_a_task_like_it_no_run_is_absent() -> None:
     """The message tells the task and both times, so that the clocks can be compared."""
-    fingerprint = RunFingerprint.of(MODEL, SENT, NOW)
-    error = unknown(fingerprint, "reset", absent=True, like=recorded("2221", NOW - 120))
+    _, error = await searched(doubt(), wire("2221", NOW - 120))
     assert not error.absent
     assert error.cause == "reset"
     for told in (
@@ -209,13 +242,16 @@ def test_with_a_task_like_it_no_run_is_absent() -> None:
 
 
 @pytest.mark.parametrize("absent", [True, False])
-def test_a_doubt_goes_through_its_error_and_back(absent: bool) -> None:
-    """What the error carries is enough to look again."""
-    fingerprint = RunFingerprint.of(MODEL, {**SENT, "callbackUrl": with_marker("https://e.org", "abc")}, NOW)
-    error = unknown(fingerprint, "reset", absent=absent)
-    assert fingerprint_of(error) == fingerprint
-    assert error.absent is absent
-    assert ("seems not to exist" in str(error)) is absent
+async def test_a_doubt_goes_through_its_error_and_back(absent: bool) -> None:
+    """What the error carries is enough to look again; a list that cannot be read proves nothing."""
+    error = doubt(callbackUrl=with_marker("https://e.org", "abc"))
+    reply = ok(tasklist=[]) if absent else no(99, "no such key")
+    async with client(FakeService(Task_List=reply)) as caller:
+        with pytest.raises(SubmissionUnknown) as caught:
+            await caller.reconcile(pickle.loads(pickle.dumps(error)))
+    assert sought(caught.value) == sought(error)
+    assert caught.value.absent is absent
+    assert ("seems not to exist" in str(caught.value)) is absent
 
 
 # -- is it ours? -----------------------------------------------------------------------------------------
@@ -234,7 +270,9 @@ def test_a_doubt_goes_through_its_error_and_back(absent: bool) -> None:
 )
 def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
     """Rehosted files, defaults, spellings, no parameters at all."""
-    assert not contradicts(MODEL, SENT, task)
+    known = KnownTasks()
+    Claim(known, MODEL, SENT, NOW).verify(task)
+    assert task.id in known
 
 
 @pytest.mark.parametrize(
@@ -247,7 +285,8 @@ def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
 )
 def test_another_jobs_task_is_a_contradiction(task: Task) -> None:
     """Another model, texts and numbers of which none is as sent, or the marker of another Run."""
-    assert contradicts(MODEL, SENT, task)
+    with pytest.raises(SubmissionUnknown, match="another model or of other inputs"):
+        Claim(KnownTasks(), MODEL, SENT, NOW).verify(task)
 
 
 # -- whose task is it ------------------------------------------------------------------------------------
@@ -304,7 +343,7 @@ def test_a_task_that_is_not_the_runs_is_given_up() -> None:
     claim = claimed(known)
     with pytest.raises(SubmissionUnknown, match=r"the reply named task 1, .*other inputs") as caught:
         claim.verify(recorded(prompt="other", seed="7"))
-    assert fingerprint_of(caught.value) == claim.fingerprint
+    assert sought(caught.value) == claim.fingerprint
     assert "1" not in known
 
 
@@ -332,21 +371,27 @@ def test_a_claim_shows_no_inputs() -> None:
     assert "waves" not in repr(claimed(KnownTasks()))
 
 
-def test_a_run_without_doubt_is_never_digested(monkeypatch: pytest.MonkeyPatch) -> None:
+class Digested(dict[str, Any]):
+    """A payload that notes what a digest takes out of it."""
+
+    def __init__(self) -> None:
+        super().__init__(SENT)
+        self.taken: list[str] = []
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.taken.append(name)
+        return super().get(name, default)
+
+
+def test_a_run_without_doubt_is_never_digested() -> None:
     """A claim that is verified costs no SHA-256; in doubt one does for all that is asked."""
-    digested: list[str] = []
-
-    def counted(model: str, payload: Any, sent_at: float) -> RunFingerprint:
-        digested.append(model)
-        return RunFingerprint(model, (), "", sent_at)
-
-    monkeypatch.setattr(matching.RunFingerprint, "of", counted)
-    known = KnownTasks()
-    claimed(known).verify(recorded())
-    claim = claimed(known, "2")
-    assert digested == []
+    payload, known = Digested(), KnownTasks()
+    claim = Claim(known, MODEL, payload, NOW)
+    known.add("1", claim)
+    claim.verify(recorded())
+    assert payload.taken == []
     assert claim.fingerprint is claim.fingerprint
-    assert digested == [MODEL]
+    assert sorted(payload.taken) == ["callbackUrl", "images", "prompt", "seed"]
 
 
 def test_claims_that_nobody_verifies_keep_no_payload() -> None:
@@ -356,7 +401,7 @@ def test_claims_that_nobody_verifies_keep_no_payload() -> None:
     known.add("1")
     payload = weakref.ref(claimed(known, "2", images=[]))
     claimed(known, "certain").verify(recorded("certain"))
-    for number in range(LAZY_CLAIMS):
+    for number in range(1000):
         claimed(known, str(number + 3))
     gc.collect()
     assert payload() is None

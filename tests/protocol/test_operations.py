@@ -3,122 +3,158 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
+import httpx
 import pytest
 
+from tests.fakes import FakeService, client, no, ok
+from tests.fakes import task as wire
 from tests.strategies import TOKEN, sample
-from wiro_async import InvalidInput, InvalidResponse, Secret, TaskNotFound
-from wiro_async._protocol import operations as _operations
-from wiro_async._protocol.operations import (
-    CANCEL,
-    DETAIL,
-    KILL,
-    LIST,
-    TOOL_DETAIL,
-    TOOL_LIST,
-    UPLOAD,
-    Operation,
-    list_payload,
-    run,
+from wiro_async import (
+    APIError,
+    Client,
+    InvalidInput,
+    InvalidResponse,
+    Limits,
+    Secret,
+    SubmissionUnknown,
+    Task,
+    TaskHandle,
+    TaskNotFound,
 )
-from wiro_async._protocol.records import Accepted, TaskKey, read_accepted, read_task, read_tasks
-from wiro_async._types import Priority
 
-ALL = [value for value in vars(_operations).values() if isinstance(value, Operation)]
+MODEL = "lightricks/ ltx-2.3"
 
-
-def test_the_paths_are_the_services() -> None:
-    """Each call below the base URL, by the name that errors use."""
-    assert {operation.name: operation.path for operation in ALL} == {
-        name: name
-        for name in (
-            "Task/Detail", "Task/List", "Task/Cancel", "Task/Kill", "Task/InputOutputDelete", "Tool/List",
-            "Tool/Detail", "File/Upload",
-        )
-    }  # fmt: skip
-    made = run("lightricks/ ltx-2.3")
-    assert (made.name, made.path) == ("Run", "Run/lightricks/%20ltx-2.3")
+CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
+    "Task/Detail": lambda caller: caller.attach("2221").refresh(),
+    "Task/List": lambda caller: anext(caller.list_tasks()),
+    "Task/Cancel": lambda caller: caller.attach("2221").cancel(),
+    "Task/Kill": lambda caller: caller.attach("2221").kill(),
+    "Task/InputOutputDelete": lambda caller: caller.attach("2221", token="t").delete_files(),
+    "Tool/List": lambda caller: anext(caller.list_models()),
+    "Tool/Detail": lambda caller: caller.get_model("a/b"),
+    "File/Upload": lambda caller: caller.upload(b"x"),
+    "Run": lambda caller: caller.submit(MODEL, {}),
+}
 
 
-def test_only_a_run_is_paid() -> None:
-    """So only a Run is never repeated blindly, and gets no connection that has been idle for long."""
-    assert run("a/b").paid
-    assert run("a/b").max_idle == 2.0
-    assert not any(operation.paid for operation in ALL)
-    assert all(operation.max_idle == 5.0 for operation in ALL)
+@pytest.mark.parametrize("name", CALLS)
+async def test_the_calls_are_the_services(name: str) -> None:
+    """Each call below the base URL, by the name that errors use.
+
+    A Run, which must never be repeated blindly, gets no connection that has been idle for long.
+    """
+    service = FakeService(**{name.replace("/", "_"): no(12345, "no")})
+    async with client(service) as caller:
+        with pytest.raises(APIError) as caught:
+            await CALLS[name](caller)
+    (request,) = service.requests
+    assert caught.value.operation == name
+    path = "Run/lightricks/%20ltx-2.3" if name == "Run" else name
+    assert request.url.raw_path == b"/v1/" + path.encode()
+    assert request.extensions["wiro_async.max_idle"] == (2.0 if name == "Run" else 5.0)
 
 
-def test_stopping_goes_first() -> None:
+async def test_stopping_goes_first() -> None:
     """Stopping saves money, submitting earns it, reading can wait."""
-    assert sorted([DETAIL, run("a/b"), KILL], key=lambda operation: operation.priority) == [
-        KILL,
-        run("a/b"),
-        DETAIL,
-    ]
-    assert Priority.STOP < Priority.RUN < Priority.READ
-    assert CANCEL.priority == KILL.priority == Priority.STOP
-    assert run("a/b").priority == Priority.RUN
-    assert {operation.priority for operation in (DETAIL, LIST, TOOL_LIST, TOOL_DETAIL, UPLOAD)} == {
-        Priority.READ
-    }
+    service = FakeService(
+        Run=ok(taskid="1"),
+        Task_Cancel=ok(tasklist=[wire()]),
+        Task_Kill=ok(tasklist=[wire()]),
+        Task_Detail=ok(tasklist=[wire()]),
+        Task_List=ok(tasklist=[wire()]),
+        Tool_List=ok(tool=[{}]),
+        Tool_Detail=ok(tool=[{}]),
+    )
+    service.latency = 0.02
+    reads = ["Task/Detail", "Task/List", "Tool/List", "Tool/Detail"]
+    async with client(service, limits=Limits(max_in_flight=1)) as caller, anyio.create_task_group() as group:
+
+        async def call(name: str) -> None:
+            await CALLS[name](caller)
+
+        for name in ("Task/Detail", *reads, "Run", "Task/Cancel", "Task/Kill"):
+            group.start_soon(call, name)
+            await anyio.lowlevel.checkpoint()
+            await anyio.wait_all_tasks_blocked()
+    assert [name for name, _ in service.calls] == ["Task/Detail", "Task/Cancel", "Task/Kill", "Run", *reads]
 
 
 @pytest.mark.parametrize("slug", ["a", "a/../b", "a/b?x", ""])
-def test_a_run_of_no_model_is_refused(slug: str) -> None:
+async def test_a_run_of_no_model_is_refused(slug: str) -> None:
     """Before anything is sent."""
-    with pytest.raises(InvalidInput):
-        run(slug)
+    service = FakeService()
+    async with client(service) as caller:
+        with pytest.raises(InvalidInput):
+            await caller.submit(slug, {})
+    assert not service.calls
 
 
 # -- keys ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("key", "token_name", "payload"),
+    ("key", "call", "payload"),
     [
-        (TaskKey("2221"), "tasktoken", {"taskid": "2221"}),
-        (TaskKey("2221", Secret("t")), "tasktoken", {"taskid": "2221"}),
-        (TaskKey("2221", Secret("t")), "socketaccesstoken", {"taskid": "2221"}),
-        (TaskKey(token=Secret("t")), "tasktoken", {"tasktoken": "t"}),
-        (TaskKey(token=Secret("t")), "socketaccesstoken", {"socketaccesstoken": "t"}),
+        ({"task_id": "2221"}, TaskHandle.refresh, {"taskid": "2221"}),
+        ({"task_id": "2221", "token": "t"}, TaskHandle.refresh, {"taskid": "2221"}),
+        ({"task_id": "2221", "token": "t"}, TaskHandle.kill, {"taskid": "2221"}),
+        ({"token": "t"}, TaskHandle.refresh, {"tasktoken": "t"}),
+        ({"token": "t"}, TaskHandle.kill, {"socketaccesstoken": "t"}),
     ],
 )
-def test_a_key_becomes_a_payload(key: TaskKey, token_name: str, payload: dict[str, str]) -> None:
+async def test_a_key_becomes_a_payload(
+    key: dict[str, str], call: Callable[[TaskHandle], Awaitable[Task]], payload: dict[str, str]
+) -> None:
     """By the id where there is one; by the token under the name that the call has for it."""
-    assert key.payload(token_name) == payload
-
-
-def test_a_key_shows_its_id_only() -> None:
-    """A token is not shown, by ``str`` or ``repr``."""
-    assert str(TaskKey("2221", Secret(TOKEN))) == "2221"
-    assert str(TaskKey(token=Secret(TOKEN))) == "known by its token only"
-    assert TOKEN not in repr(TaskKey("2221", Secret(TOKEN)))
+    reply = ok(tasklist=[wire(socketaccesstoken="t")])
+    service = FakeService(Task_Detail=reply, Task_Kill=reply, Task_Cancel=reply)
+    async with client(service) as caller:
+        await call(caller.attach(**key))
+    assert service.calls[0][1] == payload
 
 
 # -- answers to a Run ------------------------------------------------------------------------------------
 
 
-def test_the_documents_acceptance_is_read() -> None:
-    """The id and the token of the new task, which the record does not show."""
-    accepted = read_accepted(sample("run"))
-    assert accepted == Accepted("2221", Secret("eDcCm5yyUfIvMFspTwww49OUfgXkQt"))
-    assert "eDcC" not in repr(accepted)
+def answer(payload: dict[str, Any]) -> httpx.Response:
+    """Return a reply in ASCII, so that it can hold half a surrogate pair."""
+    return httpx.Response(200, content=json.dumps(payload).encode())
+
+
+async def submitted(payload: dict[str, Any]) -> TaskHandle:
+    """Return the handle of a task that was accepted so."""
+    service = FakeService(Run=answer(ok(**payload)), Task_List=ok(tasklist=[]))
+    async with client(service, limits=Limits(settle_timeout=0.01)) as caller:
+        return await caller.submit("a/b", {})
+
+
+async def test_the_documents_acceptance_is_read() -> None:
+    """The id and the token of the new task, which the handle does not show."""
+    handle = await submitted(sample("run"))
+    assert (handle.id, handle.token) == ("2221", Secret("eDcCm5yyUfIvMFspTwww49OUfgXkQt"))
+    assert "eDcC" not in repr(handle)
 
 
 @pytest.mark.parametrize(
-    ("payload", "accepted"),
+    ("payload", "task_id", "token"),
     [
-        ({"taskid": 2221, "socketaccesstoken": "t"}, Accepted("2221", Secret("t"))),
-        ({"taskid": 22210000.0}, Accepted("22210000", None)),
-        ({"taskid": "2221", "socketaccesstoken": None}, Accepted("2221", None)),
-        ({"taskid": "2221", "socketaccesstoken": ""}, Accepted("2221", None)),
-        ({"taskid": "2221", "socketaccesstoken": "t\ud800"}, Accepted("2221", None)),
+        ({"taskid": 2221, "socketaccesstoken": "t"}, "2221", Secret("t")),
+        ({"taskid": 22210000.0}, "22210000", None),
+        ({"taskid": "2221", "socketaccesstoken": None}, "2221", None),
+        ({"taskid": "2221", "socketaccesstoken": ""}, "2221", None),
+        ({"taskid": "2221", "socketaccesstoken": "t\ud800"}, "2221", None),
     ],
 )
-def test_a_loose_acceptance_is_read(payload: dict[str, Any], accepted: Accepted) -> None:
+async def test_a_loose_acceptance_is_read(
+    payload: dict[str, Any], task_id: str, token: Secret | None
+) -> None:
     """The id may be a number, and the token may be missing: the task is not lost for that."""
-    assert read_accepted(payload) == accepted
+    handle = await submitted(payload)
+    assert (handle.id, handle.token) == (task_id, token)
 
 
 @pytest.mark.parametrize(
@@ -129,11 +165,10 @@ def test_a_loose_acceptance_is_read(payload: dict[str, Any], accepted: Accepted)
         {"socketaccesstoken": "t"},
     ],
 )
-def test_an_acceptance_without_a_task_is_none(payload: dict[str, Any]) -> None:
+async def test_an_acceptance_without_a_task_is_none(payload: dict[str, Any]) -> None:
     """It is not the protocol, and leaves open whether a task was made."""
-    with pytest.raises(InvalidResponse, match="names no task id") as caught:
-        read_accepted(payload)
-    assert (caught.value.operation, caught.value.http_status) == ("Run", 200)
+    with pytest.raises(SubmissionUnknown, match="names no task id"):
+        await submitted(payload)
 
 
 # -- answers about a task --------------------------------------------------------------------------------
@@ -148,92 +183,115 @@ def about(*ids: object, **fields: Any) -> dict[str, Any]:
     }
 
 
+async def refreshed(payload: dict[str, Any], task_id: str | None, token: Secret | None = None) -> Task:
+    """Return the task that is read out of a Detail's answer."""
+    async with client(FakeService(Task_Detail=ok(**payload))) as caller:
+        return await caller.attach(task_id, token=token).refresh()
+
+
 @pytest.mark.parametrize(
-    ("payload", "key"),
+    ("payload", "task_id", "token"),
     [
-        (about("2221"), TaskKey("2221")),
-        (about(2221), TaskKey("2221")),
-        (about(2221.0), TaskKey("2221")),
-        (about("2221"), TaskKey("2221", Secret("another"))),
-        (about("2221"), TaskKey(token=Secret("t2221"))),
-        (about("7", "2221"), TaskKey("2221")),
-        (about("7", "2221"), TaskKey(token=Secret("t2221"))),
-        ({"tasklist": json.dumps(about("2221")["tasklist"])}, TaskKey("2221")),
+        (about("2221"), "2221", None),
+        (about(2221), "2221", None),
+        (about(2221.0), "2221", None),
+        (about("2221"), "2221", Secret("another")),
+        (about("2221"), None, Secret("t2221")),
+        (about("7", "2221"), "2221", None),
+        (about("7", "2221"), None, Secret("t2221")),
+        ({"tasklist": json.dumps(about("2221")["tasklist"])}, "2221", None),
     ],
 )
-def test_the_task_that_was_asked_for_is_read(payload: dict[str, Any], key: TaskKey) -> None:
+async def test_the_task_that_was_asked_for_is_read(
+    payload: dict[str, Any], task_id: str | None, token: Secret | None
+) -> None:
     """By its id, or by its token where that is all we have; the first place is not required."""
-    assert read_task(DETAIL, payload, key).id == "2221"
+    assert (await refreshed(payload, task_id, token)).id == "2221"
 
 
-def test_a_token_that_is_known_is_not_kept_twice() -> None:
+async def test_a_token_that_is_known_is_not_kept_twice() -> None:
     """Each look tells it again; another one is kept as it is told."""
     known, another = Secret("t2221"), Secret("another")
-    assert read_task(DETAIL, about("2221"), TaskKey("2221", known)).token is known
-    assert read_task(DETAIL, about("2221"), TaskKey("2221", another)).token == known
+    assert (await refreshed(about("2221"), "2221", known)).token is known
+    assert (await refreshed(about("2221"), "2221", another)).token == known
 
 
 @pytest.mark.parametrize(
-    ("payload", "key"),
+    ("payload", "task_id", "token"),
     [
-        (about("2222"), TaskKey("2221")),
-        (about("22210"), TaskKey("2221")),
-        (about("2222", "2223"), TaskKey("2221")),
-        (about("2221"), TaskKey(token=Secret("t7"))),
-        (about(None), TaskKey("2221")),
-        (about(""), TaskKey("2221")),
-        ({"tasklist": [{}]}, TaskKey("2221")),
-        ({"tasklist": [{}]}, TaskKey(token=Secret("t2221"))),
-        ({"tasklist": [{}]}, TaskKey()),
-        (about("2222", socketaccesstoken="t2221"), TaskKey("2221", Secret("t2221"))),
-        ({}, TaskKey("2221")),
-        (sample("run"), TaskKey("2221")),
-        ({"total": "0", "tool": []}, TaskKey("2221")),
+        (about("2222"), "2221", None),
+        (about("22210"), "2221", None),
+        (about("2222", "2223"), "2221", None),
+        (about("2221"), None, Secret("t7")),
+        (about(None), "2221", None),
+        (about(""), "2221", None),
+        ({"tasklist": [{}]}, "2221", None),
+        ({"tasklist": [{}]}, None, Secret("t2221")),
+        (about("2222", socketaccesstoken="t2221"), "2221", Secret("t2221")),
+        ({}, "2221", None),
+        (sample("run"), "2221", None),
+        ({"total": "0", "tool": []}, "2221", None),
     ],
 )
-def test_a_reply_about_anything_else_is_refused(payload: dict[str, Any], key: TaskKey) -> None:
+async def test_a_reply_about_anything_else_is_refused(
+    payload: dict[str, Any], task_id: str | None, token: Secret | None
+) -> None:
     """What was left over on a connection is not taken for the answer, nor for the task's absence."""
     with pytest.raises(
         InvalidResponse, match=r"^Task/Detail: asked for task .*, the reply (is about|has no)"
     ) as caught:
-        read_task(DETAIL, payload, key)
+        await refreshed(payload, task_id, token)
     assert caught.value.operation == "Task/Detail"
     assert "t2221" not in str(caught.value)
 
 
 @pytest.mark.parametrize("tasklist", [[], None, "", "[]", {}, [None], ["x"]])
-def test_an_empty_list_means_that_there_is_no_such_task(tasklist: object) -> None:
+async def test_an_empty_list_means_that_there_is_no_such_task(tasklist: object) -> None:
     """With the operation, and the key as far as it may be shown."""
-    with pytest.raises(TaskNotFound, match="Task/Kill: there is no task 2221 under this project"):
-        read_task(KILL, {"tasklist": tasklist}, TaskKey("2221"))
-    with pytest.raises(TaskNotFound, match="no task known by its token only"):
-        read_task(KILL, {"tasklist": tasklist}, TaskKey(token=Secret(TOKEN)))
+    async with client(FakeService(Task_Kill=ok(tasklist=tasklist))) as caller:
+        with pytest.raises(TaskNotFound, match="Task/Kill: there is no task 2221 under this project"):
+            await caller.attach("2221").kill()
+        with pytest.raises(TaskNotFound, match="no task known by its token only") as caught:
+            await caller.attach(token=TOKEN).kill()
+    assert TOKEN not in repr(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "operation", "task_id"),
-    [("detail", DETAIL, "2221"), ("kill", KILL, "534574"), ("cancel", CANCEL, "634574")],
-)
-def test_the_documents_replies_are_read(name: str, operation: Operation, task_id: str) -> None:
+async def test_the_documents_replies_are_read() -> None:
     """Detail, Kill and Cancel all answer with the task."""
-    assert read_task(operation, sample(name), TaskKey(task_id)).id == task_id
+    service = FakeService(
+        Task_Detail=sample("detail"), Task_Kill=sample("kill"), Task_Cancel=sample("cancel")
+    )
+    async with client(service) as caller:
+        assert (await caller.attach("2221").refresh()).id == "2221"
+        assert (await caller.attach("534574").kill()).id == "534574"
+        assert (await caller.attach("634574").cancel()).id == "634574"
 
 
-def test_every_task_of_a_list_is_read() -> None:
+async def listed(*pages: dict[str, Any]) -> list[str]:
+    """Return the ids of a project's tasks."""
+    async with client(FakeService(Task_List=[*pages, ok(tasklist=[])])) as caller:
+        return [task.id async for task in caller.list_tasks()]
+
+
+async def test_every_task_of_a_list_is_read() -> None:
     """In the order of the reply; what is no object is left out."""
     payload = {"tasklist": [*about("3", "2")["tasklist"], None, *about("1")["tasklist"]]}
-    assert [task.id for task in read_tasks(payload)] == ["3", "2", "1"]
-    assert read_tasks({"tasklist": None}) == []
+    assert await listed(ok(**payload)) == ["3", "2", "1"]
+    assert await listed(ok(tasklist=None)) == []
 
 
-def test_a_reply_without_a_list_is_no_empty_list() -> None:
+async def test_a_reply_without_a_list_is_no_empty_list() -> None:
     """Another call's answer must not prove that a task does not exist."""
     with pytest.raises(InvalidResponse, match="no tasklist"):
-        read_tasks({"taskid": "1"})
+        await listed(ok(taskid="1"))
 
 
-def test_a_list_is_asked_for_in_strings() -> None:
+async def test_a_list_is_asked_for_in_strings() -> None:
     """Newest first, as the official client asks; a model only when one is named."""
+    service = FakeService(Task_List=[ok(**about("1")), ok(tasklist=[])])
+    async with client(service) as caller:
+        assert [task.id async for task in caller.list_tasks(limit=20)] == ["1"]
+        assert [task.id async for task in caller.list_tasks(model="a/b", limit=5)] == []
     asked = {"type": "model", "sort": "id", "order": "DESC", "start": "0", "limit": "20"}
-    assert list_payload(None, 0, 20) == asked
-    assert list_payload("a/b", 40, 5) == {**asked, "start": "40", "limit": "5", "modelName": "a/b"}
+    assert service.calls[0] == ("Task/List", asked)
+    assert service.calls[-1] == ("Task/List", {**asked, "limit": "5", "modelName": "a/b"})

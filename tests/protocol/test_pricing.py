@@ -11,13 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import loose, some_of
-from wiro_async._protocol.catalogue import listed_price, price_of
+from wiro_async._protocol.catalogue import listed_price
 
 VIDEO = [
     {"inputs": {"resolution": "720p", "duration": "5"}, "price": 0.13, "priceMethod": "cpr"},
     {"inputs": {"resolution": "1080p", "duration": "5"}, "price": 0.29, "priceMethod": "cpr"},
     {"inputs": {"resolution": "720p", "duration": "10"}, "price": 0.26, "priceMethod": "cpr"},
 ]
+
+
+def price_of(tariff: object, inputs: dict[str, object], seconds: float | None = None) -> Decimal | None:
+    """Estimate a run of a model that has a price list and nothing else."""
+    return listed_price({"dynamicprice": tariff}, inputs, seconds=seconds)
 
 
 def listing(method: str, price: object = "0.5", **extra: object) -> list[dict[str, object]]:
