@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.strategies import loose
 from wiro_async import Model, ModelInput
-from wiro_async._jobs.budget import BLOCK, MAX_KINDS, MAX_MODELS, Budget, Prices
+from wiro_async._jobs.budget import Budget, Prices
 
 ZERO = Decimal(0)
 amounts = st.decimals(0, 5, places=4)
@@ -346,7 +346,7 @@ def test_a_price_that_fell_is_forgotten() -> None:
     """After two blocks of runs at most."""
     prices = Prices()
     prices.learn(SLUG, inputs(), Decimal(9))
-    for _ in range(2 * BLOCK):
+    for _ in range(2 * 32):
         prices.learn(SLUG, inputs(), Decimal(1))
     assert prices.highest(SLUG, inputs()) == 1
 
@@ -354,14 +354,14 @@ def test_a_price_that_fell_is_forgotten() -> None:
 def test_memory_is_bounded() -> None:
     """The models and kinds that were not seen for the longest time are forgotten."""
     prices = Prices()
-    for number in range(MAX_MODELS + 5):
+    for number in range(128 + 5):
         prices.learn(f"owner/model-{number}", inputs(), Decimal(1))
-    for number in range(MAX_KINDS + 5):
+    for number in range(32 + 5):
         prices.learn("owner/last", inputs(number), Decimal(number))
     learned = prices.export()
-    assert len(learned) == MAX_MODELS
+    assert len(learned) == 128
     assert "owner/model-0" not in learned
-    assert len(learned["owner/last"]) == MAX_KINDS
+    assert len(learned["owner/last"]) == 32
     assert len(json.dumps(learned["owner/last"])) < 2048
 
 
@@ -397,8 +397,8 @@ def test_a_long_past_does_not_outweigh_the_present() -> None:
     prices = Prices()
     prices.merge({SLUG: {kind: [10**6, "500000", "0.5"]}})
     assert prices.expected(SLUG, inputs()) == Decimal("0.5")
-    assert prices.export()["minimax/hailuo-2-3"][kind][0] == BLOCK
-    for _ in range(2 * BLOCK):
+    assert prices.export()["minimax/hailuo-2-3"][kind][0] == 32
+    for _ in range(2 * 32):
         prices.learn(SLUG, inputs(), Decimal(1))
     assert prices.expected(SLUG, inputs()) == 1
 

@@ -17,7 +17,6 @@ from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import SubmissionUnknown, TaskHandle
 from wiro_async._aio import on_asyncio
-from wiro_async._jobs.reconcile import PAGE
 
 PROMPT = {"prompt": "waves"}
 LOST = httpx.ReadError("reset")
@@ -167,7 +166,7 @@ async def test_without_a_list_nothing_is_resent(answer: Any) -> None:
 
 def others(start: int) -> dict[str, Any]:
     """Return a page of tasks of now and later."""
-    return ok(tasklist=[task(str(start + number), createtime="99999999999") for number in range(PAGE)])
+    return ok(tasklist=[task(str(start + number), createtime="99999999999") for number in range(100)])
 
 
 @pytest.mark.parametrize(
@@ -236,7 +235,7 @@ async def test_a_page_that_is_not_full_is_not_the_end_of_the_list() -> None:
 async def test_entries_that_cannot_be_read_count_as_entries() -> None:
     """A full page with one of them in it is followed by another, which begins where that one ends."""
     service = Ledger()
-    for number in range(PAGE + 1):
+    for number in range(100 + 1):
         service.add(parameters=PROMPT if number == 0 else {"prompt": "others"})
     usual = service.list
 
@@ -288,12 +287,12 @@ async def test_older_pages_are_read_until_the_submit() -> None:
     """The task may be behind newer ones; what is older than the submit ends the search."""
     service = Ledger()
     service.lose = [LOST]
-    for _ in range(PAGE * 3):
+    for _ in range(100 * 3):
         service.add(parameters={"prompt": "others"})
-    for item in service.tasks[: PAGE * 2]:
+    for item in service.tasks[: 100 * 2]:
         item["createtime"] = "1000"
     handle = await submit(service)
-    assert handle.id == str(2221 + PAGE * 3)
+    assert handle.id == str(2221 + 100 * 3)
     assert service.counts["Task/List"] == 2
 
 
