@@ -235,7 +235,10 @@ class CallbackReceiver:
         elif kind == "websocket":
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
         elif kind == "lifespan":
-            await _live(receive, send)
+            event = ""
+            while event != "lifespan.shutdown":
+                event = (await receive())["type"]
+                await send({"type": f"{event}.complete"})
         else:
             raise NotImplementedError(f"ASGI scope {kind!r}: a CallbackReceiver takes http requests only")
 
@@ -254,7 +257,14 @@ class CallbackReceiver:
         else:
             with self._lock:
                 self._counts = attrs.evolve(self._counts, refused=self._counts.refused + 1)
-        await _respond(scope, send, status)
+        headers = [(b"content-length", b"0")]
+        if status == 405:
+            headers.append((b"allow", b"POST"))
+        if status != 202 and scope.get("http_version", "1.1").startswith("1"):
+            # The rest of the body, if there is one, need not come.
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _genuine_job(self, scope: _Scope) -> bytes | None:
         """Return the job that the address names, if it is one of ours."""
@@ -271,16 +281,13 @@ class CallbackReceiver:
             self._counts = attrs.evolve(self._counts, received=self._counts.received + 1)
             bindings = tuple(self._bound.get(job, ()))
             if not bindings:
-                self._remember(job)
+                self._early.pop(job, None)
+                self._early[job] = True  # the newest is the last
+                if len(self._early) > EARLY_KEPT:
+                    del self._early[next(iter(self._early))]
         for binding in bindings:
             if not binding.call():
                 self._unbind(job, binding)
-
-    def _remember(self, job: bytes) -> None:
-        self._early.pop(job, None)
-        self._early[job] = True  # the newest is the last
-        if len(self._early) > EARLY_KEPT:
-            del self._early[next(iter(self._early))]
 
     def __repr__(self) -> str:
         return f"<CallbackReceiver {self._public_url} {len(self._bound)} waiting>"
@@ -350,24 +357,20 @@ async def _discard_body(scope: _Scope, receive: _Receive) -> int | None:
     """Let the body pass, and return the status of the answer (None: the sender has left)."""
     if _declared_length(scope) > MAX_BODY:
         return 413
-    with anyio.move_on_after(BODY_SECONDS):
-        return await _count_body(receive)
-    return 408
-
-
-async def _count_body(receive: _Receive) -> int | None:
     size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        size += len(message.get("body", b""))
-        if size > MAX_BODY:
-            return 413
-        if not message.get("more_body", False):
-            return 202
-        # A server that has the next piece at hand gives nobody else a turn.
-        await anyio.lowlevel.checkpoint()
+    with anyio.move_on_after(BODY_SECONDS):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            size += len(message.get("body", b""))
+            if size > MAX_BODY:
+                return 413
+            if not message.get("more_body", False):
+                return 202
+            # A server that has the next piece at hand gives nobody else a turn.
+            await anyio.lowlevel.checkpoint()
+    return 408
 
 
 def _declared_length(scope: _Scope) -> int:
@@ -375,25 +378,6 @@ def _declared_length(scope: _Scope) -> int:
         if name.lower() == b"content-length" and value.isdigit():
             return int(value[:18])
     return 0
-
-
-async def _respond(scope: _Scope, send: _Send, status: int) -> None:
-    headers = [(b"content-length", b"0")]
-    if status == 405:
-        headers.append((b"allow", b"POST"))
-    if status != 202 and scope.get("http_version", "1.1").startswith("1"):
-        # The rest of the body, if there is one, need not come.
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _live(receive: _Receive, send: _Send) -> None:
-    while True:
-        event = (await receive())["type"]
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return
 
 
 # -- those who wait --------------------------------------------------------------------------------------
@@ -497,7 +481,6 @@ class _Binding:
         # First: a callback that comes from here on may tell of what that poll will not see yet.
         self._coming = False
         self._free_at = self._home.time() + SPACING
-        wake = self._wake
-        if wake is not None:
+        if (wake := self._wake) is not None:
             self._count()
             wake()
