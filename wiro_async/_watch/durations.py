@@ -96,18 +96,12 @@ class Durations:
         """Learn from one more sample; what cannot be a duration is ignored."""
         if not is_duration(seconds):
             return
-        self._remember(seconds)
+        self._recent[self._turn : self._turn + 1] = array("f", (seconds,))  # appends, until it is full
+        self._turn = (self._turn + 1) % RECENT
         if self.count >= RECENT and self._has_changed(seconds):
             self._start_again()
         else:
             self._put(seconds)
-
-    def _remember(self, seconds: float) -> None:
-        if len(self._recent) < RECENT:
-            self._recent.append(seconds)
-        else:
-            self._recent[self._turn] = seconds
-        self._turn = (self._turn + 1) % RECENT
 
     def _has_changed(self, seconds: float) -> bool:
         """Whether the latest samples lie to one side of those before."""
@@ -127,7 +121,9 @@ class Durations:
 
     def _put(self, seconds: float) -> None:
         if self._unit > _RESCALE:
-            self._rescale()
+            self._weights = array("f", (weight / self._unit for weight in self._weights))
+            self._total = sum(self._weights)
+            self._unit = 1.0
         if seconds < STAMPS_MATTER and seconds == int(seconds):
             share = self._unit / len(STAMPS)
             for error in STAMPS:
@@ -136,11 +132,6 @@ class Durations:
             self._weights[_bin(seconds)] += self._unit
         self._total += self._unit
         self._unit *= MEMORY / (MEMORY - 1.0)
-
-    def _rescale(self) -> None:
-        self._weights = array("f", (weight / self._unit for weight in self._weights))
-        self._total = sum(self._weights)
-        self._unit = 1.0
 
     def export(self) -> list[float]:
         """Return the number of the first bin in use, and the weights from there on, in samples.
@@ -184,10 +175,8 @@ class Durations:
         median = max(self.quantile(0.5), SMALLEST)
         longer = list(accumulate(reversed(_smooth(self._weights, self._bandwidth()))))[::-1]
         scale = (1.0 - prior) / longer[0]
-        return array(
-            "f",
-            (scale * known + prior * _prior(edge, median) for known, edge in zip(longer, EDGES, strict=True)),
-        )
+        tails = (1.0 - 0.5 * edge / median if edge < median else 0.5 * median / edge for edge in EDGES)
+        return array("f", (scale * known + prior * tail for known, tail in zip(longer, tails, strict=True)))
 
     def _bandwidth(self) -> float:
         """Return the kernel's deviation in bins: Silverman's rule, in the logarithm of time.
@@ -218,11 +207,6 @@ def _smooth(weights: Sequence[float], deviation: float) -> list[float]:
     return blurred[reach : BINS + reach]
 
 
-def _prior(seconds: float, median: float) -> float:
-    """Return the share of the prior that lasts longer than *seconds*."""
-    return 1.0 - 0.5 * seconds / median if seconds < median else 0.5 * median / seconds
-
-
 def _density(before: float, after: float, seconds: float, longest: float) -> float:
     """Return the polls a second, where of the share *before* of all tasks *after* is left *seconds* later."""
     hazard = math.log(max(before / after, 1.0)) / seconds
@@ -241,13 +225,12 @@ class Polls:
     __slots__ = ("_due",)
 
     def __init__(self, survival: Sequence[float], longest: float) -> None:
-        due = array("f", [0.0])
+        self._due: array[float] = array("f", [0.0])
         done = 0.0
         for index in range(BINS - 1):
             seconds = EDGES[index + 1] - EDGES[index]
             done += seconds * _density(survival[index], survival[index + 1], seconds, longest)
-            due.append(done)
-        self._due: array[float] = due
+            self._due.append(done)
 
     def interval(self, age: float, place: float, stretch: float = 1.0) -> float:
         """Return the seconds from a poll to the next: infinite where no further one pays.
@@ -295,7 +278,9 @@ class PollPlan:
     def __init__(self, queued: Durations, ran: Durations, longest: float) -> None:
         survival = ran.survival()
         self._queued: Durations = queued
-        self._first: tuple[float, ...] = _first_polls(survival, _starts(queued), longest)
+        # Equally likely times from the creation to the start.
+        starts = [queued.quantile((index + 0.5) / STARTS) for index in range(STARTS)]
+        self._first: tuple[float, ...] = _first_polls(survival, starts, longest)
         self.polls: Polls = Polls(survival, longest)
 
     def first(self, place: float) -> float:
@@ -319,11 +304,6 @@ class PollPlan:
         start = self._queued.quantile(0.33, queued)
         ran = max(age - start, 0.0)
         return start + ran - age + self.polls.interval(ran, place)
-
-
-def _starts(queued: Durations) -> list[float]:
-    """Return equally likely times from the creation to the start."""
-    return [queued.quantile((index + 0.5) / STARTS) for index in range(STARTS)]
 
 
 def _first_polls(survival: Sequence[float], starts: Sequence[float], longest: float) -> tuple[float, ...]:
