@@ -278,13 +278,10 @@ class Schedule:
                 known.learn(sample)
 
     def _model(self, name: str) -> _Model:
-        model = self._models.get(name)
-        if model is None:
-            model = self._models[name] = _Model()
-            if len(self._models) > MOST_MODELS:
-                self._models.popitem(last=False)
-        else:
-            self._models.move_to_end(name)
+        model = self._models.pop(name, None) or _Model()
+        self._models[name] = model
+        if len(self._models) > MOST_MODELS:
+            self._models.popitem(last=False)
         return model
 
     def export(self) -> dict[str, Any]:
@@ -324,19 +321,16 @@ class Schedule:
     def statistics(self, *, in_flight: int, waiting: int) -> Statistics:
         """Return what was counted, and what the caller tells of its requests."""
         known = sum(self._late)
+        late = bisect_left(list(accumulate(self._late)), 0.99 * known)
         return Statistics(
             polls=self._polls,
             finished=self._finished,
             polls_per_task=self._polls / self._finished if self._finished else None,
             mean_lateness=self._late_sum / known if known else None,
-            p99_lateness=self._late_quantile(0.99 * known) if known else None,
+            p99_lateness=_LATENESS_EDGES[min(late, len(_LATENESS_EDGES) - 1)] if known else None,
             in_flight=in_flight,
             waiting=waiting,
         )
-
-    def _late_quantile(self, count: float) -> float:
-        index = bisect_left(list(accumulate(self._late)), count)
-        return _LATENESS_EDGES[min(index, len(_LATENESS_EDGES) - 1)]
 
 
 # -- what is learned of one model -------------------------------------------------------------------------
@@ -440,17 +434,14 @@ NOTICEABLE_OFFSET = 1.5
 
 def stages(task: Task) -> tuple[float | None, float | None]:
     """Return the seconds that a finished task has queued and has run, files included (None: not told)."""
-    times = task.timestamps
-    created, start = times.get(Status.QUEUE), times.get(Status.START)
-    ended = _end(task)
-    queued = None if created is None or start is None else max(start - created, 0.0)
+    start, ended = task.timestamps.get(Status.START), _end(task)
     ran = None if start is None or ended is None else max(ended - start, 0.0)
     elapsed = task.elapsed_seconds
     if ran is not None and elapsed is not None and not elapsed.is_integer():
         # Told to the fraction, but only to the end of the work itself.
-        after = max(ended - times.get(Status.END, ended), 0.0) if ended is not None else 0.0
+        after = max(ended - task.timestamps.get(Status.END, ended), 0.0) if ended is not None else 0.0
         ran = elapsed + after
-    return queued, ran
+    return started_after(task), ran
 
 
 def started_after(task: Task) -> float | None:
