@@ -144,8 +144,7 @@ class Feed:
         self._early = [*self._early[-EARLY_KEPT:], (message, at)]
 
     def _tell(self, message: Message, at: float) -> None:
-        handler = self._handler()
-        if handler is not None:
+        if (handler := self._handler()) is not None:
             handler.hear(message, at)
 
     def lost(self) -> None:
@@ -167,14 +166,12 @@ class Feed:
         self._set_safety_interval(None)
 
     def _set_safety_interval(self, safety_interval: float | None) -> None:
-        poll = self._poll()
-        if poll is not None:
+        if (poll := self._poll()) is not None:
             poll.safety_interval = safety_interval
 
     def _poll_soon(self) -> None:
         """Make a poll due now, within the budget."""
-        poll = self._poll()
-        if poll is not None:
+        if (poll := self._poll()) is not None:
             poll.polled_at = None
             poll.ring()
 
