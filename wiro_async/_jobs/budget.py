@@ -143,9 +143,7 @@ class Budget:
 
     def _fits(self, estimate: Decimal | None) -> bool:
         left = self.left
-        if left is None:
-            return True
-        return left > 0 if estimate is None else _usd(estimate) <= left
+        return left is None or (left > 0 if estimate is None else _usd(estimate) <= left)
 
 
 class NullBudget(Budget):
