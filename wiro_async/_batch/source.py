@@ -263,7 +263,10 @@ class JobSource:
             model, given = named(job, self._model)
             # A copy, because some generators yield the same dict again and again.
             inputs = dict(by_name(given))
-            told = await self._told(inputs)
+            told: Mapping[str, Any] = inputs
+            if self._keeps and holds(inputs, _is_bytes):
+                # As the journal keeps them; bytes are hashed in a worker thread.
+                told = await anyio.to_thread.run_sync(described, inputs)
             key, is_own = self._key_of(job, model, told)
         except InvalidInput as error:
             name = str(job.key)[:60] if job.key else str(self._count)
@@ -286,16 +289,12 @@ class JobSource:
         if entry.state in FAILED and not self._is_retried(entry):
             self.failed_before += 1
             return None
-        if entry.state not in ("refused", *FAILED) and not await self._lacks(entry):
+        gone = self._fetches and entry.state == "done" and await anyio.to_thread.run_sync(_lacks_files, entry)
+        if entry.state not in ("refused", *FAILED) and not gone:
             self.skipped += 1
             return None
         state.entry, state.attempts, state.spent = entry, entry.runs, entry.cost
         return state
-
-    async def _lacks(self, entry: JournalEntry) -> bool:
-        if not self._fetches or entry.state != "done":
-            return False
-        return await anyio.to_thread.run_sync(_lacks_files, entry)
 
     def _key_of(self, job: Job, model: str, told: Mapping[str, Any]) -> tuple[str, bool]:
         """Return a job's key, and whether another job with that key is the same job."""
@@ -309,12 +308,6 @@ class JobSource:
             return first, True
         self._twins[first] = self._twins.get(first, 0) + 1
         return key_of(model, told, self._twins[first]), True
-
-    async def _told(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return inputs as the journal keeps them; bytes are hashed in a worker thread."""
-        if self._keeps and holds(inputs, _is_bytes):
-            return await anyio.to_thread.run_sync(described, inputs)
-        return inputs
 
 
 class _Lacking:
