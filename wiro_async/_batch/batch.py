@@ -307,7 +307,6 @@ class Batch:
             retries=settings.retry_failed,
             fetches=settings.download is not None,
         )
-        limits = service.config.limits
         self._budget = Budget(settings.max_cost, counts.cost)
         self._counter = ProgressCounter(anyio.current_time(), settings.total)
         self._coordinator = Coordinator(
@@ -327,7 +326,7 @@ class Batch:
             prices=prices,
             saver=self._saver,
             monitor=self._coordinator,
-            wait_timeout=limits.wait_timeout if settings.timeout is None else settings.timeout,
+            wait_timeout=service.config.limits.wait_timeout if settings.timeout is None else settings.timeout,
             retry_failed=settings.retry_failed,
             stop_on_exit=settings.stop_on_exit == "stop",
             delete_remote=settings.delete_remote,
@@ -441,9 +440,14 @@ class Batch:
     def _take(self, job: JobState, outcome: JobOutcome) -> None:
         """Take the outcome of a job, and release it in its turn."""
         assert self._coordinator is not None
-        self._coordinator.moved(job, _stage_of(outcome.error))
-        if outcome.error is not None and not isinstance(outcome.error, BatchStopped):
-            self._note(outcome.error)
+        error = outcome.error
+        self._coordinator.moved(job, _stage_of(error))
+        if error is not None and not isinstance(error, BatchStopped):
+            reason = reason_of(error) if isinstance(error, WiroError) else str(error)
+            key = (type(error).__name__, reason_key(reason))
+            if key in self._failures or len(self._failures) < REASONS_KEPT:
+                self._failures[key] += 1
+                self._examples.setdefault(key, reason)
         if not self._settings.ordered:
             self._outcomes.append(outcome)
             return
@@ -451,13 +455,6 @@ class Batch:
         while self._held_back and self._held_back[0][0] == self._next:
             self._outcomes.append(heapq.heappop(self._held_back)[1])
             self._next += 1
-
-    def _note(self, error: WiroError | OSError) -> None:
-        reason = reason_of(error) if isinstance(error, WiroError) else str(error)
-        key = (type(error).__name__, reason_key(reason))
-        if key in self._failures or len(self._failures) < REASONS_KEPT:
-            self._failures[key] += 1
-            self._examples.setdefault(key, reason)
 
     def __aiter__(self) -> Self:
         return self
