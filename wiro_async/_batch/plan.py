@@ -269,7 +269,11 @@ class _Planner:
             if complaints or isinstance(model, str):
                 self._reject(state.job, "; ".join(complaints))
                 return
-            self._note(state.job, model, inputs)
+            for name in undocumented(model, inputs):
+                # Each at the first job with it.
+                if (model.slug, name) not in self._notes and len(self._notes) < MAX_NOTES:
+                    what = f"{name!r} is not listed among the inputs of {model.slug}, but is sent anyway"
+                    self._notes[model.slug, name] = f"{self._where(state.job)}: {what}"
         seconds = self._medians.get(clean_slug(state.model))
         self._sums.add(self._prices.expected(state.model, state.told, seconds=seconds), seconds)
 
@@ -284,13 +288,6 @@ class _Planner:
             except (InvalidInput, ModelNotFound) as error:
                 self._models[slug] = error.message
         return self._models[slug]
-
-    def _note(self, job: Job, model: Model, inputs: Mapping[str, object]) -> None:
-        """Note inputs that the catalogue does not list, each at the first job with it."""
-        for name in undocumented(model, inputs):
-            if (model.slug, name) not in self._notes and len(self._notes) < MAX_NOTES:
-                what = f"{name!r} is not listed among the inputs of {model.slug}, but is sent anyway"
-                self._notes[model.slug, name] = f"{self._where(job)}: {what}"
 
     def _reject(self, job: Job | None, reason: str) -> None:
         invalid = InvalidJob(self._where(job), reason)
