@@ -355,7 +355,8 @@ def _address(scope: _Scope) -> tuple[bytes, bytes]:
 
 async def _discard_body(scope: _Scope, receive: _Receive) -> int | None:
     """Let the body pass, and return the status of the answer (None: the sender has left)."""
-    if _declared_length(scope) > MAX_BODY:
+    sizes = (size for name, size in scope["headers"] if name.lower() == b"content-length" and size.isdigit())
+    if int(next(sizes, b"0")[:18]) > MAX_BODY:
         return 413
     size = 0
     with anyio.move_on_after(BODY_SECONDS):
@@ -371,13 +372,6 @@ async def _discard_body(scope: _Scope, receive: _Receive) -> int | None:
             # A server that has the next piece at hand gives nobody else a turn.
             await anyio.lowlevel.checkpoint()
     return 408
-
-
-def _declared_length(scope: _Scope) -> int:
-    for name, value in scope["headers"]:
-        if name.lower() == b"content-length" and value.isdigit():
-            return int(value[:18])
-    return 0
 
 
 # -- those who wait --------------------------------------------------------------------------------------
