@@ -12,10 +12,8 @@ from wiro_async._types import Stage
 
 __all__ = ["BatchProgress", "ProgressCounter"]
 
-STAGES: tuple[Stage, ...] = get_args(Stage)
-
-_FINISHED = frozenset({"succeeded", "failed", "cancelled", "unknown"})
-_AT_THEIR_END = _FINISHED | {"skipped", "failed_before"}
+_FINISHED: frozenset[Stage] = frozenset({"succeeded", "failed", "cancelled", "unknown"})
+_AT_THEIR_END: tuple[Stage, ...] = ("skipped", "failed_before", *_FINISHED)
 
 SHORTEST_MEMORY = 60.0
 """Minimum seconds that the rate looks back."""
@@ -86,7 +84,7 @@ class ProgressCounter:
 
     def __init__(self, now: float, total: int | None = None) -> None:
         self.total: int | None = total
-        self._counts: dict[Stage, int] = dict.fromkeys(STAGES, 0)
+        self._counts: dict[Stage, int] = dict.fromkeys(get_args(Stage), 0)
         self._read: int = 0
         self._began: float = now
         self._at: float = now
@@ -137,7 +135,7 @@ class ProgressCounter:
     def _eta(self, total: int | None, rate: float) -> float | None:
         if total is None:
             return None
-        left = total - sum(self._counts[stage] for stage in STAGES if stage in _AT_THEIR_END)
+        left = total - sum(self._counts[stage] for stage in _AT_THEIR_END)
         if left == 0:
             return 0.0
         return left / rate if rate > 0 else None
