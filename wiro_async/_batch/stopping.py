@@ -76,12 +76,11 @@ class Breaker:
 
     def failed(self, reason: str) -> bool:
         """Note a failure; return whether the breaker is now open."""
-        key = reason_key(reason)
-        if self.is_open:
-            return True
-        self.count = self.count + 1 if key == self._key else 1
-        self._key, self.reason = key, reason
-        self.is_open = self.limit is not None and self.count >= self.limit
+        if not self.is_open:
+            key = reason_key(reason)
+            self.count = self.count + 1 if key == self._key else 1
+            self._key, self.reason = key, reason
+            self.is_open = self.limit is not None and self.count >= self.limit
         return self.is_open
 
     def succeeded(self) -> None:
