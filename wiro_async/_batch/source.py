@@ -207,16 +207,13 @@ class JobSource:
 
     def _is_wanted(self, entry: JournalEntry) -> bool:
         """Whether to resume an entry now: never twice, and bytes first from the job that has them."""
-        if entry.state in FAILED and not self._is_retried(entry):
+        if entry.state in FAILED and entry.runs > self._retries:
             return False
         if self._source is None and entry.state in ("refused", *FAILED) and holds(entry.inputs, _is_blob):
             self._deferred = True
             return False
         # A job that goes on to another state meanwhile is read again there.
         return entry.key not in self._given and self._resumed.add(entry.key)
-
-    def _is_retried(self, entry: JournalEntry) -> bool:
-        return entry.state in FAILED and entry.runs <= self._retries
 
     async def _look_back(self) -> None:
         """Turn to jobs that ended before, if the caller gave none; else only the caller's count."""
@@ -231,15 +228,12 @@ class JobSource:
     # -- from the caller ---------------------------------------------------------------------------------
 
     async def _next_job(self) -> JobState | None:
-        while True:
-            job = await self._read()
-            if job is None:
-                return None
-            state = await self._state(job)
-            if state is not None:
+        while (job := await self._read()) is not None:
+            if (state := await self._state(job)) is not None:
                 return state
             # Thousands may be left out in a row.
             await anyio.lowlevel.checkpoint()
+        return None
 
     async def _read(self) -> Job | None:
         job: Job | None
@@ -286,7 +280,7 @@ class JobSource:
         """Return a job that the journal knows, if it is only resumed when given again."""
         if entry.key in self._resumed:
             return None
-        if entry.state in FAILED and not self._is_retried(entry):
+        if entry.state in FAILED and entry.runs > self._retries:
             self.failed_before += 1
             return None
         gone = self._fetches and entry.state == "done" and await anyio.to_thread.run_sync(_lacks_files, entry)
