@@ -225,10 +225,8 @@ class _Planner:
         if self._last is not None:
             last, self._last = self._last, None
             await self._left_out(last)
-        if isinstance(self._jobs, AsyncIterator):
-            self._last = await anext(self._jobs, None)
-        else:
-            self._last = next(self._jobs, None)
+        jobs = self._jobs
+        self._last = await anext(jobs, None) if isinstance(jobs, AsyncIterator) else next(jobs, None)
         if self._last is None:
             raise StopAsyncIteration
         self._read += 1
