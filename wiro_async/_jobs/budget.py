@@ -152,11 +152,11 @@ class NullBudget(Budget):
     def __init__(self) -> None:
         super().__init__(None)
 
-    def reserve(self, _key: Hashable, _estimate: Decimal | None) -> bool:
+    def reserve(self, key: Hashable, estimate: Decimal | None) -> bool:  # noqa: ARG002
         """Let every run start."""
         return True
 
-    def settle(self, _key: Hashable, cost: Decimal | None) -> Decimal:
+    def settle(self, key: Hashable, cost: Decimal | None) -> Decimal:  # noqa: ARG002
         """Return the cost."""
         return cost or ZERO
 
