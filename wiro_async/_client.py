@@ -138,8 +138,10 @@ class Client:
             ConcurrencyLimited: No slot became free in time.
             WiroError: The service refused, or was not reached; no task exists.
         """
+        if options:
+            check_names("submit", options, SubmitOptions)
         return await self._pipeline.submit(
-            _job(model, inputs, _settings("submit", SubmitOptions, options) if options else DEFAULTS)
+            _job(model, inputs, CallSettings(**options) if options else DEFAULTS)
         )
 
     @overload
@@ -166,9 +168,9 @@ class Client:
             TaskTimeout: The wait timed out; continue with its ``handle``.
             WiroError: As for ``submit()``.
         """
-        return await self._pipeline.run(
-            _job(model, inputs, _settings("run", RunOptions, options) if options else DEFAULTS)
-        )
+        if options:
+            check_names("run", options, RunOptions)
+        return await self._pipeline.run(_job(model, inputs, CallSettings(**options) if options else DEFAULTS))
 
     def attach(self, task_id: str | None = None, *, token: str | Secret | None = None) -> TaskHandle:
         """Return the handle of a task started elsewhere, such as in another process or on another day.
@@ -355,11 +357,6 @@ class Client:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Client cannot be pickled: it holds credentials; make one where you need it")
-
-
-def _settings(method: str, options: type, given: RunOptions | SubmitOptions) -> CallSettings:
-    check_names(method, given, options)
-    return CallSettings(**given)
 
 
 def _job(model: str | TypedInputs, inputs: Inputs | None, settings: CallSettings) -> JobState:
