@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, Context, Decimal
 
 import attrs
@@ -28,13 +28,7 @@ __all__ = [
 
 def list_payload(search: str, category: str | None, start: int, limit: int) -> JSON:
     """Return the payload of Tool/List; numbers travel as strings, as in the official client."""
-    payload: JSON = {
-        "start": str(start),
-        "limit": str(limit),
-        "search": search,
-        "sort": "id",
-        "order": "DESC",
-    }
+    payload = {"start": str(start), "limit": str(limit), "search": search, "sort": "id", "order": "DESC"}
     return payload if category is None else {**payload, "categories": [category]}
 
 
@@ -101,7 +95,12 @@ def check_inputs(model: Model, inputs: Mapping[str, object]) -> list[str]:
     """
     if not model.inputs:
         return []
-    complaints = list(_unknown(model, inputs))
+    # Other names that are not listed may be undocumented ones.
+    complaints = [
+        f"{name!r} is no input of {model.slug}; did you mean {meant!r}?"
+        for name, meant in _strangers(model, inputs)
+        if meant is not None
+    ]
     for item in model.inputs:
         given = [(name, value) for name in _names(model, item) for value in _values(inputs.get(name))]
         complaints += _wrong(item, given)
@@ -136,13 +135,6 @@ def _names(model: Model, item: ModelInput) -> tuple[str, ...]:
         base = item.name.removesuffix("Url")
         return tuple(dict.fromkeys((item.name, base, f"{base}Url")))
     return (item.name,)
-
-
-def _unknown(model: Model, inputs: Mapping[str, object]) -> Iterator[str]:
-    """Complain of names that are nearly those of an input; others may be undocumented ones."""
-    for name, meant in _strangers(model, inputs):
-        if meant is not None:
-            yield f"{name!r} is no input of {model.slug}; did you mean {meant!r}?"
 
 
 def _strangers(model: Model, inputs: Mapping[str, object]) -> Iterator[tuple[str, str | None]]:
@@ -195,8 +187,12 @@ def _wrong(item: ModelInput, given: list[tuple[str, object]]) -> Iterator[str]:
             problem = _number_problem(item, value)
         elif item.type in _CHOICES:
             problem = _choice_problem(item, value)
-        elif item.type in _FILES:
-            problem = _file_problem(value)
+        elif item.type in _FILES and names_file(value):
+            # Other texts may be addresses, or ids of stored files.
+            problem = (
+                "a text is sent as it is; give a URL, or pathlib.Path(...) for a local file (in a job file: "
+                "@ before its path)"
+            )
         else:
             problem = ""
         if problem:
@@ -204,43 +200,28 @@ def _wrong(item: ModelInput, given: list[tuple[str, object]]) -> Iterator[str]:
 
 
 def _number_problem(item: ModelInput, value: object) -> str:
-    bounds = _bounds(item)
-    figure = number(value)
+    low = -math.inf if item.min is None else item.min
+    high = math.inf if item.max is None else item.max
+    figure, default = number(value), number(item.default)
+    # Bounds that contradict themselves, or the catalogue's own default, do not count.
+    if low >= high or (default is not None and not low <= default <= high):
+        low, high = -math.inf, math.inf
     if figure is None:
-        return f"it must be a number{_within(bounds)}"
-    if not bounds[0] <= figure <= bounds[1]:
-        return f"it must be{_within(bounds).replace(' of', '')}"
-    if _is_whole(item) and not figure.is_integer():
-        return f"it must be a whole number{_within(bounds)}, such as {math.trunc(figure)}"
+        return f"it must be a number{_within(low, high)}"
+    if not low <= figure <= high:
+        return f"it must be{_within(low, high).replace(' of', '')}"
+    # Where a slider has whole steps, a fraction is wrong. The service does not check finer steps.
+    marks = (item.step, item.min, default if _has_default(item) else 0.0)
+    whole = item.type == "range" and all(mark is not None and mark.is_integer() for mark in marks)
+    if whole and not figure.is_integer():
+        return f"it must be a whole number{_within(low, high)}, such as {math.trunc(figure)}"
     return ""
 
 
-def _bounds(item: ModelInput) -> tuple[float, float]:
-    """Return the bounds; none where they contradict themselves or the catalogue's own default."""
-    low = -math.inf if item.min is None else item.min
-    high = math.inf if item.max is None else item.max
-    default = number(item.default)
-    if low >= high or (default is not None and not low <= default <= high):
-        return -math.inf, math.inf
-    return low, high
-
-
-def _is_whole(item: ModelInput) -> bool:
-    """Whether a slider has whole steps: then a fraction is wrong. The service does not check finer steps."""
-    marks = (item.step, item.min, number(item.default) if _has_default(item) else 0.0)
-    return item.type == "range" and all(mark is not None and mark.is_integer() for mark in marks)
-
-
-def _within(bounds: tuple[float, float]) -> str:
-    match [math.isfinite(bound) for bound in bounds]:
-        case [True, True]:
-            return f" between {bounds[0]:g} and {bounds[1]:g}"
-        case [True, False]:
-            return f" of at least {bounds[0]:g}"
-        case [False, True]:
-            return f" of at most {bounds[1]:g}"
-        case _:
-            return ""
+def _within(low: float, high: float) -> str:
+    if math.isinf(low):
+        return "" if math.isinf(high) else f" of at most {high:g}"
+    return f" of at least {low:g}" if math.isinf(high) else f" between {low:g} and {high:g}"
 
 
 def _choice_problem(item: ModelInput, value: object) -> str:
@@ -267,16 +248,6 @@ def _spelled(value: object) -> str:
     return text(figure) if figure is not None else text(value).strip().casefold()
 
 
-def _file_problem(value: object) -> str:
-    """Complain of a file's name given as text; other texts may be addresses, or ids of stored files."""
-    if not names_file(value):
-        return ""
-    return (
-        "a text is sent as it is; give a URL, or pathlib.Path(...) for a local file (in a job file: @ before "
-        "its path)"
-    )
-
-
 def _shown(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         return f"<{len(value)} byte(s)>"
@@ -301,12 +272,6 @@ COUNTS = ("samples", "numOutputs", "numImages", "numberOfImages")
 _EXACT = Context(prec=60, rounding=ROUND_CEILING)
 
 
-@attrs.frozen
-class _Run:
-    inputs: Mapping[str, object]
-    seconds: float | None
-
-
 def listed_price(
     listing: Mapping[str, object], inputs: Mapping[str, object], *, seconds: float | None = None
 ) -> Decimal | None:
@@ -323,8 +288,8 @@ def listed_price(
     """
     if any(True for _ in objects(listing.get("dynamicprice"))):
         return price_of(listing["dynamicprice"], inputs, seconds=seconds)
-    rate, run = _amount(listing.get("cps")), _Run(inputs, seconds)
-    if rate and (processing := _processing(run)) is not None:
+    rate = _amount(listing.get("cps"))
+    if rate and (processing := _processing(seconds)) is not None:
         return _times(rate, processing)
     # Nor does an average of 0 say that it is free.
     return _amount(listing.get("approximatelycost")) or None
@@ -346,8 +311,7 @@ def price_of(tariff: object, inputs: Mapping[str, object], *, seconds: float | N
     # A price of 0 says that there is none, not that the run is free.
     entries = [entry for entry in objects(tariff) if _amount(entry.get("price"))]
     fitting = [entry for entry in entries if _fits(entry, inputs)] or entries
-    run = _Run(inputs, seconds)
-    prices = [price for entry in fitting if (price := _price(entry, run)) is not None]
+    prices = [price for entry in fitting if (price := _price(entry, inputs, seconds)) is not None]
     return max(prices) if prices and len(prices) == len(fitting) else None
 
 
@@ -362,37 +326,35 @@ def _meets(inputs: Mapping[str, object], name: str, wanted: object) -> bool:
     """Whether a condition is met; "QUANTITY:3" asks for three files, everything else for the very value."""
     asked = _spelled(wanted)
     if asked.startswith("quantity:"):
-        return len(list(_files(inputs, name))) == integer(asked.removeprefix("quantity:"))
+        return _files(inputs, name) == integer(asked.removeprefix("quantity:"))
     given = _spelled(inputs.get(name))
     return "" in (asked, given) or asked == given
 
 
-def _files(inputs: Mapping[str, object], name: str) -> Iterator[object]:
+def _files(inputs: Mapping[str, object], name: str) -> int:
+    """Count the files that were given under either form of a name."""
     base = name.removesuffix("Url")
-    for key in (base, f"{base}Url"):
-        value = inputs.get(key)
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if item is not None and not (isinstance(item, str) and not item):
-                yield item
+    return sum(1 for key in (base, f"{base}Url") for _ in _values(inputs.get(key)))
 
 
 # -- what they come to -----------------------------------------------------------------------------------
 
 
-def _price(entry: Mapping[str, object], run: _Run) -> Decimal | None:
-    price = _amount(entry.get("price"))
-    method = _METHODS.get(text(entry.get("priceMethod")).strip().lower())
-    if price is None or method is None:
-        return None
-    units = method(run)
-    if units is None:
+def _price(
+    entry: Mapping[str, object], inputs: Mapping[str, object], seconds: float | None
+) -> Decimal | None:
+    price, method = _amount(entry.get("price")), text(entry.get("priceMethod")).strip().lower()
+    units = _units(method, inputs, seconds)
+    if price is None or units is None:
         return None
     result = _times(price, units)
-    if method is _tiers:
+    if method == "cp-pixel":
         extra, image = _amount(entry.get("priceExtra")), _amount(entry.get("priceInput"))
         # Without a price of their own, further tiers cost as much as the first.
         result = result if extra is None else _EXACT.add(price, _times(extra, units - 1))
-        result = _EXACT.add(result, _times(image or Decimal(0), units * _images(run)))
+        names = {name.removesuffix("Url") for name in inputs if name.startswith("inputImage")}
+        images = sum(_files(inputs, name) for name in names)
+        result = _EXACT.add(result, _times(image or Decimal(0), units * images))
     return result if result <= HIGHEST_PRICE else None
 
 
@@ -405,50 +367,34 @@ def _times(price: Decimal, units: float) -> Decimal:
     return _EXACT.multiply(price, Decimal(str(units)))
 
 
-def _once(_run: _Run) -> float:
-    return 1.0
+def _units(method: str, inputs: Mapping[str, object], seconds: float | None) -> float | None:
+    """Return how many times the price is paid.
+
+    What only the run shows cannot be told: tokens, audio, the model's own word.
+    """
+    match method:
+        case "cpr":
+            return 1.0
+        case "cps":
+            return _processing(seconds)
+        case "cpo" | "cp-outputpicturecount":
+            return _first(inputs, COUNTS) or 1.0
+        case "cp-outputvideolength":
+            return _first(inputs, SECONDS)
+        case "cp-promptlength":
+            return float(len(text(inputs.get("prompt"))))
+        case "cp-pixel":
+            width, height = _first(inputs, ("width",)), _first(inputs, ("height",))
+            return float(math.ceil(width * height / PIXELS_PER_TIER)) if width and height else None
+        case _:
+            return None
 
 
-def _processing(run: _Run) -> float | None:
-    return run.seconds if run.seconds is not None and 0 <= run.seconds < math.inf else None
+def _processing(seconds: float | None) -> float | None:
+    return seconds if seconds is not None and 0 <= seconds < math.inf else None
 
 
-def _outputs(run: _Run) -> float:
-    return _first(run, COUNTS) or 1.0
-
-
-def _output_seconds(run: _Run) -> float | None:
-    return _first(run, SECONDS)
-
-
-def _characters(run: _Run) -> float:
-    return float(len(text(run.inputs.get("prompt"))))
-
-
-def _tiers(run: _Run) -> float | None:
-    width, height = _first(run, ("width",)), _first(run, ("height",))
-    return None if width is None or height is None else float(math.ceil(width * height / PIXELS_PER_TIER))
-
-
-def _images(run: _Run) -> int:
-    names = {name.removesuffix("Url") for name in run.inputs if name.startswith("inputImage")}
-    return sum(len(list(_files(run.inputs, name))) for name in names)
-
-
-def _first(run: _Run, names: tuple[str, ...]) -> float | None:
+def _first(inputs: Mapping[str, object], names: tuple[str, ...]) -> float | None:
     """Return the first of these inputs that is a sensible number."""
-    values = (number(run.inputs.get(name)) for name in names)
+    values = (number(inputs.get(name)) for name in names)
     return next((value for value in values if value is not None and 0 < value < 1e6), None)
-
-
-_METHODS: dict[str, Callable[[_Run], float | None]] = {
-    "cpr": _once,
-    "cps": _processing,
-    "cpo": _outputs,
-    "cp-outputpicturecount": _outputs,
-    "cp-outputvideolength": _output_seconds,
-    "cp-promptlength": _characters,
-    "cp-pixel": _tiers,
-}
-"""How many times the price is paid. What only the run shows is not here: tokens, audio, the model's own
-word."""

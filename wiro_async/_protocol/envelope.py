@@ -26,17 +26,13 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 """The largest reply that is read; the service's own clients use the same bound."""
 
 MAX_UNCOUNTED_BYTES = 64 * 1024
-MAX_CONTAINERS = 20_000
-MAX_VALUES = 100_000
-MAX_ESCAPES = 1_000_000
-MAX_BLANKS = 2_000_000
 MAX_DIGITS = 400
 
 _COSTS: tuple[tuple[str, tuple[bytes, ...], int], ...] = (
-    ("lists and objects", (b"[", b"{"), MAX_CONTAINERS),
-    ("values", (b",",), MAX_VALUES),
-    ("escapes", (b"\\",), MAX_ESCAPES),
-    ("blanks", (b" ", b"\n", b"\r", b"\t"), MAX_BLANKS),
+    ("lists and objects", (b"[", b"{"), 20_000),
+    ("values", (b",",), 100_000),
+    ("escapes", (b"\\",), 1_000_000),
+    ("blanks", (b" ", b"\n", b"\r", b"\t"), 2_000_000),
 )
 """What takes time or memory to decode, the bytes that tell how much of it there is, and the most of it."""
 
@@ -230,15 +226,10 @@ def _too_costly(body: bytes | bytearray) -> str:
             counts[place] += sum(map(piece.count, characters))
             if counts[place] > most:
                 return f"larger than {most} {what}"
-        width = max(width, _width(piece))
+        # Python takes 1, 2 or 4 bytes for each character of a text (PEP 393).
+        if not piece.isascii():
+            width = max(width, 4 if len(piece.translate(None, _FOUR_BYTE_LEADS)) < len(piece) else 2)
     return f"larger than {MAX_REPLY_BYTES} bytes in memory" if len(body) * width > MAX_REPLY_BYTES else ""
-
-
-def _width(text: bytes | bytearray) -> int:
-    """Return how many bytes Python takes for each character of this UTF-8 text (PEP 393)."""
-    if text.isascii():
-        return 1
-    return 4 if len(text.translate(None, _FOUR_BYTE_LEADS)) < len(text) else 2
 
 
 def _integer(digits: str) -> int:
@@ -295,13 +286,9 @@ def _unreadable(reply: Reply, problem: str) -> InvalidResponse:
         f"{reply.operation}: HTTP {reply.status} with a body that is {problem}",
         http_status=reply.status,
         operation=reply.operation,
-        excerpt=_excerpt(reply.body),
+        # UTF-16 read as UTF-8 has a NUL beside each letter, behind which a credential would not be found.
+        excerpt=redacted(reply.body[: EXCERPT * 4].decode("utf-8", "replace").replace("\0", ""))[:EXCERPT],
     )
-
-
-def _excerpt(body: bytes | bytearray) -> str:
-    # UTF-16 read as UTF-8 has a NUL beside each letter, behind which a credential would not be found.
-    return redacted(body[: EXCERPT * 4].decode("utf-8", "replace").replace("\0", ""))[:EXCERPT]
 
 
 # -- the wire's loose values -----------------------------------------------------------------------------

@@ -128,40 +128,27 @@ def read_message(message: str | bytes | bytearray) -> Message | None:
         What it says; None if that is nothing we know: not a JSON object, nested deeper than 64 levels, of
         an unknown type, or without content.
     """
-    words = _decoded(message)
-    if len(message) > MAX_READ or _is_costly(words):
+    words = message if isinstance(message, str) else message[: MAX_READ + 1].decode("utf-8", "replace")
+    if len(message) > MAX_READ or (len(words) > MAX_UNCOUNTED and sum(map(words.count, "[{,")) > MAX_VALUES):
         return _read_head(words)
-    wire = _object(words)
-    if wire is None:
+    try:
+        wire: object = _DECODER.decode(words)
+    except (ValueError, RecursionError):
+        return None
+    # Counting brackets first spares most messages the walk.
+    if not isinstance(wire, dict) or (words.count("{") + words.count("[") > MAX_DEPTH and too_deep(wire)):
         return None
     kind = text(wire.get("type"))
     status = _status(kind)
     events = _events(kind, wire.get("message"))
-    refused = _refusal(wire) if kind == "error" else ""
+    refused = ""
+    if kind == "error" and wire.get("result") is not True:
+        refused = text(wire.get("message"))[:MAX_WORD] or "no reason given"
     if status is None and not events and not refused:
         return None
     return Message(
         kind, status, text(wire.get("id")), secret(wire.get("tasktoken")), events=events, refused=refused
     )
-
-
-def _decoded(message: str | bytes | bytearray) -> str:
-    return message if isinstance(message, str) else message[: MAX_READ + 1].decode("utf-8", "replace")
-
-
-def _is_costly(words: str) -> bool:
-    return len(words) > MAX_UNCOUNTED and sum(map(words.count, "[{,")) > MAX_VALUES
-
-
-def _object(words: str) -> JSON | None:
-    try:
-        wire: object = _DECODER.decode(words)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(wire, dict):
-        return None
-    # Counting brackets first spares most messages the walk.
-    return None if words.count("{") + words.count("[") > MAX_DEPTH and too_deep(wire) else wire
 
 
 def _integer(digits: str) -> int:
@@ -186,10 +173,8 @@ def _read_head(words: str) -> Message | None:
     end = _END.match(head)
     if end is None:
         return None
-    # Later keys of these names would belong to what is nested, such as the outputs.
-    names: dict[str, str] = {}
-    for name, value in _NAMES.findall(head.partition('"message"')[0]):
-        names.setdefault(name, value)
+    # The first of each counts: later ones would belong to what is nested, such as the outputs.
+    names: dict[str, str] = dict(reversed(_NAMES.findall(head.partition('"message"')[0])))
     return Message(end[1], _status(end[1]), names.get("id", ""), secret(names.get("tasktoken")))
 
 
@@ -197,12 +182,6 @@ def _status(kind: str) -> Status | None:
     status = status_of(kind)
     # On the socket this is a line on the error stream, and says nothing about the task's state.
     return status if isinstance(status, Status) and status != Status.ERROR else None
-
-
-def _refusal(wire: JSON) -> str:
-    if wire.get("result") is True:
-        return ""
-    return text(wire.get("message"))[:MAX_WORD] or "no reason given"
 
 
 def _events(kind: str, said: object) -> tuple[TaskProgress | LogLine, ...]:
@@ -214,7 +193,9 @@ def _events(kind: str, said: object) -> tuple[TaskProgress | LogLine, ...]:
     if not isinstance(content, dict):
         return _lines(_words(said), "output")
     if content.keys() & {"raw", "thinking", "answer"}:
-        return _lines(_answer(content), "output")
+        # A language model says it all in one text, or its thoughts and then its answer.
+        parts = [_words(content.get(key)) for key in ("thinking", "answer")]
+        return _lines(_words(content.get("raw")) or _words(parts), "output")
     if content.keys() & _PROGRESS_KEYS:
         return (_progress(content),)
     # An object that says nothing of progress is a line only where the task itself wrote it as text.
@@ -232,19 +213,14 @@ def _words(said: object) -> str:
     return text(said)
 
 
-def _answer(content: JSON) -> str:
-    """Read what a language model says: all of it as one text, or its thoughts and then its answer."""
-    parts = (_words(content.get("thinking")), _words(content.get("answer")))
-    return _words(content.get("raw")) or "\n".join(filter(None, parts))
-
-
 _PROGRESS_KEYS = frozenset(
     {"task", "percentage", "stepCurrent", "stepTotal", "speed", "speedType", "elapsedTime", "remainingTime"}
 )
 
 
 def _progress(wire: JSON) -> TaskProgress:
-    percentage = number(_bare(wire.get("percentage")))
+    said = wire.get("percentage")
+    percentage = number(said.strip().removesuffix("%") if isinstance(said, str) else said)
     elapsed, remaining = _word(wire.get("elapsedTime")), _word(wire.get("remainingTime"))
     return TaskProgress(
         task=_word(wire.get("task")),
@@ -259,10 +235,6 @@ def _progress(wire: JSON) -> TaskProgress:
         remaining_seconds=_seconds(remaining),
         raw={key: value for key, value in wire.items() if key not in _PROGRESS_KEYS},
     )
-
-
-def _bare(value: object) -> object:
-    return value.strip().removesuffix("%") if isinstance(value, str) else value
 
 
 def _word(value: object) -> str:

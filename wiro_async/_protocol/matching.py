@@ -25,20 +25,9 @@ from wiro_async._protocol.records import Task
 from wiro_async._types import JSON, Status
 
 __all__ = [
-    "Claim",
-    "KnownTasks",
-    "RunFingerprint",
-    "contradicts",
-    "digest",
-    "fingerprint_of",
-    "lookalikes",
-    "marker_in",
-    "matches",
-    "oldest_wanted",
-    "search_times",
-    "unknown",
-    "with_marker",
-]
+    "Claim", "KnownTasks", "RunFingerprint", "contradicts", "digest", "fingerprint_of", "lookalikes",
+    "marker_in", "matches", "oldest_wanted", "search_times", "unknown", "with_marker",
+]  # fmt: skip
 
 SEARCHES = (0.0, 1 / 15, 1 / 6, 1 / 2, 1.0)
 """When Task/List is read, as shares of ``Limits.settle_timeout``: the list may lag behind."""
@@ -100,8 +89,6 @@ def _plain(value: object) -> object:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float):
-        return _number(str(value))
     return _number(str(value).strip())
 
 
@@ -131,7 +118,12 @@ def unknown(
         else "It may have been accepted, and may be billed"
     )
     if like is not None:
-        seen += f": {_told_apart(fingerprint, like)}"
+        sent, created = fingerprint.sent_at, like.timestamps[Status.QUEUE]
+        seen += (
+            f": task {like.id} has the same model and inputs, and is {sent - created:.0f} s older by its "
+            f"creation time ({_utc(created)}) than the Run by this computer's clock ({_utc(sent)}); it is "
+            f"the Run's if the clocks are that far apart, so compare them, and attach to the task if it is"
+        )
     return SubmissionUnknown(
         f"Run of {fingerprint.model}: {cause}. {seen}. It was not sent again; search again with "
         f"client.reconcile(error), or pass on_unknown='resubmit' to send anew what was proved absent",
@@ -142,16 +134,6 @@ def unknown(
         submitted_at=fingerprint.sent_at,
         cause=cause,
         absent=absent,
-    )
-
-
-def _told_apart(fingerprint: RunFingerprint, like: Task) -> str:
-    """Say when the Run and a task like it were made, by the two clocks."""
-    sent, created = fingerprint.sent_at, like.timestamps[Status.QUEUE]
-    return (
-        f"task {like.id} has the same model and inputs, and is {sent - created:.0f} s older by its creation "
-        f"time ({_utc(created)}) than the Run by this computer's clock ({_utc(sent)}); it is the Run's if "
-        f"the clocks are that far apart, so compare them, and attach to the task if it is"
     )
 
 

@@ -72,12 +72,7 @@ def model_path(slug: str) -> str:
     Raises:
         InvalidInput: The slug is not ``owner/model``, or holds what no slug can hold.
     """
-    return "/".join(_encoded(segment) for segment in split_slug(slug))
-
-
-@lru_cache(maxsize=256)
-def _encoded(segment: str) -> str:
-    return quote(segment, safe="")
+    return quote("/".join(split_slug(slug)), safe="/")
 
 
 def split_slug(slug: str) -> tuple[str, str]:

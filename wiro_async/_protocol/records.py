@@ -437,14 +437,15 @@ def parse_task(wire: JSON, store: OutputStore | None = None, token: Secret | Non
         store: Reads the task's outputs.
         token: The task's token where it is known already: an equal one takes no memory of its own.
     """
-    task_id = text(wire.get("id"))
+    task_id, told = text(wire.get("id")), secret(wire.get("socketaccesstoken"))
+    outputs = enumerate(objects(wire.get("outputs")))
     return Task(
         id=task_id,
         status=status_of(wire.get("status")),
-        token=_same_secret(secret(wire.get("socketaccesstoken")), token),
+        token=token if told == token else told,
         pexit=text(wire.get("pexit")).strip() or None,
         parameters={_same(name): value for name, value in mapping(wire.get("parameters")).items()},
-        outputs=_outputs(wire.get("outputs"), task_id, store),
+        outputs=tuple(parse_output(item, task_id, index, store) for index, item in outputs),
         debug_output=text(wire.get("debugoutput")),
         debug_error=text(wire.get("debugerror")),
         elapsed_seconds=number(wire.get("elapsedseconds")),
@@ -460,12 +461,6 @@ def parse_task(wire: JSON, store: OutputStore | None = None, token: Secret | Non
         size=integer(wire.get("size")),
         raw=_unknown(wire, _TASK_KEYS),
     )
-
-
-def _outputs(value: object, task_id: str, store: OutputStore | None) -> tuple[Output, ...]:
-    if not value:
-        return ()
-    return tuple(parse_output(item, task_id, index, store) for index, item in enumerate(objects(value)))
 
 
 def parse_output(wire: JSON, task_id: str, index: int, store: OutputStore | None) -> Output:
@@ -578,10 +573,6 @@ def _kept(text: str) -> str:
     return text
 
 
-def _same_secret(told: Secret | None, known: Secret | None) -> Secret | None:
-    return known if told == known else told
-
-
 def status_of(value: object) -> str:
     """Read a status; those that we know become members of ``Status``."""
     name = text(value)
@@ -643,26 +634,23 @@ def read_task(operation: Operation, payload: JSON, key: TaskKey, store: OutputSt
         TaskNotFound: The service has none.
         InvalidResponse: The reply is about another task, or not about tasks at all.
     """
+    name = operation.name
     if "tasklist" not in payload:
         raise InvalidResponse(
-            f"{operation.name}: asked for task {key}, the reply has no tasklist",
-            http_status=200,
-            operation=operation.name,
+            f"{name}: asked for task {key}, the reply has no tasklist", http_status=200, operation=name
         )
     tasks = read_tasks(payload, store, key.token)
     if not tasks:
         raise TaskNotFound(
-            f"{operation.name}: there is no task {key} under this project",
-            http_status=200,
-            operation=operation.name,
+            f"{name}: there is no task {key} under this project", http_status=200, operation=name
         )
     for task in tasks:
         if key.fits(task):
             return task
     raise InvalidResponse(
-        f"{operation.name}: asked for task {key}, the reply is about {tasks[0].id or 'none that has an id'}",
+        f"{name}: asked for task {key}, the reply is about {tasks[0].id or 'none that has an id'}",
         http_status=200,
-        operation=operation.name,
+        operation=name,
     )
 
 

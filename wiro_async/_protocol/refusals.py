@@ -101,15 +101,14 @@ def refusal(operation: str, status: int, payload: JSON, retry_after: float | Non
     code, detail = _first_error(payload.get("errors"))
     if not payload and status >= 400:
         detail = f"HTTP {status}, no JSON object in the body"
-    facts: dict[str, Any] = {
-        "code": code, "http_status": status, "operation": operation, "detail": detail,
-    }  # fmt: skip
-    name = _refused_input(detail) if _is_about_inputs(status) else None
-    if name is not None:
-        return InvalidInput(f"{operation}: the service refused an input: {detail}", name=name or None)
+    facts: dict[str, Any] = {"code": code, "http_status": status, "operation": operation, "detail": detail}
+    refused = re.match(r"Request (?:parameters?|files?)\b(?: \[([^\]]*)\])?", detail)
+    if refused is not None and status < 500 and status not in (401, 403, 429):
+        return InvalidInput(f"{operation}: the service refused an input: {detail}", name=refused[1] or None)
     kind = _kind(operation, status, code, detail)
     if kind is ConcurrencyLimited:
-        facts["limit"] = _limit(detail)
+        limit = re.search(r"up to (\d{1,9}) task", detail)
+        facts["limit"] = int(limit[1]) if limit else None
     if kind in (RateLimited, ServiceError):
         facts["retry_after"] = retry_after
     hint = _HINTS.get(kind, "")
@@ -155,22 +154,6 @@ def _code(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,6}\s*", value, re.ASCII):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _is_about_inputs(status: int) -> bool:
-    """Whether a reply of this HTTP status can be a complaint about an input."""
-    return status < 500 and status not in (401, 403, 429)
-
-
-def _refused_input(detail: str) -> str | None:
-    """Return the name of the input that the service complains of ("" for all of them, None for none)."""
-    match = re.match(r"Request (?:parameters?|files?)\b(?: \[([^\]]*)\])?", detail)
-    return None if match is None else match.group(1) or ""
-
-
-def _limit(detail: str) -> int | None:
-    match = re.search(r"up to (\d{1,9}) task", detail)
-    return int(match.group(1)) if match else None
 
 
 def read_retry_after(header: str, now: float) -> float | None:
