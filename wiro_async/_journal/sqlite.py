@@ -41,6 +41,9 @@ T = TypeVar("T")
 MOST_AT_ONCE = 1000
 """Orders that one transaction takes."""
 
+PAUSE = 0.0001
+"""Seconds for which the thread lets the event loop give more orders, where several have come at once."""
+
 CLOSE_SECONDS = 10.0
 """How long closing waits for the disk."""
 
@@ -165,11 +168,18 @@ class WriterThread:
     def _next_orders(self) -> tuple[list[_Order[Any]], bool]:
         """Wait for something to do, and take what came with it; False at the end."""
         orders: list[_Order[Any]] = []
+        has_paused = False
         while len(orders) < MOST_AT_ONCE:
             try:
                 order = self._orders.get(block=not orders)
             except queue.Empty:
-                break
+                if has_paused or len(orders) == 1:
+                    break
+                # The interpreter may have switched threads while the event loop gave orders: those that it
+                # still has would wait for this commit and another one.
+                has_paused = True
+                time.sleep(PAUSE)
+                continue
             if order is None:
                 return orders, False
             orders.append(order)
