@@ -668,14 +668,12 @@ class Pipeline:
             return
         # Before anything is set aside for it: a task of unknown price holds back all others.
         await self._learn_price(entry.model)
-        estimate = self.prices.highest(job.model, job.told)
+        # A Run that may have left may have been paid: its money is set aside before the next job comes.
+        self.budget.adopt(job, self.prices.highest(job.model, job.told))
         if entry.state == "running":
-            self.budget.adopt(job, estimate)
             self._adopt(job, TaskKey(entry.task_id, entry.token))
             self._let_next(job)
             return
-        # A Run that may have left, and may have been paid: its money is set aside before the next job comes.
-        self.budget.adopt(job, estimate)
         async with self.ahead or nullcontext():
             self._let_next(job)
             # A doubt was looked into when it was new. Of an intended Run nobody knows when it really left.
@@ -761,10 +759,13 @@ class Pipeline:
                 self.monitor.uncounted(job, task)
             elif cost is None:
                 cost = counted
-        await self._record(Ended.of(job.key, task, cost=cost))
         if cost is not None:
             job.spent = cost if job.spent is None else job.spent + cost
-        slot.release(task.total_cost)
+        try:
+            await self._record(Ended.of(job.key, task, cost=cost))
+        finally:
+            # Whoever waits for the slot is woken even if the end of asyncio.run() cuts the record off.
+            slot.release(task.total_cost)
 
     async def _stop(self, job: JobState, state: TaskState) -> None:
         """Stop a task whose caller leaves, within ``Limits.stop_timeout``; ignore failures."""
@@ -772,10 +773,7 @@ class Pipeline:
             return
 
         async def stop() -> None:
-            try:
-                await state.stop(self.service.config.limits.stop_timeout)
-            except WiroError:
-                return
+            await state.try_stop()
             if state.done and state.task is not None:
                 await self._settle(job, state.task)
 

@@ -9,6 +9,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -421,16 +422,14 @@ class TaskState:
                     await poll.step(self)
         return self.done
 
+    async def try_stop(self) -> None:
+        """Stop the task within ``Limits.stop_timeout``; failures are left for the next poll."""
+        with suppress(WiroError):
+            await self.stop(self.context.limits.stop_timeout)
+
     async def stop_shielded(self) -> None:
-        """Stop the task although the caller is being cancelled; failures are left for the next poll."""
-
-        async def stop() -> None:
-            try:
-                await self.stop(self.context.limits.stop_timeout)
-            except WiroError:
-                return
-
-        await finish(stop, lambda _: None)
+        """Do the same although the caller is being cancelled."""
+        await finish(self.try_stop, lambda _: None)
 
     async def delete_files(self) -> None:
         """Delete the service's copies of the task's files; see ``TaskHandle.delete_files``."""
