@@ -23,6 +23,7 @@ from wiro_async._protocol.matching import (
 )
 from wiro_async._protocol.operations import LIST
 from wiro_async._protocol.records import Accepted, Task, read_tasks
+from wiro_async._tasks.iterators import MAX_REPEATS
 from wiro_async._types import Status
 
 __all__ = ["TaskSearch"]
@@ -32,9 +33,6 @@ logger = logging.getLogger("wiro_async")
 PAGE = 100
 MAX_PAGES = 50
 """Bounds of one reading of Task/List: 5 000 tasks since the submit, if the service allows such pages."""
-
-MAX_REPEATS = 4
-"""Consecutive pages without new tasks before the list is assumed not to support paging."""
 
 
 class TaskSearch:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wiro_async._protocol.events import TaskEvent
     from wiro_async._tasks.state import TaskState
 
-__all__ = ["Events", "Listing", "Transitions"]
+__all__ = ["MAX_REPEATS", "Events", "Listing", "Transitions"]
 
 T = TypeVar("T")
 
@@ -103,23 +103,23 @@ class Events:
 
 @final
 class Listing(Generic[T]):
-    """An iteration over one of the service's lists, which reads page after page as it goes on.
+    """An iteration over one of the service's lists, which reads pages as needed.
 
     ::
 
         async for task in client.list_tasks():
             ...
 
-    An item that moves to a later page while the list is read comes once. Any ``WiroError`` of a page is
-    raised by the step that needs it, and the next step asks for that page again. Leaving the loop early needs
-    no clean-up.
+    An item that moves to a later page while the list is read is yielded once. If a page cannot be read, the
+    step that needs it raises the ``WiroError``, and the next step reads that page again. Leaving the loop
+    early needs no clean-up.
 
     Do not instantiate directly.
 
     Args:
-        fetch: Returns the items from a number on, at most so many; fewer do not mean that there are no more.
+        fetch: Returns at most a number of items, from an index on; fewer do not mean the end.
         id_of: Tells items apart.
-        limit: How many items to return at most (None: all).
+        limit: The maximum number of items (None: all).
         page_size: How many items to ask for at a time.
 
     Raises:
