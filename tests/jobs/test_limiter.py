@@ -279,19 +279,26 @@ async def test_single_calls_are_as_many_as_their_callers_want_until_a_limit_is_m
     assert await batch.enter(until=anyio.current_time() + 1) is None
 
 
+async def waits_between_refusals(line: Line, runs: int) -> list[float]:
+    """Return how long each of some Runs waits for its slot, if all are refused."""
+    waits = []
+    for _ in range(runs):
+        start = anyio.current_time()
+        slot = await line.enter()
+        assert slot is not None
+        waits.append(anyio.current_time() - start)
+        slot.refused(refusal(1))
+    return waits
+
+
 async def test_a_single_call_asks_again_though_no_task_of_ours_has_ended() -> None:
     """After 2 s, growing to 20 s, because other programs' tasks end unseen; a batch waits for its own."""
     batch = line_of()
     single = Line(batch.limiter, eager=True)
     own = running(batch)
-    gaps = []
-    for _ in range(9):
-        start = anyio.current_time()
-        slot = await single.enter()
-        assert slot is not None
-        gaps.append(anyio.current_time() - start)
-        slot.refused(refusal(1))
-    assert gaps == pytest.approx([0, 2, 3, 4.5, 6.75, 10.125, 15.1875, 20, 20], abs=1e-6)
+    assert await waits_between_refusals(single, 9) == pytest.approx(
+        [0, 2, 3, 4.5, 6.75, 10.125, 15.1875, 20, 20], abs=1e-6
+    )
     assert await batch.enter(until=anyio.current_time() + 1000) is None
     own.release()
     # Their callers stand in one line, so that together they ask no more often than one.
@@ -309,14 +316,7 @@ async def test_a_batch_without_tasks_of_its_own_does_not_wait_for_those_of_singl
     batch = line_of()
     single = Line(batch.limiter, eager=True)
     unwatched = running(single)
-    gaps = []
-    for _ in range(4):
-        start = anyio.current_time()
-        slot = await batch.enter()
-        assert slot is not None
-        gaps.append(anyio.current_time() - start)
-        slot.refused(refusal(1))
-    assert gaps == pytest.approx([0, 2, 3, 4.5], abs=1e-6)
+    assert await waits_between_refusals(batch, 4) == pytest.approx([0, 2, 3, 4.5], abs=1e-6)
     unwatched.release()
 
 

@@ -193,8 +193,9 @@ async def test_rows_come_by_state_and_in_order_of_arrival(path: Path) -> None:
 # -- one flush for many ----------------------------------------------------------------------------------
 
 
-async def test_what_waits_is_committed_together(path: Path) -> None:
-    """A hundred writers that come while one commit is under way share the next."""
+@pytest.mark.parametrize(("writers", "shared"), [(100, 1), (2001, 3)])
+async def test_what_waits_is_committed_together(path: Path, writers: int, shared: int) -> None:
+    """Writers that come while one commit is under way share the next, a thousand at a time."""
     journal, database = await open_quick(path)
     async with journal:
         stopped = Stopped(database)
@@ -202,28 +203,12 @@ async def test_what_waits_is_committed_together(path: Path) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(journal.record, intended("first"))
             await stopped.arrival()
-            for number in range(100):
+            for number in range(writers):
                 group.start_soon(journal.record, intended(f"{number}"))
             await anyio.wait_all_tasks_blocked()
             stopped.let_go()
-        assert commits(database) - before == 2
-        assert (await journal.counts()).total == 101
-
-
-async def test_one_transaction_has_a_limit(path: Path) -> None:
-    """However many wait, the first thousand are told before the last are written."""
-    journal, database = await open_quick(path)
-    async with journal:
-        stopped = Stopped(database)
-        before = commits(database)
-        async with anyio.create_task_group() as group:
-            group.start_soon(journal.record, intended("first"))
-            await stopped.arrival()
-            for number in range(2001):
-                group.start_soon(journal.record, intended(f"{number}"))
-            await anyio.wait_all_tasks_blocked()
-            stopped.let_go()
-        assert commits(database) - before == 4
+        assert commits(database) - before == 1 + shared
+        assert (await journal.counts()).total == 1 + writers
 
 
 async def test_a_write_that_is_refused_harms_no_other(path: Path) -> None:
