@@ -422,7 +422,7 @@ async def test_known_keys_with_other_inputs_are_warned_of(
     await outcomes(service, [job("a", "a"), job("b", "b")], journal=path)
     assert "other inputs" not in caplog.text
     await outcomes(service, [job("better", "a"), job("b", "b")], journal=path)
-    assert "1 of the jobs have other inputs than the journal has" in caplog.text
+    assert "jobs with other inputs than the journal has under the same keys: 1;" in caplog.text
     assert service.counts["Run"] == 2
 
 

@@ -233,7 +233,7 @@ async def test_a_known_key_with_other_inputs_is_noted(tmp_path: Path) -> None:
     await begun(path)
     plan = await plan_of([Job(inputs={"prompt": "other"}, key="done")], journal=path)
     assert plan.changed == 1
-    assert plan.notes[0].startswith("1 of the jobs have other inputs than the journal has")
+    assert plan.notes[0].startswith("jobs with other inputs than the journal has under the same keys: 1;")
 
 
 async def test_failed_jobs_are_sent_again_where_that_is_wanted(tmp_path: Path) -> None:

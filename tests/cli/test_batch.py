@@ -235,8 +235,8 @@ def test_known_keys_with_other_inputs_are_noted(wiro: Wiro) -> None:
     file = Path("jobs.jsonl")
     file.write_text(file.read_text("utf-8").replace('"prompt": "b"', '"prompt": "better"'), "utf-8")
     note = (
-        "1 of the jobs have other inputs than the journal has under the same keys; they are not run again: "
-        "give such jobs other keys"
+        "jobs with other inputs than the journal has under the same keys: 1; they are not run again, give "
+        "such jobs other keys"
     )
     said = wiro("batch", "jobs.jsonl", *MODEL)
     assert said.problem == f"note: {note}"

@@ -35,8 +35,8 @@ UNFINISHED: tuple[State, ...] = ("running", "ended", "unknown", "intended", "ref
 """What a batch resumes: first jobs with money reserved, last those that need some."""
 
 CHANGED = (
-    "%d of the jobs have other inputs than the journal has under the same keys; they are not run again: "
-    "give such jobs other keys"
+    "jobs with other inputs than the journal has under the same keys: %d; they are not run again, give such "
+    "jobs other keys"
 )
 """The warning about keys that a journal knows with other inputs."""
 
