@@ -154,6 +154,11 @@ def test_no_change_is_seen_where_there_is_none() -> None:
 # -- export and merge ------------------------------------------------------------------------------------
 
 
+def exported(durations: Durations) -> list[float]:
+    """Return what *durations* exports; an empty one is a histogram without bins."""
+    return durations.export() or [0.0]
+
+
 @given(st.lists(seconds, max_size=80))
 @settings(max_examples=30, deadline=None)
 def test_what_is_exported_can_be_merged(samples: list[float]) -> None:
@@ -162,9 +167,9 @@ def test_what_is_exported_can_be_merged(samples: list[float]) -> None:
     copy = learned()
     copy.merge(json.loads(json.dumps(durations.export())))
     assert copy.count == pytest.approx(durations.count, abs=0.005 * len(EDGES))
-    if durations.count > 2:
-        difference = zip(copy.survival(), durations.survival(), strict=True)
-        assert max(abs(one - other) for one, other in difference) < 0.3
+    # Not the curves are compared: their smoothing jumps where a quartile lies on the edge of a gap.
+    kept, had = (dict(enumerate(bins, int(first))) for first, *bins in map(exported, (copy, durations)))
+    assert all(abs(kept.get(index, 0.0) - had.get(index, 0.0)) < 0.02 for index in kept | had)
 
 
 @given(st.lists(seconds, min_size=10, max_size=60), st.lists(seconds, min_size=10, max_size=60))
