@@ -43,7 +43,9 @@ def intended(number: int) -> Intended:
         "prompt": "[Zoom in] a woman underwater, her hair flowing in the current " * 4,
         "inputImageFirstUrl": f"https://images.example.org/{number:032d}.jpg",
     }
-    fingerprint = RunFingerprint(MODEL, tuple(sorted(inputs)), f"{number:064x}", 1.7e9, f"{number:032x}")
+    fingerprint = RunFingerprint(
+        MODEL, tuple(sorted(inputs)), f"{number:064x}", 1.7e9, f"{number:032x}", 1.7e9 + 85
+    )
     return Intended(f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}-0", inputs, fingerprint)
 
 

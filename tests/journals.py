@@ -22,8 +22,8 @@ OUTPUT = JournalFile(0, "0.mp4", "https://cdn1.wiro.ai/x/0.mp4", "video/mp4", 10
 
 
 def intended(key: str, marker: str = "mark", **inputs: Any) -> Intended:
-    fingerprint = RunFingerprint(MODEL, ("image", "prompt"), "d" * 64, NOW, marker)
-    return Intended(key, inputs or {"prompt": "waves"}, fingerprint)
+    fingerprint = RunFingerprint(MODEL, ("image", "prompt"), "d" * 64, NOW, marker, NOW + 85)
+    return Intended(key, inputs or {"prompt": "waves"}, fingerprint, NOW + 10)
 
 
 def refused(key: str) -> Released:
@@ -112,7 +112,8 @@ def quick(*first: str) -> tuple[Callable[[str], sqlite3.Connection], list[Databa
 
 def opened(path: Path, *first: str, **options: Any) -> Store:
     """Open a quick store."""
-    return Store(path, connect=quick(*first)[0], clock=clock, **options)
+    given = {"connect": quick(*first)[0], "clock": clock, "boot": "a boot", "ticks": lambda: 100.0, **options}
+    return Store(path, **given)
 
 
 def entries_of(path: Path) -> dict[str, JournalEntry]:
@@ -123,7 +124,9 @@ def entries_of(path: Path) -> dict[str, JournalEntry]:
     return entries
 
 
-def dump(store: Store, tables: Iterable[str] = ("jobs", "runs", "files", "uploads", "learned")) -> list[Any]:
+def dump(
+    store: Store, tables: Iterable[str] = ("jobs", "runs", "tasks", "files", "uploads", "learned")
+) -> list[Any]:
     """Return every row of a journal."""
     # The connection is private; nothing but a dump tells that nothing at all was lost.
     return [store._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables]

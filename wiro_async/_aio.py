@@ -14,6 +14,7 @@ import asyncio
 import contextvars
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple
@@ -25,7 +26,17 @@ import attrs
 
 from wiro_async._types import Priority
 
-__all__ = ["Alarm", "Gate", "Turnstile", "finish", "now", "on_asyncio", "run_in_thread", "running_loop"]
+__all__ = [
+    "Alarm",
+    "Gate",
+    "Turnstile",
+    "finish",
+    "now",
+    "on_asyncio",
+    "run_in_thread",
+    "running_loop",
+    "uptime",
+]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -48,6 +59,15 @@ def now() -> float:
     """Return the event loop's time in seconds, as ``anyio.current_time`` does."""
     loop = running_loop()
     return anyio.current_time() if loop is None else loop.time()
+
+
+def uptime() -> float:
+    """Return seconds of a clock that nobody sets, and that counts the time for which the machine was asleep.
+
+    Where the system has no such clock, it is the wall clock, which may be set.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
+    return time.time() if clock is None else time.clock_gettime(clock)
 
 
 def on_asyncio() -> bool:

@@ -33,6 +33,7 @@ what belongs to a live client (``TaskTimeout.handle``) is left behind when they 
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 __all__ = [
@@ -242,6 +243,8 @@ class SubmissionUnknown(WiroError):
         inputs_digest: SHA-256 of the inputs, to find the task without storing them.
         marker: What the callback URL carried to tell this Run from all others ("" without a callback).
         submitted_at: When the Run was sent, in unix seconds.
+        quiet_at: From when on its task is in the list or will never exist, in unix seconds (infinity: not
+            known). A search that begins later can prove it absent.
         cause: What was seen instead of an answer.
         absent: True when the list was read back to the Run's time and does not have it: then it seems not to
             exist. False when it could not be read so far, or has a task like it that is up to a day older.
@@ -258,6 +261,7 @@ class SubmissionUnknown(WiroError):
         input_names: tuple[str, ...] = (),
         marker: str = "",
         absent: bool = False,
+        quiet_at: float = math.inf,
     ) -> None:
         super().__init__(message)
         self.model: str = model
@@ -267,6 +271,7 @@ class SubmissionUnknown(WiroError):
         self.submitted_at: float = submitted_at
         self.cause: str = cause
         self.absent: bool = absent
+        self.quiet_at: float = quiet_at
 
 
 class DownloadError(WiroError):

@@ -78,7 +78,7 @@ async def left(path: Path) -> dict[str, JournalEntry]:
 async def open_quick(path: Path) -> tuple[SQLiteJournal, Database]:
     """Open a journal that does not wait for the disk, and return its database too."""
     connecting, databases = quick()
-    journal = await SQLiteJournal.open(path, connect=connecting, clock=clock)
+    journal = await SQLiteJournal.open(path, connect=connecting, clock=clock, ticks=clock)
     return journal, databases[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 import random
 import re
 import shutil
@@ -13,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -44,11 +46,13 @@ from tests.journals import (
 from tests.journals import databases_are_closed as databases_are_closed
 from wiro_async import JournalError, JournalFailure, JournalFile, Secret
 from wiro_async._journal import steps
+from wiro_async._journal.journal import Conflict
 from wiro_async._journal.steps import (
     Accepted,
     Done,
     Doubted,
     Ended,
+    Late,
     Learned,
     Released,
     Saved,
@@ -155,7 +159,7 @@ WAYS: dict[str, tuple[Callable[[str], Step], Mapping[str, str], str]] = {
     ),
     # A task that turns up late is paid for, whatever was thought of it.
     "Accepted": (
-        lambda key: Accepted(key, "9"),
+        lambda key: Accepted(key, f"9-{key}"),
         dict.fromkeys(("intended", "unknown", "refused"), "running"),
         "intended, unknown, refused",
     ),
@@ -168,6 +172,12 @@ WAYS: dict[str, tuple[Callable[[str], Step], Mapping[str, str], str]] = {
         lambda key: Doubted(key, "ReadTimeout"),
         dict.fromkeys(("intended", "unknown", "running"), "unknown"),
         "intended, running, unknown",
+    ),
+    # Of a job that is not in doubt any more, it says nothing.
+    "Late": (
+        lambda key: Late(key, NOW + 200),
+        {state: state for state in get_args(State)},
+        "intended, running, ended, done, failed, cancelled, unknown, refused",
     ),
     # A success stays one, and still has its outputs to be fetched.
     "Ended": (succeeded, dict.fromkeys(("running", "ended"), "ended"), "running, ended"),
@@ -219,6 +229,144 @@ def test_the_same_task_again_changes_nothing(path: Path) -> None:
     apply(store, succeeded("k"))
     apply(store, Accepted("k", "7"))
     assert entry_of(store, "k", "ended").task_id == "7"
+
+
+# -- attempts, and whose task it is ----------------------------------------------------------------------
+
+
+def test_a_task_is_one_attempts_for_ever(path: Path) -> None:
+    """Another job's, or an earlier attempt's of the same job, it is not, even after it has failed."""
+    store = opened(path)
+    at(store, "a", "failed")
+    intend(store, "b")
+    with pytest.raises(Conflict, match="attempt 1 of the job 'a'") as caught:
+        apply(store, Accepted("b", "task-a", how="inputs"))
+    assert caught.value.held_by == ("a", 1)
+    assert pickle.loads(pickle.dumps(caught.value)).held_by == ("a", 1)
+    intend(store, "a")
+    assert "not attempt 2's of the job 'a'" in conflict(lambda: apply(store, Accepted("a", "task-a")))
+    assert entry_of(store, "a", "intended").open
+    assert dump(store)[2] == [("task-a", 1, 1, "answer", NOW)]
+
+
+def test_what_an_answer_named_wrongly_is_whose_it_is(path: Path) -> None:
+    """Once the first attempt knows that the task was not its own, the other one can have it."""
+    store = opened(path)
+    at(store, "a", "running")
+    apply(store, Doubted("a", "it is another's"))
+    at(store, "b", "intended")
+    apply(store, Accepted("b", "task-a", how="inputs"))
+    assert (entry_of(store, "a", "unknown").open, entry_of(store, "b", "running").open) == (True, False)
+    assert dump(store)[2] == [("task-a", 2, 1, "inputs", NOW)]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Accepted("k", "7", attempt=1),
+        Released("k", "RateLimited", attempt=1),
+        Doubted("k", "ReadTimeout", attempt=1),
+        Late("k", NOW + 200, attempt=1),
+        attrs.evolve(intended("k"), attempt=2),
+        attrs.evolve(intended("k"), attempt=4),
+    ],
+    ids=repr,
+)
+def test_a_step_that_names_another_attempt_changes_nothing(path: Path, step: Step) -> None:
+    """Such as the verdict of a search that was about the attempt before."""
+    store = opened(path)
+    at(store, "k", "refused")
+    intend(store, "k")
+    before = dump(store)
+    assert "is at attempt" in conflict(lambda: apply(store, step))
+    assert dump(store) == before
+
+
+def test_steps_can_name_the_attempt(path: Path) -> None:
+    """They are made if it is the latest, or the next one of an intent."""
+    store = opened(path)
+    for attempt in (1, 2):
+        apply(store, attrs.evolve(intended("k"), attempt=attempt), Late("k", NOW, attempt))
+        apply(store, Doubted("k", "ReadTimeout", attempt), Released("k", "SubmissionUnknown", "", attempt))
+    assert entry_of(store, "k", "refused").attempt == 2
+
+
+# -- until when a task can appear ------------------------------------------------------------------------
+
+
+def quiet_at(store: Store) -> float:
+    found = store.find("k")
+    assert found is not None
+    return found.fingerprint.quiet_at
+
+
+def test_the_quiet_time_is_kept_by_a_clock_that_nobody_sets(path: Path) -> None:
+    """Ten seconds later 75 s are left, though the wall clock was set ahead by an hour, or back."""
+    store = opened(path, ticks=lambda: 100.0)
+    intend(store, "k")
+    store.close()
+    for now in (NOW + 3610, NOW - 3590):
+        store = opened(path, clock=lambda now=now: now, ticks=lambda: 110.0)
+        assert quiet_at(store) == now + 75
+        store.close()
+    # Slewed clocks do not change what is recorded.
+    assert quiet_at(opened(path, clock=lambda: NOW + 10.5, ticks=lambda: 110.0)) == NOW + 85
+
+
+def test_it_counts_anew_when_the_computer_was_started_since(path: Path) -> None:
+    """Its clock may have been ahead, or this may be a copy on another one; an hour is believed."""
+    store = opened(path)
+    intend(store, "k")
+    at(store, "settled", "failed")
+    before = dump(store)[1][1]
+    store.close()
+    store = opened(path, boot="another", clock=lambda: NOW + 200, ticks=lambda: 5.0)
+    assert (quiet_at(store), dump(store)[1][1]) == (NOW + 285, before)
+    store.close()
+    # Once: the second time, the clock of this start tells.
+    store = opened(path, boot="another", clock=lambda: NOW + 230, ticks=lambda: 35.0)
+    assert quiet_at(store) == NOW + 285
+    store.close()
+    assert quiet_at(opened(path, boot="a third", clock=lambda: NOW + 4000)) == NOW + 285
+
+
+def test_without_a_name_of_the_start_the_wall_clock_tells(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where /proc is not."""
+
+    def read_text(path: Path, *_: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    store = opened(path, boot=None)
+    intend(store, "k")
+    assert dump(store)[1][0][8] == ""
+    store.close()
+    assert quiet_at(opened(path, boot=None, clock=lambda: NOW + 20, ticks=lambda: 1.0)) == NOW + 85
+
+
+def test_a_late_run_is_quiet_later(path: Path) -> None:
+    """Never earlier, and only while it is in doubt."""
+    store = opened(path)
+    intend(store, "k")
+    apply(store, Late("k", NOW + 120), Late("k", NOW + 90))
+    assert quiet_at(store) == NOW + 120
+    assert quiet_at(opened_again(store, clock=lambda: NOW + 3600, ticks=lambda: 110.0)) == NOW + 3600 + 110
+
+
+def opened_again(store: Store, **options: Any) -> Store:
+    store.close()
+    return opened(Path(store.path), **options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names its start")
+def test_on_linux_the_start_has_a_name(path: Path) -> None:
+    """And the clock is not the wall clock."""
+    store = Store(path, connect=quick()[0])
+    intend(store, "k")
+    boot, ticks = dump(store)[1][0][8:10]
+    assert (len(boot), ticks < time.time() - 1e9) == (36, True)
 
 
 def entry_of(store: Store, key: str, state: State) -> Any:
@@ -413,9 +561,9 @@ def test_of_too_many_tasks_the_newest_are_told(path: Path) -> None:
         sent(store, key, "done", 30 - number)
     store._db.execute(
         "WITH RECURSIVE n(n) AS (SELECT 4 UNION ALL SELECT n + 1 FROM n LIMIT 99999) "
-        "INSERT INTO runs (job, attempt, names, digest, marker, sent_at, task_id) "
-        "SELECT n, 1, '[]', '', '', ?, n FROM n",
-        (NOW,),
+        "INSERT INTO runs (job, attempt, names, digest, marker, sent_at, not_after, quiet_at, open, task_id) "
+        "SELECT n, 1, '[]', '', '', ?, ?, ?, 0, n FROM n",
+        (NOW, NOW, NOW),
     )
     told = store.task_ids()
     assert (len(told), told[0]) == (100_000, "task-c")
@@ -491,7 +639,7 @@ def test_every_column_is_documented(path: Path) -> None:
     """And every state."""
     text = PAGE_ABOUT_IT.read_text("utf-8")
     store = opened(path)
-    for table in ("meta", "jobs", "runs", "files", "uploads", "learned"):
+    for table in ("meta", "jobs", "runs", "tasks", "files", "uploads", "learned"):
         assert f"**{table}**" in text
         for column in store._db.execute(f"PRAGMA table_info({table})"):
             assert f"`{column[1]}`" in text, f"{table}.{column[1]}"

@@ -7,14 +7,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Protocol, Self, TypeAlias
 
-from wiro_async._errors import InvalidInput
+from wiro_async._errors import InvalidInput, JournalError
 from wiro_async._journal.steps import STATES, JournalCounts, JournalEntry, State, Step
 from wiro_async._types import JSON
 
-__all__ = ["Entries", "Journal", "NullJournal"]
+__all__ = ["Conflict", "Entries", "Journal", "NullJournal"]
 
 Page: TypeAlias = list[tuple[int, JournalEntry]]
 """Jobs by their numbers, in the order of arrival."""
+
+
+class Conflict(JournalError):
+    """A step contradicts what is recorded. It was not made, nor were those beside it; the journal is well.
+
+    Attributes:
+        held_by: The key and the attempt whose task it is, where the step names another attempt's task (None:
+            it is wrong in another way).
+    """
+
+    def __init__(self, message: str, *, path: str, held_by: tuple[str, int] | None = None) -> None:
+        super().__init__(message, path=path, reason="conflict")
+        self.held_by: tuple[str, int] | None = held_by
 
 
 class Journal(Protocol):
@@ -37,8 +50,9 @@ class Journal(Protocol):
 
         Raises:
             InvalidInput: A key, an input or what was learned has no form that can be recorded.
-            JournalError: ``conflict``: a step contradicts what is recorded, such as a new Run for a job whose
-                last one may be paid for. Anything else: nothing can be written any more.
+            Conflict: A step contradicts what is recorded, such as a new Run for a job whose last one may be
+                paid for; or it names another attempt than the latest, or a task that is another attempt's.
+            JournalError: Nothing can be written any more.
         """
         ...
 

@@ -25,7 +25,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from wiro_async._aio import finish, on_asyncio
+from wiro_async._aio import finish, on_asyncio, uptime
 from wiro_async._errors import ClientUseError, JournalError, WiroError
 from wiro_async._journal.journal import Entries, Page
 from wiro_async._journal.steps import JournalCounts, JournalEntry, State, Step, text_of
@@ -272,6 +272,7 @@ class SQLiteJournal:
         create: bool = True,
         connect: Connect = connect,
         clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = uptime,
     ) -> SQLiteJournal:
         """Open a journal, check it, bring it to this version's schema, and lock out everybody else.
 
@@ -284,11 +285,13 @@ class SQLiteJournal:
                 meanwhile, and what it says stays the same.
             connect: How to open the database.
             clock: The time, in unix seconds.
+            ticks: As for ``Store``.
 
         Raises:
             JournalError: It cannot be opened, or cannot be trusted; its ``reason`` tells why.
         """
-        writer = WriterThread(partial(Store, path, create=create, connect=connect, clock=clock), _poster())
+        opening = partial(Store, path, create=create, connect=connect, clock=clock, ticks=ticks)
+        writer = WriterThread(opening, _poster())
         try:
             resolved = await finish(writer.opened.wait, lambda _: None)
         except BaseException:

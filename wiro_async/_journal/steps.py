@@ -24,8 +24,8 @@ from wiro_async._types import JSON, JSONMapping, Outcome, Secret
 
 __all__ = [
     "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Done", "Doubted",
-    "Ended", "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile",
-    "Learned", "LocalFile", "Released", "Saved", "State", "Step", "Uploaded", "described", "key_of",
+    "Ended", "Found", "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile",
+    "Late", "Learned", "LocalFile", "Released", "Saved", "State", "Step", "Uploaded", "described", "key_of",
 ]  # fmt: skip
 
 State: TypeAlias = Literal[
@@ -40,6 +40,10 @@ exists.
 """
 
 STATES: tuple[State, ...] = get_args(State)
+
+Found: TypeAlias = Literal["answer", "marker", "inputs"]
+"""How a task became known to be an attempt's: the Run's answer named it, or the list has it, with the Run's
+marker or without one and of equal inputs."""
 
 FAILED: tuple[State, ...] = ("failed", "cancelled")
 """The states of jobs whose tasks came to nothing; such a job can have another Run."""
@@ -75,11 +79,15 @@ class Intended:
         inputs: The inputs as the caller gave them, so that the job can be run again from the journal alone.
             Local files are recorded by their paths, bytes by their SHA-256.
         fingerprint: What finds the Run's task if its answer is lost.
+        not_after: When its first byte leaves at the latest, in unix seconds (None: at ``sent_at``).
+        attempt: The number that it expects to get, one after the last (0: whichever comes next).
     """
 
     key: str
     inputs: JSONMapping = attrs.field(repr=False)
     fingerprint: RunFingerprint
+    not_after: float | None = None
+    attempt: int = 0
 
 
 @attrs.frozen
@@ -89,11 +97,15 @@ class Accepted:
     Attributes:
         task_id: The task. To replace it by another one, first record ``Doubted``.
         token: The task's socket token. It is kept: whoever has it can watch the task (None: not told).
+        attempt: The attempt whose task it is (0: the latest).
+        how: How it became known; see ``Found``.
     """
 
     key: str
     task_id: str
     token: Secret | None = attrs.field(default=None, repr=False)
+    attempt: int = 0
+    how: Found = "answer"
 
 
 @attrs.frozen
@@ -103,24 +115,47 @@ class Released:
     Attributes:
         error: The name of the error's class, such as ``InsufficientBalance``.
         message: What it said.
+        attempt: The attempt that came to nothing (0: the latest).
     """
 
     key: str
     error: str
     message: str = ""
+    attempt: int = 0
 
     @classmethod
-    def of(cls, key: str, error: WiroError) -> Released:
+    def of(cls, key: str, error: WiroError, attempt: int = 0) -> Released:
         """Make the step of an error of ours; no message of these holds a secret."""
-        return cls(key, type(error).__name__, error.message)
+        return cls(key, type(error).__name__, error.message, attempt)
 
 
 @attrs.frozen
 class Doubted:
-    """Nobody knows what came of the Run: *cause* was seen instead. A task recorded for it is not its own."""
+    """Nobody knows what came of the Run: *cause* was seen instead. A task recorded for it is not its own.
+
+    Attributes:
+        cause: What was seen.
+        attempt: The attempt in doubt (0: the latest).
+    """
 
     key: str
     cause: str
+    attempt: int = 0
+
+
+@attrs.frozen
+class Late:
+    """A Run may have left later than its intent allows: its task can appear for so much longer.
+
+    Attributes:
+        quiet_at: From when on its task is in the list or will never exist, in unix seconds. The later of this
+            and what is recorded holds.
+        attempt: The attempt (0: the latest).
+    """
+
+    key: str
+    quiet_at: float
+    attempt: int = 0
 
 
 @attrs.frozen
@@ -210,7 +245,7 @@ class Learned:
     data: JSON = attrs.field(repr=False)
 
 
-JobStep: TypeAlias = Intended | Accepted | Released | Doubted | Ended | Saved | Done
+JobStep: TypeAlias = Intended | Accepted | Released | Doubted | Late | Ended | Saved | Done
 """What happens to a job."""
 
 Step: TypeAlias = JobStep | Uploaded | Learned
@@ -226,6 +261,7 @@ _RULES: Mapping[type[JobStep], tuple[frozenset[State | None], State | None]] = {
     Released: (frozenset({"intended", "unknown", "refused"}), "refused"),
     # A running job too: its first poll may show that the Run's answer was another's.
     Doubted: (frozenset({"intended", "unknown", "running"}), "unknown"),
+    Late: (frozenset(get_args(State)), None),
     Ended: (frozenset({"running", "ended"}), "ended"),
     Saved: (frozenset({"ended", "done", "failed", "cancelled"}), None),
     Done: (frozenset({"ended", "done"}), "done"),
@@ -311,7 +347,8 @@ class JournalEntry:
             ``unknown`` or ``refused``; docs/journal.md tells what they mean.
         attempt: The number of the latest attempt, from 1.
         runs: How many Runs were made for it; attempts that were turned away do not count.
-        fingerprint: Model, digest, marker and time of the latest Run, which find its task.
+        fingerprint: Model, digest, marker and times of the latest Run, which find its task.
+        open: Whether a task of it may exist, or come to exist, that the journal does not know.
         task_id: The Run's task ("" while unknown).
         token: The task's socket token (None while unknown).
         accepted_at: When the task became known, in unix seconds.
@@ -330,6 +367,7 @@ class JournalEntry:
     attempt: int
     runs: int = 1
     fingerprint: RunFingerprint
+    open: bool = False
     task_id: str = ""
     token: Secret | None = attrs.field(default=None, repr=False)
     accepted_at: float | None = None

@@ -18,9 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from wiro_async._aio import uptime
 from wiro_async._errors import JournalError
 from wiro_async._journal import steps
-from wiro_async._journal.journal import Page
+from wiro_async._journal.journal import Conflict, Page
 from wiro_async._journal.location import check_place, identity, keep_private, make_file, resolved, unusable
 from wiro_async._journal.steps import (
     Accepted,
@@ -32,6 +33,7 @@ from wiro_async._journal.steps import (
     JournalEntry,
     JournalFailure,
     JournalFile,
+    Late,
     Learned,
     Released,
     Saved,
@@ -54,11 +56,19 @@ VERSION = 2
 
 _RUNS_2 = """CREATE TABLE runs (
         job INTEGER NOT NULL, attempt INTEGER NOT NULL,
-        names TEXT NOT NULL, digest TEXT NOT NULL, marker TEXT NOT NULL, sent_at REAL NOT NULL,
+        names TEXT NOT NULL, digest TEXT NOT NULL, marker TEXT NOT NULL,
+        sent_at REAL NOT NULL, not_after REAL NOT NULL, quiet_at REAL NOT NULL,
+        boot TEXT NOT NULL DEFAULT '', quiet_ticks REAL NOT NULL DEFAULT 0, open INTEGER NOT NULL DEFAULT 1,
         task_id TEXT NOT NULL DEFAULT '', token TEXT, accepted_at REAL,
         outcome TEXT, cost INTEGER, elapsed REAL, ended_at REAL,
         error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (job, attempt)) WITHOUT ROWID"""
+
+_ONE_OPEN_2 = "CREATE UNIQUE INDEX runs_one_open ON runs (job) WHERE open"
+
+_TASKS_2 = """CREATE TABLE tasks (
+        task_id TEXT PRIMARY KEY, job INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        how TEXT NOT NULL, noted_at REAL NOT NULL) WITHOUT ROWID"""
 
 SCHEMA: Mapping[str, str] = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -68,6 +78,8 @@ SCHEMA: Mapping[str, str] = {
         state TEXT NOT NULL, attempt INTEGER NOT NULL)""",
     "jobs_state": "CREATE INDEX jobs_state ON jobs (state, job)",
     "runs": _RUNS_2,
+    "runs_one_open": _ONE_OPEN_2,
+    "tasks": _TASKS_2,
     "files": """CREATE TABLE files (
         job INTEGER NOT NULL, attempt INTEGER NOT NULL, n INTEGER NOT NULL,
         name TEXT NOT NULL DEFAULT '', url TEXT NOT NULL DEFAULT '', content_type TEXT NOT NULL DEFAULT '',
@@ -86,9 +98,17 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         "CREATE TABLE runs_1 AS SELECT * FROM runs",
         "DROP TABLE runs",
         _RUNS_2,
-        """INSERT INTO runs SELECT job, attempt, names, digest, marker, sent_at, task_id, token, accepted_at,
-        outcome, cost, elapsed, ended_at, error, reason FROM runs_1""",
+        # Version 1 knew no send window: 10 s, and 75 s for the way and for the list, are today's defaults.
+        """INSERT INTO runs SELECT job, attempt, names, digest, marker,
+        sent_at, sent_at + 10, sent_at + 85, '', 0, state IN ('intended', 'unknown') AND attempt = latest,
+        task_id, token, accepted_at, outcome, cost, elapsed, ended_at, error, reason
+        FROM runs_1 JOIN (SELECT job, state, attempt AS latest FROM jobs) USING (job)""",
         "DROP TABLE runs_1",
+        _ONE_OPEN_2,
+        _TASKS_2,
+        # Nothing kept one task from being recorded for two jobs: it is the first one's.
+        """INSERT OR IGNORE INTO tasks SELECT task_id, job, attempt, 'answer', coalesce(accepted_at, sent_at)
+        FROM runs WHERE task_id != '' ORDER BY sent_at, job, attempt""",
     ),
 }
 """What makes a journal of that version one of the next; all that are needed run in one transaction.
@@ -147,7 +167,7 @@ _TURNED_AWAY = ", ".join(f"'{kind.__name__}'" for kind in steps.TURNED_AWAY)
 _ENTRIES = (
     "SELECT jobs.job, key, inputs, state, jobs.attempt, (SELECT count(*) FROM runs AS tried "  # noqa: S608
     f"WHERE tried.job = jobs.job AND (tried.task_id != '' OR tried.error NOT IN ({_TURNED_AWAY}))), "
-    "model, names, digest, marker, sent_at, task_id, "
+    "model, names, digest, marker, sent_at, quiet_at, boot, quiet_ticks, open, task_id, "
     "token, accepted_at, outcome, cost, elapsed, ended_at, error, reason "
     "FROM jobs JOIN runs ON runs.job = jobs.job AND runs.attempt = jobs.attempt"
 )
@@ -157,6 +177,9 @@ _PART = 10**9
 
 RECENT = 25 * 3600.0
 """Seconds around a Run in which a search for its lost answer minds tasks that are like it, and some more."""
+
+TRUSTED = 3600.0
+"""Seconds by which the wall clock may have been set since this computer was started; see ``_restamp``."""
 
 MOST_TASKS = 100_000
 """Task ids that are told at most: as many as a client remembers."""
@@ -191,6 +214,14 @@ class _Hidden:
         return self._token.reveal()
 
 
+def boot_id() -> str:
+    """Return what tells this start of the computer from all others ("" where the system does not tell)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:  # Not Linux.
+        return ""
+
+
 class Store:
     """An open journal, for the thread that opened it.
 
@@ -199,6 +230,8 @@ class Store:
         create: Whether to make it when it is not there.
         connect: How to open the database.
         clock: The time, in unix seconds.
+        boot: What tells this start of the computer from all others.
+        ticks: A clock that nobody sets, and that goes on while the computer sleeps.
         mounts: The file that lists the mounted file systems, where the system has one.
 
     Raises:
@@ -212,10 +245,14 @@ class Store:
         create: bool = True,
         connect: Connect = connect,
         clock: Callable[[], float] = time.time,
+        boot: str | None = None,
+        ticks: Callable[[], float] = uptime,
         mounts: str = "/proc/mounts",
     ) -> None:
         self.path: str = resolved(path)
         self._clock = clock
+        self._boot: str = boot_id() if boot is None else boot
+        self._ticks = ticks
         self._is_checked: bool = False
         try:
             check_place(self.path, mounts)
@@ -244,6 +281,9 @@ class Store:
 
     def _error(self, reason: str, message: str) -> JournalError:
         return unusable(self.path, reason, message)
+
+    def _conflict(self, message: str, held_by: tuple[str, int] | None = None) -> Conflict:
+        return Conflict(self._error("conflict", message).message, path=self.path, held_by=held_by)
 
     # -- opening and closing -----------------------------------------------------------------------------
 
@@ -332,6 +372,21 @@ class Store:
         altered = [name for name, sql in SCHEMA.items() if found.get(name) != sql]
         if altered:
             raise self._altered(", ".join(altered))
+        self._restamp()
+
+    def _restamp(self) -> None:
+        """Count the quiet times of open attempts anew if the computer was started since, or is another one.
+
+        Their Runs may have been on their way just now, and its clock may have been ahead. Where that would be
+        by more than an hour, the clock is believed.
+        """
+        now = self._clock()
+        self._db.execute(
+            "UPDATE runs SET boot = :boot, quiet_at = :now + (quiet_at - sent_at), "
+            "quiet_ticks = :ticks + (quiet_at - sent_at) "
+            "WHERE open AND boot != :boot AND quiet_at > :now - :trusted",
+            {"boot": self._boot, "ticks": self._ticks(), "now": now, "trusted": TRUSTED},
+        )
 
     def _altered(self, what: str) -> JournalError:
         return self._error("corrupt", f"has no {what} as it should be; restore a copy of the file")
@@ -381,10 +436,23 @@ class Store:
                 self._intend(step, text)
             case _:
                 job = self._find(step.key)
+                self._check_attempt(step, job.attempt)
                 state = self._after(job, step)
                 if state != job.state:
                     self._db.execute("UPDATE jobs SET state = ? WHERE job = ?", (state, job.id))
                 self._note(job, step, now)
+
+    def _check_attempt(self, step: JobStep, attempt: int) -> None:
+        """Refuse a step that is about an earlier attempt than the latest, or a later one.
+
+        Raises:
+            JournalError: It is.
+        """
+        if getattr(step, "attempt", 0) not in (0, attempt):
+            raise self._conflict(
+                f"is at attempt {attempt} of the job {step.key!r}; {type(step).__name__} names attempt "
+                f"{getattr(step, 'attempt', 0)}"
+            )
 
     def _after(self, job: _Job, step: JobStep) -> State:
         """Return the state that a step brings a job to.
@@ -394,28 +462,46 @@ class Store:
         """
         if isinstance(step, Accepted):
             if not step.task_id or not is_utf8(step.task_id):
-                raise self._error(
-                    "conflict", f"cannot keep {step.task_id[:60]!r} as a task id; it is no text"
-                )
+                raise self._conflict(f"cannot keep {step.task_id[:60]!r} as a task id; it is no text")
             if job.state and job.task_id == step.task_id:
                 return job.state
             if job.task_id:
-                raise self._error(
-                    "conflict",
+                raise self._conflict(
                     f"has the task {job.task_id} for the job {step.key!r}, not {step.task_id}; where the "
                     f"former is another job's, record Doubted first",
                 )
+            self._check_free(job, step)
         state = steps.after(job.state, step)
         if state is None:
             has = f"has the job {step.key!r} as {job.state!r}" if job.state else f"knows no job {step.key!r}"
             name, origins = type(step).__name__, steps.origins_of(step)
-            raise self._error("conflict", f"{has}; {name} is for jobs that are {origins}")
+            raise self._conflict(f"{has}; {name} is for jobs that are {origins}")
         return state
+
+    def _check_free(self, job: _Job, step: Accepted) -> None:
+        """Refuse a task that is another attempt's: each is one attempt's, for ever.
+
+        Raises:
+            Conflict: It is.
+        """
+        held = self._db.execute(
+            "SELECT key, tasks.attempt FROM tasks JOIN jobs USING (job) "
+            "WHERE task_id = ? AND (job, tasks.attempt) != (?, ?)",
+            (step.task_id, job.id, job.attempt),
+        ).fetchone()
+        if held is not None:
+            raise self._conflict(
+                f"has the task {step.task_id} for attempt {held[1]} of the job {held[0]!r}; a task is one "
+                f"attempt's, so it is not attempt {job.attempt}'s of the job {step.key!r}",
+                held_by=held,
+            )
 
     def _intend(self, step: Intended, inputs: str) -> None:
         self._check_files()
-        state = self._after(self._find(step.key), step)
-        model, names, digest, sent_at, marker = step.fingerprint
+        job = self._find(step.key)
+        self._check_attempt(step, job.attempt + 1)
+        state = self._after(job, step)
+        model, names, digest, sent_at, marker, quiet_at = step.fingerprint
         self._db.execute(
             "INSERT INTO jobs (key, model, inputs, state, attempt) VALUES (?, ?, ?, ?, 1) ON CONFLICT (key) "
             "DO UPDATE SET model = excluded.model, inputs = excluded.inputs, state = excluded.state, "
@@ -423,32 +509,60 @@ class Store:
             (step.key, model, inputs, state),
         )
         self._db.execute(
-            "INSERT INTO runs (job, attempt, names, digest, marker, sent_at) "
-            "SELECT job, attempt, ?, ?, ?, ? FROM jobs WHERE key = ?",
-            (json.dumps(names, separators=(",", ":")), digest, marker, sent_at, step.key),
+            "INSERT INTO runs (job, attempt, names, digest, marker, sent_at, not_after, quiet_at, boot, "
+            "quiet_ticks) SELECT job, attempt, ?, ?, ?, ?, ?, ?, ?, ? FROM jobs WHERE key = ?",
+            (
+                json.dumps(names, separators=(",", ":")),
+                digest,
+                marker,
+                sent_at,
+                sent_at if step.not_after is None else step.not_after,
+                quiet_at,
+                self._boot,
+                # A little too late: by as long as the step has waited for this thread.
+                self._ticks() + (quiet_at - sent_at),
+                step.key,
+            ),
         )
 
     def _note(self, job: _Job, step: JobStep, now: float) -> None:
         """Record what a step tells of the latest Run, and of its outputs."""
         match step:
-            case Accepted(_, task_id, token):
+            case Accepted(_, task_id, token, _, how):
                 # The same task again brings nothing but a token that was not known. One that is no text that
                 # can be stored is left out: the task is polled without it.
                 kept = None if token is None or not is_utf8(token.reveal()) else _Hidden(token)
                 self._set_run(
                     job,
                     "task_id = ?, token = coalesce(?, token), accepted_at = coalesce(accepted_at, ?), "
-                    "error = '', reason = ''",
+                    "open = 0, error = '', reason = ''",
                     (task_id, kept, now),
+                )
+                self._db.execute(
+                    "INSERT OR IGNORE INTO tasks VALUES (?, ?, ?, ?, ?)",
+                    (task_id, job.id, job.attempt, how, now),
                 )
             case Released(_, error, message):
                 told = (steps.clean(error), steps.clean(message, steps.MAX_REASON))
-                self._set_run(job, "error = ?, reason = ?", told)
+                self._set_run(job, "open = 0, error = ?, reason = ?", told)
             case Doubted(_, cause):
+                # The task was never this attempt's: whose it is may take it.
+                self._db.execute(
+                    "DELETE FROM tasks WHERE task_id = ? AND (job, attempt) = (?, ?)",
+                    (job.task_id, job.id, job.attempt),
+                )
                 self._set_run(
                     job,
-                    "task_id = '', token = NULL, accepted_at = NULL, error = 'SubmissionUnknown', reason = ?",
+                    "task_id = '', token = NULL, accepted_at = NULL, open = 1, "
+                    "error = 'SubmissionUnknown', reason = ?",
                     (steps.clean(cause, steps.MAX_REASON),),
+                )
+            case Late(_, quiet_at):
+                self._set_run(
+                    job,
+                    "quiet_ticks = CASE WHEN open THEN max(quiet_ticks, quiet_ticks + (? - quiet_at)) "
+                    "ELSE quiet_ticks END, quiet_at = CASE WHEN open THEN max(quiet_at, ?) ELSE quiet_at END",
+                    (quiet_at, quiet_at),
                 )
             case Ended():
                 self._end(job, step, now)
@@ -534,7 +648,8 @@ class Store:
         return [self._entry(*columns) for columns in found.fetchall()]
 
     def _entry(self, job: int, *columns: Any) -> tuple[int, JournalEntry]:
-        (key, inputs, state, attempt, runs, model, names, digest, marker, sent_at, task_id, token,
+        (key, inputs, state, attempt, runs, model, names, digest, marker, sent_at, quiet_at, boot,
+         quiet_ticks, is_open, task_id, token,
          accepted_at, outcome, cost, elapsed, ended_at, error, reason) = columns  # fmt: skip
         entry = JournalEntry(
             key=key,
@@ -542,7 +657,15 @@ class Store:
             state=state,
             attempt=attempt,
             runs=runs,
-            fingerprint=RunFingerprint(model, tuple(json.loads(names)), digest, sent_at, marker),
+            fingerprint=RunFingerprint(
+                model,
+                tuple(json.loads(names)),
+                digest,
+                sent_at,
+                marker,
+                self._quiet_at(quiet_at, boot, quiet_ticks) if is_open else quiet_at,
+            ),
+            open=bool(is_open),
             task_id=task_id,
             token=None if token is None else Secret(token),
             accepted_at=accepted_at,
@@ -555,6 +678,14 @@ class Store:
             files=tuple(self._files(job, attempt)),
         )
         return job, entry
+
+    def _quiet_at(self, quiet_at: float, boot: str, quiet_ticks: float) -> float:
+        """Return when an attempt is quiet by the wall clock of now, which may have been set since."""
+        if not boot or boot != self._boot:
+            return quiet_at
+        by_ticks = self._clock() + (quiet_ticks - self._ticks())
+        # A second is what slewing and our own delays make of it.
+        return by_ticks if abs(by_ticks - quiet_at) > 1.0 else quiet_at
 
     def _files(self, job: int, attempt: int) -> Iterator[JournalFile]:
         rows = self._db.execute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -57,6 +58,8 @@ class RunFingerprint(NamedTuple):
         digest: The digest of its inputs; see ``digest``.
         sent_at: When it was first sent, in unix seconds.
         marker: What its callback URL carries ("" without one).
+        quiet_at: From when on its task is in the list or will never exist, in unix seconds (infinity: not
+            known). Only a reading of the list that begins later proves anything absent.
     """
 
     model: str
@@ -64,6 +67,7 @@ class RunFingerprint(NamedTuple):
     digest: str
     sent_at: float
     marker: str = ""
+    quiet_at: float = math.inf
 
     @classmethod
     def of(cls, model: str, payload: JSON, sent_at: float) -> RunFingerprint:
@@ -134,6 +138,7 @@ def unknown(
         submitted_at=fingerprint.sent_at,
         cause=cause,
         absent=absent,
+        quiet_at=fingerprint.quiet_at,
     )
 
 
@@ -144,7 +149,12 @@ def _utc(seconds: float) -> str:
 def fingerprint_of(error: SubmissionUnknown) -> RunFingerprint:
     """Return what to search for."""
     return RunFingerprint(
-        error.model, error.input_names, error.inputs_digest, error.submitted_at, error.marker
+        error.model,
+        error.input_names,
+        error.inputs_digest,
+        error.submitted_at,
+        error.marker,
+        error.quiet_at,
     )
 
 
