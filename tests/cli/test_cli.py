@@ -300,6 +300,7 @@ def test_model_shows_its_inputs_and_a_command(wiro: Wiro) -> None:
     """The command can be copied: it names the inputs, and the image as a file."""
     said = wiro("model", DIRECTOR).out
     assert re.search(r"^inputImageFirstUrl\s+text", said, re.MULTILINE)
+    assert "same aspect" in said
     assert said.endswith(f"try  wiro run {DIRECTOR} -i inputImageFirstUrl=@photo.jpg -i prompt=...\n")
     (record,) = wiro("model", DIRECTOR, "--json").records
     assert [item["name"] for item in record["inputs"]] == ["inputImageFirstUrl", "prompt"]

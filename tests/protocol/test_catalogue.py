@@ -72,7 +72,7 @@ INPUTS = (
         raw={"maxfilelimit": 2},
     ),
     ModelInput("prompt", "textarea", "Prompt", default="waves roll in"),
-    ModelInput("duration", "select", "Duration", default="6", options=("6", "10")),
+    ModelInput("duration", "select", "Duration", default="6", options=("6", "10"), labels=("6 s", "10 s")),
     ModelInput("guidance", "range", default=3.5, min=0.0, max=10.0, step=0.5),
     ModelInput("seed", "number", default="0"),
     ModelInput("loop", "checkbox", default="true"),

@@ -490,8 +490,9 @@ def test_anything_becomes_an_output(wire: dict[str, Any], task_id: str) -> None:
 
 
 model_inputs = some_of(
-    "id", "type", "label", "required", "default", "value", "options", "min", "max", "step", "note", "tip"
-)
+    "id", "type", "label", "required", "default", "value", "options", "min", "max", "step", "note", "tip",
+    "defaultvalue", "minvalue", "maxvalue", "incrementby",
+)  # fmt: skip
 groups = st.lists(model_inputs, max_size=2).map(lambda items: [{"title": "", "items": items}])
 
 
@@ -645,11 +646,35 @@ def test_options_are_their_values(options: object, expected: tuple[str, ...]) ->
 
 @pytest.mark.parametrize(
     ("wire", "default"),
-    [({"default": "a", "value": "b"}, "a"), ({"value": "b"}, "b"), ({}, None), ({"default": 0}, 0)],
+    [
+        ({"default": "a", "value": "b", "defaultvalue": "c"}, "a"),
+        ({"value": "b"}, "b"),
+        ({"value": "b", "defaultvalue": "c"}, "c"),
+        ({}, None),
+        ({"default": 0, "defaultvalue": 1}, 0),
+    ],
 )
-def test_a_default_has_two_names(wire: dict[str, Any], default: object) -> None:
-    """``default``, or the older ``value``."""
+def test_a_default_has_three_names(wire: dict[str, Any], default: object) -> None:
+    """``default``, ``defaultvalue``, or the older ``value``."""
     assert parse_model({"parameters": [{"items": [wire]}]}).inputs[0].default == default
+
+
+def test_an_input_is_read_by_both_families_of_names() -> None:
+    """Some clients read ``min`` and ``label``, one reads ``minvalue`` and ``text``; nothing is left over."""
+    options = [{"value": "6", "label": "Six"}, {"value": "10", "text": "Ten"}, "12"]
+    usual = {"min": 1, "max": "9", "step": 0.5, "note": "Seconds.", "options": options}
+    other = {
+        "minvalue": 1,
+        "maxvalue": "9",
+        "incrementby": 0.5,
+        "description": "Seconds.",
+        "options": options,
+    }
+    model = parse_model({"parameters": [{"items": [usual, other]}]})
+    one, two = model.inputs
+    assert one == two
+    assert (one.min, one.max, one.step, one.note, one.raw) == (1.0, 9.0, 0.5, "Seconds.", {})
+    assert (one.options, one.labels) == (("6", "10", "12"), ("Six", "Ten", "12"))
 
 
 # -- frozen, pickled, documented -------------------------------------------------------------------------

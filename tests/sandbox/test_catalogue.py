@@ -100,13 +100,28 @@ def test_runs_have_a_typical_length(slug: str, seconds: float) -> None:
     assert find(slug).typical_seconds == seconds
 
 
-def test_search_narrows_by_text_owner_and_category() -> None:
-    """All conditions hold together; without any, all models are found."""
+def test_search_narrows_by_text_owner_categories_and_tags() -> None:
+    """All conditions hold together, any word of one is enough; without any, all models are found."""
     assert CATALOGUE.search() == list(CATALOGUE.models)
     found = CATALOGUE.search(text="HAILUO", owner="minimax", categories=["image-to-video"])
     assert {model.category for model in found} == {"image-to-video"}
     assert find(SUBJECT) in found
     assert CATALOGUE.search(owner="nobody") == []
+    both = CATALOGUE.search(categories=["Text-to-Video", "image-to-video"])
+    assert {model.category for model in both} == {"text-to-video", "image-to-video"}
+    assert CATALOGUE.search(categories=["partner"], tags=["Video Generator"]) == [
+        find(DIRECTOR),
+        find(SUBJECT),
+    ]
+    assert CATALOGUE.search(categories=["nonsense"]) == CATALOGUE.search(tags=["nonsense"]) == []
+    of_minimax = {model.slug for model in CATALOGUE.search(categories=["MiniMax"])}
+    assert of_minimax == {model.slug for model in CATALOGUE.search(owner=" MINIMAX ")}
+
+
+@pytest.mark.parametrize("owner", ["ACE-Step", "ace-step", "Resemble-AI"])
+def test_owners_are_known_by_either_form(owner: str) -> None:
+    """In any case, as the catalogue or as addresses spell them."""
+    assert CATALOGUE.search(owner=owner)
 
 
 @pytest.mark.parametrize(

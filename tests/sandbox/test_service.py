@@ -84,7 +84,7 @@ def error(code: int, message: str) -> Reply:
 async def test_other_paths_and_methods_do_not_exist(rig: Rig, method: str, path: str) -> None:
     """With 404, in the service's words."""
     reply = await rig.http.request(method, path)
-    assert (reply.status_code, reply.json()) == (404, error(1, "Error parsing url."))
+    assert (reply.status_code, reply.json()) == (404, error(0, "Error parsing url."))
 
 
 async def test_a_refusal_comes_with_status_200(rig: Rig) -> None:
@@ -224,7 +224,7 @@ async def test_detail_in_the_long_form(rig: Rig) -> None:
     done = await rig.detail(task)
     assert (done["status"], done["pexit"]) == ("task_postprocess_end", "0")
     assert (done["totalcost"], done["cps"]) == ("0.280000000000", "0.004666666667")
-    assert json.loads(done["categories"]) == ["tool", "image-to-video", "MiniMax"]
+    assert json.loads(done["categories"]) == ["tool", "image-to-video", "partner", "MiniMax"]
     assert int(done["createtime"]) < int(done["starttime"]) < int(done["endtime"]) <= int(rig.now)
     assert float(done["elapsedseconds"]) > 0
     output = done["outputs"][0]
@@ -353,10 +353,19 @@ async def test_upload_and_folders_need_their_inputs(rig: Rig) -> None:
 async def test_tools_are_listed_and_described(rig: Rig) -> None:
     """By pages and by search; the parameters are those that Run validates."""
     reply = await rig.post("/v1/Tool/List", {"start": "0", "limit": "2", "search": "hailuo"})
-    assert (int(reply["total"]), len(reply["tool"])) > (2, 1)
+    assert reply["total"] > len(reply["tool"]) == 2
+    ids = [int(tool["id"]) for tool in reply["tool"]]
+    newest = await rig.post("/v1/Tool/List", {"limit": "400", "sort": "id", "order": "DESC"})
+    assert [tool["id"] for tool in newest["tool"]] == [str(number) for number in range(820, 499, -1)]
+    assert ids == sorted(ids)
     some = await rig.post("/v1/Tool/List", {"categories": "image-to-video", "slugowner": "minimax"})
     same = await rig.post("/v1/Tool/List", {"categories": ["image-to-video"], "slugowner": "minimax"})
     assert some == same
+    text = await rig.post("/v1/Tool/List", {"categories": '["image-to-video"]', "slugowner": " MiniMax"})
+    assert text == some
+    assert await rig.post("/v1/Tool/List", {"categories": "[image"}) == error(
+        0, "Request parameters are invalid."
+    )
     body = {"slugowner": "pruna", "slugproject": "p-video"}
     tool = (await rig.post("/v1/Tool/Detail", body))["tool"][0]
     items = {item["id"]: item for item in tool["parameters"][0]["items"]}
@@ -364,6 +373,34 @@ async def test_tools_are_listed_and_described(rig: Rig) -> None:
     assert {"min", "max"} <= set(items["duration"])
     assert all(set(option) == {"label", "value"} for option in items["ratio"]["options"])
     assert json.loads(tool["dynamicprice"])[0]["priceMethod"] == "cpr"
+
+
+async def test_the_documented_models_are_described_as_in_the_documents(rig: Rig) -> None:
+    """With lists where the catalogue has them, a cover, and the help of each input."""
+    body = {"slugowner": "minimax", "slugproject": "image-to-video-hailuo-01-subject"}
+    reply = await rig.post("/v1/Tool/Detail", body)
+    (tool,) = reply["tool"]
+    assert reply["total"] == 1
+    assert tool["title"] == "MiniMax/image-to-video-hailuo-01-subject"
+    assert tool["categories"] == ["tool", "image-to-video", "partner", "MiniMax"]
+    assert tool["tags"] == ["video generator"]
+    assert tool["image"].endswith("/MiniMax-image-to-video-hailuo-01-subject-cover.mp4")
+    assert "6-second video" in tool["description"]
+    image, prompt = tool["parameters"][0]["items"]
+    assert (image["label"], image["default"]) == ("Subject Reference Image URL", "")
+    assert "human face" in image["note"]
+    assert prompt["default"].startswith("A cinematic, sun-drenched photograph")
+    director = await rig.post("/v1/Tool/Detail", {**body, "slugproject": "image-to-video-01-director"})
+    assert "same aspect ratio" in director["tool"][0]["parameters"][0]["items"][0]["note"]
+
+
+async def test_the_start_page_has_some_of_each_category(rig: Rig) -> None:
+    """At most ten, and how many there are."""
+    shelves = (await rig.post("/v1/Tool/Explore"))["explore"]
+    assert sum(shelf["total"] for shelf in shelves) == 321
+    assert {len(shelf["tools"]) for shelf in shelves if shelf["total"] >= 10} == {10}
+    videos = next(shelf for shelf in shelves if shelf["title"] == "image-to-video")
+    assert all("image-to-video" in tool["categories"] for tool in videos["tools"])
 
 
 async def test_an_unknown_tool_is_not_accessible(rig: Rig) -> None:

@@ -59,7 +59,7 @@ class Director:
     """Inputs of ``MiniMax/image-to-video-01-director``: a six-second clip with camera moves.
 
     Args:
-        image: The first frame: a URL, a path, bytes or an open binary file. The clip keeps its aspect.
+        image: The first frame: a URL, a path, bytes or an open binary file. The clip has its aspect ratio.
         prompt: What happens, with up to three camera moves in brackets: ``[Zoom in]``, ``[Pan left]``, ….
     """
 
@@ -78,7 +78,8 @@ class HailuoSubject:
     """Inputs of ``MiniMax/image-to-video-hailuo-01-subject``: a six-second clip about the person in an image.
 
     Args:
-        image: The subject: a URL, a path, bytes or an open binary file. The model takes a human face only.
+        image: The subject: a URL, a path, bytes or an open binary file. The model accepts only a
+            human face.
         prompt: What the person does.
     """
 

@@ -365,6 +365,7 @@ class ModelInput:
         required: Whether a run without it is refused.
         default: The value that the service's page starts with.
         options: The values to choose from ("" included), for selects.
+        labels: What the service's page shows for each of them, in the same order.
         min, max, step: Bounds, for numbers and ranges.
         note: The service's explanation.
         raw: What the service sent beyond the above.
@@ -380,6 +381,7 @@ class ModelInput:
     max: float | None = None
     step: float | None = None
     note: str = ""
+    labels: tuple[str, ...] = attrs.field(default=(), repr=False)
     raw: JSONMapping = attrs.field(factory=dict, repr=False)
 
 
@@ -425,8 +427,11 @@ _MODEL_KEYS = frozenset(
      "parameters"}
 )  # fmt: skip
 _INPUT_KEYS = frozenset(
-    {"id", "type", "label", "required", "default", "value", "options", "min", "max", "step", "note"}
-)
+    {
+        "id", "type", "label", "required", "default", "value", "options", "min", "max", "step", "note",
+        "defaultvalue", "minvalue", "maxvalue", "incrementby", "description",
+    }
+)  # fmt: skip
 
 
 def parse_task(wire: JSON, store: OutputStore | None = None, token: Secret | None = None) -> Task:
@@ -511,21 +516,32 @@ def parse_model(wire: JSON) -> Model:
 
 
 def _parse_input(wire: JSON) -> ModelInput:
+    # Most clients read the first name of each pair. One in use decodes the second, so both may come.
+    default, low, high, step = (
+        wire.get(name, wire.get(other))
+        for name, other in (
+            ("default", "defaultvalue"), ("min", "minvalue"), ("max", "maxvalue"), ("step", "incrementby"),
+        )
+    )  # fmt: skip
     options = decoded(wire.get("options"))
+    choices = options if isinstance(options, list) else []
     return ModelInput(
         name=text(wire.get("id")),
         type=text(wire.get("type")) or "text",
         label=text(wire.get("label")),
         required=flag(wire.get("required")),
-        default=wire.get("default", wire.get("value")),
+        default=wire.get("value") if default is None else default,
         options=tuple(
-            text(option.get("value")) if isinstance(option, dict) else text(option)
-            for option in (options if isinstance(options, list) else ())
+            text(choice.get("value")) if isinstance(choice, dict) else text(choice) for choice in choices
         ),
-        min=number(wire.get("min")),
-        max=number(wire.get("max")),
-        step=number(wire.get("step")),
-        note=text(wire.get("note")),
+        labels=tuple(
+            text(choice.get("label", choice.get("text"))) if isinstance(choice, dict) else text(choice)
+            for choice in choices
+        ),
+        min=number(low),
+        max=number(high),
+        step=number(step),
+        note=text(wire.get("note")) or text(wire.get("description")),
         raw=_unknown(wire, _INPUT_KEYS),
     )
 

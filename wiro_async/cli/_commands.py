@@ -366,6 +366,8 @@ def _input_row(item: ModelInput) -> tuple[Text, ...]:
     name = Text(clean(item.name), "bold")
     if item.label and item.label != item.name:
         name.append(f"\n{clipped(item.label, 40)}", "dim")
+    if item.note:
+        name.append(f"\n{clipped(item.note, 200)}", "dim")
     return (
         name,
         Text(clean(item.type)),

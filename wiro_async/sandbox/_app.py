@@ -121,7 +121,7 @@ async def _elsewhere(service: Service, scope: Scope, receive: Receive) -> Reply:
 
 
 def _nowhere() -> Refusal:
-    return Refusal(1, "Error parsing url.", http_status=404)
+    return Refusal(0, "Error parsing url.", http_status=404)
 
 
 def _segments(scope: Scope) -> list[str]:

@@ -34,7 +34,10 @@ _OTHER_SECONDS = 10.0
 
 @attrs.frozen(kw_only=True)
 class Input:
-    """A parameter of a model. ``min`` and ``max`` are inclusive; no ``options`` means: not known."""
+    """A parameter of a model. ``min`` and ``max`` are inclusive; no ``options`` means: not known.
+
+    ``note`` is the help text that people read below it.
+    """
 
     id: str
     type: str
@@ -45,6 +48,7 @@ class Input:
     min: float | None = None
     max: float | None = None
     step: float | None = None
+    note: str = ""
 
     @property
     def is_file(self) -> bool:
@@ -66,6 +70,10 @@ class Model:
         slug: ``owner/name`` as the catalogue spells it, with its case, dots and spaces.
         title: What people read.
         category: Such as ``image-to-video``.
+        description: What it does; "" where that is not known.
+        image: The URL of its cover, or "".
+        partner: Whether it comes from a partner of the service.
+        tags: Words that people search by.
         reliable: Whether ``required`` and ``default`` of the inputs are facts. Else they are guesses.
         seconds: What the catalogue says of a run's length; None: nothing.
         inputs: The parameters, in the catalogue's order.
@@ -75,6 +83,10 @@ class Model:
     slug: str
     title: str
     category: str
+    description: str = ""
+    image: str = ""
+    partner: bool = False
+    tags: tuple[str, ...] = ()
     reliable: bool = False
     seconds: float | None = None
     inputs: tuple[Input, ...]
@@ -83,6 +95,17 @@ class Model:
     def clean_slug(self) -> str:
         """The slug in lower case, with dashes for all that is neither letter nor digit."""
         return "/".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in self.slug.split("/"))
+
+    @cached_property
+    def owners(self) -> frozenset[str]:
+        """The owner's raw and clean slug, in lower case."""
+        return frozenset(slug.partition("/")[0].strip().lower() for slug in (self.slug, self.clean_slug))
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """All that it is filed under: the kind of its entry, its category, its origin and its owner."""
+        owner = self.slug.partition("/")[0].strip()
+        return ("tool", self.category, *(("partner",) if self.partner else ()), owner)
 
     @property
     def makes_video(self) -> bool:
@@ -142,20 +165,31 @@ class Catalogue:
             raise not_found("slug-owner-project-not-exist")
         return model
 
-    def search(self, *, text: str = "", owner: str = "", categories: Iterable[str] = ()) -> list[Model]:
-        """The models whose slug or title contains a text, of an owner, in all of the categories."""
-        wanted, needle = set(categories), text.lower()
+    def search(
+        self, *, text: str = "", owner: str = "", categories: Iterable[str] = (), tags: Iterable[str] = ()
+    ) -> list[Model]:
+        """The models whose slug or title contains a text, of an owner, in any of the categories and tags.
+
+        The case of owners, categories and tags does not matter, and either form of an owner will do.
+        """
+        needle, owner = text.lower(), owner.strip().lower()
+        kinds, words = _folded(categories), _folded(tags)
         return [
             model
             for model in self.models
-            if needle in f"{model.slug} {model.title}".lower()
-            and owner.lower() in {"", model.slug.partition("/")[0].strip().lower()}
-            and wanted <= {model.category}
+            if needle in f"{model.slug} {model.clean_slug} {model.title}".lower()
+            and (not owner or owner in model.owners)
+            and (not kinds or kinds & _folded(model.categories))
+            and (not words or words & _folded(model.tags))
         ]
+
+
+def _folded(words: Iterable[str]) -> set[str]:
+    return {word.strip().lower() for word in words}
 
 
 def _model(number: str, facts: dict[str, Any]) -> Model:
     inputs = tuple(
         Input(**{**item, "options": tuple(item.get("options", ()))}) for item in facts.pop("inputs")
     )
-    return Model(id=number, inputs=inputs, **facts)
+    return Model(id=number, inputs=inputs, **{**facts, "tags": tuple(facts.get("tags", ()))})

@@ -39,7 +39,7 @@ def control(service: Service, method: str, parts: list[str], fields: Fields) -> 
             return {"taskid": task.id, "status": task.status(now).value}
         case "POST", ["sockets"]:
             return {"cut": _cut(service, fields)}
-    raise Refusal(1, "Error parsing url.", http_status=404)
+    raise Refusal(0, "Error parsing url.", http_status=404)
 
 
 def _cut(service: Service, fields: Fields) -> int:

@@ -94,8 +94,8 @@ def _long_form(task: Task) -> dict[str, Any]:
         "modelfileid": "",
         "callbackurl": task.order.callback_url,
         "marketplaceid": None,
-        "categories": _categories(model.category, owner),
-        "modeldescription": model.title,
+        "categories": _as_text(model.categories),
+        "modeldescription": model.description or model.title,
         "modelslugowner": owner,
         "modelslugproject": name,
         "outputfolderid": task.outputs[0].parentid if task.outputs else "",
@@ -103,8 +103,9 @@ def _long_form(task: Task) -> dict[str, Any]:
 
 
 @functools.cache
-def _categories(category: str, owner: str) -> str:
-    return json.dumps(["tool", category, owner.strip()])
+def _as_text(categories: tuple[str, ...]) -> str:
+    """Task records hold JSON as a text, where the catalogue has an array: the documents show it so."""
+    return json.dumps(list(categories))
 
 
 def outputs_json(task: Task, *, cdn_url: str, short: bool = False) -> list[dict[str, Any]]:
@@ -145,10 +146,11 @@ def tool_json(model: Model, *, price: Decimal, detail: bool = False) -> dict[str
         "slugproject": name,
         "cleanslugowner": clean_owner,
         "cleanslugproject": clean_name,
-        "description": model.title,
+        "description": model.description or model.title,
+        "image": model.image,
         "computingtime": f"{model.typical_seconds:g} seconds",
-        "categories": _categories(model.category, owner),
-        "tags": "[]",
+        "categories": list(model.categories),
+        "tags": list(model.tags),
         "dynamicprice": json.dumps([{"inputs": {}, "price": float(price), "priceMethod": "cpr"}]),
     }
     if detail:
@@ -164,7 +166,7 @@ def _input_json(item: Input) -> dict[str, Any]:
         "label": item.label,
         "required": item.required,
         "default": item.default,
-        "note": "",
+        "note": item.note,
     }
     if item.options:
         reply["options"] = [{"label": option, "value": option} for option in item.options]

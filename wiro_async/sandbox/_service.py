@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -112,6 +113,7 @@ class Service:
             "File/FolderCreate": self._create_folder,
             "Tool/List": self._tools,
             "Tool/Detail": self._tool,
+            "Tool/Explore": self._explore,
         }
 
     @property
@@ -258,14 +260,35 @@ class Service:
 
     def _tools(self, project: Project, fields: Fields) -> Reply:
         del project
-        categories = fields.get("categories") or []
         models = self.catalogue.search(
             text=str(fields.get("search") or ""),
             owner=str(fields.get("slugowner") or ""),
-            categories=categories if isinstance(categories, list) else [str(categories)],
+            categories=_words(fields.get("categories")),
+            tags=_words(fields.get("tags")),
         )
+        # From the newest on, as told: the ids rise with the catalogue's order.
+        if str(fields.get("sort") or "") == "id" and str(fields.get("order") or "DESC").upper() == "DESC":
+            models.reverse()
         shown = [self._show_tool(model) for model in models[_page(fields)]]
-        return {"total": str(len(models)), "tool": shown}
+        return {"total": len(models), "tool": shown}
+
+    def _explore(self, project: Project, fields: Fields) -> Reply:
+        """A few models of each category, as a start page shows them."""
+        del project, fields
+        shelves: dict[str, list[Model]] = {}
+        for model in self.catalogue.models:
+            shelves.setdefault(model.category, []).append(model)
+        return {
+            "explore": [
+                {
+                    "id": str(number),
+                    "title": category,
+                    "total": len(models),
+                    "tools": [self._show_tool(model) for model in models[:_ON_A_SHELF]],
+                }
+                for number, (category, models) in enumerate(shelves.items(), 1)
+            ]
+        }
 
     def _tool(self, project: Project, fields: Fields) -> Reply:
         del project
@@ -274,7 +297,7 @@ class Service:
             model = self.catalogue.find(owner, name)
         except Refusal:
             raise not_found("tool-not-accessible") from None
-        return {"total": "1", "tool": [self._show_tool(model, detail=True)]}
+        return {"total": 1, "tool": [self._show_tool(model, detail=True)]}
 
     def _show_tool(self, model: Model, *, detail: bool = False) -> Reply:
         return tool_json(model, price=model.price(self.config.price), detail=detail)
@@ -282,11 +305,25 @@ class Service:
 
 _MAX_FILE = 100 * 1024 * 1024
 
+_ON_A_SHELF = 10
+"""How many models of a category Tool/Explore shows."""
+
 _WHICH_TASK = {
     ("taskid", "tasktoken"): "Request parameter [tasktoken] required",
     ("taskid",): "Request parameter [taskid] required",
     ("taskid", "socketaccesstoken"): "taskid or socketaccesstoken is required",
 }
+
+
+def _words(value: Any) -> list[str]:
+    """A filter's words: a list in JSON; in a form a text, of JSON or of one word."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise bad_request() from None
+    words = value if isinstance(value, list) else [value]
+    return [str(word) for word in words if word is not None and word != ""]
 
 
 def _page(fields: Fields) -> slice:
