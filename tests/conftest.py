@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from coverage import Coverage
 
 KEY = "canary-key-5f3a"
 SECRET = "canary-secret-9b1c"
@@ -17,6 +18,13 @@ SECRET = "canary-secret-9b1c"
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+
+
+def pytest_sessionfinish() -> None:
+    """Keep what coverage measured in a worker of pytest-xdist, which is killed if it takes long to end."""
+    coverage = Coverage.current()
+    if coverage is not None:
+        coverage.save()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
