@@ -11,6 +11,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 from coverage import Coverage
 
+from tests.depth import DEPTH
+
 KEY = "canary-key-5f3a"
 SECRET = "canary-secret-9b1c"
 
@@ -18,6 +20,11 @@ SECRET = "canary-secret-9b1c"
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+
+
+def pytest_report_header() -> str:
+    """Say how to play the same again."""
+    return f"depth: {DEPTH} (make test DEPTH={DEPTH})"
 
 
 def pytest_sessionfinish() -> None:

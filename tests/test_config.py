@@ -9,9 +9,10 @@ from typing import Any
 import attrs
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.fakes import FakeService, client, ok, task
 from wiro_async import ConfigurationError, Limits, Polling, Secret, TaskTimeout
 from wiro_async._config import configure
@@ -103,7 +104,7 @@ def test_a_sendable_key_is_kept(key: str) -> None:
 
 
 @given(st.text(min_size=1))
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_a_key_that_passes_is_a_header(key: str) -> None:
     """Whatever passes goes through a header and back without a change."""
     try:
@@ -337,7 +338,7 @@ def test_a_bad_address_of_the_socket_is_refused(url: str) -> None:
 @given(
     st.text(st.characters(max_codepoint=0x2100), max_size=40), st.sampled_from(["", "https://", "http://"])
 )
-@settings(max_examples=1000, deadline=None)
+@examples(1000)
 def test_what_passes_is_where_the_http_library_goes(rest: str, scheme: str) -> None:
     """Both readers of an accepted address agree on scheme, host and port, so none can be led astray."""
     try:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.fakes import FakeService, client, no, ok
 from tests.journals import cancelled, failed, intended, succeeded
 from wiro_async import (
@@ -312,7 +312,7 @@ costs = st.none() | st.decimals(0, 100, places=6)
 
 
 @given(st.lists(st.tuples(costs, st.none() | st.floats(0, 1e4)), max_size=30), st.floats(1, 100))
-@hypothesis(max_examples=200, deadline=None)
+@examples(200)
 def test_the_estimates_are_bounded_by_the_jobs(
     jobs: list[tuple[Decimal | None, float | None]], slots: float
 ) -> None:

@@ -8,9 +8,10 @@ from typing import get_args
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from wiro_async import BatchProgress
 from wiro_async._batch.progress import ProgressCounter
 from wiro_async._types import Stage
@@ -143,7 +144,7 @@ moves = st.lists(st.tuples(st.sampled_from((None, *STAGES)), st.sampled_from(STA
 
 
 @given(moves, st.none() | st.integers(0, 50))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_the_counts_add_up(steps: list[tuple[Stage | None, Stage, float]], total: int | None) -> None:
     """To the jobs that were read, whatever happens; and pace and end are never negative."""
     tally, now, read = ProgressCounter(0.0, total), 0.0, 0

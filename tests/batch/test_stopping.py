@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.depth import examples
 from wiro_async import InvalidInput, TaskFailed
 from wiro_async._batch.stopping import Breaker, Canary, reason_key, reason_of
 
@@ -47,7 +48,7 @@ def test_other_words_are_another_reason(one: str, other: str) -> None:
 
 
 @given(st.text(max_size=3000))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_key_is_short_and_stable(reason: str) -> None:
     """Whatever a model prints."""
     key = reason_key(reason)
@@ -107,7 +108,7 @@ def test_it_can_be_switched_off() -> None:
 
 
 @given(limit=st.integers(1, 5), events=st.lists(st.sampled_from(["a", "b", None]), max_size=60))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_it_opens_exactly_when_so_many_equal_ones_follow_each_other(
     limit: int, events: list[str | None]
 ) -> None:
@@ -154,7 +155,7 @@ class Guarding(RuleBasedStateMachine):
 
 
 TestGuarding = Guarding.TestCase
-TestGuarding.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestGuarding.settings = examples(50, stateful_step_count=30)
 
 # -- the canaries ----------------------------------------------------------------------------------------
 
@@ -255,4 +256,4 @@ class Trying(RuleBasedStateMachine):
 
 
 TestTrying = Trying.TestCase
-TestTrying.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestTrying.settings = examples(50, stateful_step_count=30)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from wiro_async import Output
 from wiro_async._files.naming import folder_names, safe_name, upload_name
 
@@ -74,7 +75,7 @@ def test_names_that_are_mended_stay_distinct(name: str, pattern: str | None) -> 
     assert mended != safe_name(output(name=name + "\x02"))
 
 
-@settings(max_examples=1000, deadline=None)
+@examples(1000)
 @given(
     name=st.text(max_size=300) | st.text(alphabet="./\\ ~a:\0", max_size=12),
     task_id=st.text(max_size=80),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.servers import answer, chunked
 from wiro_async._http.http11 import (
     LocalProtocolError,
@@ -355,7 +356,7 @@ messages = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(data=messages, size=st.integers(1, 40), mutation=st.tuples(st.integers(0, 400), st.binary(max_size=2)))
 def test_what_is_believed_h11_believes_too(data: bytes, size: int, mutation: tuple[int, bytes]) -> None:
     """No reply is read that h11 refuses or reads otherwise, and no error but ours comes out."""

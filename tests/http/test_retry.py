@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from wiro_async import (
     APIError,
     AuthenticationError,
@@ -160,7 +161,7 @@ def test_an_error_that_nobody_thought_of_is_careful() -> None:
     st.one_of(st.none(), st.integers(100, 599)),
     st.one_of(st.none(), st.sampled_from([0, 1, 96, 97, 98, 99]), st.integers()),
 )
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_any_failure_of_the_service_has_a_careful_verdict(status: int | None, code: int | None) -> None:
     """Never repeated for a Run; unknown from 500 up, and wherever the service did not say no itself."""
     error = service_error(status, code)
@@ -185,7 +186,7 @@ policies = st.builds(
 
 
 @given(policies, st.integers(1, 10_000), st.floats(0, 1), st.one_of(st.none(), st.floats(0, 120)))
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_a_pause_has_bounds(policy: RetryPolicy, attempt: int, chance: float, wish: float | None) -> None:
     """Between the service's wish and the longest pause; it grows with the attempts, and with the chance."""
     pause = policy.pause(attempt, chance, wish)
@@ -282,7 +283,7 @@ def test_successes_pay_for_retries() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=300))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_budget_stays_within_its_bounds(takes: list[bool]) -> None:
     """Never negative, never above capacity, and a refusal costs nothing."""
     budget = RetryBudget()

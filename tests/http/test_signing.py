@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 import anyio
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import KEY, SECRET
+from tests.depth import examples
 from wiro_async import Secret
 from wiro_async._http.connections import address_of
 from wiro_async._http.messages import Content, Request
@@ -68,7 +69,7 @@ def test_the_command_of_the_model_pages_gives_the_same() -> None:
     assert printed.strip().endswith(f"= {headers['x-signature']}")
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(key=printable, secret=printable, nonce=st.integers(0, 2**53))
 def test_openssl_agrees_for_any_key(key: str, secret: str, nonce: int) -> None:
     """For every printable key, secret and nonce the signature is the one that openssl computes."""

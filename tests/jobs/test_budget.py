@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.depth import examples
 from tests.strategies import loose
 from wiro_async import Model, ModelInput
 from wiro_async._jobs.budget import Budget, Prices
@@ -226,11 +227,11 @@ class Spending(RuleBasedStateMachine):
 
 
 TestSpending = Spending.TestCase
-TestSpending.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSpending.settings = examples(60, stateful_step_count=30)
 
 
 @given(st.lists(amounts, min_size=1, max_size=50), st.decimals(1, 20, places=2))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_true_estimates_never_overdraw(costs: list[Decimal], limit: Decimal) -> None:
     """However many run at a time."""
     budget = Budget(limit)
@@ -418,7 +419,7 @@ def test_rows_that_make_no_sense_are_left_out(row: object) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), loose | st.dictionaries(st.text(max_size=5), loose, max_size=3)))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_no_garbage_breaks_a_merge(data: dict[str, Any]) -> None:
     """Nor what is exported afterwards."""
     prices = Prices()

@@ -6,11 +6,12 @@ import itertools
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from benchmarks.concurrency import BUSY_TARGET, CASES, REFUSED_TARGET, Case, simulate
+from tests.depth import examples
 from wiro_async._jobs.limiter import (
     LearnedLimit,
     limit_of,
@@ -485,11 +486,11 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestLife.settings = examples(80, stateful_step_count=40)
 
 
 @given(limit=st.integers(1, 25), theirs=st.integers(0, 15), seed=st.integers(0, 2**32))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_at_steady_state_all_room_is_used(limit: int, theirs: int, seed: int) -> None:
     """Whatever others hold for good, the rest is found, and refusals keep to their budget."""
     account = Account(limit)

@@ -19,9 +19,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.journals import (
     Database,
     apply,
@@ -330,7 +331,7 @@ SEVERAL = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(SEVERAL)
 def test_whatever_waits_together_ends_as_one_by_one(orders: list[list[Step]]) -> None:
     """What shares a transaction with steps that are refused is as if each had been alone."""

@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.fakes import task
 from tests.journals import MODEL, intended
 from wiro_async import InvalidInput, JournalCounts, JournalEntry, JournalFile, RateLimited, Secret
@@ -174,7 +175,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_inputs_come_back_as_they_were_recorded(inputs: dict[str, Any]) -> None:
     """Whatever names they have: no mapping of the caller's can be taken for a file."""
@@ -222,7 +223,7 @@ def test_inputs_that_cannot_be_recorded_are_refused_with_their_place() -> None:
 # -- columns ---------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.text())
 def test_text_from_the_wire_can_always_be_stored(text: str) -> None:
     """Whole characters stay as they are."""
@@ -231,7 +232,7 @@ def test_text_from_the_wire_can_always_be_stored(text: str) -> None:
     assert steps.clean("abc", 2) == "ab"
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.text(st.characters(codec=None)))
 def test_any_path_comes_back(path: str) -> None:
     """As text where it is some, as bytes where not."""
@@ -256,7 +257,7 @@ def test_times_that_cannot_be_are_unknown(told: float | None, kept: float | None
     assert steps.seconds(told) == kept
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.decimals(min_value=0, max_value=9_000_000, places=12))
 def test_amounts_are_kept_exactly(cost: Decimal) -> None:
     """To the service's twelve decimals."""

@@ -24,10 +24,10 @@ from typing import Any, cast, get_args
 
 import attrs
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.depth import examples
 from tests.journals import (
     NOW,
     OUTPUT,
@@ -1375,4 +1375,4 @@ class Crashes(RuleBasedStateMachine):
 
 
 TestCrashes = Crashes.TestCase
-TestCrashes.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestCrashes.settings = examples(25, stateful_step_count=20)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import wiro_async.sandbox
+from tests.depth import examples
 from tests.strategies import loose
 from wiro_async import Model, ModelInput
 from wiro_async._protocol.catalogue import check_inputs, undocumented
@@ -348,7 +349,7 @@ items = st.builds(
     st.lists(items, max_size=3),
     st.dictionaries(st.sampled_from(["a", "A", "b", "bUrl", "inputImage"]), loose),
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_nothing_breaks_it(inputs: list[ModelInput], given: dict[str, object]) -> None:
     """Whatever the catalogue says and the caller gives: sentences come out, each in one line."""
     for sentence in check_inputs(model(*inputs), given):

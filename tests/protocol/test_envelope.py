@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.strategies import NASTY, TOKEN, json_values, sample
 from wiro_async import (
     APIError,
@@ -401,7 +402,7 @@ DATE_PARTS = [
 
 
 @given(st.one_of(st.text(max_size=20), st.lists(st.sampled_from(DATE_PARTS), max_size=7).map(" ".join)))
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_a_retry_after_of_any_text_is_bounded(header: str) -> None:
     """No header raises, and none makes us wait for longer than two minutes."""
     seconds = wish(header)
@@ -660,7 +661,7 @@ bodies = st.one_of(
     st.sampled_from(["Run", "Task/Detail", "Task/Cancel", "Task/Kill", "Tool/Detail", "File/Upload", ""]),
     st.sampled_from(["", "5", "x"]),
 )
-@settings(max_examples=3000, deadline=None)
+@examples(3000)
 def test_only_our_errors_come_out(body: bytes, status: int, operation: str, after: str) -> None:
     """Whatever the bytes and the status: a payload with a literal true, or one of our errors, in one line."""
     try:
@@ -796,7 +797,7 @@ def test_64_levels_are_encoded() -> None:
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=4))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_what_is_encoded_reads_back(payload: dict[str, Any]) -> None:
     """Encoding changes neither the payload nor its meaning; what cannot be encoded is refused as an input."""
     before = copy.deepcopy(payload)

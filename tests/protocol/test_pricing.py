@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.strategies import loose, some_of
 from wiro_async._protocol.catalogue import listed_price
 
@@ -151,7 +152,7 @@ def test_a_condition_that_cannot_be_read_is_met() -> None:
 
 
 @given(tariff=loose | st.lists(some_of("inputs", "price", "priceMethod", "priceExtra")), seconds=st.floats())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_no_garbage_breaks_it(tariff: object, seconds: float) -> None:
     """What comes out is nothing, or an amount that a run can cost."""
     price = price_of(tariff, {"duration": "6"}, seconds=seconds)
@@ -163,7 +164,7 @@ def test_no_garbage_breaks_it(tariff: object, seconds: float) -> None:
         st.sampled_from(["duration", "width", "height", "samples", "prompt", "inputImage"]), loose
     )
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_no_inputs_break_it(inputs: dict[str, object]) -> None:
     """Whatever the caller gives."""
     for method in ("cpr", "cpo", "cp-pixel", "cp-outputVideoLength", "cp-promptlength"):

@@ -16,9 +16,10 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.strategies import DATA, TOKEN, json_values, loose, outputs, sample, some_of, texts, wire_tasks
 from wiro_async import (
     ClientUseError,
@@ -422,7 +423,7 @@ def without_secrets(found: Task) -> Task:
 
 
 @given(wire_tasks)
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 def test_anything_becomes_a_task(wire: dict[str, Any]) -> None:
     """Whatever the fields hold: no exception, sane types, no token shown or pickled, nothing unknown lost."""
     before = copy.deepcopy(wire)
@@ -449,7 +450,7 @@ def test_anything_becomes_a_task(wire: dict[str, Any]) -> None:
 
 
 @given(st.dictionaries(texts, json_values, max_size=6))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_unknown_keys_are_kept(wire: dict[str, Any]) -> None:
     """An object of nothing but unknown keys is a task of nothing but ``raw``."""
     unknown = {key: value for key, value in wire.items() if key not in KNOWN}
@@ -478,7 +479,7 @@ def test_what_many_tasks_have_in_common_is_kept_once() -> None:
 
 
 @given(outputs, st.one_of(st.just("2221"), texts))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_anything_becomes_an_output(wire: dict[str, Any], task_id: str) -> None:
     """Whatever the fields hold: no exception, and no access key shown or pickled."""
     (found,) = task(id=task_id, outputs=[wire]).outputs
@@ -500,7 +501,7 @@ groups = st.lists(model_inputs, max_size=2).map(lambda items: [{"title": "", "it
     some_of("slugowner", "slugproject", "cleanslugowner", "cleanslugproject", "title", "categories", "image"),
     st.one_of(groups, loose),
 )
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_anything_becomes_a_model(wire: dict[str, Any], parameters: Any) -> None:
     """Whatever a catalogue holds: no exception, and a record that pickles."""
     found = parse_model({**wire, "parameters": parameters})
@@ -513,7 +514,7 @@ def test_anything_becomes_a_model(wire: dict[str, Any], parameters: Any) -> None
 @given(
     st.dictionaries(st.sampled_from(["id", "name", "contenttype", "size", "url", "accesskey", "new"]), loose)
 )
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_anything_becomes_an_upload(wire: dict[str, Any]) -> None:
     """Whatever an upload's answer holds: no exception."""
     found = parse_upload(wire)

@@ -6,9 +6,10 @@ from urllib.parse import unquote
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from wiro_async import InvalidInput
 from wiro_async._protocol.operations import clean_slug, run
 
@@ -118,7 +119,7 @@ slugs = st.one_of(segments, st.tuples(segments, segments).map("/".join))
 
 
 @given(slugs)
-@settings(max_examples=2000, deadline=None)
+@examples(2000)
 def test_whatever_is_accepted_round_trips(slug: str) -> None:
     """On the wire stand exactly the two encoded segments, and decoding them gives the slug back."""
     try:

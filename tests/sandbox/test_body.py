@@ -8,9 +8,10 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from wiro_async.sandbox import _body
 from wiro_async.sandbox._body import Disconnected, Fields, Upload, read_body
 from wiro_async.sandbox._refusal import Refusal
@@ -77,7 +78,7 @@ async def test_json_below_a_multipart_header_is_taken() -> None:
     assert (await refusal(header, b"--x\r\n")).code == 0
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(value=st.dictionaries(st.text(), st.lists(st.none() | st.booleans() | st.integers() | st.text())))
 def test_valid_json_is_never_changed_by_the_lenient_reading(value: Any) -> None:
     """A repair touches only what is broken."""

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import attrs
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.depth import examples
 from tests.strategies import TIMESTAMPS, sample
 from wiro_async import Status, Task, Transition
 from wiro_async._protocol.records import parse_task
@@ -513,4 +513,4 @@ class Watching(RuleBasedStateMachine):
 
 
 TestWatching = Watching.TestCase
-TestWatching.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestWatching.settings = examples(200, stateful_step_count=40)

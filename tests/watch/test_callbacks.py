@@ -29,11 +29,12 @@ import trio
 import trio.testing
 import uvicorn
 from fastapi import FastAPI
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from tests.depth import examples
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import CallbackCounts, CallbackReceiver, CallbackURL, ConfigurationError, InvalidInput, Secret
@@ -765,7 +766,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.sampled_from(["asyncio", "trio"]), st.lists(steps, max_size=25))
 def test_no_sequence_of_callbacks_does_more_than_wake(backend: str, script: list[Any]) -> None:
     """Never more often than every two seconds, never for what was not genuine, and never too few times."""

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from wiro_async import Polling
 from wiro_async._watch.durations import Durations, PollPlan, Polls
 from wiro_async._watch.schedule import Schedule, TaskTiming
@@ -160,7 +161,7 @@ def exported(durations: Durations) -> list[float]:
 
 
 @given(st.lists(seconds, max_size=80))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_what_is_exported_can_be_merged(samples: list[float]) -> None:
     """Through JSON, and with the same shape, to a hundredth of a sample in each bin."""
     durations = learned(*samples)
@@ -173,7 +174,7 @@ def test_what_is_exported_can_be_merged(samples: list[float]) -> None:
 
 
 @given(st.lists(seconds, min_size=10, max_size=60), st.lists(seconds, min_size=10, max_size=60))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_merging_does_not_depend_on_the_order(some: list[float], others: list[float]) -> None:
     """One with the other is the other with the one."""
     one, other = learned(*some), learned(*others)
@@ -225,7 +226,7 @@ def test_what_is_too_light_to_hold_changes_nothing_that_matters() -> None:
 
 
 @given(st.lists(seconds, min_size=1, max_size=60))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_survival_falls_from_one_and_is_never_nothing(samples: list[float]) -> None:
     """There may always be a task that takes longer than all before."""
     survival = learned(*samples).survival()
@@ -293,7 +294,7 @@ def test_a_stretch_is_another_unit_of_time(stretch: float) -> None:
 
 
 @given(st.lists(seconds, min_size=1, max_size=40), seconds, places, st.floats(1e-6, 1e6))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_an_interval_is_positive(samples: list[float], age: float, place: float, stretch: float) -> None:
     """Whatever was learned."""
     assert Polls(learned(*samples).survival(), 10.0).interval(age, place, stretch) >= SHORTEST
@@ -349,7 +350,7 @@ some = st.lists(seconds, min_size=1, max_size=30)
 
 
 @given(st.lists(seconds, max_size=30), some, seconds, places, st.floats(1, 3600))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_a_plan_is_finite(
     queue: list[float], ran: list[float], age: float, place: float, longest: float
 ) -> None:

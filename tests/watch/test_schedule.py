@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.lines import Line
 from benchmarks.simulate import SIGMAS, cold, crowd, draw, learn, play, shift, steady
+from tests.depth import examples
 from wiro_async import Polling
 from wiro_async._watch.schedule import Schedule, TaskTiming
 
@@ -71,7 +72,7 @@ def warm(
 
 
 @given(policies, st.floats(0, 1e9), st.integers(0, 1000), places)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_an_interval_by_age_is_within_its_bounds(
     policy: Polling, age: float, failures: int, place: float
 ) -> None:
@@ -109,7 +110,7 @@ def test_a_task_that_was_never_polled_is_due_at_once() -> None:
 
 
 @given(policies, timings, st.lists(st.tuples(maybe, maybe), max_size=20), st.floats(-1e5, 1e5))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_a_next_poll_is_a_time_after_the_last(
     policy: Polling, seen: TaskTiming, samples: list[tuple[float | None, float | None]], now: float
 ) -> None:
@@ -123,7 +124,7 @@ def test_a_next_poll_is_a_time_after_the_last(
 
 
 @given(timings, st.integers(1, 100))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_patience_grows_with_failures(seen: TaskTiming, more: int) -> None:
     """A task that could not be polled is not polled more often, in either stage."""
     schedule = KNOWN
@@ -379,7 +380,7 @@ def test_the_line_is_bounded() -> None:
     st.lists(st.tuples(st.floats(0, 3), st.floats(-1, 9)), min_size=1, max_size=60),
     st.floats(-1e6, 1e6),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_no_window_holds_more_than_the_budget(
     policy: Polling, asked: list[tuple[float, float]], start: float
 ) -> None:
@@ -539,7 +540,7 @@ nearly = st.fixed_dictionaries(
 
 
 @given(garbage | nearly)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_no_garbage_breaks_a_merge(data: Any) -> None:
     """It is ignored, and the schedule works as before."""
     schedule = warm(count=10)
