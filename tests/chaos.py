@@ -202,6 +202,7 @@ class Schedule:
     """All that a seed decides."""
 
     seed: int
+    backend: Backend
     jobs: tuple[Job, ...]
     rules: tuple[Rule, ...]
     rotate_after: int | None
@@ -218,6 +219,7 @@ def draw(seed: int, backend: Backend) -> Schedule:
     foreign = not rotates and rng.random() < 0.35
     return Schedule(
         seed=seed,
+        backend=backend,
         jobs=tuple(_jobs(rng, backend, resubmits=resubmits, foreign=foreign)),
         rules=_rules(rng, foreign=foreign, resubmits=resubmits),
         rotate_after=rng.randrange(12) if rotates else None,
@@ -787,7 +789,8 @@ def _tell(
         lines.append(f"  {record.job.number}: {told}tasks {sorted(record.ids)}, {record.endings}")
         lines += [f"     {error}" for error in record.errors]
     lines += [f"  unclaimed: {story.late}, reconciled: {story.found}"]
-    return "\n".join([*lines, f"Replay it: python -m tests.chaos --seed {schedule.seed}"])
+    replay = f"Replay it: python -m tests.chaos --seed {schedule.seed} --backend {schedule.backend}"
+    return "\n".join([*lines, replay])
 
 
 # -- many schedules --------------------------------------------------------------------------------------

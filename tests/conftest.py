@@ -12,6 +12,7 @@ from blockbuster import blockbuster_ctx
 from coverage import Coverage
 
 from tests.depth import DEPTH
+from tests.virtual import on_virtual_time
 
 KEY = "canary-key-5f3a"
 SECRET = "canary-secret-9b1c"
@@ -36,8 +37,9 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Run every async test on asyncio and on trio."""
-    return request.param
+    """Run every async test on asyncio and on trio, on virtual time where it is marked so."""
+    marker = request.node.get_closest_marker("virtual_time")
+    return request.param if marker is None else on_virtual_time(request.param)
 
 
 @pytest.fixture(autouse=True)

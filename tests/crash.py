@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import random
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -75,10 +76,25 @@ class Cut:
 
 @attrs.frozen
 class Schedule:
-    """What befalls one batch: cuts one after the other, each in a process of its own."""
+    """What befalls one batch: cuts one after the other, each in a process of its own.
+
+    Attributes:
+        seed: What it is drawn from, together with the point.
+        point: Where the first cut is ("": at a random moment).
+        cuts: All of them.
+    """
 
     seed: int
+    point: str
     cuts: tuple[Cut, ...]
+
+    @property
+    def command(self) -> str:
+        """What plays this schedule again, and no other."""
+        which = "--each 0 --random 1"
+        if self.point:
+            which = f"--each 1 --random 0 --points {shlex.quote(self.point)}"
+        return f"python -m tests.crash --seed {self.seed} {which}"
 
 
 def at_point(point: str, seed: int) -> Schedule:
@@ -87,13 +103,13 @@ def at_point(point: str, seed: int) -> Schedule:
     cuts = [Cut(point, 1 if point in ("checkpoint", "closed") else rng.randint(1, JOBS))]
     if rng.random() < 0.3:
         cuts.append(Cut(rng.choice(POINTS), rng.randint(1, 2)))
-    return Schedule(seed, tuple(cuts))
+    return Schedule(seed, point, tuple(cuts))
 
 
 def at_random(seed: int) -> Schedule:
     """Return a schedule of one to three cuts at random moments."""
     rng = random.Random(f"moment/{seed}")
-    return Schedule(seed, tuple(Cut(after=rng.uniform(0.0, 0.5)) for _ in range(rng.randint(1, 3))))
+    return Schedule(seed, "", tuple(Cut(after=rng.uniform(0.0, 0.5)) for _ in range(rng.randint(1, 3))))
 
 
 # -- the child -------------------------------------------------------------------------------------------
@@ -393,7 +409,8 @@ class Bench:
         self.record.schedules += 1
 
     def _fail(self, schedule: Schedule, problem: str) -> None:
-        self.record.failures.append(f"{schedule}: {problem}")
+        replay = schedule.command + (" --careless" if self._careless else "")
+        self.record.failures.append(f"{schedule.cuts}: {problem}. Replay it: {replay}")
 
     def _check(self, schedule: Schedule, prompts: Sequence[str], folder: Path) -> None:
         wanted = set(prompts)

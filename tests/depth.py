@@ -26,6 +26,11 @@ DEEP = DEPTH != "quick"
 """Whether all is played, and not a part only."""
 
 
+def plays(quick: int, deep: int) -> int:
+    """Return how many of a long suite's seeds are played: the first *quick* on every run, *deep* for CI."""
+    return deep if DEEP else quick
+
+
 def examples(number: int, **options: Any) -> settings:
     """Return the settings of a Hypothesis test.
 

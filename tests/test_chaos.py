@@ -9,6 +9,7 @@ import pytest
 
 from tests import chaos
 from tests.chaos import Backend, Job, Record, Report, Story
+from tests.depth import plays
 from wiro_async import ConnectionFailed
 
 
@@ -18,20 +19,20 @@ def no_blocking_calls() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("first_seed", range(0, 2000, 200))
+@pytest.mark.parametrize("first_seed", range(0, plays(100, 2000), 100))
 def test_chaos(first_seed: int) -> None:
-    """Two hundred schedules on asyncio, with native and anyio cancellations; replay one by its seed."""
-    report = chaos.spread(range(first_seed, first_seed + 200))
+    """A hundred schedules on asyncio, with native and anyio cancellations; replay one by its seed."""
+    report = chaos.spread(range(first_seed, first_seed + 100))
     assert not report.failures, str(report)
-    assert report.schedules == 200
+    assert report.schedules == 100
 
 
 @pytest.mark.timeout(300)
 def test_chaos_on_trio() -> None:
     """The same on trio, with anyio's cancellations."""
-    report = chaos.spread(range(200), "trio")
+    report = chaos.spread(range(plays(50, 200)), "trio")
     assert not report.failures, str(report)
-    assert report.schedules == 200
+    assert report.schedules == plays(50, 200)
 
 
 # -- the suite itself ------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.crash import POINTS
+from tests.depth import plays
 
 ROOT = Path(__file__).parent.parent
+EACH = plays(2, 10)
+MOMENTS = plays(20, 200)
 
 
 def crash(*options: str) -> tuple[int, str]:
@@ -38,20 +41,20 @@ def cuts_in(said: str) -> dict[str, int]:
 
 @pytest.mark.timeout(900)
 def test_the_power_may_go_at_any_point() -> None:
-    """Ten times at each of the fourteen points of a job's life, now and then again while it is resumed."""
-    code, said = crash("--each", "10", "--random", "0")
+    """Some times at each of the fourteen points of a job's life, now and then again while it is resumed."""
+    code, said = crash("--each", str(EACH), "--random", "0")
     assert code == 0, said
     cuts = cuts_in(said)
     assert set(cuts) == set(POINTS)
-    assert min(cuts.values()) >= 10
+    assert min(cuts.values()) >= EACH
 
 
 @pytest.mark.timeout(900)
 def test_the_power_may_go_at_any_moment() -> None:
-    """Two hundred batches, each cut one to three times."""
-    code, said = crash("--each", "0", "--random", "200")
+    """Many batches, each cut one to three times."""
+    code, said = crash("--each", "0", "--random", str(MOMENTS))
     assert code == 0, said
-    assert cuts_in(said)["a random moment"] >= 100
+    assert cuts_in(said)["a random moment"] >= MOMENTS / 2
 
 
 @pytest.mark.timeout(300)

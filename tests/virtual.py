@@ -42,9 +42,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Import this into a test module to run all of it on virtual time, on both event loops."""
-    if request.param == "asyncio":
+def on_virtual_time(backend: str) -> tuple[str, dict[str, Any]]:
+    """Return an event loop, as anyio's plugin takes it, on a clock of its own."""
+    if backend == "asyncio":
         return "asyncio", {"loop_factory": VirtualLoop}
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Import this into a test module, to run all of it on virtual time, on both event loops."""
+    return on_virtual_time(request.param)

@@ -1,4 +1,7 @@
-"""Ten thousand cancellations, and the client still answers: httpcore's own pool would be dead by now."""
+"""Ten thousand cancellations, and the client still answers: httpcore's own pool would be dead by now.
+
+Every run plays the first fifth of them, CI all.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import pytest
 
 import wiro_async
 from tests.conftest import KEY, SECRET
+from tests.depth import plays
 from wiro_async import Client, TaskHandle
 from wiro_async.sandbox import Sandbox
 
@@ -19,6 +23,7 @@ MODEL = "MiniMax/image-to-video-01-director"
 INPUTS = {"inputImageFirstUrl": "http://127.0.0.1:9/x.jpg"}
 POLLING = wiro_async.Polling(min_interval=0.02, max_interval=0.1, requests_per_second=5000)
 LIMITS = wiro_async.Limits(max_in_flight=16)
+WORKERS = 50
 
 
 def make_sandbox() -> Sandbox:
@@ -69,13 +74,14 @@ class Churn:
         stack: Any = self.client._service.transport._http._inner  # type: ignore[attr-defined]
         assert not stack._busy
         assert stack.connections <= LIMITS.max_in_flight
-        with anyio.fail_after(1):
+        with anyio.fail_after(30):
             await self.handles[0].refresh()
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_ten_thousand_native_cancels_leave_nothing_stuck() -> None:
+async def test_native_cancels_leave_nothing_stuck() -> None:
     """``task.cancel()``, twice at times, and ``asyncio.timeout``, at random moments of waits and calls."""
     logging.getLogger("wiro_async").disabled = True
     async with make_sandbox() as sandbox, Client(
@@ -103,18 +109,19 @@ async def test_ten_thousand_native_cancels_leave_nothing_stuck() -> None:
             churn.cancelled += 1
 
         async def worker() -> None:
-            for _ in range(200):
+            for _ in range(plays(40, 200)):
                 await cancel_one()
 
-        await asyncio.gather(*(worker() for _ in range(50)))
-        assert churn.cancelled == 10_000
+        await asyncio.gather(*(worker() for _ in range(WORKERS)))
+        assert churn.cancelled == WORKERS * plays(40, 200)
         await churn.check()
         assert asyncio.all_tasks() == before
     logging.getLogger("wiro_async").disabled = False
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(120)
-async def test_two_thousand_scope_cancels_leave_nothing_stuck() -> None:
+async def test_scope_cancels_leave_nothing_stuck() -> None:
     """The same by anyio's cancel scopes, on both event loops."""
     logging.getLogger("wiro_async").disabled = True
     async with make_sandbox() as sandbox, Client(
@@ -124,14 +131,14 @@ async def test_two_thousand_scope_cancels_leave_nothing_stuck() -> None:
         await churn.prepare()
 
         async def worker() -> None:
-            for _ in range(40):
+            for _ in range(plays(8, 40)):
                 with anyio.move_on_after(churn.chance.random() ** 2 * 0.05) as scope:
                     await churn.act()
                 churn.cancelled += scope.cancelled_caught
 
         async with anyio.create_task_group() as group:
-            for _ in range(50):
+            for _ in range(WORKERS):
                 group.start_soon(worker)
-        assert churn.cancelled == 2000
+        assert churn.cancelled == WORKERS * plays(8, 40)
         await churn.check()
     logging.getLogger("wiro_async").disabled = False

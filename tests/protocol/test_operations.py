@@ -58,6 +58,7 @@ async def test_the_calls_are_the_services(name: str) -> None:
     assert request.extensions["wiro_async.max_idle"] == (2.0 if name == "Run" else 5.0)
 
 
+@pytest.mark.virtual_time
 async def test_stopping_goes_first() -> None:
     """Stopping saves money, submitting earns it, reading can wait."""
     service = FakeService(
@@ -69,7 +70,7 @@ async def test_stopping_goes_first() -> None:
         Tool_List=ok(tool=[{}]),
         Tool_Detail=ok(tool=[{}]),
     )
-    service.latency = 0.02
+    service.latency = 1.0
     reads = ["Task/Detail", "Task/List", "Tool/List", "Tool/Detail"]
     async with client(service, limits=Limits(max_in_flight=1)) as caller, anyio.create_task_group() as group:
 
