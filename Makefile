@@ -35,11 +35,13 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.user ## the main job on the built-in sandbox: videos from images, in demo-clips/
 	$(BIN)/wiro demo --output demo-clips $(IMAGES)
 
+# A selection of the tests covers less.
+test: REQUIRED = $(if $(ARGS),--fail-under=0)
 test: $(VENV)/.dev ## the tests, with branch coverage (ARGS="-k hostile -x": pytest's options)
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage combine -q
-	$(BIN)/coverage report $(if $(ARGS),--fail-under=0) # a selection of the tests covers less
+	$(BIN)/coverage report $(REQUIRED)
 
 # Where pyenv holds the interpreters, its shims want to be told which; elsewhere the variable means nothing.
 test-all: test ## the tests on Python 3.12 and 3.13 too
