@@ -30,6 +30,7 @@ __all__ = [
     "Alarm",
     "Gate",
     "Turnstile",
+    "ask_in_thread",
     "finish",
     "now",
     "on_asyncio",
@@ -43,6 +44,9 @@ Ts = TypeVarTuple("Ts")
 
 PER_TURN = 50
 """How many may begin in one turn of the event loop, which then takes some 5 ms."""
+
+THREADS = 40
+"""How many threads of ours work at a time for one event loop; AnyIO's number."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -89,22 +93,57 @@ async def finish(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T],
 
 
 async def run_in_thread(
-    function: Callable[[*Ts], T], *args: *Ts, late: Callable[[T], object] = lambda _: None
+    function: Callable[[*Ts], T],
+    *args: *Ts,
+    late: Callable[[T], object] = lambda _: None,
+    at_once: bool = False,
 ) -> T:
     """Run a blocking function in a worker thread, to its end even if the caller is cancelled meanwhile.
 
     A native cancellation would leave the thread at work, while its caller goes on to close the file that the
     thread reads or writes.
 
+    The threads are ours, ``THREADS`` for each event loop: those of AnyIO, and of asyncio's own executor, may
+    all be held by callers who wait for us, as FastAPI's ``def`` endpoints do. None of ours ever waits for
+    another one. The wait for one can be cancelled.
+
     Args:
         function: What to run. The cancellation waits for it.
         *args: Its arguments.
         late: Called with the result when the caller was cancelled and so will not get it.
+        at_once: Whether it waits for none of them: what closes a file must not.
 
     Returns:
         What *function* returned.
     """
-    return await finish(lambda: anyio.to_thread.run_sync(function, *args), late)
+    threads = _own_threads()
+    if at_once:
+        return await finish(lambda: anyio.to_thread.run_sync(function, *args, limiter=threads.no_limit), late)
+    await threads.gate.enter(Priority.READ)
+    try:
+        return await finish(lambda: anyio.to_thread.run_sync(function, *args, limiter=threads.no_limit), late)
+    finally:
+        threads.gate.leave()
+
+
+async def ask_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Run a blocking question in a thread of ours; a caller who is cancelled leaves it to itself.
+
+    Args:
+        function: What to run. It must leave nothing behind that somebody would have to close.
+        *args: Its arguments.
+
+    Returns:
+        What *function* returned.
+    """
+    threads = _own_threads()
+    await threads.gate.enter(Priority.READ)
+    try:
+        return await anyio.to_thread.run_sync(
+            function, *args, abandon_on_cancel=True, limiter=threads.no_limit
+        )
+    finally:
+        threads.gate.leave()
 
 
 async def _finish_trio(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:
@@ -137,6 +176,26 @@ async def _finish_asyncio(work: Callable[[], Coroutine[Any, Any, T]], late: Call
             late(task.result())
         raise
     return task.result()
+
+
+@attrs.frozen(eq=False)
+class _Threads:
+    """The threads of one event loop: the gate counts them, and AnyIO starts them."""
+
+    gate: Gate = attrs.field(factory=lambda: Gate(THREADS))
+    no_limit: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(math.inf))
+
+
+_threads: anyio.lowlevel.RunVar[_Threads] = anyio.lowlevel.RunVar("wiro_async.threads")
+
+
+def _own_threads() -> _Threads:
+    try:
+        return _threads.get()
+    except LookupError:
+        threads = _Threads()
+        _threads.set(threads)
+        return threads
 
 
 class Alarm:

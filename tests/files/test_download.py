@@ -668,9 +668,9 @@ async def test_a_file_that_stays_away_is_given_up(tmp_path: Path, status: int) -
 async def test_the_wait_for_a_file_counts(tmp_path: Path) -> None:
     """A timeout that ends it says what the server has answered."""
     with pytest.raises(
-        DownloadError, match=r"not whole after 0\.05 s .* HTTP 404; outputs are kept"
+        DownloadError, match=r"not whole after 0\.9 s .* HTTP 404; outputs are kept"
     ) as caught:
-        await downloader(Cdn(reply(404))).save(output(), tmp_path / "clip.mp4", 0.05)
+        await downloader(Cdn(reply(404))).save(output(), tmp_path / "clip.mp4", 0.9)
     assert caught.value.http_status == 404
 
 

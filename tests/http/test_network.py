@@ -446,7 +446,7 @@ async def test_a_peer_that_leaves_in_the_handshake_is_an_os_error() -> None:
 def addresses(*found: tuple[str, int]) -> Any:
     """Return a resolver that finds these addresses."""
 
-    async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
         return [
             (socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
             for host, port in found
@@ -470,8 +470,7 @@ def silent_port() -> Iterator[int]:
 
 async def resolved(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> Stream:
     """Connect to a name that has these addresses."""
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(type(loop), "getaddrinfo", addresses(*found), raising=True)
+    monkeypatch.setattr(socket, "getaddrinfo", addresses(*found))
     return await connect("several.example", 1, None)
 
 

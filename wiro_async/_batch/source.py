@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import anyio.lowlevel
-import anyio.to_thread
 
+from wiro_async._aio import run_in_thread
 from wiro_async._errors import InvalidInput
 from wiro_async._files.inputs import TypedInputs, by_name, holds
 from wiro_async._jobs.job import Inputs, Job, JobState
@@ -260,7 +260,7 @@ class JobSource:
             told: Mapping[str, Any] = inputs
             if self._keeps and holds(inputs, _is_bytes):
                 # As the journal keeps them; bytes are hashed in a worker thread.
-                told = await anyio.to_thread.run_sync(described, inputs)
+                told = await run_in_thread(described, inputs)
             key, is_own = self._key_of(job, model, told)
         except InvalidInput as error:
             name = str(job.key)[:60] if job.key else str(self._count)
@@ -283,7 +283,7 @@ class JobSource:
         if entry.state in FAILED and entry.runs > self._retries:
             self.failed_before += 1
             return None
-        gone = self._fetches and entry.state == "done" and await anyio.to_thread.run_sync(_lacks_files, entry)
+        gone = self._fetches and entry.state == "done" and await run_in_thread(_lacks_files, entry)
         if entry.state not in ("refused", *FAILED) and not gone:
             self.skipped += 1
             return None
@@ -318,7 +318,7 @@ class _Lacking:
                 page.append(entry)
             if not page:
                 raise StopAsyncIteration
-            self._found.extend(await anyio.to_thread.run_sync(list, filter(_lacks_files, page)))
+            self._found.extend(await run_in_thread(list, filter(_lacks_files, page)))
         return self._found.popleft()
 
 

@@ -22,7 +22,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol, TypeAlias
 
 import anyio
-import anyio.to_thread
 import attrs
 import httpx
 
@@ -97,12 +96,20 @@ class _Progress:
         path: The file to write (None: it is read into memory).
         total: The file's length, from the service or else from the server (None: nobody has told).
         validator: What an If-Range may hold ("": nothing).
+        missing: The HTTP status of a file that the CDN did not have when it was last asked for it.
     """
 
     output: Output
     path: str | None
     total: int | None = attrs.field(default=attrs.Factory(lambda self: self.output.size, takes_self=True))
     validator: str = ""
+    missing: int | None = None
+
+    def late(self, seconds: float, size: int) -> DownloadError:
+        problem = f"not whole after {seconds:g} s ({size} of {self.total or '?'} bytes)"
+        if self.missing is not None:
+            problem = f"{problem}; the server answered {_refused(self.missing)}"
+        return self.error(problem, self.missing)
 
     def error(self, problem: str, status: int | None = None) -> DownloadError:
         shown = self.output.name[:60] or self.output.url[:60]
@@ -143,15 +150,20 @@ class Downloader:
         seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, os.fspath(target))
         self._check_url(output.url, progress)
-        path = await anyio.to_thread.run_sync(_target, target, progress)
-        progress.path = str(path)
-        file = _PartFile(path, progress)
+        file: _PartFile | None = None
         try:
-            await run_in_thread(file.open)
-            await self._fetch(progress, file, seconds)
-            await run_in_thread(file.finish)
+            with anyio.move_on_after(seconds) as scope:
+                path = await run_in_thread(_target, target, progress)
+                progress.path = str(path)
+                file = _PartFile(path, progress)
+                await run_in_thread(file.open)
+                await self._fetch(progress, file)
+            if file is None or scope.cancelled_caught:
+                raise progress.late(seconds, 0 if file is None else file.size)
+            await run_in_thread(file.finish, at_once=True)
         finally:
-            await run_in_thread(file.close)
+            if file is not None:
+                await run_in_thread(file.close, at_once=True)
         return path
 
     async def save_all(
@@ -164,7 +176,6 @@ class Downloader:
             if name is None:
                 raise _Progress(output, os.fspath(folder)).leaves_the_folder()
             paths.append(Path(folder, name))
-        await anyio.to_thread.run_sync(lambda: Path(folder).mkdir(parents=True, exist_ok=True))
         for output, path in zip(outputs, paths, strict=True):
             left = None if timeout is None else max(until - anyio.current_time(), 0.0)
             await self.save(output, path, left)
@@ -176,42 +187,38 @@ class Downloader:
         progress = _Progress(output, None)
         self._check_url(output.url, progress)
         memory = _Memory(max_bytes, progress)
-        await self._fetch(progress, memory, seconds)
-        return bytes(memory.data)
+        with anyio.move_on_after(seconds):
+            await self._fetch(progress, memory)
+            return bytes(memory.data)
+        raise progress.late(seconds, memory.size)
 
     async def aclose(self) -> None:
         """Close the connections."""
         with anyio.CancelScope(shield=True):
             await self._http.aclose()
 
-    async def _fetch(self, progress: _Progress, sink: _Sink, seconds: float) -> None:
-        """Fetch within so many seconds, and wait for a file that the CDN does not have yet."""
+    async def _fetch(self, progress: _Progress, sink: _Sink) -> None:
+        """Fetch, and wait for a file that the CDN does not have yet."""
         lags = iter(LAGS)
-        status: int | None = None
-        with anyio.move_on_after(seconds):
-            while True:
-                await self._gate.enter(Priority.READ)
-                try:
-                    await self._until_whole(progress, sink)
-                    return
-                except DownloadError as error:
-                    lag = next(lags, None) if error.http_status in MISSING else None
-                    if lag is None:
-                        raise
-                    status = error.http_status
-                finally:
-                    # Others may fetch while this one waits.
-                    self._gate.leave()
-                logger.debug(
-                    "download of task %s: HTTP %s; again in %g s", progress.output.task_id, status, lag
-                )
-                await anyio.sleep(lag)
-                await self._look_up(progress, sink)
-                status = None
-        problem = f"not whole after {seconds:g} s ({sink.size} of {progress.total or '?'} bytes)"
-        if status is not None:
-            problem = f"{problem}; the server answered {_refused(status)}"
-        raise progress.error(problem, status)
+        while True:
+            await self._gate.enter(Priority.READ)
+            try:
+                await self._until_whole(progress, sink)
+                return
+            except DownloadError as error:
+                lag = next(lags, None) if error.http_status in MISSING else None
+                if lag is None:
+                    raise
+                progress.missing = error.http_status
+            finally:
+                # Others may fetch while this one waits.
+                self._gate.leave()
+            logger.debug(
+                "download of task %s: HTTP %s; again in %g s", progress.output.task_id, progress.missing, lag
+            )
+            await anyio.sleep(lag)
+            await self._look_up(progress, sink)
+            progress.missing = None
 
     async def _look_up(self, progress: _Progress, sink: _Sink) -> None:
         """Take over the output's present address, if it can be learned."""

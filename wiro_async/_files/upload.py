@@ -24,7 +24,7 @@ import httpx
 
 from wiro_async._aio import now, run_in_thread
 from wiro_async._config import MAX_UPLOAD_BYTES, Limits
-from wiro_async._errors import InvalidInput, InvalidResponse, WiroError
+from wiro_async._errors import ConnectionFailed, InvalidInput, InvalidResponse, WiroError
 from wiro_async._files.inputs import FileSource
 from wiro_async._files.naming import extension_by, upload_name
 from wiro_async._http.retry import UPLOADS, is_transient
@@ -64,7 +64,16 @@ class Uploader:
             InvalidInput: The file cannot be read, is empty, is too large, or changed meanwhile.
             WiroError: The service refused, or was not reached.
         """
-        source = await open_source(file, name)
+        source: Source | None = None
+        with anyio.move_on_after(self._timeout):
+            source = await open_source(file, name)
+        if source is None:
+            raise ConnectionFailed(
+                f"{UPLOAD.name}: the file was not open within {self._timeout:g} s, for all threads wait for "
+                f"their disks; see Limits.upload_timeout",
+                sent=False,
+                operation=UPLOAD.name,
+            )
         try:
             answer = await self._send(source, folder)
         finally:
@@ -98,7 +107,7 @@ class Uploader:
                     raise
                 logger.debug("%s: %s; again in %.2f s", UPLOAD.name, type(error).__name__, delay)
             await anyio.sleep(delay)
-            await run_in_thread(source.rewind)
+            await run_in_thread(source.rewind, at_once=True)
             attempt += 1
 
 
@@ -137,7 +146,7 @@ class Source(NamedTuple):
     async def aclose(self) -> None:
         """Close the file if it was opened here."""
         if self.owned:
-            await run_in_thread(self.file.close)
+            await run_in_thread(self.file.close, at_once=True)
 
 
 async def open_source(source: FileSource, name: str | None = None) -> Source:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 
-from wiro_async._aio import on_asyncio
+from wiro_async._aio import ask_in_thread, on_asyncio
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -123,6 +123,10 @@ async def _connect_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> 
     return stream
 
 
+def _resolved(host: str, port: int) -> Sequence[_Address]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 def is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -139,7 +143,7 @@ async def race(host: str, port: int) -> socket.socket:
     uvloop has none.
     """
     loop = asyncio.get_running_loop()
-    addresses = _interleaved(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    addresses = _interleaved(await ask_in_thread(_resolved, host, port))
     pending: set[asyncio.Task[socket.socket]] = set()
     attempts: set[asyncio.Task[socket.socket]] = set()
     errors: list[BaseException] = []

@@ -19,10 +19,9 @@ from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 import httpx
 
-from wiro_async._aio import Gate, now, running_loop
+from wiro_async._aio import Gate, now, run_in_thread, running_loop
 from wiro_async._config import Config
 from wiro_async._errors import ClientUseError, ConnectionFailed, InvalidResponse, TaskNotFound, WiroError
 from wiro_async._http.connections import address_of
@@ -266,7 +265,7 @@ class Transport:
                 reply = await self._send(operation, request)
                 if len(reply.body) > SMALL_REPLY:
                     # Piece by piece in a worker thread, so that the event loop gets its turn in between.
-                    return await anyio.to_thread.run_sync(judge, reply)
+                    return await run_in_thread(judge, reply)
                 return judge(reply) if known is None else judge_anew(reply, known)
         except WiroError as error:
             problem = error

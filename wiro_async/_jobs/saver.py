@@ -9,8 +9,7 @@ import string
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-import anyio.to_thread
-
+from wiro_async._aio import run_in_thread
 from wiro_async._errors import ConfigurationError, DownloadError
 from wiro_async._files.naming import KINDS, extension_of
 from wiro_async._journal.steps import JournalFile, Saved
@@ -47,7 +46,7 @@ class OutputSaver:
 
     async def all_there(self, files: Collection[JournalFile]) -> list[Path]:
         """Return the paths of files saved before (empty: one is missing or incomplete)."""
-        if not await anyio.to_thread.run_sync(lambda: all(map(_is_there, files))):
+        if not await run_in_thread(lambda: all(map(_is_there, files))):
             return []
         for file in files:
             self._paths.claim(file.path, _NOBODY)
@@ -75,12 +74,12 @@ class OutputSaver:
         # Without a journal two jobs may have one key, so the task is part of what tells outputs apart.
         told = f"{key}\0{output.task_id}\0{output.index}"
         owner = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        if before is not None and await anyio.to_thread.run_sync(_is_there, before):
+        if before is not None and await run_in_thread(_is_there, before):
             self._paths.claim(before.path, owner)
             return Path(before.path), None
         path = self._own(file_name(self._template, key, model, output), owner, before)
         await output.save(path)
-        where, sha256, size = await anyio.to_thread.run_sync(_checked, path, output)
+        where, sha256, size = await run_in_thread(_checked, path, output)
         return path, Saved(key, output.index, str(where), size, sha256)
 
     def _own(self, path: Path, owner: bytes, before: JournalFile | None) -> Path:

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import attrs
 
+from wiro_async._aio import run_in_thread
 from wiro_async._files.inputs import FileSource
 from wiro_async._journal.journal import Journal
 from wiro_async._journal.steps import Uploaded
@@ -44,7 +44,7 @@ class Uploads:
             InvalidInput: The file cannot be read.
             WiroError: The upload failed.
         """
-        told = await anyio.to_thread.run_sync(_digest_of, file)
+        told = await run_in_thread(_digest_of, file)
         if told is None:
             return (await self._upload(file)).url
         sha256, size = told

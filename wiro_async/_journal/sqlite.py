@@ -23,9 +23,8 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, final
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
-from wiro_async._aio import finish, on_asyncio, uptime
+from wiro_async._aio import finish, on_asyncio, run_in_thread, uptime
 from wiro_async._errors import ClientUseError, JournalError, WiroError
 from wiro_async._journal.journal import Entries, Page
 from wiro_async._journal.steps import JournalCounts, JournalEntry, State, Step, text_of
@@ -423,7 +422,7 @@ async def _close(writer: WriterThread, path: str) -> None:
 
     async def end() -> None:
         # Real seconds, counted by the thread that waits: the event loop's clock may be another.
-        await anyio.to_thread.run_sync(writer.thread.join, CLOSE_SECONDS)
+        await run_in_thread(writer.thread.join, CLOSE_SECONDS, at_once=True)
 
     writer.stop()
     await finish(end, lambda _: None)

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, final
 
 import anyio
-import anyio.to_thread
 
-from wiro_async._aio import Gate, on_asyncio
+from wiro_async._aio import Gate, on_asyncio, run_in_thread
 from wiro_async._http.retry import RetryPolicy
 from wiro_async._protocol.events import Message, read_message, register
 from wiro_async._types import Priority
@@ -216,9 +215,7 @@ class Sockets:
         try:
             if self._setup is None:
                 # Imports and certificates take tens of milliseconds, which the event loop does not have.
-                self._setup = await anyio.to_thread.run_sync(
-                    make_setup, self._url, self._tls, self._user_agent
-                )
+                self._setup = await run_in_thread(make_setup, self._url, self._tls, self._user_agent)
         finally:
             self._preparing.leave()
         return self._setup
