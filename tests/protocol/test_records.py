@@ -798,3 +798,32 @@ def test_reprs_are_short_and_show_no_secret() -> None:
     assert "dFKlMApaSgMeHKsJyaDeKrefcHahUK" not in shown
     assert "inputImage" not in shown
     assert "xxx" not in shown
+
+
+# -- language models -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"answer": ["a", "b"], "raw": "thought a b"}, "a\nb"),
+        ({"answer": "[1]", "thinking": ["t"]}, "[1]"),
+        ({"answer": [], "raw": "all of it"}, "all of it"),
+        ({"answer": {"odd": 1}}, ""),
+        (None, ""),
+        ("a text", ""),
+    ],
+)
+def test_an_answer_is_read_as_text(content: object, said: str) -> None:
+    """What the model said without what it thought, or all that there is; files have none."""
+    wire = {"id": "1", "status": "task_postprocess_end", "pexit": "0", "outputs": [{"content": content}]}
+    result = TaskResult.of(parse_task(wire))
+    assert result.outputs[0].text == result.text == said
+
+
+def test_an_answer_without_outputs_is_in_the_log() -> None:
+    """A log beside files is no answer."""
+    wire = {"id": "1", "status": "task_postprocess_end", "pexit": "0", "debugoutput": " 42\n"}
+    assert TaskResult.of(parse_task(wire)).text == "42"
+    files = {**wire, "outputs": [{"name": "0.mp4", "url": "https://cdn1.wiro.ai/x/0.mp4"}]}
+    assert TaskResult.of(parse_task(files)).text == ""

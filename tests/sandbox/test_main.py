@@ -47,7 +47,9 @@ def test_options_reach_the_configuration(served: list[Any], monkeypatch: pytest.
     monkeypatch.setenv("WIRO_API_SECRET", "env-secret")
     words = "--port 8080 --speed 20 --seed 3 --balance 50 --concurrency-limit 2 --price 0.5 --queue-mean 1"
     more = "--run-median 9 --run-sigma 0 --order seeds --strict-nonce --no-render --ready-file ready --json"
-    wire = "--socket-format new --tasks-per-socket 3 --callback-shape bare"
+    wire = (
+        "--socket-format new --tasks-per-socket 3 --callback-shape bare --form-defaults --kill-by-tasktoken"
+    )
     assert __main__.main([*words.split(), *more.split(), *wire.split()]) == 0
     config, ready_file, as_json = served[0]
     assert (ready_file, as_json) == (Path("ready"), True)
@@ -56,6 +58,8 @@ def test_options_reach_the_configuration(served: list[Any], monkeypatch: pytest.
         api_secret="env-secret",
         port=8080,
         speed=20,
+        form_defaults=True,
+        kill_by_tasktoken=True,
         seed=3,
         balance=50,
         concurrency_limit=2,

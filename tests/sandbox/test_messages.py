@@ -6,10 +6,12 @@ import itertools
 import json
 from typing import Any, Literal
 
+import attrs
 import pytest
 
 from tests.sandbox.test_engine import CLIP, START, order, unprepared
-from wiro_async.sandbox._engine import Engine, Order, Task
+from wiro_async.sandbox._catalogue import Model
+from wiro_async.sandbox._engine import Engine, Order, Product, Task
 from wiro_async.sandbox._messages import MessageStream
 from wiro_async.sandbox._refusal import Refusal
 
@@ -202,3 +204,17 @@ def test_a_token_that_nobody_has_is_refused() -> None:
     told = Told()
     with pytest.raises(Refusal, match="There is no task yet"):
         MessageStream(told.engine, "nobody's", START, form="old", cdn_url="")
+
+
+def test_a_language_model_streams_its_answer() -> None:
+    """First what it thinks, then all that it has said so far; no steps are counted."""
+    content = {"prompt": "p", "raw": "hm\nforty two", "thinking": ["hm"], "answer": ["forty two"]}
+    model = Model(slug="a/b", title="", category="llm", inputs=())
+    told = Told(attrs.evolve(order("p"), model=model, products=[Product("", "raw", 0, "", content)]))
+    messages = [message for _, message in told.step_by_step()]
+    said = [message["message"] for message in messages if isinstance(message["message"], dict)]
+    assert [each["isThinking"] for each in said] == [True, False, False]
+    assert [each["answer"] for each in said] == [[], ["forty"], ["forty two"]]
+    assert all(each["thinking"] == ["hm"] for each in said)
+    assert said[-1]["raw"] == content["raw"]
+    assert messages[-1]["message"] == [{"contenttype": "raw", "content": content}]

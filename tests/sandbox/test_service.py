@@ -188,7 +188,7 @@ async def test_limits_are_enforced_before_a_file_is_kept() -> None:
         (DIRECTOR, "0.mp4", "video/mp4"),
         ("/v1/Run/MiniMax/text-to-video-hailuo-01", "0.mp4", "video/mp4"),
         ("/v1/Run/google/nano-banana", "0.png", "image/png"),
-        ("/v1/Run/wiro/chat", "0.txt", "text/plain"),
+        ("/v1/Run/nvidia/nemotron", "0.txt", "text/plain"),
     ],
 )
 async def test_every_kind_of_model_has_outputs(rig: Rig, path: str, name: str, contenttype: str) -> None:
@@ -199,6 +199,41 @@ async def test_every_kind_of_model_has_outputs(rig: Rig, path: str, name: str, c
     assert (output["name"], output["contenttype"]) == (name, contenttype)
     reply = await rig.http.get(output["url"], headers={"x-api-key": ""})
     assert (str(len(reply.content)), reply.headers["content-type"]) == (output["size"], contenttype)
+
+
+async def test_a_language_model_answers_in_the_record(rig: Rig) -> None:
+    """Its output is no file: prompt, thoughts and answer apart, and all of them in the log."""
+    task = await rig.run("why?", path="/v1/Run/openai/gpt-5-mini")
+    rig.now += 1e4
+    detail = await rig.detail(task)
+    (output,) = detail["outputs"]
+    assert (output["contenttype"], set(output)) == ("raw", {"contenttype", "content"})
+    said = output["content"]
+    assert (said["prompt"], len(said["thinking"]), len(said["answer"])) == ("why?", 1, 1)
+    assert "why?" in said["answer"][0]
+    assert said["raw"] == detail["debugoutput"] == "\n".join([*said["thinking"], *said["answer"]])
+    token = {"tasktoken": task["socketaccesstoken"]}
+    assert (await rig.post("/v1/Task/InputOutputDelete", token))["result"] is True
+    assert (await rig.detail(task))["outputs"] == []
+
+
+async def test_kill_takes_tasktoken_where_that_was_asked_for() -> None:
+    """An early page of the documentation had it so."""
+    rig = Rig(kill_by_tasktoken=True)
+    async with rig.http:
+        task = await rig.run("[sandbox:hang]")
+        rig.now += 1e4
+        killed = await rig.post("/v1/Task/Kill", {"tasktoken": task["socketaccesstoken"]})
+        assert killed["tasklist"][0]["status"] == "task_cancel"
+
+
+async def test_a_required_input_is_required_in_spite_of_a_default() -> None:
+    """Unless the sandbox is told to take the default of the service's page."""
+    for form_defaults in (False, True):
+        rig = Rig(form_defaults=form_defaults)
+        async with rig.http:
+            reply = await rig.post("/v1/Run/google/gemini-3-flash", {})
+            assert reply["result"] is form_defaults
 
 
 async def test_the_run_takes_as_long_as_was_asked_for() -> None:
@@ -246,7 +281,7 @@ async def test_detail_in_the_short_form(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("operation", "body", "refused"),
     [
-        ("Detail", {}, (0, "Request parameter [tasktoken] required")),
+        ("Detail", {}, (0, "taskid or socketaccesstoken is required")),
         ("Cancel", {"tasktoken": "x"}, (0, "Request parameter [taskid] required")),
         ("Kill", {"tasktoken": "x"}, (0, "taskid or socketaccesstoken is required")),
         ("InputOutputDelete", {}, (0, "Request parameter [tasktoken] required")),
@@ -276,6 +311,8 @@ async def test_cancel_and_kill(rig: Rig) -> None:
     queued, running = await rig.run(), await rig.run("[sandbox:hang]")
     cancelled = await rig.post("/v1/Task/Cancel", {"taskid": queued["taskid"]})
     assert (cancelled["tasklist"][0]["status"], cancelled["result"]) == ("task_cancel", True)
+    rig.now += 60
+    assert (await rig.detail(queued))["elapsedseconds"] == "0.0000"
     rig.now += 1e4
     by_token = {"socketaccesstoken": running["socketaccesstoken"]}
     assert (await rig.post("/v1/Task/Cancel", {"taskid": running["taskid"]}))["errors"][0]["code"] == 1
@@ -345,6 +382,9 @@ async def test_upload_and_folders_need_their_inputs(rig: Rig) -> None:
     """A text is no file, and a folder has a name."""
     assert await rig.post("/v1/File/Upload", {"file": "x"}) == error(0, "Request files [file] required")
     assert await rig.post("/v1/File/FolderCreate") == error(0, "Request parameter [name] required")
+    for name in ("a b", "a/b", "ü", "a.b"):
+        reply = await rig.post("/v1/File/FolderCreate", {"name": name})
+        assert reply == error(0, "Request parameters are invalid.")
 
 
 # -- Tool ------------------------------------------------------------------------------------------

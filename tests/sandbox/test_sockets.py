@@ -300,7 +300,7 @@ def test_an_unknown_token_is_an_error(rig: Rig) -> None:
     """It does not take a place either."""
     with rig.connect() as client:
         register(client, "nobody's")
-        assert take(client) == {"type": "error", "message": "task-not-exist", "result": False}
+        assert take(client) == {"type": "error", "message": "task-not-founded", "result": False}
         assert rig.sockets()["registered"] == 0
 
 

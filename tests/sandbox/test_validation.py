@@ -74,9 +74,15 @@ def test_an_input_is_checked_by_its_kind(item: Input, fields: dict[str, Any], me
     assert refused(model(item), fields) == message
 
 
-def test_a_default_stands_in_for_a_required_input() -> None:
-    """What has a default need not be sent."""
-    assert refused(model(Input(id="mode", type="text", required=True, default="std")), {}) is None
+def test_a_default_stands_in_for_a_required_input_only_where_that_is_asked_for() -> None:
+    """The official clients send it, as if the service refused its absence."""
+    taker = model(Input(id="mode", type="text", required=True, default="std"))
+    assert refused(taker, {}) == "0: Request parameter [mode] required"
+    check_inputs(taker, {}, form_defaults=True)
+    for nothing in ("", None):
+        empty = model(Input(id="mode", type="text", required=True, default=nothing))
+        with pytest.raises(Refusal, match="required"):
+            check_inputs(empty, {}, form_defaults=True)
 
 
 def test_unsure_facts_are_not_enforced_but_types_are() -> None:

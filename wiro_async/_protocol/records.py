@@ -135,6 +135,14 @@ class Output:
     raw: JSONMapping = attrs.field(factory=dict, repr=False)
     _store: OutputStore | None = attrs.field(default=None, repr=False, eq=False, kw_only=True, alias="store")
 
+    @property
+    def text(self) -> str:
+        """A language model's answer without its thinking, or all that it said ("" for files)."""
+        content = self.content or {}
+        answer = content.get("answer")
+        parts = answer if isinstance(answer, list) else [answer]
+        return "\n".join(filter(None, map(text, parts))) or text(content.get("raw"))
+
     async def save(self, path_or_folder: str | PathLike[str], *, timeout: float | None = None) -> Path:
         """Download the file, whole or not at all.
 
@@ -308,6 +316,13 @@ class TaskResult:
         if elapsed is None and start is not None and end is not None:
             elapsed = max(end - start, 0.0)
         return cls(task, task.outputs, task.total_cost, elapsed)
+
+    @property
+    def text(self) -> str:
+        """What a language model answered ("" where the outputs are files)."""
+        said = [output.text for output in self.outputs if output.content is not None]
+        # Without any output, its log is the answer.
+        return "\n".join(said) if self.outputs else self.task.debug_output.strip()
 
     async def save(self, folder: str | PathLike[str], *, timeout: float | None = None) -> list[Path]:
         """Download all outputs that have a file into a folder, each of them whole or not at all.

@@ -197,7 +197,7 @@ def _say_result(report: Report, result: TaskResult, saved: list[Path]) -> None:
 
 def _output_line(output: Output) -> str:
     if not output.url:
-        return f"{output.name}  {json.dumps(output.content)}"
+        return "  ".join(part for part in (output.name, output.text or json.dumps(output.content)) if part)
     return "  ".join(part for part in (output.name, megabytes(output.size), output.url) if part)
 
 

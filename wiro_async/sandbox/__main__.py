@@ -95,6 +95,12 @@ def _add_account(group: argparse._ArgumentGroup, defaults: SandboxConfig) -> Non
         help=f"its secret (default: WIRO_API_SECRET, or {defaults.api_secret})",
     )
     add("--key-only", action="store_true", help="a project without signatures")
+    add("--form-defaults", action="store_true", help="a required input that is missing has its default")
+    add(
+        "--kill-by-tasktoken",
+        action="store_true",
+        help="Task/Kill takes tasktoken, as it once was documented",
+    )
     add("--strict-nonce", action="store_true", help="refuse a nonce that was used before")
     add("--balance", type=float, default=defaults.balance, help="USD on the account (default %(default)s)")
     add("--price", type=float, help="USD per run, for all models (default: the sandbox's own price list)")

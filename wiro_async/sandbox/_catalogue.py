@@ -112,6 +112,11 @@ class Model:
         """Whether its outputs are videos."""
         return self.category.endswith("-to-video")
 
+    @property
+    def is_language_model(self) -> bool:
+        """Whether it answers with text instead of files."""
+        return self.category == "llm"
+
     @cached_property
     def is_hailuo_01(self) -> bool:
         """Whether it is of the Hailuo 01 family: its image goes by three names, and is always needed."""

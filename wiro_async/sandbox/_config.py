@@ -53,6 +53,10 @@ class SandboxConfig:
         run_sigma: Sigma of that log-normal. 0 makes all runs equally long.
         order: ``"docs"``: preprocessing comes before assignment; ``"seeds"``: after it. Both occur.
         render: Whether clips are really rendered. False gives tiny stand-in files, and images are not read.
+        form_defaults: Whether a required input that is missing is the default of the service's page, instead
+            of being refused.
+        kill_by_tasktoken: Whether Task/Kill also takes the token as ``tasktoken``, as an early page of the
+            documentation had it.
         strict_nonce: Whether a nonce that was used before is refused. The service accepts it today.
         receive_timeout: Seconds a client has for sending its request's body, and another server for sending
             an image that a job names.
@@ -84,6 +88,8 @@ class SandboxConfig:
         default="docs", validator=attrs.validators.in_(("docs", "seeds"))
     )
     render: bool = True
+    form_defaults: bool = False
+    kill_by_tasktoken: bool = False
     strict_nonce: bool = False
     receive_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
     store_limit: int = 512 * 1024 * 1024
@@ -117,6 +123,8 @@ class SandboxOptions(TypedDict, total=False):
     run_sigma: float
     order: Literal["docs", "seeds"]
     render: bool
+    form_defaults: bool
+    kill_by_tasktoken: bool
     strict_nonce: bool
     receive_timeout: float
     store_limit: int

@@ -46,17 +46,18 @@ class Stage(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A file that a task has made, before it becomes an output."""
+    """A file that a task has made, before it becomes an output; or a language model's ``content``."""
 
     name: str
     contenttype: str
     size: int
     path: str
+    content: Mapping[str, Any] | None = None
 
 
 @attrs.frozen
 class Output:
-    """A file of a finished task; ``url`` is relative to the CDN."""
+    """A file of a finished task; ``path`` is relative to the CDN. What has ``content`` is no file."""
 
     id: str
     name: str
@@ -66,6 +67,7 @@ class Output:
     addedtime: float
     accesskey: str = attrs.field(repr=False)
     path: str
+    content: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -305,6 +307,8 @@ class Engine:
         rng = random.Random(f"{self._seed}/{task.id}/outputs")  # noqa: S311 - a simulation, not a secret
         parent, added = _hex(rng, 32), plan[0].at
         products = () if task.failure is not None else task.products or ()
+        if products and products[0].content is not None:
+            task.debugoutput = str(products[0].content["raw"])
         task.outputs = tuple(_output(product, rng, parent, added) for product in products)
         heapq.heappush(self._ends, (task.stages[-1].at, task.id))
 
@@ -661,6 +665,7 @@ def _output(product: Product, rng: random.Random, parent: str, now: float) -> Ou
         addedtime=now,
         accesskey="".join(rng.choices(_ALPHANUMERIC, k=30)),
         path=product.path,
+        content=product.content,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from wiro_async._types import Status
@@ -81,7 +83,9 @@ class MessageStream:
 
     def _progress(self, now: float) -> tuple[list[tuple[float, str]], float | None]:
         """The newest progress that is due, and when the next is."""
-        span = _run(self._task) if self._running and self._step < PROGRESS_STEPS else None
+        # A language model streams its answer instead.
+        tells = self._running and self._step < PROGRESS_STEPS and not self._task.order.model.is_language_model
+        span = _run(self._task) if tells else None
         if span is None:
             return [], None
         start, end = span
@@ -103,6 +107,9 @@ class MessageStream:
         task, status = self._task, stage.status
         if status is Status.OUTPUT:
             self._line += 1
+            content = next((product.content for product in task.products or ()), None)
+            if content is not None:
+                return [self._text(status, _words(content, self._line, stage.at - task.created))]
             return [self._text(status, _LINES[(self._line - 1) % len(_LINES)])]
         if status is Status.START:
             return [self._text(status), self._text(Status.OUTPUT, "Model is running.")]
@@ -142,6 +149,23 @@ def _run(task: Task) -> tuple[float, float] | None:
     if task.held or Status.START not in times or Status.END not in times:
         return None
     return times[Status.START], times[Status.END]
+
+
+def _words(content: Mapping[str, Any], line: int, elapsed: float) -> dict[str, Any]:
+    """A language model's answer so far: first what it thinks, then growing parts of what it says."""
+    share = (line - 1) / (len(_LINES) - 1)
+    answer = [text[: math.ceil(share * len(text))] for text in content["answer"]] if share > 0 else []
+    raw = "\n".join([*content["thinking"], *answer])
+    return {
+        "type": "answer" if answer else "thinking",
+        "thinking": content["thinking"],
+        "answer": answer,
+        "raw": raw,
+        "isThinking": not answer,
+        "speed": f"{len(raw.split()) / max(elapsed, 0.1):.1f}",
+        "speedType": "t/s",
+        "elapsedTime": f"{elapsed:.0f}s",
+    }
 
 
 def _progress(step: int, elapsed: float, run: float) -> dict[str, str]:

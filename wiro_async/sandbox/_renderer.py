@@ -89,8 +89,20 @@ class Renderer:
         self._store.put(path, data, contenttype, self._clock())
         return Product(name, contenttype, len(data), path)
 
-    def stand_in(self, model: Model) -> Product:
-        """A file that takes no work. No two have the same bytes, unless they are pictures."""
+    def stand_in(self, model: Model, prompt: str) -> Product:
+        """What takes no work: a file, or a language model's answer.
+
+        No two files have the same bytes, unless they are pictures.
+        """
+        if model.is_language_model:
+            thinking, answer = f"I was asked: {prompt}", f"The sandbox's answer to: {prompt}"
+            content = {
+                "prompt": prompt,
+                "raw": f"{thinking}\n{answer}",
+                "thinking": [thinking],
+                "answer": [answer],
+            }
+            return Product("", "raw", 0, "", content)
         if model.makes_video:
             return self.keep("0.mp4", "video/mp4", canned_clip(self._folder()))
         if model.category.endswith("-to-image"):

@@ -62,8 +62,9 @@ def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> d
 def _span(task: Task, now: float) -> tuple[float, float]:
     """When the run began and ended, or would end if it did now."""
     reached = {stage.status: stage.at for stage in task.stages if stage.at <= now}
-    start = reached.get(Status.START, now)
-    return start, reached.get(Status.END, reached.get(Status.CANCEL, now))
+    end = reached.get(Status.END, reached.get(Status.CANCEL, now))
+    # What was cancelled in the queue never ran: it took no time.
+    return reached.get(Status.START, end), end
 
 
 def _times(task: Task, now: float) -> dict[str, str]:
@@ -114,6 +115,8 @@ def outputs_json(task: Task, *, cdn_url: str, short: bool = False) -> list[dict[
 
 
 def _output_json(output: Output, task: Task, cdn_url: str, *, short: bool) -> dict[str, Any]:
+    if output.content is not None:
+        return {"contenttype": output.contenttype, "content": output.content}
     reply = file_json(output, cdn_url=cdn_url) | {"uuid": task.uuid}
     if not short:
         reply |= {"foldercount": "0", "filecount": "0", "ispublic": 0, "expiretime": None}

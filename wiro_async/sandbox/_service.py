@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -143,9 +144,10 @@ class Service:
 
     def _run(self, project: Project, fields: Fields, owner: str, name: str) -> Reply:
         model = self.catalogue.find(owner, name)
-        check_inputs(model, fields)
+        check_inputs(model, fields, form_defaults=self.config.form_defaults)
+        prompt = str(fields.get("prompt") or "")
         try:
-            directives = read_directives(str(fields.get("prompt") or ""))
+            directives = read_directives(prompt)
         except ValueError as error:
             raise bad_request(str(error)) from None
         self.engine.check_funds(self.clock())
@@ -159,7 +161,7 @@ class Service:
             run_median=model.typical_seconds if self.config.run_median is None else self.config.run_median,
             directives=directives,
             callback_url=str(fields.get("callbackUrl") or ""),
-            products=[self.renderer.stand_in(model)] if instant else None,
+            products=[self.renderer.stand_in(model, directives.prompt)] if instant else None,
             failure=complaint(image_source(model, parameters)) if model.makes_video else None,
         )
         task = self.engine.run(order, self.clock())
@@ -182,17 +184,19 @@ class Service:
     def _detail(self, project: Project, fields: Fields) -> Reply:
         now = self.clock()
         self.renderer.poke_if_due(now)
-        task = self._find(project, fields, ("taskid", "tasktoken"), "There is no task yet.")
+        task = self._find(project, fields, ("taskid", "tasktoken"), "There is no task yet.", _UNNAMED)
         task.details += 1
         return {"total": "1", "tasklist": [self._show(task, now, short=task.order.directives.short)]}
 
     def _cancel(self, project: Project, fields: Fields) -> Reply:
-        task = self._find(project, fields, ("taskid",), "task-not-exist")
+        task = self._find(project, fields, ("taskid",), "task-not-exist", _required("taskid"))
         now = self.clock()
         return {"tasklist": [self._show(self.engine.cancel(task, now), now)]}
 
     def _kill(self, project: Project, fields: Fields) -> Reply:
-        task = self._find(project, fields, ("taskid", "socketaccesstoken"), "task-not-exist")
+        if self.config.kill_by_tasktoken and fields.get("tasktoken"):
+            fields = {"socketaccesstoken": fields["tasktoken"], **fields}
+        task = self._find(project, fields, ("taskid", "socketaccesstoken"), "task-not-exist", _UNNAMED)
         now = self.clock()
         return {"tasklist": [self._show(self.engine.kill(task, now), now)]}
 
@@ -213,16 +217,22 @@ class Service:
         return {"total": str(len(tasks)), "tasklist": [self._show(task, now) for task in page]}
 
     def _delete(self, project: Project, fields: Fields) -> Reply:
-        task = self._find(project, fields, ("taskid", "tasktoken"), "task-not-exist")
+        task = self._find(project, fields, ("taskid", "tasktoken"), "task-not-exist", _required("tasktoken"))
         for output in self.engine.forget_outputs(task, self.clock()):
             self.store.remove(output.path)
         return {}
 
-    def _find(self, project: Project, fields: Fields, names: tuple[str, ...], missing: str) -> Task:
-        """The task that a request names, by its id (the first name) or by its token."""
+    def _find(
+        self, project: Project, fields: Fields, names: tuple[str, ...], missing: str, unnamed: str
+    ) -> Task:
+        """The task that a request names, by its id (the first name) or by its token.
+
+        Raises:
+            Refusal: *unnamed* for a request that names none, *missing* where there is no such task.
+        """
         given = [str(fields[name]) if fields.get(name) else None for name in names]
         if not any(given):
-            raise bad_request(_WHICH_TASK[names])
+            raise bad_request(unnamed)
         task_id, token = (*given, None)[:2]
         task = self.engine.find(self.clock(), task_id=task_id, token=token, project_id=project.id)
         if task is None:
@@ -250,7 +260,9 @@ class Service:
         del project
         name, parent = str(fields.get("name") or ""), str(fields.get("parentid") or "")
         if not name:
-            raise bad_request("Request parameter [name] required")
+            raise bad_request(_required("name"))
+        if _FOLDER_NAME.fullmatch(name) is None:
+            raise bad_request()
         folder = self.folders.create(name, parent)
         return {
             "list": [{"id": folder, "name": name, "parentid": parent, "addedtime": str(int(self.clock()))}]
@@ -305,14 +317,17 @@ class Service:
 
 _MAX_FILE = 100 * 1024 * 1024
 
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_-]+")
+"""What the documentation allows in the name of a folder."""
+
 _ON_A_SHELF = 10
 """How many models of a category Tool/Explore shows."""
 
-_WHICH_TASK = {
-    ("taskid", "tasktoken"): "Request parameter [tasktoken] required",
-    ("taskid",): "Request parameter [taskid] required",
-    ("taskid", "socketaccesstoken"): "taskid or socketaccesstoken is required",
-}
+_UNNAMED = "taskid or socketaccesstoken is required"
+
+
+def _required(name: str) -> str:
+    return f"Request parameter [{name}] required"
 
 
 def _words(value: Any) -> list[str]:

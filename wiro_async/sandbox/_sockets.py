@@ -146,7 +146,7 @@ class Sockets:
         try:
             broadcast = self._broadcasts.get(token) or self._begin(token)
         except Refusal:
-            return "task-not-exist"
+            return "task-not-founded"  # the service's spelling
         connection.tokens.add(token)
         broadcast.connections[connection] = None
         self.count("registered")

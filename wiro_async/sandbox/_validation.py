@@ -15,16 +15,18 @@ __all__ = ["check_inputs", "image_source"]
 _HAILUO_NAMES = ("inputImageFirstUrl", "inputImageUrl", "inputImage")
 
 
-def check_inputs(model: Model, fields: Fields) -> None:
+def check_inputs(model: Model, fields: Fields, *, form_defaults: bool = False) -> None:
     """Refuse inputs that the model cannot take.
 
-    Where the catalogue's word on ``required`` and ``default`` is not reliable, a missing input is let
-    pass: a sandbox that refuses what the service takes would teach the wrong thing. Types, options and
-    ranges hold for all models. A model of the Hailuo 01 family always needs its image.
+    Where the catalogue's word on ``required`` is not reliable, a missing input is let pass: a sandbox that
+    refuses what the service takes would teach the wrong thing. Types, options and ranges hold for all models.
+    A model of the Hailuo 01 family always needs its image.
 
     Args:
         model: The model.
         fields: The inputs, by name.
+        form_defaults: Whether a required input that is missing is the default of the service's page. The
+            official clients fill it in, as if the service refused its absence.
 
     Raises:
         Refusal: 0, in the service's words.
@@ -33,7 +35,7 @@ def check_inputs(model: Model, fields: Fields) -> None:
         values = [value for name in names_of(model, item) for value in _values(fields.get(name))]
         if values:
             _check_value(item, values)
-        elif _is_needed(model, item):
+        elif _is_needed(model, item, form_defaults):
             raise _missing(item)
 
 
@@ -64,10 +66,11 @@ def _values(value: Any) -> Iterator[Any]:
             yield each
 
 
-def _is_needed(model: Model, item: Input) -> bool:
+def _is_needed(model: Model, item: Input, form_defaults: bool) -> bool:
     if model.is_hailuo_01 and item.is_image:
         return True
-    return model.reliable and item.required and item.default in {None, ""}
+    has_default = form_defaults and item.default is not None and item.default != ""
+    return model.reliable and item.required and not has_default
 
 
 def _missing(item: Input) -> Refusal:
