@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import resource
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -1044,6 +1045,23 @@ async def test_a_disk_that_cannot_keep_its_promise(tmp_path: Path, monkeypatch: 
         await downloader(Cdn()).save(output(), tmp_path / "clip.mp4", None)
     assert not (tmp_path / "clip.mp4").exists()
     assert parts(tmp_path)[0].read_bytes() == DATA
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot flush a folder")
+async def test_a_name_is_on_the_disk_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is flushed before it gets its name, and then the folder, which holds the name."""
+    order: list[str] = []
+    flush = os.fsync
+
+    def watch(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        order.append(f"{'folder' if is_folder else 'file'}, {'named' if saved.exists() else 'unnamed'}")
+        flush(descriptor)
+
+    saved = tmp_path / "clip.mp4"
+    monkeypatch.setattr(os, "fsync", watch)
+    await downloader(Cdn()).save(output(), saved, None)
+    assert order == ["file, unnamed", "folder, named"]
 
 
 async def test_two_saves_of_one_output_at_once(tmp_path: Path) -> None:

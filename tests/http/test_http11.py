@@ -248,6 +248,26 @@ def test_what_is_no_head_is_refused(name: str, size: int) -> None:
         fed(NO_HEADS[name], size)
 
 
+def test_a_head_may_have_100_kib() -> None:
+    """As with h11, the whole of it; interim replies before it count as well."""
+    rest = OK + b"Content-Length: 2\r\nX: "
+    full = rest + b"x" * (100 * 1024 - len(rest) - 4) + b"\r\n\r\nok"
+    assert len(full) == 100 * 1024 + 2
+    parser, body = fed(full)
+    assert (parser.whole, body) == (True, b"ok")
+    for too_much in (full.replace(b"X: ", b"X:  "), CONTINUE + full):
+        with pytest.raises(RemoteProtocolError, match="more than 102400 bytes beside the body"):
+            fed(too_much)
+
+
+def test_head_and_chunks_have_a_limit_each() -> None:
+    """What came before the body does not count between its bytes, nor one gap of it in the next."""
+    head = CHUNKED[:-2] + b"X: " + b"x" * 60 * 1024 + b"\r\n\r\n"
+    chunk = b"2;" + b"y" * 60 * 1024 + b"\r\nok\r\n"
+    parser, body = fed(head + chunk + chunk + b"0\r\n\r\n", 30 * 1024)
+    assert (parser.whole, body) == (True, b"okok")
+
+
 def test_a_bare_line_feed_ends_no_head() -> None:
     """Two of them do not end it either: the peer's end does, as an error."""
     parser, body = fed(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok")

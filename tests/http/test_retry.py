@@ -305,7 +305,10 @@ def test_the_budget_stays_within_its_bounds(takes: list[bool]) -> None:
     [
         (ConnectionFailed("cut", sent=True), True),
         (RateLimited("slow down"), True),
+        (ServiceError("broken", http_status=500), True),
         (ServiceError("broken", http_status=503), True),
+        (ServiceError("timeout", http_status=499), False),
+        (InvalidResponse("HTML", http_status=500), True),
         (InvalidResponse("HTML", http_status=502), True),
         (InvalidResponse("HTML", http_status=200), False),
         (ServiceError("odd", http_status=200, code=0), False),

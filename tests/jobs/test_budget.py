@@ -91,8 +91,9 @@ def test_waiting_is_told_from_being_at_the_end() -> None:
     budget = Budget(Decimal(1))
     assert budget.reserve("a", Decimal("0.8"))
     assert budget.may_fit(Decimal("0.9"))
+    assert budget.may_fit(Decimal(1)), "all of it may come back"
     assert budget.may_fit(None)
-    assert not budget.may_fit(Decimal("1.1"))
+    assert not budget.may_fit(Decimal("1.000000000001"))
     budget.settle("a", Decimal("0.8"))
     assert not budget.may_fit(Decimal("0.9"))
     assert budget.may_fit(Decimal("0.2"))
@@ -335,6 +336,46 @@ def test_without_a_list_of_inputs_kinds_are_told_by_names_and_values() -> None:
     assert prices.highest(SLUG, {**base, "resolution": "1080P"}) == 9
 
 
+def is_another_kind(prices: Prices, name: str, one: object, other: object) -> bool:
+    """Whether two runs that differ in one input only are taken to cost differently."""
+    for _ in range(3):
+        prices.learn(SLUG, {name: one}, Decimal(1))
+        prices.learn(SLUG, {name: other}, Decimal(2))
+    return prices.highest(SLUG, {name: one}) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "decides"),
+    [
+        ("select", True), ("selectwithcover", True), ("multiselect", True), ("number", True), ("range", True),
+        ("float", True), ("checkbox", True), ("text", False), ("textarea", False), ("fileinput", False),
+        ("multifileinput", False), ("combinefileinput", False),
+    ],
+)  # fmt: skip
+def test_the_models_list_tells_which_inputs_decide_a_price(kind: str, decides: bool) -> None:
+    """Selects, numbers and check boxes do; a seed is a number that does not."""
+    prices = Prices()
+    prices.know(Model(SLUG, inputs=(ModelInput("x", kind), ModelInput("videoSeed", kind))))
+    assert is_another_kind(prices, "x", "1", "2") is decides
+    assert not is_another_kind(prices, "videoSeed", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other", "decides"),
+    [
+        ("x", 1, 2, True), ("x", 0.5, 0.6, True), ("x", True, False, True), ("x", "a" * 16, "b" * 16, True),
+        ("x", "a" * 17, "b" * 17, False), ("x", ["a"], ["b"], False), ("x", {"a": 1}, {"a": 2}, False),
+        ("randomSeed", 1, 2, False), ("negativePrompt", "a", "b", False), ("styleUrl", "a", "b", False),
+        ("inputImage", "a", "b", False),
+    ],
+)  # fmt: skip
+def test_without_a_list_names_and_values_tell_which_inputs_decide_a_price(
+    name: str, one: object, other: object, decides: bool
+) -> None:
+    """Numbers and texts of up to 16 characters, unless they are seeds, prompts, addresses or images."""
+    assert is_another_kind(Prices(), name, one, other) is decides
+
+
 @pytest.mark.parametrize("cost", [None, Decimal("NaN"), Decimal("Infinity"), Decimal(-1)])
 def test_what_is_no_cost_teaches_nothing(cost: Decimal | None) -> None:
     """A run whose cost is not known is not one that cost nothing."""
@@ -344,11 +385,13 @@ def test_what_is_no_cost_teaches_nothing(cost: Decimal | None) -> None:
 
 
 def test_a_price_that_fell_is_forgotten() -> None:
-    """After two blocks of runs at most."""
+    """After 64 runs, and not before."""
     prices = Prices()
     prices.learn(SLUG, inputs(), Decimal(9))
-    for _ in range(2 * 32):
+    for _ in range(63):
         prices.learn(SLUG, inputs(), Decimal(1))
+    assert prices.highest(SLUG, inputs()) == 9
+    prices.learn(SLUG, inputs(), Decimal(1))
     assert prices.highest(SLUG, inputs()) == 1
 
 

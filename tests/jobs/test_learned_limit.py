@@ -208,6 +208,36 @@ def test_the_time_of_the_next_try_is_told() -> None:
     assert account.learned.next_try(account.now) is None, "the answer is no longer no"
 
 
+def test_above_a_known_limits_part_one_run_is_in_flight() -> None:
+    """When others hold the rest, even after a first try was accepted: they may have taken it back."""
+    account = Account(100)
+    account.theirs = 60
+    account.fill()
+    account.theirs = 0
+    for _ in range(56):
+        account.end()
+        assert account.send()
+        assert account.answer()
+    assert account.running == 40
+    for _ in range(3):
+        assert account.send()
+        assert not account.send()
+        assert account.answer()
+
+
+def test_after_a_refusal_without_a_number_one_run_is_in_flight_above_the_size() -> None:
+    """However many run: what is searched for is one more, not twice as many."""
+    account = Account(None)
+    while account.running < 60:
+        account.send()
+        account.answer()
+    assert account.send()
+    account.pending -= 1
+    account.learned.refused(account.now, account.active, None, None)
+    assert account.send()
+    assert not account.send()
+
+
 # -- other programs --------------------------------------------------------------------------------------
 
 

@@ -311,6 +311,18 @@ async def test_a_single_call_asks_again_though_no_task_of_ours_has_ended() -> No
     assert crowd.refusals == 0
 
 
+async def test_one_single_call_asks_at_a_time() -> None:
+    """While its Run is in flight at a full account, nobody else's leaves, however long the answer takes."""
+    batch = line_of()
+    single = Line(batch.limiter, eager=True)
+    running(batch)
+    first = await single.enter()
+    assert first is not None
+    assert await single.enter(until=anyio.current_time() + 1000) is None
+    first.refused(refusal(1))
+    assert await single.enter() is not None
+
+
 async def test_a_batch_without_tasks_of_its_own_does_not_wait_for_those_of_single_calls() -> None:
     """Nobody may ever poll them, so it asks now and then, like a single call."""
     batch = line_of()

@@ -118,6 +118,26 @@ async def test_a_lost_answer_is_found_again(fault: Any) -> None:
     assert service.counts["Run"] == len(service.tasks) == 1
 
 
+@pytest.mark.parametrize("settle", [30.0, 60.0])
+async def test_the_list_is_read_at_documented_times(settle: float) -> None:
+    """At 0, 2, 5, 15 and 30 s, or at the same shares of another ``settle_timeout``."""
+    service = Ledger()
+    service.lose, service.processed = [LOST], [False]
+    times: list[float] = []
+
+    def listed(payload: dict[str, Any]) -> Any:
+        times.append(anyio.current_time() - start)
+        return service.list(payload)
+
+    service.handlers["Task/List"] = listed
+    start = anyio.current_time()
+    with pytest.raises(SubmissionUnknown):
+        await client(service, limits=wiro_async.Limits(settle_timeout=settle)).submit("owner/model", PROMPT)
+    assert times == pytest.approx([share * settle / 30 for share in (0, 2, 5, 15, 30)], abs=1e-6)
+    pages = [payload for name, payload in service.calls if name == "Task/List"]
+    assert {payload["limit"] for payload in pages} == {"100"}
+
+
 @pytest.mark.parametrize("lag", [1.0, 4.0, 14.0, 29.0])
 async def test_a_list_that_lags_is_read_again(lag: float) -> None:
     """At about 0, 2, 5, 15 and 30 s."""
@@ -166,24 +186,20 @@ async def test_without_a_list_nothing_is_resent(answer: Any) -> None:
 
 def others(start: int) -> dict[str, Any]:
     """Return a page of tasks of now and later."""
-    return ok(tasklist=[task(str(start + number), createtime="99999999999") for number in range(100)])
+    return ok(tasklist=[task(str(start + number), createtime="99999999999") for number in range(2)])
 
 
 @pytest.mark.parametrize(
     ("answer", "pages"),
     [
-        (lambda payload: others(int(payload["start"])), 4),
-        (others(0), 3),
-        (ok(tasklist=[None]), 4),
+        (lambda payload: others(int(payload["start"])), 50),
+        (others(0), 1 + 5),
+        (ok(tasklist=[None]), 50),
     ],
     ids=["endless", "start is ignored", "unreadable"],
 )
-async def test_a_list_without_an_end_proves_nothing(
-    answer: Any, pages: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After so many pages, or where they repeat what is known, the search is given up."""
-    monkeypatch.setattr("wiro_async._jobs.reconcile.MAX_PAGES", 4)
-    monkeypatch.setattr("wiro_async._jobs.reconcile.MAX_REPEATS", 1)
+async def test_a_list_without_an_end_proves_nothing(answer: Any, pages: int) -> None:
+    """After the fiftieth page, or five in a row that repeat what is known, the search is given up."""
     service = Ledger()
     service.lose = [LOST]
     service.handlers["Task/List"] = answer

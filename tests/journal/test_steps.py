@@ -205,14 +205,20 @@ def test_a_path_that_is_no_text_comes_back(name: str | bytes) -> None:
 
 
 def test_inputs_that_cannot_be_recorded_are_refused_with_their_place() -> None:
-    """Open files, endless nesting, and what is no JSON."""
+    """Open files, endless nesting, inputs that hold themselves, and what is no JSON."""
     nested: Any = "x"
     for _ in range(70):
         nested = [nested]
+    circle: dict[str, Any] = {}
+    circle["again"] = circle
+    ring: list[Any] = []
+    ring.append(ring)
     with Path(__file__).open("rb") as file:
         for inputs, hint in (
             ({"x": {"f": file}}, r"inputs\.x\.f is an open file"),
-            ({"x": nested}, "nested deeper"),
+            ({"x": nested}, "nested deeper than 64 levels"),
+            (circle, r"^inputs\.again\.again\..* is nested deeper than 64 levels"),
+            ({"x": ring}, r"^inputs\.x\[0\]\[0\].* is nested deeper than 64 levels"),
             ({"x": {1, 2}}, r"inputs\.x is a set"),
             ({"x": float("nan")}, r"inputs\.x"),
         ):
@@ -273,6 +279,9 @@ def test_amounts_are_kept_exactly(cost: Decimal) -> None:
         (Decimal("NaN"), None),
         (Decimal("-Infinity"), None),
         (Decimal("1e999999"), 2**63 - 1),
+        (Decimal("9223372.036854775808"), 2**63 - 1),
+        (Decimal("9223372.036854775807"), 2**63 - 1),
+        (Decimal("9223372.036854775806"), 2**63 - 2),
         (Decimal("-1e30"), 0),
         (Decimal("-0.35"), 0),
         (Decimal("0.0000000000005"), 0),

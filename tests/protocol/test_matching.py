@@ -90,11 +90,12 @@ async def found(error: SubmissionUnknown, *listed: dict[str, Any]) -> list[str]:
     ("one", "other"),
     [
         (6, "6"), (6, 6.0), ("6.50", 6.5), (-0.25, "-0.25"), (True, "true"), (None, ""), (" waves ", "waves"),
-        ([1, "x"], ("1", "x")), ({"a": 1}, {"a": "1"}),
+        ([1, "x"], ("1", "x")), ({"a": 1}, {"a": "1"}), ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ([{"b": {"d": 1, "c": 2}, "a": 0}], [{"a": 0, "b": {"c": 2, "d": 1}}]),
     ],
 )  # fmt: skip
 def test_the_digest_survives_the_wire(one: object, other: object) -> None:
-    """Numbers, booleans and null come back as strings."""
+    """Numbers, booleans and null come back as strings, and the names within an input in any order."""
     assert fingerprint(x=one).digest == fingerprint(x=other).digest
 
 

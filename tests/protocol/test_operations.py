@@ -242,7 +242,7 @@ async def test_a_reply_about_anything_else_is_refused(
         InvalidResponse, match=r"^Task/Detail: asked for task .*, the reply (is about|has no)"
     ) as caught:
         await refreshed(payload, task_id, token)
-    assert caught.value.operation == "Task/Detail"
+    assert (caught.value.operation, caught.value.http_status) == ("Task/Detail", 200)
     assert "t2221" not in str(caught.value)
 
 
@@ -250,8 +250,11 @@ async def test_a_reply_about_anything_else_is_refused(
 async def test_an_empty_list_means_that_there_is_no_such_task(tasklist: object) -> None:
     """With the operation, and the key as far as it may be shown."""
     async with client(FakeService(Task_Kill=ok(tasklist=tasklist))) as caller:
-        with pytest.raises(TaskNotFound, match="Task/Kill: there is no task 2221 under this project"):
+        with pytest.raises(
+            TaskNotFound, match="Task/Kill: there is no task 2221 under this project"
+        ) as caught:
             await caller.attach("2221").kill()
+        assert (caught.value.operation, caught.value.http_status) == ("Task/Kill", 200)
         with pytest.raises(TaskNotFound, match="no task known by its token only") as caught:
             await caller.attach(token=TOKEN).kill()
     assert TOKEN not in repr(caught.value)
@@ -283,8 +286,9 @@ async def test_every_task_of_a_list_is_read() -> None:
 
 async def test_a_reply_without_a_list_is_no_empty_list() -> None:
     """Another call's answer must not prove that a task does not exist."""
-    with pytest.raises(InvalidResponse, match="no tasklist"):
+    with pytest.raises(InvalidResponse, match="no tasklist") as caught:
         await listed(ok(taskid="1"))
+    assert (caught.value.operation, caught.value.http_status) == ("Task/List", 200)
 
 
 async def test_a_list_is_asked_for_in_strings() -> None:

@@ -159,6 +159,17 @@ def test_without_funds_nothing_runs_until_funds_are_added() -> None:
     assert engine.run(order(), START).id == "2221"
 
 
+def test_a_balance_that_is_set_is_not_charged_for_what_ended_before() -> None:
+    """The tasks that have ended by then were paid from the old one, whoever looked last."""
+    engine = Engine(balance=30)
+    ended, running = engine.run(order(), START), engine.run(order("[sandbox:run=5000]"), START)
+    now = ended.stages[-1].at + 1
+    assert now < running.stages[-1].at
+    engine.set_balance(100, now)
+    assert engine.ledger(now)["balance"] == "100.000000000000"
+    assert engine.ledger(running.stages[-1].at)["balance"] == "99.720000000000"
+
+
 def test_a_limit_that_was_asked_for_overrides_the_balance() -> None:
     """``concurrency_limit`` counts, whatever the balance."""
     engine = Engine(balance=1000, concurrency_limit=1)
@@ -181,6 +192,8 @@ def test_a_failure_is_free_and_tells_its_reason_last() -> None:
     )
     assert reply["debugoutput"].splitlines()[-1] == "no face found"
     assert engine.ledger(end)["paid"] == 0
+    assert not {Status.OUTPUT, Status.OUTPUT_FULL} & set(statuses(task)), "there is no output to announce"
+    assert statuses(task)[-4:] == [Status.START, Status.END, Status.POSTPROCESS_START, Status.POSTPROCESS_END]
 
 
 def test_a_run_takes_the_seconds_that_its_prompt_asks_for() -> None:
@@ -287,6 +300,7 @@ def test_an_unusable_input_fails_without_delay() -> None:
     reply = task_json(task, started + 3, cdn_url="")
     assert (reply["status"], reply["pexit"]) == ("task_postprocess_end", "1")
     assert reply["debugoutput"].endswith("not an image")
+    assert not {Status.OUTPUT, Status.OUTPUT_FULL} & set(statuses(task))
 
 
 def test_work_for_a_task_that_was_stopped_is_not_wanted() -> None:

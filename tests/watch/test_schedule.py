@@ -239,6 +239,13 @@ def test_short_tasks_are_seen_soon(run: float) -> None:
     assert interval(quick, 0.0, model=MODEL) < 0.1 or run > 1
 
 
+def test_the_policys_longest_interval_holds_for_what_was_learned() -> None:
+    """Once the first hundredth has ended, and however seldom a task is still running."""
+    schedule = warm(polling=Polling(min_interval=2.0, max_interval=3.0))
+    for age in range(40, 600, 10):
+        assert interval(schedule, float(age), model=MODEL, started=NOW - age) <= 3.001
+
+
 def test_very_long_intervals_can_be_asked_for() -> None:
     """They bound, and do not break, what was learned."""
     schedule = warm(polling=Polling(min_interval=1e300, max_interval=1e308))
@@ -506,8 +513,20 @@ def test_what_was_learned_goes_on_in_another_process() -> None:
     for age in (0.0, 40.0, 60.0):
         same = interval(schedule, age, model=MODEL, started=NOW - age)
         assert interval(other, age, model=MODEL, started=NOW - age) == pytest.approx(same, rel=0.1)
-    mine, theirs = (each.export()["models"][MODEL]["ran"] for each in (schedule, other))
-    assert theirs == pytest.approx(mine, abs=0.1)
+    for stage in ("queued", "ran"):
+        mine, theirs = (each.export()["models"][MODEL][stage] for each in (schedule, other))
+        assert len(mine) > 10
+        assert theirs == pytest.approx(mine, abs=0.1)
+
+
+def test_queues_that_another_process_saw_put_off_the_first_poll() -> None:
+    """Of tasks that run for a minute after ten minutes in the queue, none ends in the first eight."""
+    schedule, other = Schedule(Polling(max_interval=3600.0)), Schedule(Polling(max_interval=3600.0))
+    for _ in range(50):
+        schedule.learn(MODEL, queued=600.0, ran=60.0)
+    assert interval(schedule, 0.0, model=MODEL) > 480
+    other.merge(json.loads(json.dumps(schedule.export())))
+    assert interval(other, 0.0, model=MODEL) > 480
 
 
 def test_merging_two_ways_is_the_same() -> None:
