@@ -375,9 +375,16 @@ async def test_stop_is_heard_while_the_next_job_is_waited_for() -> None:
     assert batch.progress.waiting == 0
 
 
-def test_stopping_what_has_not_begun_does_nothing() -> None:
-    """There is nothing to stop."""
-    client(Service()).batch().stop()
+async def test_stopping_what_has_not_begun_does_nothing() -> None:
+    """There is nothing to stop, and what begins later runs to its end."""
+    service = Service()
+    async with client(service) as caller:
+        batch = caller.batch(jobs("a", "b"), model=MODEL)
+        batch.stop()
+        async with batch:
+            report = await batch.wait()
+    assert report.stopped is None
+    assert (report.progress.succeeded, service.counts["Run"]) == (2, 2)
 
 
 # -- money -----------------------------------------------------------------------------------------------

@@ -217,13 +217,27 @@ async def test_an_abandoned_handle_closes_its_socket() -> None:
 
 
 async def test_a_message_to_an_abandoned_handle_is_dropped() -> None:
-    """It may come before the socket is closed."""
-    handle = Handle()
-    await handle.feed.ensure()
-    feed, channel = handle.feed, handle.sockets.channels[0]
-    feed.polled(KEY, channel.registered_at)
-    feed._handler = lambda: None  # type: ignore[assignment]
+    """Whoever hears the first of several messages may let go of the handle then."""
+    held: list[Handle] = []
+    heard: list[str] = []
+
+    class Listener(Handle):
+        def hear(self, message: Message, _at: float) -> None:
+            heard.append(message.type)
+            held.clear()
+
+    held.append(Listener())
+    feed, sockets, poll = held[0].feed, held[0].sockets, held[0].poll
+    await feed.ensure()
+    feed.heard(say(Status.START))
     feed.heard(say(Status.END))
+    gc.collect()
+    feed.polled(KEY, sockets.channels[0].registered_at)
+    assert heard == ["task_start"]
+    assert sockets.channels[0].closed == 1
+    assert poll.safety_interval is None, "without a socket the poll is not slowed down"
+    feed.heard(say(Status.END))
+    assert heard == ["task_start"]
 
 
 async def without_room(handle: Handle) -> None:
