@@ -25,7 +25,8 @@ from tests.public_names import STUB, stub
 ROOT = Path(wiro_async.__file__).parent
 
 FLOORS = (
-    ("_types", "_errors", "_version"),
+    ("_errors", "_version"),
+    ("_types",),
     ("_config",),
     ("_protocol", "_aio"),
     ("_http",),

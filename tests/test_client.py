@@ -20,7 +20,7 @@ import respx
 import wiro_async
 from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, client, no, ok, task, timed_service
-from wiro_async import Client, Director, HailuoSubject
+from wiro_async import Client, ClientUseError, Director, HailuoSubject
 
 PROMPT = "[Zoom in] waves"
 URL = "https://example.org/photo.jpg"
@@ -83,7 +83,7 @@ def test_a_client_that_was_refused_can_be_shown() -> None:
 def test_a_client_is_not_pickled() -> None:
     """It holds credentials."""
     for take in (pickle.dumps, copy.deepcopy):
-        with pytest.raises(TypeError, match="credentials"):
+        with pytest.raises(ClientUseError, match="credentials"):
             take(Client(KEY))
 
 

@@ -132,8 +132,12 @@ def test_the_environment_fills_in() -> None:
 def test_arguments_win_over_the_environment() -> None:
     """What is given counts."""
     environ = {"WIRO_API_KEY": "k", "WIRO_API_SECRET": "s", "WIRO_BASE_URL": "https://no.example"}
-    made = config(environ, api_key="K", api_secret="S", base_url="https://yes.example")
-    assert (made.api_key, made.api_secret, made.base_url) == (Secret("K"), Secret("S"), "https://yes.example")
+    made = config(environ, api_key="K", api_secret="S", base_url="https://yes.example/v1")
+    assert (made.api_key, made.api_secret, made.base_url) == (
+        Secret("K"),
+        Secret("S"),
+        "https://yes.example/v1",
+    )
 
 
 def test_a_given_key_is_not_joined_to_the_environments_secret() -> None:
@@ -189,7 +193,6 @@ def test_a_config_shows_no_credential() -> None:
     "url",
     [
         "https://api.wiro.ai/v1",
-        "https://api.wiro.ai",
         "https://API.WIRO.AI/v1",
         "HTTPS://api.wiro.ai/v1",
         "https://api.wiro.ai:8443/v1",
@@ -210,6 +213,15 @@ def test_a_safe_address_is_taken(url: str) -> None:
     assert made.base_url == url
     assert config(api_key="k", base_url=url + "//").base_url == url, "slashes at the end are dropped"
     assert httpx.URL(url).raw_host.decode() == made.origin[1]
+
+
+@pytest.mark.parametrize("url", ["https://api.wiro.ai", "https://api.wiro.ai/", "http://127.0.0.1:8000"])
+def test_an_address_without_the_version_is_told_so(url: str) -> None:
+    """The whole address is in the message; the socket's needs none."""
+    with pytest.raises(
+        ConfigurationError, match=f"without a path; the API is below /v1: {url.rstrip('/')}/v1$"
+    ):
+        config(api_key="k", base_url=url)
 
 
 PLAIN = [
@@ -361,8 +373,8 @@ def test_what_passes_is_where_the_http_library_goes(rest: str, scheme: str) -> N
     [
         ("https://API.wiro.ai/v1", ("https", "api.wiro.ai", 443)),
         ("https://api.wiro.ai:443/v1", ("https", "api.wiro.ai", 443)),
-        ("https://api.wiro.ai:8443", ("https", "api.wiro.ai", 8443)),
-        ("http://localhost", ("http", "localhost", 80)),
+        ("https://api.wiro.ai:8443/v1", ("https", "api.wiro.ai", 8443)),
+        ("http://localhost/v1", ("http", "localhost", 80)),
         ("http://[::1]:8000/v1", ("http", "::1", 8000)),
     ],
 )
@@ -375,6 +387,28 @@ def test_download_hosts_add_to_the_services_own() -> None:
     """More hosts are allowed, in any case, none is taken away."""
     made = config(api_key="k", download_hosts=frozenset({"Files.Example"}))
     assert made.download_hosts == {"cdn1.wiro.ai", "cdn.wiro.ai", "api.wiro.ai", "files.example"}
+
+
+HOSTS = [
+    "cdn.example.org", b"cdn.example.org", 5, [5], [""], ["https://cdn.example.org"], [b"cdn"], ["."],
+    ["cdn.example.org:8443"], ["*.example.org"], ["cdn.example.org/x"], ["user@cdn.example.org"],
+    [" cdn.example.org"], ["b\u00fccher.example"], ["abc:80"], iter(["cdn.example.org"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hosts", HOSTS)
+def test_download_hosts_are_bare_names(hosts: Any) -> None:
+    """One str would be taken for its letters; what is no bare name would never match a host."""
+    with pytest.raises(
+        ConfigurationError, match=r"^download_hosts (is|holds) .*, such as .*cdn.example.org'"
+    ):
+        config(api_key="k", download_hosts=hosts)
+
+
+@pytest.mark.parametrize("hosts", [(), {"a"}, ["10.0.0.1", "::1", "a_b.example"]])
+def test_download_hosts_may_be_any_collection(hosts: Any) -> None:
+    """Of names and addresses."""
+    assert config(api_key="k", download_hosts=hosts).download_hosts >= {"cdn1.wiro.ai"}
 
 
 # -- numbers ---------------------------------------------------------------------------------------------
@@ -492,14 +526,21 @@ def test_the_defaults_are_the_documented_ones() -> None:
     }
 
 
-@pytest.mark.parametrize(("given", "waited"), [(0, 0.0), (0.05, 0.05), (-1.0, -1.0), (None, 0.1)])
+@pytest.mark.parametrize(("given", "waited"), [(0, 0.0), (0.05, 0.05), (None, 0.1)])
 async def test_a_number_of_seconds_is_taken(given: float | None, waited: float) -> None:
-    """What is left of a deadline may be less than nothing; None is the client's own."""
+    """None is the client's own."""
     service = FakeService(Task_Detail=ok(tasklist=[task()]))
     async with client(service, limits=Limits(wait_timeout=0.1)) as caller:
         with pytest.raises(TaskTimeout) as caught:
             await caller.attach("2221").wait(given)
     assert caught.value.waited == waited
+
+
+async def test_what_is_left_of_a_deadline_is_not_negative() -> None:
+    """The message says how to cut it."""
+    async with client(FakeService()) as caller:
+        with pytest.raises(ConfigurationError, match=r"^timeout is -0.5; .* give max\(left, 0\)$"):
+            await caller.attach("2221").wait(-0.5)
 
 
 async def test_a_wait_may_have_no_end() -> None:

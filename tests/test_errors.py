@@ -29,6 +29,7 @@ from wiro_async import (
     InvalidResponse,
     InvalidTaskState,
     JournalError,
+    MissingExtra,
     ModelNotFound,
     RateLimited,
     ServiceError,
@@ -68,6 +69,7 @@ def samples() -> dict[type[WiroError], WiroError]:
     errors: list[WiroError] = [
         WiroError("m"),
         ConfigurationError("m"),
+        MissingExtra("m"),
         ClientUseError("m"),
         InvalidInput("m", name="inputs.image"),
         APIError("m", **FACTS),
@@ -140,7 +142,7 @@ def drawn_tree() -> dict[str, tuple[str, str]]:
     tree: dict[str, tuple[str, str]] = {}
     parents = [""]
     for line in _errors.__doc__.splitlines():
-        match = re.match(r"    ((?:│   )*)([├└]── )?([A-Z]\w+)(?: \((\w+)\))?(?:  +\S|$)", line)
+        match = re.match(r"    ((?:│   )*)([├└]── )?([A-Z]\w+)(?: \(([\w, ]+)\))?(?:  +\S|$)", line)
         if match:
             level = len(match.group(1)) // 4 + bool(match.group(2))
             parents[level + 1 :] = [match.group(3)]
@@ -156,7 +158,7 @@ def test_the_drawn_tree_is_the_real_one() -> None:
         other = [base.__name__ for base in kind.__bases__ if base not in own]
         real[kind.__name__] = (
             own[0].__name__ if own else "",
-            other[0] if other and kind is not WiroError else "",
+            ", ".join(other) if kind is not WiroError else "",
         )
     assert drawn_tree() == real
 
@@ -174,6 +176,8 @@ def test_the_tree_is_complete_and_shallow() -> None:
     ("kind", "builtin"),
     [
         (ConfigurationError, ValueError),
+        (ConfigurationError, TypeError),
+        (MissingExtra, ImportError),
         (ClientUseError, RuntimeError),
         (InvalidInput, ValueError),
         (TaskTimeout, TimeoutError),

@@ -23,8 +23,8 @@ _PUBLIC: dict[str, str] = {
     "_errors": (
         "APIError AuthenticationError BatchStopped ClientUseError ConcurrencyLimited ConfigurationError "
         "ConnectionFailed DownloadError InsufficientBalance InvalidInput InvalidResponse InvalidTaskState "
-        "JournalError ModelNotFound RateLimited ServiceError SubmissionUnknown TaskNotFound TermsNotAccepted "
-        "WiroError"
+        "JournalError MissingExtra ModelNotFound RateLimited ServiceError SubmissionUnknown TaskNotFound "
+        "TermsNotAccepted WiroError"
     ),
     "_files.inputs": "Director FileSource HailuoSubject TypedInputs",
     "_jobs.job": "Job JobOutcome",

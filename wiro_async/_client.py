@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, final, overload
 
 from wiro_async._config import Config, Limits, Polling, check_names, configure
-from wiro_async._errors import ConfigurationError, InvalidInput, SubmissionUnknown
+from wiro_async._errors import ClientUseError, ConfigurationError, InvalidInput, SubmissionUnknown
 from wiro_async._files.inputs import FileSource, TypedInputs
 from wiro_async._jobs.job import Inputs, JobState
 from wiro_async._jobs.options import DEFAULTS, CallSettings, RunOptions, SubmitOptions
@@ -85,7 +85,7 @@ class Client:
                 api_secret,
                 base_url=base_url,
                 socket_url=socket_url,
-                download_hosts=frozenset(download_hosts),
+                download_hosts=download_hosts,
                 polling=polling,
                 limits=limits,
                 environ=os.environ,
@@ -184,6 +184,10 @@ class Client:
         Raises:
             InvalidInput: Neither was given.
         """
+        given: tuple[tuple[str, object, type], ...] = (("task_id", task_id, int), ("token", token, Secret))
+        for name, value, also in given:
+            if not isinstance(value, str | also | None):  # a token is not shown
+                raise InvalidInput(f"{name} is a {type(value).__name__}; it must be a str", name=name)
         secret = Secret(token) if isinstance(token, str) and token else token
         if not task_id and not isinstance(secret, Secret):
             raise InvalidInput("attach() needs the task's id or its token")
@@ -200,7 +204,13 @@ class Client:
 
         Raises:
             SubmissionUnknown: It was not found; ``absent`` says whether the list could be read.
+            InvalidInput: The error is of another kind.
         """
+        if not isinstance(error, SubmissionUnknown):
+            raise InvalidInput(
+                f"reconcile() got a {type(error).__name__}; it searches for the task of a SubmissionUnknown",
+                name="error",
+            )
         # It may have waited for a slot before it left.
         outcome = await self._service.search.find(
             fingerprint_of(error), error.cause, sent_within=self._config.limits.slot_timeout
@@ -342,6 +352,12 @@ class Client:
         await self._service.aclose()
 
     async def __aenter__(self) -> Self:
+        """Return the client.
+
+        Raises:
+            ClientUseError: It is closed, or was used in another event loop or process.
+        """
+        self._service.transport.check_use()
         return self
 
     async def __aexit__(
@@ -356,7 +372,7 @@ class Client:
         return f"<Client {config.base_url} {'key-only' if config.api_secret is None else 'signed'}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Client cannot be pickled: it holds credentials; make one where you need it")
+        raise ClientUseError("a Client cannot be pickled: it holds credentials; make one where you need it")
 
 
 def _job(model: str | TypedInputs, inputs: Inputs | None, settings: CallSettings) -> JobState:
@@ -369,4 +385,8 @@ def _job(model: str | TypedInputs, inputs: Inputs | None, settings: CallSettings
         return JobState(model, inputs, settings)
     if inputs is None and isinstance(model, TypedInputs):
         return JobState(model.model, model, settings)
-    raise InvalidInput("the model comes first, as owner/model; only typed inputs may omit it", name="model")
+    raise InvalidInput(
+        f"the model is a {type(model).__name__}; the model comes first, as owner/model, then the inputs; "
+        f"only typed inputs may omit it",
+        name="model",
+    )

@@ -8,15 +8,15 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeAlias, TypeGuard, get_args
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard, get_args
 from urllib.parse import urlsplit
 
 import attrs
 
 from wiro_async._errors import ConfigurationError
-from wiro_async._types import Secret, Watch
+from wiro_async._types import OnCancel, Secret, Watch
 
 __all__ = ["Config", "Limits", "Origin", "Polling", "configure"]
 
@@ -38,51 +38,92 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # -- validators ------------------------------------------------------------------------------------------
 
 # One family for all options, of clients, calls and batches: attrs calls each with the record, the field and
-# the value. None passes where a default stands in for it.
-
-Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+# the value, and ``check`` with the name of an argument. None passes where a default stands in for it.
 
 
-def positive(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+class Option(Protocol):
+    """What a validator is told of an option: its name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class _Argument(NamedTuple):
+    name: str
+
+
+Validator: TypeAlias = Callable[[Any, Option, Any], None]
+
+
+def check(name: str, value: object, validator: Validator) -> None:
+    """Check one argument of a call by a validator of this family.
+
+    Raises:
+        ConfigurationError: It cannot work.
+    """
+    validator(None, _Argument(name), value)
+
+
+def positive(_record: object, option: Option, value: Any) -> None:
     """Reject anything but a positive, finite number."""
     if not _is_number(value) or not 0 < value < math.inf:
         raise ConfigurationError(f"{option.name} is {value!r}; it must be a positive, finite number")
 
 
-def share(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+def share(_record: object, option: Option, value: Any) -> None:
     """Reject anything but a number from 0 to below 1."""
     if not _is_number(value) or not 0 <= value < 1:
         raise ConfigurationError(f"{option.name} is {value!r}; it must be at least 0 and below 1")
 
 
-def truth(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+def truth(_record: object, option: Option, value: Any) -> None:
     """Reject anything but a bool."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{option.name} is {value!r}; it must be True or False")
 
 
-def text(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+def text(_record: object, option: Option, value: Any) -> None:
     """Reject anything but a non-empty string, or None."""
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigurationError(f"{option.name} is {value!r}; it must be a non-empty string, or None")
 
 
-def seconds(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-    """Reject anything but seconds, or None. Infinity waits forever; a negative wait ends at once."""
+def seconds(_record: object, option: Option, value: Any) -> None:
+    """Reject anything but a non-negative number of seconds, or None. Infinity waits forever."""
     if value is not None:
         check_seconds(option.name, value)
 
 
-def duration(_record: object, option: attrs.Attribute[Any], value: object) -> None:
-    """Reject anything but a non-negative number of seconds, or None."""
-    if value is not None and check_seconds(option.name, value) < 0:
-        raise ConfigurationError(f"{option.name} is {value!r}; it must be a non-negative number of seconds")
+def path(_record: object, option: Option, value: Any) -> None:
+    """Reject anything but a path, or None."""
+    if value is not None:
+        check_path(option.name, value, ", or None")
+
+
+def function(_record: object, option: Option, value: Any) -> None:
+    """Reject anything but a function, or None."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{option.name} is {value!r}; it must be a function, or None")
+
+
+def hosts(_record: object, option: Option, value: Any) -> None:
+    """Reject anything but a collection of bare host names."""
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        raise ConfigurationError(
+            f"{option.name} is {value!r}; it must be a collection of host names, such as ['cdn.example.org']"
+        )
+    for host in value:
+        if not _is_host(host):
+            raise ConfigurationError(
+                f"{option.name} holds {host!r}; give the bare name of each host, such as 'cdn.example.org': "
+                f"without scheme, port, path and wildcard"
+            )
 
 
 def whole(least: int, *, or_else: object = ...) -> Validator:
     """Return a validator that accepts integers of at least *least*, and the one value *or_else*."""
 
-    def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    def check(_record: object, option: Option, value: Any) -> None:
         if value is or_else or (isinstance(value, str) and value == or_else):
             return
         if not _is_number(value) or not isinstance(value, int) or value < least:
@@ -98,7 +139,7 @@ def one_of(*choices: object) -> Validator:
     *others, last = map(repr, choices)
     rule = f"{', '.join(others)} or {last}"
 
-    def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    def check(_record: object, option: Option, value: Any) -> None:
         if value not in choices:
             raise ConfigurationError(f"{option.name} is {value!r}; it must be {rule}")
 
@@ -108,7 +149,7 @@ def one_of(*choices: object) -> Validator:
 def of_type(what: str, *types: type) -> Validator:
     """Return a validator for these types, and None; the message names them as *what*."""
 
-    def check(_record: object, option: attrs.Attribute[Any], value: object) -> None:
+    def check(_record: object, option: Option, value: Any) -> None:
         if value is not None and not isinstance(value, types):
             raise ConfigurationError(f"{option.name} is {value!r}; it must be {what}, or None")
 
@@ -124,11 +165,11 @@ def check_names(method: str, given: Iterable[str], options: type) -> None:
         options: The typed dictionary of its options.
 
     Raises:
-        TypeError: One of them is unknown.
+        ConfigurationError: One of them is unknown; also a ``TypeError``, as Python's own would be.
     """
     for name in given:
         if name not in options.__annotations__:
-            raise TypeError(
+            raise ConfigurationError(
                 f"{method}() got an unexpected keyword argument {name!r}; its options are "
                 f"{', '.join(options.__annotations__)}"
             )
@@ -136,6 +177,9 @@ def check_names(method: str, given: Iterable[str], options: type) -> None:
 
 count = whole(1)
 """Accepts only integers of at least 1."""
+
+on_cancel = one_of(*get_args(OnCancel))
+"""Accepts what may become of a task when its waiter is cancelled."""
 
 
 def usd(value: object) -> Decimal | None:
@@ -156,23 +200,54 @@ def usd(value: object) -> Decimal | None:
 
 
 def check_seconds(name: str, value: object) -> float:
-    """Return a number of seconds.
+    """Return a non-negative number of seconds.
 
     Raises:
         ConfigurationError: It is not.
     """
     if not _is_number(value) or math.isnan(value):
         raise ConfigurationError(f"{name} is {value!r}; it must be a number of seconds, or None")
+    if value < 0:
+        raise ConfigurationError(
+            f"{name} is {value!r}; it must be a non-negative number of seconds, or None: of what is left of "
+            f"a deadline, give max(left, 0)"
+        )
     return value
+
+
+def check_path(name: str, value: object, or_else: str = "") -> str:
+    """Return a path as text; the message ends with *or_else*.
+
+    Raises:
+        ConfigurationError: It is no path.
+    """
+    text = value.__fspath__() if hasattr(value, "__fspath__") else value
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigurationError(f"{name} is {value!r}; it must be a path{or_else}")
+    return text
 
 
 def seconds_of(name: str, given: float | None, default: float) -> float:
     """Return the seconds that a caller passed, or the *default*.
 
     Raises:
-        ConfigurationError: They are not a number.
+        ConfigurationError: They are not a non-negative number.
     """
     return default if given is None else check_seconds(name, given)
+
+
+def _is_host(value: object) -> TypeGuard[str]:
+    if not isinstance(value, str) or not _HOST.fullmatch(value) or not value.strip(".-_"):
+        return False
+    return ":" not in value or _is_address(value)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -259,8 +334,8 @@ class Config:
     socket_url: str
     origin: Origin
     download_hosts: frozenset[str]
-    polling: Polling
-    limits: Limits
+    polling: Polling = attrs.field(validator=of_type("a wiro_async.Polling", Polling))
+    limits: Limits = attrs.field(validator=of_type("a wiro_async.Limits", Limits))
     watch: Watch = attrs.field(default="auto", validator=one_of(*get_args(Watch)))
     tasks_per_socket: int = attrs.field(default=1, validator=count)
     socket_known: bool = True
@@ -272,7 +347,7 @@ def configure(
     *,
     base_url: str | None,
     socket_url: str | None,
-    download_hosts: frozenset[str],
+    download_hosts: Collection[str],
     polling: Polling | None,
     limits: Limits | None,
     environ: Mapping[str, str],
@@ -285,6 +360,9 @@ def configure(
         ConfigurationError: A value is missing or invalid. The message never quotes keys.
     """
     base = check_url("base_url", _first(base_url, environ.get("WIRO_BASE_URL"), DEFAULT_BASE_URL), "https")
+    if not urlsplit(base).path:
+        raise ConfigurationError(f"base_url is {base!r}, without a path; the API is below /v1: {base}/v1")
+    check("download_hosts", download_hosts, hosts)
     socket = check_url(
         "socket_url", _first(socket_url, environ.get("WIRO_SOCKET_URL"), DEFAULT_SOCKET_URL), "wss"
     )
@@ -307,8 +385,8 @@ def configure(
         socket_url=socket,
         origin=origin_of(base),
         download_hosts=DEFAULT_DOWNLOAD_HOSTS | {host.lower() for host in download_hosts},
-        polling=polling or Polling(),
-        limits=limits or Limits(),
+        polling=Polling() if polling is None else polling,
+        limits=Limits() if limits is None else limits,
         watch=watch,
         tasks_per_socket=tasks_per_socket,
         socket_known=socket_known,

@@ -3,7 +3,8 @@
 Those are in ``_tasks``, for they hold tasks; this module imports nothing of the package. The whole tree::
 
     WiroError
-    ├── ConfigurationError (ValueError)     a key, URL or option cannot work
+    ├── ConfigurationError (ValueError, TypeError)  a key, URL, option or other argument cannot work
+    │   └── MissingExtra (ImportError)      it needs a package that is not installed
     ├── ClientUseError (RuntimeError)       closed client, second event loop, forked process
     ├── InvalidInput (ValueError)           refused before sending, or by the service: change the input
     ├── APIError                            the service said no
@@ -50,6 +51,7 @@ __all__ = [
     "InvalidResponse",
     "InvalidTaskState",
     "JournalError",
+    "MissingExtra",
     "ModelNotFound",
     "RateLimited",
     "ServiceError",
@@ -84,11 +86,16 @@ def _rebuild(kind: type[WiroError], message: str) -> WiroError:
     return error
 
 
-class ConfigurationError(WiroError, ValueError):
-    """A key, URL or option that cannot work, found when the client was made.
+class ConfigurationError(WiroError, ValueError, TypeError):
+    """A key, URL, option or other argument that cannot work: refused where it is given, before a Run is sent.
 
-    The message never contains the value of a key or secret.
+    It is a ``ValueError`` and a ``TypeError``, for Python's own refusal would be either. The message never
+    contains the value of a key or secret.
     """
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """What was asked for needs a package that is not installed; the message names the extra to install."""
 
 
 class ClientUseError(WiroError, RuntimeError):

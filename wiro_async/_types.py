@@ -1,4 +1,4 @@
-"""The vocabulary that all other modules share. Imports nothing of the package."""
+"""The vocabulary that all other modules share. Imports nothing of the package but the errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias, cast, final
 
 import attrs
+
+from wiro_async._errors import ConfigurationError
 
 __all__ = [
     "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Secret", "Stage",
@@ -111,19 +113,29 @@ class Secret:
 
     Args:
         value: The text to keep.
+
+    Raises:
+        ConfigurationError: It is no text; the message does not show it.
     """
 
     _value: str = attrs.field(repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        # None is what __reduce__ leaves of it.
+        if not isinstance(self._value, str | None):
+            raise ConfigurationError(f"a Secret was given a {type(self._value).__name__}; it must be a str")
 
     def reveal(self) -> str:
         """Return the text itself.
 
         Raises:
-            ValueError: This one went through a pickle, which never carries the text.
+            ConfigurationError: This one went through a pickle, which never carries the text.
         """
         value = cast("str | None", self._value)  # None: __reduce__ left the text behind.
         if value is None:
-            raise ValueError("this Secret came out of a pickle, which never carries the text; fetch it anew")
+            raise ConfigurationError(
+                "this Secret came out of a pickle, which never carries the text; fetch it anew"
+            )
         return value
 
     def __repr__(self) -> str:

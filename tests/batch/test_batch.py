@@ -717,7 +717,7 @@ async def test_a_key_function_that_raises() -> None:
     mistakes: list[Any] = [[{"prompt": "a"}], 5]
     with pytest.raises(InvalidInput, match=r"got a dict for a job; give Job"):
         await outcomes(Service(), mistakes[0])
-    with pytest.raises(TypeError):
+    with pytest.raises(InvalidInput, match=r"jobs is a int; give a list of Job records"):
         await outcomes(Service(), mistakes[1])
 
 

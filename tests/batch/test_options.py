@@ -24,13 +24,14 @@ NAN = float("nan")
 FUNCTION = "a function, or None"
 PATH = "a path, or None"
 SECONDS = "a number of seconds, or None"
+BELOW = "a non-negative number of seconds, or None: of what is left of a deadline, give max(left, 0)"
 TRUTH = "True or False"
 USD = "a non-negative amount in USD"
 
 REFUSED: dict[str, list[tuple[object, str]]] = {
     "journal": [(5, PATH), (b"a.db", PATH)],
     "key": [("sku", FUNCTION)],
-    "model": [(5, "a slug such as owner/model, or None")],
+    "model": [(value, "a non-empty string, or None") for value in (5, "")],
     "concurrency": [(value, "a whole number of at least 1") for value in (0, -1, 1.5, True, None, "many")],
     "max_cost": [(value, USD) for value in ("much", -1, NAN, float("inf"), True, b"1", Decimal("sNaN"))],
     "download": [(5, PATH)],
@@ -40,7 +41,7 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "retry_failed": [(value, "a whole number of at least 0") for value in (-1, True, None, 1.0)],
     "breaker": [(value, "a whole number of at least 1") for value in (0, 1.5, "20", True)],
     "canary": [(value, "a whole number of at least 0") for value in (-1, None, "3")],
-    "timeout": [("1", SECONDS), (True, SECONDS), (NAN, SECONDS), (-1, "a non-negative number of seconds")],
+    "timeout": [("1", SECONDS), (True, SECONDS), (NAN, SECONDS), (-1, BELOW)],
     "on_unknown": [("maybe", "'raise' or 'resubmit'"), (None, "'raise' or 'resubmit'")],
     "stop_on_exit": [("kill", "'leave' or 'stop'"), (True, "'leave' or 'stop'")],
     "on_progress": [(5, FUNCTION)],

@@ -28,6 +28,7 @@ from wiro_async import (
     ConfigurationError,
     ConnectionFailed,
     DownloadError,
+    InvalidInput,
     Limits,
     Output,
     ServiceError,
@@ -995,10 +996,13 @@ async def test_what_is_no_file_at_the_parts_place(tmp_path: Path) -> None:
 
 
 async def test_a_target_that_is_no_place_for_a_file(tmp_path: Path) -> None:
-    """A file where a folder should be is the file system's own error."""
+    """A file where a folder should be: the path was given wrong."""
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises((NotADirectoryError, FileExistsError)):
-        await downloader(Cdn()).save(output(), tmp_path / "file" / "clip.mp4", None)
+    loader = downloader(Cdn())
+    with pytest.raises(InvalidInput, match="it is a file, or lies below one"):
+        await loader.save(output(), tmp_path / "file" / "clip.mp4", None)
+    with pytest.raises(InvalidInput, match="it is a file, or lies below one"):
+        await loader.save_all([output()], tmp_path / "file", None)
 
 
 async def test_a_folder_that_may_not_be_written(tmp_path: Path, no_file_opens: Denial) -> None:

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from wiro_async import ConnectionFailed, Director, FileSource, HailuoSubject, InvalidInput, TypedInputs
-from wiro_async._files.inputs import resolve
+from wiro_async._files.inputs import by_name, resolve
 from wiro_async._protocol.envelope import encode
 
 TYPED: list[type[Director | HailuoSubject]] = [Director, HailuoSubject]
@@ -236,10 +236,10 @@ async def test_any_mapping_becomes_a_plain_dict(
 
 
 @pytest.mark.parametrize("inputs", [None, [], "prompt", 7, [("a", 1)], {"a"}, iter([]), Director])
-async def test_inputs_that_are_no_mapping_are_refused(inputs: Any) -> None:
+def test_inputs_that_are_no_mapping_are_refused(inputs: Any) -> None:
     """With the type that was given, and what to give."""
     with pytest.raises(InvalidInput, match=f"inputs is a {type(inputs).__name__}; give a mapping"):
-        await resolve(inputs, Uploads())
+        by_name(inputs)
 
 
 async def test_the_copy_is_deep() -> None:

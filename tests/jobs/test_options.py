@@ -66,8 +66,12 @@ def test_the_defaults_are_those_of_a_call_without_options() -> None:
 
 SECONDS = "it must be a number of seconds, or None"
 NOT_SECONDS: list[Any] = [math.nan, "30", True, [1]]
+BELOW = (
+    "it must be a non-negative number of seconds, or None: of what is left of a deadline, give max(left, 0)"
+)
 
 REFUSED: list[tuple[str, Any, str]] = [
+    *((name, -1.0, BELOW) for name in ("slot_timeout", "expected_duration", "timeout")),
     *(("slot_timeout", value, SECONDS) for value in NOT_SECONDS),
     *(("expected_duration", value, SECONDS) for value in NOT_SECONDS),
     *(("timeout", value, SECONDS) for value in NOT_SECONDS),
@@ -124,13 +128,13 @@ async def test_an_option_that_there_is_none_of_is_refused() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"slot_timeout": math.inf, "timeout": -1, "expected_duration": 0},
+        {"slot_timeout": math.inf, "timeout": 0, "expected_duration": 0},
         {"watch": "poll", "on_unknown": "resubmit", "on_cancel": "stop", "project_id": "699"},
         dict.fromkeys(("slot_timeout", "timeout", "expected_duration", "watch", "project_id")),
     ],
 )
 def test_what_can_work_is_taken(options: dict[str, Any]) -> None:
-    """Infinity waits forever, below zero is over at once, and None is the default."""
+    """Infinity waits forever, zero is over at once, and None is the default."""
     assert attrs.asdict(CallSettings(**options)) == attrs.asdict(DEFAULTS) | options
 
 

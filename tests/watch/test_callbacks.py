@@ -37,7 +37,15 @@ from starlette.routing import Mount
 from tests.depth import examples
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import CallbackCounts, CallbackReceiver, CallbackURL, ConfigurationError, InvalidInput, Secret
+from wiro_async import (
+    CallbackCounts,
+    CallbackReceiver,
+    CallbackURL,
+    ClientUseError,
+    ConfigurationError,
+    InvalidInput,
+    Secret,
+)
 from wiro_async._types import Payload
 
 KEY = "canary-of-the-callbacks"
@@ -222,7 +230,7 @@ def test_nothing_shows_a_key_or_a_mac() -> None:
     assert url.rpartition("/")[2] not in shown
     assert f"<CallbackURL {PUBLIC}/7/...>" in shown
     assert f"<CallbackReceiver {PUBLIC} 0 waiting>" in shown
-    with pytest.raises(TypeError, match="holds keys"):
+    with pytest.raises(ClientUseError, match="holds keys"):
         pickle.dumps(receiver)
 
 
@@ -746,8 +754,8 @@ async def test_websockets_are_turned_away() -> None:
 
 
 async def test_other_protocols_are_an_error() -> None:
-    """As ASGI wants it."""
-    with pytest.raises(NotImplementedError, match="'carrier-pigeon'"):
+    """A server logs it."""
+    with pytest.raises(ClientUseError, match="'carrier-pigeon'"):
         await scripted(make(), {"type": "carrier-pigeon"})
 
 

@@ -22,8 +22,9 @@ import attrs
 from wiro_async._aio import Alarm, on_asyncio
 from wiro_async._batch.options import BatchSettings
 from wiro_async._batch.progress import BatchProgress, ProgressCounter
-from wiro_async._batch.source import CHANGED, Jobs, JobSource
+from wiro_async._batch.source import CHANGED, Jobs, JobSource, check_iterable
 from wiro_async._batch.stopping import Coordinator, reason_key, reason_of
+from wiro_async._config import check, function, truth
 from wiro_async._errors import (
     BatchStopped,
     ClientUseError,
@@ -91,7 +92,12 @@ class _JobsOf:
 
 
 def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
-    """Return a job for each of some inputs, lazily."""
+    """Return a job for each of some inputs, lazily.
+
+    Raises:
+        InvalidInput: They are no iterable of inputs.
+    """
+    check_iterable("inputs", inputs, "a list of mappings, one for each job")
     if isinstance(inputs, AsyncIterable):
         return _JobsOf(inputs)
     return iter(_EachJob(inputs)) if isinstance(inputs, Iterator) else _EachJob(inputs)
@@ -158,6 +164,7 @@ class Batch:
             raise ConfigurationError(
                 "delete_remote is for outputs that were saved; name a folder for them: download=..."
             )
+        check_iterable("jobs", jobs, "a list of Job records")
         self._saver = None if settings.download is None else OutputSaver(settings.download)
         self._service = service
         self._jobs = jobs
@@ -201,11 +208,14 @@ class Batch:
             catalogue and the journal tell.
 
         Raises:
+            ConfigurationError: An argument is invalid.
             JournalError: The journal cannot be read.
             WiroError: The catalogue was not reached.
         """
         from wiro_async._batch.plan import make_plan  # noqa: PLC0415 - for those who plan
 
+        check("on_invalid", on_invalid, function)
+        check("unique", unique, truth)
         self._used_up = isinstance(self._jobs, Iterator | AsyncIterator)
         settings = self._settings
         return await make_plan(
@@ -233,6 +243,9 @@ class Batch:
                 "plan() has read this batch's jobs to their end, and an iterator can be read only once; make "
                 "a new batch with new jobs, or pass them as a list"
             )
+        self._service.transport.check_use()
+        if self._saver is not None:
+            await self._saver.check_folder()
         self._entered = True
         group = anyio.create_task_group()
         self._reading = anyio.CancelScope()
@@ -525,7 +538,7 @@ def _no_stray_cancellation(whose: str) -> Iterator[None]:
     except anyio.get_cancelled_exc_class() as error:
         if _is_being_cancelled():
             raise
-        raise RuntimeError(f"{whose} raised {type(error).__name__}, and nothing was cancelled") from error
+        raise ClientUseError(f"{whose} raised {type(error).__name__}, and nothing was cancelled") from error
 
 
 def _is_being_cancelled() -> bool:

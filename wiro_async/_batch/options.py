@@ -13,7 +13,7 @@ from typing import Literal, TypedDict, get_args
 import attrs
 
 from wiro_async._batch.progress import BatchProgress
-from wiro_async._config import duration, of_type, one_of, truth, usd, whole
+from wiro_async._config import function, of_type, one_of, path, seconds, text, truth, usd, whole
 from wiro_async._jobs.job import Job
 from wiro_async._types import JSONMapping, OnUnknown
 
@@ -80,29 +80,25 @@ class BatchOptions(MapOptions, total=False):
     model: str | None
 
 
-_path = of_type("a path", str, PathLike)
-_function = of_type("a function", Callable)  # type: ignore[arg-type]  # an ABC
-
-
 @attrs.frozen(kw_only=True)
 class BatchSettings:
     """The options of one batch, each checked; see ``BatchOptions``."""
 
-    journal: str | PathLike[str] | None = attrs.field(default=None, validator=_path)
-    key: Callable[[Job], object] | None = attrs.field(default=None, validator=_function)
-    model: str | None = attrs.field(default=None, validator=of_type("a slug such as owner/model", str))
+    journal: str | PathLike[str] | None = attrs.field(default=None, validator=path)
+    key: Callable[[Job], object] | None = attrs.field(default=None, validator=function)
+    model: str | None = attrs.field(default=None, validator=text)
     concurrency: int | Literal["auto"] = attrs.field(default="auto", validator=whole(1, or_else="auto"))
     max_cost: Decimal | None = attrs.field(default=None, converter=usd)
-    download: str | PathLike[str] | None = attrs.field(default=None, validator=_path)
+    download: str | PathLike[str] | None = attrs.field(default=None, validator=path)
     delete_remote: bool = attrs.field(default=False, validator=truth)
     ordered: bool = attrs.field(default=False, validator=truth)
     fail_fast: bool = attrs.field(default=False, validator=truth)
     retry_failed: int = attrs.field(default=0, validator=whole(0))
     breaker: int | None = attrs.field(default=20, validator=whole(1, or_else=None))
     canary: int = attrs.field(default=0, validator=whole(0))
-    timeout: float | None = attrs.field(default=None, validator=duration)
+    timeout: float | None = attrs.field(default=None, validator=seconds)
     on_unknown: OnUnknown = attrs.field(default="raise", validator=one_of(*get_args(OnUnknown)))
     stop_on_exit: Literal["leave", "stop"] = attrs.field(default="leave", validator=one_of("leave", "stop"))
-    on_progress: Callable[[BatchProgress], object] | None = attrs.field(default=None, validator=_function)
+    on_progress: Callable[[BatchProgress], object] | None = attrs.field(default=None, validator=function)
     total: int | None = attrs.field(default=None, validator=whole(0, or_else=None))
     memo: JSONMapping | None = attrs.field(default=None, validator=of_type("a JSON object", Mapping))

@@ -226,11 +226,13 @@ class _Planner:
             last, self._last = self._last, None
             await self._left_out(last)
         jobs = self._jobs
-        self._last = await anext(jobs, None) if isinstance(jobs, AsyncIterator) else next(jobs, None)
-        if self._last is None:
-            raise StopAsyncIteration
+        try:
+            job = await anext(jobs) if isinstance(jobs, AsyncIterator) else next(jobs)
+        except StopIteration:
+            raise StopAsyncIteration from None
         self._read += 1
-        return self._last
+        self._last = job
+        return job
 
     async def _left_out(self, job: Job) -> None:
         """Count a job that the source did not return."""

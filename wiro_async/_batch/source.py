@@ -14,7 +14,7 @@ from collections.abc import (
     Mapping,
 )
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import anyio.lowlevel
 
@@ -44,6 +44,10 @@ AT_ONCE = 200
 """How many jobs' files are checked at once, in a thread."""
 
 
+_END: Final = object()
+"""What an iterator has instead of another job."""
+
+
 def named(job: Job, model: str | None) -> tuple[str, Inputs]:
     """Return the model and the inputs of a job.
 
@@ -68,6 +72,17 @@ def named(job: Job, model: str | None) -> tuple[str, Inputs]:
     if not isinstance(slug, str):
         raise InvalidInput(f"the model of a job is a {type(slug).__name__}; give its slug", name="model")
     return slug, inputs
+
+
+def check_iterable(name: str, given: object, wanted: str) -> None:
+    """Refuse what is no iterable of jobs, and the iterables that are one thing, such as a str.
+
+    Raises:
+        InvalidInput: It is one of these.
+    """
+    one_thing = isinstance(given, str | bytes | Mapping | TypedInputs)
+    if one_thing or not isinstance(given, Iterable | AsyncIterable):
+        raise InvalidInput(f"{name} is a {type(given).__name__}; give {wanted}", name=name)
 
 
 class _Seen:
@@ -236,15 +251,17 @@ class JobSource:
         return None
 
     async def _read(self) -> Job | None:
-        job: Job | None
+        job: Job | object
         if isinstance(self._jobs, AsyncIterable):
             self._source = self._source or aiter(self._jobs)
-            job = await anext(cast(AsyncIterator[Job], self._source), None)
+            job = await anext(cast(AsyncIterator[Job], self._source), _END)
         else:
             self._source = self._source or iter(self._jobs)
-            job = next(cast(Iterator[Job], self._source), None)
-        self._gave = self._gave or job is not None
-        if job is not None and not isinstance(job, Job):
+            job = next(cast(Iterator[Job], self._source), _END)
+        if job is _END:
+            return None
+        self._gave = True
+        if not isinstance(job, Job):
             raise InvalidInput(
                 f"a batch got a {type(job).__name__} for a job; give Job(model, inputs), or use client.map()",
                 name="jobs",

@@ -26,8 +26,8 @@ import attrs
 import httpx
 
 from wiro_async._aio import Gate, run_in_thread
-from wiro_async._config import Config, is_loopback, seconds_of
-from wiro_async._errors import DownloadError, TaskNotFound, WiroError
+from wiro_async._config import Config, check, check_path, is_loopback, seconds_of, whole
+from wiro_async._errors import DownloadError, InvalidInput, TaskNotFound, WiroError
 from wiro_async._files.naming import folder_names, safe_name
 from wiro_async._http.messages import Content
 from wiro_async._http.retry import DOWNLOADS, is_transient
@@ -148,7 +148,7 @@ class Downloader:
     async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
         """Store *output* as *target*, or in it if that is a folder; see ``Output.save``."""
         seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
-        progress = _Progress(output, os.fspath(target))
+        progress = _Progress(output, check_path("path_or_folder", target))
         self._check_url(output.url, progress)
         file: _PartFile | None = None
         try:
@@ -170,6 +170,7 @@ class Downloader:
         self, outputs: Sequence[Output], folder: str | PathLike[str], timeout: float | None
     ) -> list[Path]:
         """Store every one of *outputs* in *folder*, under a name of its own; see ``TaskResult.save``."""
+        check_path("folder", folder)
         until = anyio.current_time() + seconds_of("timeout", timeout, math.inf)
         paths: list[Path] = []
         for output, name in zip(outputs, folder_names(outputs), strict=True):
@@ -184,6 +185,7 @@ class Downloader:
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
         """Return the bytes of *output*; see ``Output.read``."""
         seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
+        check("max_bytes", max_bytes, whole(0))
         progress = _Progress(output, None)
         self._check_url(output.url, progress)
         memory = _Memory(max_bytes, progress)
@@ -446,8 +448,18 @@ def _target(target: str | PathLike[str], progress: _Progress) -> Path:
         if name is None:
             raise progress.leaves_the_folder()
         path /= name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     return path
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InvalidInput(
+            f"{str(folder)!r} cannot be a folder: it is a file, or lies below one; save to another path",
+            name="folder",
+        ) from None
 
 
 class _Memory:

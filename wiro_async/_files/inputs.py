@@ -43,10 +43,20 @@ class TypedInputs(Protocol):
 
 
 def by_name(inputs: Mapping[str, Any] | TypedInputs) -> Mapping[str, Any]:
-    """Return inputs by their names on the wire."""
-    # A plain mapping first: asking for a protocol takes its time on Python 3.11.
-    if not isinstance(inputs, dict) and isinstance(inputs, TypedInputs):
-        return inputs.to_inputs()
+    """Return inputs by their names on the wire.
+
+    Raises:
+        InvalidInput: They are neither a mapping nor typed inputs, or a typed input cannot be sent.
+    """
+    # A plain mapping first: asking for a protocol takes its time on Python 3.11. A class has what its records
+    # have.
+    if not isinstance(inputs, dict | type) and isinstance(inputs, TypedInputs):
+        inputs = inputs.to_inputs()
+    if not isinstance(inputs, dict | Mapping):
+        raise InvalidInput(
+            f"inputs is a {type(inputs).__name__}; give a mapping of names to values, or typed inputs",
+            name="inputs",
+        )
     return inputs
 
 
@@ -70,7 +80,7 @@ class Director:
 
     def to_inputs(self) -> Mapping[str, object]:
         """Return the inputs by their names on the wire."""
-        return {"inputImageFirstUrl": file_or_url(self.image), "prompt": self.prompt}
+        return _image_and_prompt(self.image, self.prompt)
 
 
 @attrs.frozen
@@ -90,12 +100,24 @@ class HailuoSubject:
 
     def to_inputs(self) -> Mapping[str, object]:
         """Return the inputs by their names on the wire."""
-        return {"inputImageFirstUrl": file_or_url(self.image), "prompt": self.prompt}
+        return _image_and_prompt(self.image, self.prompt)
+
+
+def _image_and_prompt(image: FileSource, prompt: str) -> Mapping[str, object]:
+    # Checked when they are sent, not when they are made: a bad row must not end the iterable of a batch.
+    if not isinstance(prompt, str):
+        raise InvalidInput(f"the prompt is a {type(prompt).__name__}; it must be a str", name="prompt")
+    return {"inputImageFirstUrl": file_or_url(image), "prompt": prompt}
 
 
 def file_or_url(image: FileSource) -> object:
     """Tell a URL from a path: a str is a URL when it says so, else a path."""
     if not isinstance(image, str):
+        if not is_local_file(image):
+            raise InvalidInput(
+                f"the image is a {type(image).__name__}; give a URL, a path, bytes or an open binary file",
+                name="image",
+            )
         return image
     said = image.lower()
     if said.startswith(("http://", "https://")):
@@ -139,13 +161,9 @@ async def resolve(inputs: Mapping[str, object], upload: Uploader) -> JSON:
     The copy is made before the first upload begins, so what the caller changes meanwhile has no effect.
 
     Raises:
-        InvalidInput: A file cannot be read, *inputs* is no mapping, or it is nested deeper than 64 levels.
+        InvalidInput: A file cannot be read, or *inputs* is nested deeper than 64 levels.
         WiroError: An upload failed.
     """
-    if not isinstance(inputs, Mapping):
-        raise InvalidInput(
-            f"inputs is a {type(inputs).__name__}; give a mapping of names to values, or typed inputs"
-        )
     copy = {name: _copied(value, 1) for name, value in inputs.items()}
     return {name: await _uploaded(value, upload) for name, value in copy.items()}
 

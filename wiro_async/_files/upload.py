@@ -17,14 +17,20 @@ import stat
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import anyio
 import httpx
 
 from wiro_async._aio import now, run_in_thread
-from wiro_async._config import MAX_UPLOAD_BYTES, Limits
-from wiro_async._errors import ConnectionFailed, InvalidInput, InvalidResponse, WiroError
+from wiro_async._config import MAX_UPLOAD_BYTES, Limits, Option, check, text
+from wiro_async._errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    InvalidInput,
+    InvalidResponse,
+    WiroError,
+)
 from wiro_async._files.inputs import FileSource
 from wiro_async._files.naming import extension_by, upload_name
 from wiro_async._http.retry import UPLOADS, is_transient
@@ -64,6 +70,8 @@ class Uploader:
             InvalidInput: The file cannot be read, is empty, is too large, or changed meanwhile.
             WiroError: The service refused, or was not reached.
         """
+        check("name", name, text)
+        check("folder", folder, _folder_id)
         source: Source | None = None
         with anyio.move_on_after(self._timeout):
             source = await open_source(file, name)
@@ -109,6 +117,14 @@ class Uploader:
             await anyio.sleep(delay)
             await run_in_thread(source.rewind, at_once=True)
             attempt += 1
+
+
+def _folder_id(_record: object, option: Option, value: Any) -> None:
+    """Reject what would not stay in its part of the body."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ConfigurationError(
+            f"{option.name} is {value!r}; it must be the service's id of a folder, or '' for none"
+        )
 
 
 class Source(NamedTuple):

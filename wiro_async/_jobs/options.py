@@ -9,7 +9,7 @@ from typing import TypedDict, get_args
 
 import attrs
 
-from wiro_async._config import one_of, seconds, text
+from wiro_async._config import on_cancel, one_of, seconds, text
 from wiro_async._types import OnCancel, OnUnknown, Watch
 
 __all__ = ["DEFAULTS", "CallSettings", "RunOptions", "SubmitOptions"]
@@ -67,7 +67,7 @@ class CallSettings:
     watch: Watch | None = attrs.field(default=None, validator=one_of(None, *get_args(Watch)))
     expected_duration: float | None = attrs.field(default=None, validator=seconds)
     timeout: float | None = attrs.field(default=None, validator=seconds)
-    on_cancel: OnCancel = attrs.field(default="keep", validator=one_of(*get_args(OnCancel)))
+    on_cancel: OnCancel = attrs.field(default="keep", validator=on_cancel)
 
 
 DEFAULTS = CallSettings()

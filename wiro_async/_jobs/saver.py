@@ -44,6 +44,14 @@ class OutputSaver:
         self._template: str = check_template(os.fspath(template))
         self._paths: _Paths = _Paths()
 
+    async def check_folder(self) -> None:
+        """See to it that a folder can be there, before anything is paid for. It is not made yet.
+
+        Raises:
+            ConfigurationError: There is a file in its place, or nothing can be written there.
+        """
+        await run_in_thread(_check_folder, self._template)
+
     async def all_there(self, files: Collection[JournalFile]) -> list[Path]:
         """Return the paths of files saved before (empty: one is missing or incomplete)."""
         if not await run_in_thread(lambda: all(map(_is_there, files))):
@@ -113,6 +121,21 @@ class _Paths:
         if former is None:
             self._buckets[place] = bucket + mark + owner
         return former in (None, owner)
+
+
+def _check_folder(template: str) -> None:
+    # What comes before the first field is the same for all outputs.
+    folder = Path(f"{template.partition('{')[0]}x").parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"download={template!r} cannot be filled: {str(folder)!r} is a file; name a folder, or remove it"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"download={template!r} cannot be filled: nothing can be written in {str(folder)!r}"
+        )
 
 
 def _is_there(file: JournalFile) -> bool:

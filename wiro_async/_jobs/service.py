@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from wiro_async._config import Config
-from wiro_async._errors import SubmissionUnknown
+from wiro_async._config import Config, check, text
+from wiro_async._errors import InvalidInput, SubmissionUnknown
 from wiro_async._files.download import Downloader, current
 from wiro_async._files.upload import Uploader
 from wiro_async._http.connections import make_tls
@@ -24,7 +24,7 @@ from wiro_async._jobs.reconcile import TaskSearch
 from wiro_async._jobs.submit import InFlightRuns
 from wiro_async._protocol.catalogue import list_payload, read_models
 from wiro_async._protocol.matching import KnownTasks
-from wiro_async._protocol.operations import TOOL_LIST
+from wiro_async._protocol.operations import TOOL_LIST, split_slug
 from wiro_async._protocol.records import Model, Task, TaskKey, read_tasks
 from wiro_async._tasks.handle import TaskHandle
 from wiro_async._tasks.iterators import Listing
@@ -134,6 +134,8 @@ class Service:
 
     def list_tasks(self, model: str | None, limit: int | None) -> Listing[Task]:
         """Iterate over the project's tasks; see ``Client.list_tasks``."""
+        if model is not None:
+            split_slug(model)
 
         async def fetch(start: int, count: int) -> list[Task]:
             return read_tasks(await self.transport.tasks(model, start, count), self.downloader)
@@ -142,6 +144,9 @@ class Service:
 
     def list_models(self, search: str, category: str | None, limit: int | None) -> Listing[Model]:
         """Iterate over the catalogue; see ``Client.list_models``."""
+        if not isinstance(search, str):
+            raise InvalidInput(f"search is a {type(search).__name__}; it must be a str", name="search")
+        check("category", category, text)
 
         async def fetch(start: int, count: int) -> list[Model]:
             payload = list_payload(search, category, start, count)

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self, final
 
+from wiro_async._config import check_path
 from wiro_async._errors import ClientUseError
 from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import MEMO, JournalCounts, JournalEntry, State
+from wiro_async._journal.steps import MEMO, JournalCounts, JournalEntry, State, check_key
 from wiro_async._types import JSON
 
 __all__ = ["JournalReader"]
@@ -33,10 +34,13 @@ class JournalReader:
 
     Args:
         path: The journal's file.
+
+    Raises:
+        ConfigurationError: It is no path.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path: str = os.fspath(path)
+        self._path: str = check_path("path", path)
         self._journal: SQLiteJournal | None = None
 
     def __repr__(self) -> str:
@@ -89,9 +93,10 @@ class JournalReader:
         """Return one job (None: the journal has no such key).
 
         Raises:
+            InvalidInput: No journal can have such a key.
             JournalError: The file cannot be read.
         """
-        return await self._opened().find(key)
+        return await self._opened().find(check_key(key))
 
     async def memo(self) -> JSON:
         """Return what ``Client.batch(memo=...)`` has asked the journal to keep ({}: nothing).

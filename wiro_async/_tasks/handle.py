@@ -9,7 +9,8 @@ from typing import Any, ClassVar, final
 import anyio
 import attrs
 
-from wiro_async._config import seconds_of
+from wiro_async._config import check, seconds_of
+from wiro_async._config import on_cancel as on_cancel_choice
 from wiro_async._protocol.records import Task, TaskResult, Transition
 from wiro_async._tasks.ends import TaskError, ending
 from wiro_async._tasks.iterators import Events, Transitions
@@ -130,6 +131,7 @@ class TaskHandle:
             TaskTimeout: The wait timed out; the task continues.
             WiroError: Polling failed permanently: wrong credentials, or no such task.
         """
+        check("on_cancel", on_cancel, on_cancel_choice)
         state = self._state
         usual = state.context.limits.wait_timeout
         seconds = usual if timeout is None else seconds_of("timeout", timeout, usual)

@@ -23,7 +23,7 @@ import attrs
 
 from wiro_async._aio import on_asyncio
 from wiro_async._config import check_url
-from wiro_async._errors import ConfigurationError, InvalidInput
+from wiro_async._errors import ClientUseError, ConfigurationError, InvalidInput
 from wiro_async._types import Secret
 
 if TYPE_CHECKING:
@@ -199,10 +199,19 @@ class CallbackReceiver:
             What ends this, at any time and from any thread. Safe to repeat.
 
         Raises:
-            RuntimeError: No event loop is running.
+            InvalidInput: The name cannot be that of a job.
+            ConfigurationError: *wake* is no function.
+            ClientUseError: No event loop is running.
         """
-        name = job.encode()
-        binding = _Binding(wake, self._count_wake)
+        name = _check_job(job).encode()
+        if not callable(wake):
+            raise ConfigurationError(f"wake is {wake!r}; it must be a function")
+        try:
+            binding = _Binding(wake, self._count_wake)
+        except (RuntimeError, ImportError):  # trio is asked where there is no asyncio, and may not be there
+            raise ClientUseError(
+                "bind() was called where no event loop runs; call it in the waiting one"
+            ) from None
         with self._lock:
             bindings = self._bound.get(name, [])
             bindings.append(binding)
@@ -240,7 +249,7 @@ class CallbackReceiver:
                 event = (await receive())["type"]
                 await send({"type": f"{event}.complete"})
         else:
-            raise NotImplementedError(f"ASGI scope {kind!r}: a CallbackReceiver takes http requests only")
+            raise ClientUseError(f"ASGI scope {kind!r}: a CallbackReceiver takes http requests only")
 
     async def _serve(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         job = self._genuine_job(scope)
@@ -293,7 +302,7 @@ class CallbackReceiver:
         return f"<CallbackReceiver {self._public_url} {len(self._bound)} waiting>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a CallbackReceiver cannot be pickled: it holds keys; make one in each process")
+        raise ClientUseError("a CallbackReceiver cannot be pickled: it holds keys; make one in each process")
 
 
 # -- addresses -------------------------------------------------------------------------------------------
@@ -303,6 +312,8 @@ def _signers(keys: Sequence[str | bytes | Secret]) -> Iterator[hmac.HMAC]:
     """Yield a MAC that awaits a job's name, for each key: the keys themselves are not kept."""
     if isinstance(keys, str | bytes | Secret):
         raise ConfigurationError("keys is one key; it must be a list of one or two: keys=[key]")
+    if not isinstance(keys, Sequence):
+        raise ConfigurationError(f"keys is a {type(keys).__name__}; it must be a list of one or two keys")
     if len(keys) > 2:
         raise ConfigurationError(
             f"keys holds {len(keys)} keys; give the new one, and the old one while it is in use"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, final
 import anyio
 
 from wiro_async._aio import Gate, on_asyncio, run_in_thread
+from wiro_async._errors import MissingExtra
 from wiro_async._http.retry import RetryPolicy
 from wiro_async._protocol.events import Message, read_message, register
 from wiro_async._types import Priority
@@ -77,10 +78,10 @@ def require() -> None:
     """Refuse to go on without the extra ``ws``.
 
     Raises:
-        ImportError: It is not installed.
+        MissingExtra: It is not installed.
     """
     if not available():
-        raise ImportError(
+        raise MissingExtra(
             "watch='socket' needs the websockets package: "
             "install it with its extra, from the clone: pip install '.[ws]'"
         )
