@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -23,6 +25,8 @@ from wiro_async import (
     BatchOptions,
     CallbackReceiver,
     Client,
+    ClientUseError,
+    ConfigurationError,
     Director,
     HailuoSubject,
     Job,
@@ -388,7 +392,7 @@ CALLS: dict[str, Call] = {
         {"job": ["", 5, b"job"], "wake": [None, 5, "call"]},
         {"job": "job", "wake": lambda: None},
     ),
-    "Secret": Call(Secret, made(Secret), {"value": [5, b"x", ["a"]]}),
+    "Secret": Call(Secret, lambda _own, value: Secret(value).reveal(), {"value": [5, b"x", ["a"]]}),
 }
 
 RECORDS = {
@@ -478,3 +482,45 @@ async def test_what_cannot_work_is_refused(
     assert "\n" not in caught.value.message
     assert KEY not in caught.value.message
     assert len(sandbox.ledger()["tasks"]) == paid
+
+
+async def test_a_folder_that_cannot_be_is_refused_before_anything_is_paid(
+    own: Client, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Although its path is one: there is a file in its place, or the folder cannot be written."""
+    paid = len(sandbox.ledger()["tasks"])
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    for download in ("file", "file/{key}/{n}", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigurationError, match=r"^download=.*file' is a file; name a folder"):
+            await batched(own, download=download)
+    if not os.access(tmp_path / "locked", os.W_OK):  # root may write everywhere
+        with pytest.raises(ConfigurationError, match=r"^download=.* nothing can be written in 'locked'"):
+            await batched(own, download="locked/clips")
+    assert len(sandbox.ledger()["tasks"]) == paid
+
+
+async def test_a_closed_client_cannot_be_entered(sandbox: Sandbox) -> None:
+    """Nor can its batches: the first use would fail, perhaps hours later."""
+    async with Client(KEY, SECRET, base_url=sandbox.base_url) as own:
+        batch = own.batch([])
+    with pytest.raises(ClientUseError, match="this client is closed"):
+        await own.__aenter__()
+    with pytest.raises(ClientUseError, match="this client is closed"):
+        await batch.__aenter__()
+
+
+def test_a_callback_needs_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To call in; whether or not trio is there."""
+    for trio in (sys.modules["trio"], None):
+        monkeypatch.setitem(sys.modules, "trio", trio)
+        with pytest.raises(ClientUseError, match="no event loop runs"):
+            receiver().bind("job", lambda: None)
+
+
+def test_a_secret_that_is_no_text_is_not_shown() -> None:
+    """Only its type is."""
+    anything: Any = KEY.encode()
+    with pytest.raises(ConfigurationError, match="made of a bytes; it must be a str") as caught:
+        Secret(anything).reveal()
+    assert KEY not in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
-from typing import Any, Literal, TypeAlias, cast, final
+from typing import Any, Literal, TypeAlias, final
 
 import attrs
 
@@ -113,29 +113,24 @@ class Secret:
 
     Args:
         value: The text to keep.
-
-    Raises:
-        ConfigurationError: It is no text; the message does not show it.
     """
 
     _value: str = attrs.field(repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        # None is what __reduce__ leaves of it.
-        if not isinstance(self._value, str | None):
-            raise ConfigurationError(f"a Secret was given a {type(self._value).__name__}; it must be a str")
 
     def reveal(self) -> str:
         """Return the text itself.
 
         Raises:
-            ConfigurationError: This one went through a pickle, which never carries the text.
+            ConfigurationError: This one went through a pickle, which never carries the text; or it was made
+                of something else than a str, which the message does not show.
         """
-        value = cast("str | None", self._value)  # None: __reduce__ left the text behind.
+        value: object = self._value  # None: __reduce__ left the text behind.
         if value is None:
             raise ConfigurationError(
                 "this Secret came out of a pickle, which never carries the text; fetch it anew"
             )
+        if not isinstance(value, str):
+            raise ConfigurationError(f"this Secret was made of a {type(value).__name__}; it must be a str")
         return value
 
     def __repr__(self) -> str:

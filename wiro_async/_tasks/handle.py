@@ -131,7 +131,8 @@ class TaskHandle:
             TaskTimeout: The wait timed out; the task continues.
             WiroError: Polling failed permanently: wrong credentials, or no such task.
         """
-        check("on_cancel", on_cancel, on_cancel_choice)
+        if on_cancel != "keep":
+            check("on_cancel", on_cancel, on_cancel_choice)
         state = self._state
         usual = state.context.limits.wait_timeout
         seconds = usual if timeout is None else seconds_of("timeout", timeout, usual)
