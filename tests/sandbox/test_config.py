@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -16,10 +18,19 @@ def test_keys_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com"])
-def test_only_loopback_addresses_are_listened_on(host: str) -> None:
-    """A sandbox is never reachable from other machines, and says what to use instead."""
-    with pytest.raises(ValueError, match=r"is not a loopback address.*Use 127\.0\.0\.1"):
+def test_other_addresses_are_listened_on_only_under_a_name(host: str) -> None:
+    """A sandbox is never reachable from other machines by mistake, and says what to use instead."""
+    with pytest.raises(ValueError, match=r"is not a loopback address.*Use 127\.0\.0\.1.*--allow-host"):
         SandboxConfig(host=host)
+    assert SandboxConfig(host=host, allow_host=["sandbox"]).host == host
+
+
+@pytest.mark.parametrize("names", ["sandbox", [""]])
+def test_names_are_a_list(names: Any) -> None:
+    """One text would be read as its letters."""
+    for option in ("allow_host", "allow_fetch"):
+        with pytest.raises(ValueError, match=f"{option}=.* must be a list of names"):
+            SandboxConfig(**{option: names})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])

@@ -113,7 +113,7 @@ def post(path: str, body: Any = None, *headers: str) -> bytes:
     """A request of the key-only project."""
     data = json.dumps(body or {}).encode() if not isinstance(body, bytes) else body
     lines = [
-        "host: x",
+        "host: localhost",
         "x-api-key: k",
         "content-type: application/json",
         f"content-length: {len(data)}",
@@ -193,7 +193,7 @@ MULTIPART = (
 )
 
 CHUNKED = (
-    b"POST /v1/Tool/List HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"POST /v1/Tool/List HTTP/1.1\r\nhost: localhost\r\nx-api-key: k\r\ntransfer-encoding: chunked\r\n\r\n"
     b'5;a=b\r\n{"lim\r\n9\r\nit": "1"}\r\n0\r\ntrailer: t\r\n\r\n'
 )
 
@@ -206,15 +206,15 @@ CONVERSATION = [
     post("/v1/Nowhere"),
     post("/v1/File/Upload", MULTIPART).replace(b"application/json", b"multipart/form-data; boundary=b", 1),
     CHUNKED,
-    b"GET /v1/Task/List HTTP/1.1\r\nhost: x\r\n\r\n",
-    b"GET /cdn/none HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"GET /v1/Task/List HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET /cdn/none HTTP/1.1\r\nhost: localhost\r\n\r\n",
     post("/v1/Tool/List", {"limit": "2"}, "x-api-key: unknown"),
     post("/v1/Tool/List", {"limit": "2"}, "connection: close"),
 ]
 
 ODDITIES = [
     b"hello\r\n\r\n",
-    b"GET / HTTP/1.1\r\nhost: x\r\nno colon\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: localhost\r\nno colon\r\n\r\n",
     b"GET /cdn/none HTTP/1.0\r\n\r\n",
     b"GET / HTTP/1.1\r\ncontent-length: many\r\n\r\n",
     CHUNKED.replace(b"5;a=b", b"five"),
@@ -370,7 +370,7 @@ def test_closing_leaves_nothing_behind() -> None:
         ).json()["list"][0]["url"]
         asking.send(b"POST /v1/Run")
         held.send(b"GET /held HTTP/1.1\r\n\r\n")
-        loading.send(f"GET {url.removeprefix(sandbox.origin)} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        loading.send(f"GET {url.removeprefix(sandbox.origin)} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         loading.head()
         while not rules.injected:
             time.sleep(0.001)
@@ -390,7 +390,7 @@ def test_connections_that_come_while_it_closes_are_closed(rules: FaultPlan | Non
         with make(rules) as sandbox:
             wires = [Wire(sandbox) for _ in range(3)]
             for wire in wires:
-                wire.send(b"GET /cdn/none HTTP/1.1\r\nhost: x\r\n\r\n")
+                wire.send(b"GET /cdn/none HTTP/1.1\r\nhost: localhost\r\n\r\n")
         for wire in wires:
             wire.rest()
             wire.sock.close()
@@ -400,7 +400,8 @@ def test_connections_that_come_while_it_closes_are_closed(rules: FaultPlan | Non
 def test_ipv6_is_served_too() -> None:
     """On both sides of the proxy."""
     with make(FaultPlan(), host="::1") as sandbox:
-        assert httpx.get(f"{sandbox.origin}/sandbox/ledger").json()["runs"] == 0
+        token = {"x-sandbox-token": sandbox.control_token}
+        assert httpx.get(f"{sandbox.origin}/sandbox/ledger", headers=token).json()["runs"] == 0
 
 
 def test_a_server_that_cannot_start_closes_the_public_port() -> None:
@@ -448,7 +449,7 @@ def test_replies_without_a_length_are_relayed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(uvicorn, "Config", with_h11)
     with make(FaultPlan(), wrap=odd_replies) as sandbox:
         with Wire(sandbox) as wire:
-            wire.send(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
+            wire.send(b"GET /stream HTTP/1.1\r\nhost: localhost\r\n\r\n" * 2)
             for _ in range(2):
                 assert b"transfer-encoding: chunked" in wire.head().lower()
                 assert wire.take(21) == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
@@ -479,7 +480,7 @@ def test_sockets_pass_and_break() -> None:
             ask_on(websocket)
         assert [each.processed for each in plan(sandbox).injected] == [True]
         with Wire(sandbox) as wire:
-            wire.send(b"GET /v1 HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\n\r\n")
+            wire.send(b"GET /v1 HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\n\r\n")
             wire.sock.close()
 
 
@@ -542,7 +543,7 @@ def test_a_download_breaks_at_its_byte(sandbox: Sandbox) -> None:
     path = uploaded(sandbox, data)
     plan(sandbox).script("cdn", Reset(at_reply_byte=LARGE // 2))
     with Wire(sandbox) as wire:
-        wire.send(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        wire.send(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         received, end = wire.rest()
     assert (len(received), end) == (LARGE // 2, "rst")
     assert data.startswith(received.partition(b"\r\n\r\n")[2])
@@ -554,7 +555,7 @@ def test_a_reset_waits_for_no_client_for_ever(sandbox: Sandbox, monkeypatch: pyt
     path = uploaded(sandbox, b"x" * LARGE)
     plan(sandbox).script("cdn", Reset(at_reply_byte=100_000))
     with Wire(sandbox, window=4096) as wire:
-        wire.send(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        wire.send(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         time.sleep(0.2)  # for the reset to come first; were it late, the test would fail
         data, end = wire.rest()
     assert end == "rst"
@@ -566,7 +567,7 @@ def test_a_client_may_leave_before_the_reset(sandbox: Sandbox, caplog: pytest.Lo
     path = uploaded(sandbox, b"x" * LARGE)
     plan(sandbox).script("cdn", Reset(at_reply_byte=100_000))
     with Wire(sandbox, window=4096) as wire:
-        wire.send(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        wire.send(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         wire.head()
     assert sandbox._server is not None
     assert sandbox._server._proxy is not None

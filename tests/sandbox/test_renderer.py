@@ -46,7 +46,8 @@ class Rig:
 
     def __init__(self, **options: Any) -> None:
         self.now = 1_734_513_807.0
-        self.service = Service(SandboxConfig(balance=1e6, seed=3, **options), CATALOGUE, lambda: self.now)
+        config = SandboxConfig(balance=1e6, seed=3, allow_fetch=("127.0.0.1", "localhost"), **options)
+        self.service = Service(config, CATALOGUE, lambda: self.now)
         self.service.origin = "http://sandbox"
 
     def submit(self, source: str | None, prompt: str = "p", **parameters: Any) -> Task:

@@ -89,7 +89,8 @@ async def test_an_image_that_is_too_small_fails() -> None:
 def test_a_plain_with_statement_serves_too() -> None:
     """And the server is gone after it."""
     with Sandbox(render=False) as sandbox:
-        assert httpx.get(f"{sandbox.origin}/sandbox/ledger").json()["runs"] == 0
+        token = {"x-sandbox-token": sandbox.control_token}
+        assert httpx.get(f"{sandbox.origin}/sandbox/ledger", headers=token).json()["runs"] == 0
         assert sandbox.engine.limit() == 10
         url = sandbox.base_url
     with pytest.raises(httpx.ConnectError):
@@ -112,7 +113,7 @@ def test_ipv6_has_brackets() -> None:
     """``[::1]`` in URLs."""
     with Sandbox(host="::1", render=False) as sandbox:
         assert sandbox.origin.startswith("http://[::1]:")
-        assert httpx.get(f"{sandbox.origin}/sandbox/ledger").status_code == 200
+        assert httpx.get(f"{sandbox.origin}/cdn/nothing").status_code == 404
 
 
 def test_a_sandbox_serves_once_and_only_inside_its_block() -> None:
@@ -161,7 +162,7 @@ def test_an_idle_server_lives_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [b"POST /v1/Tool/List HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", b"GET /"]
+    "request_", [b"POST /v1/Tool/List HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{", b"GET /"]
 )
 def test_a_stalled_client_does_not_hold_the_end_up(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """It is cut off, without a word in the log."""
@@ -241,8 +242,12 @@ def command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_the_command_serves_until_a_signal(
     number: int, command: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    """The ready file holds the base URL of a server that answers; the exit code is 0."""
-    url = (tmp_path / "ready").read_text().strip()
+    """The ready file holds the base URL of a server that answers, and its token; the exit code is 0."""
+    ready = tmp_path / "ready"
+    url, token = ready.read_text().splitlines()
+    assert ready.stat().st_mode & 0o777 == 0o600
+    books = httpx.get(f"{url.removesuffix('/v1')}/sandbox/ledger", headers={"x-sandbox-token": token})
+    assert books.json()["runs"] == 0
     key = {"x-api-key": "sandbox-key"}
     assert httpx.post(f"{url}/Tool/List", json={}, headers=key).status_code == 401
     command.send_signal(number)

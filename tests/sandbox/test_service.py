@@ -28,12 +28,18 @@ class Rig:
 
     def __init__(self, **options: Any) -> None:
         self.now = 1_734_513_807.5
-        config = SandboxConfig(api_key="open", api_secret=None, projects={"other": None}, render=False)
+        config = SandboxConfig(
+            api_key="open", api_secret=None, projects={"other": None}, render=False, allow_host=["sandbox"]
+        )
         config = attrs.evolve(config, **options)
         self.service = Service(config, CATALOGUE, lambda: self.now)
         self.service.origin = "http://sandbox"
         transport = httpx.ASGITransport(build_app(self.service))
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://sandbox", headers=KEY)
+        self.http = httpx.AsyncClient(
+            transport=transport,
+            base_url="http://sandbox",
+            headers={**KEY, "x-sandbox-token": self.service.control_token},
+        )
 
     async def post(self, path: str, body: Any = None, **options: Any) -> Reply:
         """Call an operation with a JSON body."""

@@ -30,7 +30,7 @@ from wiro_async.sandbox.faults import CutHow, CutSocket, FaultPlan, Injection
 PATIENCE = 20.0
 IMAGE = {"inputImageFirstUrl": "https://example.com/a.jpg", "prompt": "she walks"}
 HANDSHAKE = (
-    b"GET /v1 HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"GET /v1 HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 Message = dict[str, Any]
@@ -62,7 +62,9 @@ class Rig:
     def post(self, path: str, body: Message) -> Message:
         """Call an operation."""
         reply: Message = httpx.post(
-            f"{self.sandbox.origin}{path}", json=body, headers={"x-api-key": "k"}
+            f"{self.sandbox.origin}{path}",
+            json=body,
+            headers={"x-api-key": "k", "x-sandbox-token": self.sandbox.control_token},
         ).json()
         return reply
 
@@ -353,7 +355,9 @@ def test_a_message_may_not_be_large(rig: Rig) -> None:
 def test_a_wrong_handshake_is_refused(rig: Rig) -> None:
     """In HTTP, and nothing is left of it."""
     with Raw(rig) as raw:
-        raw.sock.sendall(b"GET /v1 HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+        raw.sock.sendall(
+            b"GET /v1 HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+        )
         assert raw.rest().startswith(b"HTTP/1.1 400")
     assert rig.sockets()["opened"] == 0
 

@@ -45,6 +45,7 @@ class SandboxProcess:
         self, options: Sequence[str], *, start_timeout: float = 30.0, stop_timeout: float = 3.0
     ) -> None:
         self.base_url: str = ""
+        self._control_token: str = ""
         self.api_key: str = secrets.token_hex(16)
         self.api_secret: str = secrets.token_hex(16)
         self._options: Sequence[str] = options
@@ -58,7 +59,7 @@ class SandboxProcess:
         try:
             with (self._path / "stderr").open("wb") as stderr:
                 self._process = self._start(stderr)
-            self.base_url = self._wait_ready(self._process)
+            self.base_url, self._control_token = self._wait_ready(self._process)
         except BaseException:
             self._end()
             raise
@@ -79,7 +80,8 @@ class SandboxProcess:
         # No proxy: the environment's would be asked for a loopback address.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         address = f"{self.base_url.removesuffix('/v1')}/sandbox/ledger"
-        with opener.open(address, timeout=10) as reply:
+        request = urllib.request.Request(address, headers={"x-sandbox-token": self._control_token})  # noqa: S310
+        with opener.open(request, timeout=10) as reply:
             books: dict[str, Any] = json.load(reply)
         return books
 
@@ -102,7 +104,8 @@ class SandboxProcess:
             start_new_session=True,
         )
 
-    def _wait_ready(self, process: subprocess.Popen[bytes]) -> str:
+    def _wait_ready(self, process: subprocess.Popen[bytes]) -> tuple[str, str]:
+        """Return its base URL, and the token for its own switches."""
         ready = self._path / "ready"
         deadline = time.monotonic() + self._start_timeout
         while not ready.exists():
@@ -113,7 +116,8 @@ class SandboxProcess:
             if time.monotonic() > deadline:
                 raise SandboxDied(f"the sandbox was not ready after {self._start_timeout:g} s")
             time.sleep(0.02)
-        return ready.read_text().strip()
+        base_url, control_token = ready.read_text().split()
+        return base_url, control_token
 
     def _end(self) -> None:
         """End that process, and no other."""

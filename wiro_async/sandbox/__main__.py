@@ -61,7 +61,7 @@ def _announce(line: str) -> None:
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="A local service that imitates the Wiro API. Listens on this machine only.",
+        description="A local service that imitates the Wiro API.",
         epilog=_EPILOG.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,9 +75,27 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 def _add_address(group: argparse._ArgumentGroup, defaults: SandboxConfig) -> None:
     add = group.add_argument
-    add("--host", default=defaults.host, help="a loopback address (default %(default)s)")
+    add("--host", default=defaults.host, help="the address to listen on (default %(default)s)")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which it is reached, beside localhost; a --host beyond this machine needs one",
+    )
+    add(
+        "--allow-fetch",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="where images may be read and callbacks sent, such as localhost:8000 (default: nowhere)",
+    )
     add("--port", type=int, default=defaults.port, help="0 takes a free one (default)")
-    add("--ready-file", type=Path, help="gets the base URL once the sandbox accepts connections")
+    add(
+        "--ready-file",
+        type=Path,
+        help="gets the base URL and the control token, a line each, once the sandbox accepts connections",
+    )
     add("--json", action="store_true", help="tell programs where it is, in a line of JSON")
 
 

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from wiro_async.sandbox._access import CONTROL_TOKEN
 from wiro_async.sandbox._body import Disconnected, read_body
 from wiro_async.sandbox._cdn import Cdn
 from wiro_async.sandbox._control import control
@@ -47,6 +48,14 @@ def build_app(service: Service) -> ASGIApp:
     api = _Endpoint(service, _api)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+            try:
+                service.access.check(host, origin)
+            except Refusal as refusal:
+                await _send_refusal(service, refusal, send)
+                return
         # Most requests are for the API: they are spared the way through the routes.
         is_api = scope["type"] == "http" and scope["path"].startswith("/v1/")
         await (api if is_api else others)(scope, receive, send)
@@ -81,16 +90,14 @@ class _Endpoint:
         self._handle: _Handler = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status = 200
         try:
             reply = {"errors": [], **await self._handle(self._service, scope, receive), "result": True}
         except Disconnected:
             return
         except Refusal as refusal:
-            self._service.engine.refuse(refusal.code)
-            status = refusal.http_status
-            reply = {"result": False, "errors": [{"code": refusal.code, "message": refusal.message}]}
-        await _send_json(send, status, reply)
+            await _send_refusal(self._service, refusal, send)
+        else:
+            await _send_json(send, 200, reply)
 
 
 async def _api(service: Service, scope: Scope, receive: Receive) -> Reply:
@@ -111,7 +118,12 @@ async def _api(service: Service, scope: Scope, receive: Receive) -> Reply:
 
 
 async def _switches(service: Service, scope: Scope, receive: Receive) -> Reply:
-    fields = await read_body(dict(scope["headers"]), receive, timeout=service.config.receive_timeout)
+    headers = dict(scope["headers"])
+    fields = await read_body(headers, receive, timeout=service.config.receive_timeout)
+    service.access.check_control(
+        headers.get(CONTROL_TOKEN.encode(), b""),
+        None if scope["method"] == "GET" else headers.get(b"content-type", b""),
+    )
     return control(service, scope["method"], _segments(scope), fields)
 
 
@@ -127,6 +139,12 @@ def _nowhere() -> Refusal:
 def _segments(scope: Scope) -> list[str]:
     """The path's segments below the first, decoded one by one: a ``%2F`` is part of its segment."""
     return [unquote(part) for part in scope["raw_path"].decode("latin-1").split("/")[2:]]
+
+
+async def _send_refusal(service: Service, refusal: Refusal, send: Send) -> None:
+    service.engine.refuse(refusal.code)
+    errors = [{"code": refusal.code, "message": refusal.message}]
+    await _send_json(send, refusal.http_status, {"result": False, "errors": errors})
 
 
 async def _send_json(send: Send, status: int, reply: dict[str, Any]) -> None:

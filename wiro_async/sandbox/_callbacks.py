@@ -15,7 +15,7 @@ from anyio.abc import SocketStream
 
 from wiro_async._types import Status
 from wiro_async._version import __version__
-from wiro_async.sandbox._config import CallbackShape, is_loopback
+from wiro_async.sandbox._config import CallbackShape
 from wiro_async.sandbox._engine import Engine, Task
 from wiro_async.sandbox._scheduler import Follower, Scheduler
 from wiro_async.sandbox.faults import (
@@ -68,6 +68,7 @@ class Callbacks:
         scheduler: Says when they end.
         clock: Gives the time.
         show: Gives a task as it is now.
+        may_reach: Tells whether something may be sent to an address.
         shape: Whether the body is a list of one task, or the task itself.
         pause: Seconds between two attempts.
         timeout: Seconds for one attempt.
@@ -81,6 +82,7 @@ class Callbacks:
         clock: Callable[[], float],
         show: Callable[[Task, float], dict[str, Any]],
         *,
+        may_reach: Callable[[str], bool],
         shape: CallbackShape,
         pause: float,
         timeout: float,
@@ -90,6 +92,7 @@ class Callbacks:
         self._scheduler: Scheduler = scheduler
         self._clock: Callable[[], float] = clock
         self._show: Callable[[Task, float], dict[str, Any]] = show
+        self._may_reach: Callable[[str], bool] = may_reach
         self._shape: CallbackShape = shape
         self._pause: float = pause
         self._timeout: float = timeout
@@ -103,7 +106,8 @@ class Callbacks:
         """What became of them.
 
         ``expected``: tasks with a callback URL; ``sent``: answered with 2xx; ``failed``: never answered so;
-        ``lost``: to a fault; ``not_sent``: the address is not on this machine; ``attempts``: requests made;
+        ``lost``: to a fault; ``not_sent``: the address was not allowed, or
+        is not plain HTTP; ``attempts``: requests made;
         ``repeated`` and ``forged``: those that faults added, if they were answered with 2xx.
         """
         names = ("expected", "sent", "failed", "lost", "not_sent", "attempts", "repeated", "forged")
@@ -116,7 +120,7 @@ class Callbacks:
         follower = self._scheduler.follow(task.id, lambda now: self._look(expected, now))
         self._followers[task.id] = follower
         fault = expected.fault
-        if isinstance(fault, ForgedCallback) and _is_near(task.order.callback_url):
+        if isinstance(fault, ForgedCallback) and self._is_allowed(task.order.callback_url):
             self._note(expected)
             url = task.order.callback_url + "x" * fault.stray
             self._send(_Errand(url, self._encode(task, forged=True), fault.seconds, "forged"))
@@ -142,7 +146,7 @@ class Callbacks:
 
     def _ended(self, expected: _Expected) -> None:
         fault, url = expected.fault, expected.task.order.callback_url
-        if not _is_near(url):
+        if not self._is_allowed(url):
             self._counts["not_sent"] += 1
             return
         if fault is not None and not isinstance(fault, ForgedCallback):
@@ -154,6 +158,9 @@ class Callbacks:
         self._send(_Errand(url, body, fault.seconds if isinstance(fault, LateCallback) else 0.0))
         if isinstance(fault, RepeatedCallback):
             self._send(_Errand(url, body, fault.seconds, "repeated"))
+
+    def _is_allowed(self, url: str) -> bool:
+        return url.startswith("http://") and self._may_reach(url)
 
     def _note(self, expected: _Expected) -> None:
         fault = expected.fault
@@ -198,15 +205,6 @@ class Callbacks:
                     self._counts[errand.entry] += 1
                     return
         self._counts["failed"] += errand.entry == "sent"
-
-
-def _is_near(url: str) -> bool:
-    """Tell whether an address is plain HTTP on this machine."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme == "http" and is_loopback(parts.hostname or "") and parts.port != 0
-    except ValueError:
-        return False
 
 
 async def _post(url: str, body: bytes, timeout: float) -> bool:

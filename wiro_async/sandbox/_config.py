@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias, TypedDict
 
 import attrs
@@ -14,12 +14,19 @@ SocketFormat: TypeAlias = Literal["old", "new"]
 CallbackShape: TypeAlias = Literal["tasklist", "bare"]
 
 
-def _check_host(_: object, __: object, host: str) -> None:
-    if not is_loopback(host):
+def _check_host(config: SandboxConfig, _: object, host: str) -> None:
+    # In a container it must listen beyond its own loopback; then its names must be told, so that nobody gets
+    # there by mistake.
+    if not is_loopback(host) and not config.allow_host:
         raise ValueError(
-            f"host={host!r} is not a loopback address: the sandbox has no hardening against strangers. "
-            "Use 127.0.0.1 or ::1."
+            f"host={host!r} is not a loopback address: others could reach the sandbox. Use 127.0.0.1 or ::1, "
+            "or say under which names it may be reached: --allow-host NAME (allow_host=[NAME])."
         )
+
+
+def _check_names(_: object, attribute: attrs.Attribute[Collection[str]], value: Collection[str]) -> None:
+    if isinstance(value, str) or "" in value:
+        raise ValueError(f"{attribute.name}={value!r} must be a list of names, such as ['localhost'].")
 
 
 def is_loopback(host: str) -> bool:
@@ -40,7 +47,11 @@ class SandboxConfig:
         api_key: The key of the first project. Never shown in the repr.
         api_secret: Its secret. None makes the project key-only: signatures are then ignored.
         projects: Further projects of the same account, as ``{api_key: api_secret or None}``.
-        host: A loopback address to listen on.
+        allow_host: Names under which requests may ask for the sandbox, beside localhost and loopback
+            addresses; pages of these hosts may use it, too.
+        allow_fetch: ``HOST`` or ``HOST:PORT`` from which it may read images, and to which it may send
+            callbacks. Without any it reads its own files only, and sends no callback.
+        host: The address to listen on: a loopback address, or another one where ``allow_host`` is given.
         port: The port; 0 takes a free one.
         speed: The factor by which a task's life is faster than in reality.
         seed: What all randomness comes from. The n-th accepted task has the same life in every run.
@@ -74,6 +85,8 @@ class SandboxConfig:
     api_key: str = attrs.field(default="sandbox-key", repr=False)
     api_secret: str | None = attrs.field(default="sandbox-secret", repr=False)
     projects: Mapping[str, str | None] = attrs.field(factory=dict, repr=False)
+    allow_host: Collection[str] = attrs.field(default=(), validator=_check_names)
+    allow_fetch: Collection[str] = attrs.field(default=(), validator=_check_names)
     host: str = attrs.field(default="127.0.0.1", validator=_check_host)
     port: int = 0
     speed: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
@@ -111,6 +124,8 @@ class SandboxOptions(TypedDict, total=False):
     api_key: str
     api_secret: str | None
     projects: Mapping[str, str | None]
+    allow_host: Collection[str]
+    allow_fetch: Collection[str]
     host: str
     port: int
     speed: float

@@ -1,4 +1,4 @@
-"""The sandbox's own switches below ``/sandbox``: no service has them, and they need no key."""
+"""The sandbox's own switches below ``/sandbox``: no service has them, and they need a token of their own."""
 
 from __future__ import annotations
 

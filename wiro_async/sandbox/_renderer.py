@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 
 from wiro_async.sandbox._catalogue import Model
 from wiro_async.sandbox._cdn import Store, file_path
-from wiro_async.sandbox._config import is_loopback
 from wiro_async.sandbox._engine import Engine, Product, Task
 from wiro_async.sandbox._media import canned_clip, plain_png
 from wiro_async.sandbox._render import ImageRejected, render_clip
@@ -48,6 +47,7 @@ class Renderer:
         clock: Gives the time.
         seed: For models that were given none.
         cdn_url: Gives what URLs of the store's own files begin with.
+        may_reach: Tells whether images may be read from an address.
         fetch_timeout: Seconds that another server has for sending an image.
     """
 
@@ -59,12 +59,14 @@ class Renderer:
         seed: int,
         cdn_url: Callable[[], str],
         *,
+        may_reach: Callable[[str], bool],
         fetch_timeout: float,
     ) -> None:
         self._engine: Engine = engine
         self._store: Store = store
         self._clock: Callable[[], float] = clock
         self._seed: int = seed
+        self._may_reach: Callable[[str], bool] = may_reach
         self._fetch_timeout: float = fetch_timeout
         self._cdn_url: Callable[[], str] = cdn_url
         self._folders: random.Random = random.Random(f"{seed}/folders")  # noqa: S311 - a simulation
@@ -148,8 +150,8 @@ class Renderer:
             if file is None:
                 raise _unreachable(url, "404 Not Found")
             return file.data
-        if not is_loopback(urlsplit(url).hostname or ""):
-            raise _unreachable(url, "the sandbox reads loopback addresses only")
+        if not self._may_reach(url):
+            raise _unreachable(url, "the sandbox reads only addresses that --allow-fetch HOST:PORT names")
         try:
             with anyio.fail_after(self._fetch_timeout):
                 return await _download(url)

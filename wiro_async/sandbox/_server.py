@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import threading
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp
 
 from wiro_async.sandbox._app import build_app
 from wiro_async.sandbox._catalogue import Catalogue
-from wiro_async.sandbox._config import SandboxConfig, SandboxOptions
+from wiro_async.sandbox._config import SandboxConfig, SandboxOptions, is_loopback
 from wiro_async.sandbox._engine import Engine
 from wiro_async.sandbox._proxy import Proxy
 from wiro_async.sandbox._service import Service
@@ -97,6 +98,11 @@ class Sandbox:
         return f"ws{self.origin.removeprefix('http')}/v1"
 
     @property
+    def control_token(self) -> str:
+        """What the header ``x-sandbox-token`` of requests below ``/sandbox`` must say. A secret."""
+        return self._running.control_token
+
+    @property
     def cdn_url(self) -> str:
         """What the URLs of outputs begin with."""
         return self._running.cdn_url
@@ -110,8 +116,8 @@ class Sandbox:
         """The books: see :meth:`Engine.ledger`. Also after the sandbox has stopped.
 
         Beside those: ``callbacks`` (``expected``; ``sent``, that is, answered with 2xx; ``failed``; ``lost``
-        to a fault; ``not_sent``, for their address is not on this machine; ``attempts``; ``repeated`` and
-        ``forged`` by faults), and ``sockets`` (``opened``, and ``open`` now; ``registered`` tasks, and
+        to a fault; ``not_sent``, for their address is not among ``allow_fetch``; ``attempts``; ``repeated``
+        and ``forged`` by faults), and ``sockets`` (``opened``, and ``open`` now; ``registered`` tasks, and
         ``messages`` about them; ``cut``).
         """
         return self._running.ledger()
@@ -164,7 +170,9 @@ class Sandbox:
             raise RuntimeError("A sandbox serves once: make a new one.")
         service = Service(self.config, Catalogue.load(), self._clock, self.faults)
         listener = _bind(self.config.host, self.config.port)
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        # Beyond this machine, such as in a container, it listens on an address that nobody can ask for.
+        name = self.config.host if is_loopback(self.config.host) else next(iter(self.config.allow_host))
+        host = f"[{name}]" if ":" in name else name
         service.origin = f"http://{host}:{listener.getsockname()[1]}"
         proxy = None
         if self.faults is not None:
@@ -316,11 +324,12 @@ def serve(
 
     Args:
         config: The options.
-        ready_file: Gets the base URL, whole or not at all, once connections are accepted.
+        ready_file: Gets the base URL and, in its second line, the token for the sandbox's own switches, whole
+            or not at all, once connections are accepted. Only this user may read it.
         announce: Is given the lines that tell a user where the sandbox is.
-        as_json: Whether they are for programs: a line of JSON with ``base_url``, ``socket_url``, ``cdn_url``
-            and, if they are the published ones, ``api_key`` and ``api_secret``; and one at the end with the
-            ledger, but for its tasks.
+        as_json: Whether they are for programs: a line of JSON with ``base_url``, ``socket_url``, ``cdn_url``,
+            ``control_token`` and, if they are the published ones, ``api_key`` and ``api_secret``; and one at
+            the end with the ledger, but for its tasks.
 
     Returns:
         The process's exit code: 0.
@@ -334,7 +343,7 @@ def serve(
     try:
         with Sandbox(config) as sandbox:
             if ready_file is not None:
-                _write_whole(ready_file, sandbox.base_url + "\n")
+                _write_whole(ready_file, f"{sandbox.base_url}\n{sandbox.control_token}\n")
             for line in [_record(sandbox)] if as_json else _greeting(sandbox):
                 announce(line)
             stop.wait()
@@ -348,7 +357,9 @@ def serve(
 
 def _write_whole(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
     part.replace(path)
 
 
@@ -364,6 +375,7 @@ def _greeting(sandbox: Sandbox) -> list[str]:
 
 def _record(sandbox: Sandbox) -> str:
     urls = {"base_url": sandbox.base_url, "socket_url": sandbox.socket_url, "cdn_url": sandbox.cdn_url}
+    urls["control_token"] = sandbox.control_token
     return json.dumps(urls | _published_keys(sandbox))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from wiro_async.sandbox._access import Access
 from wiro_async.sandbox._auth import Gate, Project
 from wiro_async.sandbox._body import Fields, Upload
 from wiro_async.sandbox._callbacks import Callbacks
@@ -44,8 +46,11 @@ class Service:
         catalogue: The models.
         clock: Gives the time in unix seconds.
         plan: What goes wrong with callbacks; None: nothing does.
+        control_token: What the sandbox's own switches ask for; "" makes one up.
 
     Attributes:
+        control_token: The same.
+        access: Who may come in, and where the sandbox may go.
         engine: The tasks and the account.
         store: The CDN's files.
         renderer: What makes them.
@@ -62,10 +67,14 @@ class Service:
         catalogue: Catalogue,
         clock: Callable[[], float],
         plan: FaultPlan | None = None,
+        *,
+        control_token: str = "",
     ) -> None:
         self.config: SandboxConfig = config
         self.catalogue: Catalogue = catalogue
         self.clock: Callable[[], float] = clock
+        self.control_token: str = control_token or secrets.token_urlsafe(24)
+        self.access: Access = Access(config.allow_host, config.allow_fetch, self.control_token)
         self.engine: Engine = Engine(
             balance=config.balance,
             speed=config.speed,
@@ -83,16 +92,25 @@ class Service:
             clock,
             config.seed,
             lambda: self.cdn_url,
+            may_reach=self.access.may_reach,
             fetch_timeout=config.receive_timeout,
         )
         self.scheduler: Scheduler = Scheduler(clock)
         self.engine.listeners.append(self.scheduler.changed)
-        self.sockets: Sockets = Sockets(config, self.engine, self.scheduler, clock, lambda: self.cdn_url)
+        self.sockets: Sockets = Sockets(
+            config,
+            self.engine,
+            self.scheduler,
+            clock,
+            cdn_url=lambda: self.cdn_url,
+            access=self.access,
+        )
         self.callbacks: Callbacks = Callbacks(
             self.engine,
             self.scheduler,
             clock,
             self._show,
+            may_reach=self.access.may_reach,
             shape=config.callback_shape,
             pause=config.callback_pause,
             timeout=config.callback_timeout,

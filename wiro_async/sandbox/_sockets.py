@@ -12,6 +12,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast, get_args
 
 from uvicorn.config import Config
@@ -21,6 +22,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from wiro_async.sandbox._access import Access
 from wiro_async.sandbox._config import SandboxConfig
 from wiro_async.sandbox._engine import Engine
 from wiro_async.sandbox._messages import MessageStream, encode
@@ -70,6 +72,7 @@ class Sockets:
         scheduler: Says when to look at them.
         clock: Gives the time.
         cdn_url: Gives what output URLs begin with.
+        access: Who may come in.
     """
 
     def __init__(
@@ -78,8 +81,11 @@ class Sockets:
         engine: Engine,
         scheduler: Scheduler,
         clock: Callable[[], float],
+        *,
         cdn_url: Callable[[], str],
+        access: Access,
     ) -> None:
+        self.access: Access = access
         self._config: SandboxConfig = config
         self._engine: Engine = engine
         self._scheduler: Scheduler = scheduler
@@ -259,7 +265,14 @@ class Connection(asyncio.Protocol):
     # -- the client's side -----------------------------------------------------------------------
 
     def _open(self, request: Request) -> None:
-        response = self._ws.accept(request)
+        try:
+            for host in request.headers.get_all("host") or [""]:
+                for origin in request.headers.get_all("origin") or [""]:
+                    self._sockets.access.check(host, origin)
+        except Refusal as refusal:
+            response = self._ws.reject(HTTPStatus.FORBIDDEN, refusal.message)
+        else:
+            response = self._ws.accept(request)
         self._ws.send_response(response)
         self._flush()
         if response.status_code != 101:
