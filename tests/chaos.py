@@ -589,7 +589,7 @@ async def play(schedule: Schedule, report: Report, folder: Path) -> str:
         plan.script("Task/Detail", ROTATED, skip=schedule.rotate_after)
     async with Sandbox(
         seed=schedule.seed, speed=250, render=False, faults=plan, balance=10**6,
-        concurrency_limit=schedule.concurrency,
+        concurrency_limit=schedule.concurrency, allow_fetch=["127.0.0.1"],
     ) as sandbox:  # fmt: skip
         story = await _story(schedule, report, folder, sandbox)
         ledger = sandbox.ledger()

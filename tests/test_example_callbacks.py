@@ -34,7 +34,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A sandbox that the environment names, as it would for a user."""
-    with Sandbox(render=False, speed=200, run_sigma=0) as sandbox:
+    with Sandbox(render=False, speed=200, run_sigma=0, allow_fetch=["127.0.0.1"]) as sandbox:
         monkeypatch.setenv("WIRO_BASE_URL", sandbox.base_url)
         monkeypatch.setenv("WIRO_API_KEY", sandbox.config.api_key)
         monkeypatch.setenv("WIRO_API_SECRET", sandbox.config.api_secret or "")

@@ -178,7 +178,7 @@ def test_callbacks_go_out_from_a_running_sandbox() -> None:
 
     with (
         Server(handler) as server,
-        Sandbox(api_key="k", api_secret=None, render=False, speed=2000) as sandbox,
+        Sandbox(api_key="k", api_secret=None, render=False, speed=2000, allow_fetch=LOOPBACK) as sandbox,
     ):
         inputs = {"inputImageFirstUrl": "https://example.com/a.jpg", "prompt": "x", "callbackUrl": server.url}
         url = f"{sandbox.base_url}/Run/{'/'.join(MODEL)}"

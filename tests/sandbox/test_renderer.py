@@ -169,8 +169,8 @@ async def test_unreadable_images_fail_their_task(rig: Rig, renderer: Renderer, h
         rig.service.cdn_url + "/gone/a.png": "404 Not Found",
         host.cdn_url + "/gone/a.png": "HTTP status 404",
         f"{host.cdn_url}/{large}": "larger than 100 MB",
-        "https://example.com/a.png": "loopback addresses only",
-        "http:///a.png": "loopback addresses only",
+        "https://example.com/a.png": "only addresses that --allow-fetch",
+        "http:///a.png": "only addresses that --allow-fetch",
         f"http://127.0.0.1:{port}/a.png": "failed",
         "ftp://127.0.0.1/a.png": "",
     }

@@ -278,6 +278,7 @@ def test_programs_are_told_in_json(options: dict[str, Any], published: dict[str,
 
     assert serve(SandboxConfig(render=False, **options), announce=announce, as_json=True) == 0
     where, books = (json.loads(line) for line in lines)
+    assert len(where.pop("control_token")) >= 32
     port = where["base_url"].removesuffix("/v1").rpartition(":")[2]
     assert where == {
         "base_url": f"http://127.0.0.1:{port}/v1",

@@ -89,7 +89,7 @@ def error(code: int, message: str) -> Reply:
 )
 async def test_other_paths_and_methods_do_not_exist(rig: Rig, method: str, path: str) -> None:
     """With 404, in the service's words."""
-    reply = await rig.http.request(method, path)
+    reply = await rig.http.request(method, path, headers={"content-type": "application/json"})
     assert (reply.status_code, reply.json()) == (404, error(0, "Error parsing url."))
 
 

@@ -2,7 +2,8 @@
 
 For trying things out, for tests and for benchmarks: it takes the service's own requests, with or without
 signatures, gives tasks a life of realistic length, tells of it on WebSockets and by callbacks, and renders
-real clips. It never leaves this machine.
+real clips. It listens on this machine, answers requests for this machine's names only, and goes nowhere
+unless it is told where (``allow_host``, ``allow_fetch``).
 
     async with Sandbox(speed=20) as sandbox:
         ...  # sandbox.base_url takes the place of the service's address
