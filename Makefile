@@ -16,7 +16,7 @@ CREATE = $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q --upgrade 
 INSTALL = $(BIN)/python -m pip install -q
 endif
 
-.PHONY: help demo test test-all chaos check way docs bench clean
+.PHONY: help demo test test-all chaos mutants check way docs bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,13 @@ chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, 3 400
 	$(BIN)/python -m tests.chaos --schedules 10000
 	$(BIN)/python -m tests.crash --each 100 --random 2000
 	DEPTH=explore $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "hypothesis or deep" $(ARGS)
+
+mutants: $(VENV)/.mutants ## 200 small breaks of the code: the tests notice at least 95 % (ARGS="--only limiter")
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+$(VENV)/.mutants: $(VENV)/.dev
+	$(INSTALL) --group mutants
+	@touch $@
 
 .PHONY: test-one
 test-one: $(VENV)/.dev

@@ -1163,6 +1163,15 @@ async def test_a_silent_server_is_left_and_asked_again(
     assert cdn.ranges == [None, None, "bytes=1000-"]
 
 
+@pytest.mark.virtual_time
+async def test_half_a_minute_is_how_long_a_server_may_be_silent() -> None:
+    """Before its answer, and between two bytes of it."""
+    stalled = reply(200, DATA[:1000], hang, Content_Length=str(len(DATA)), ETag=ETAG)
+    start = anyio.current_time()
+    assert await downloader(Cdn(hang, stalled)).read(output(), None, len(DATA)) == DATA
+    assert anyio.current_time() - start == pytest.approx(30.0 + 30.0)
+
+
 @pytest.mark.parametrize("timeout", [0.05, None])
 async def test_the_time_runs_out(tmp_path: Path, timeout: float | None) -> None:
     """The whole download has a deadline, the caller's or the client's; what was received is kept."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import logging
 import time
+import weakref
 from typing import Any
 
 import anyio
@@ -17,6 +20,8 @@ from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import SubmissionUnknown, TaskHandle
 from wiro_async._aio import on_asyncio
+from wiro_async._jobs.submit import InFlightRuns, Run
+from wiro_async._protocol.operations import run as run_of
 
 PROMPT = {"prompt": "waves"}
 LOST = httpx.ReadError("reset")
@@ -363,6 +368,19 @@ async def test_a_doubt_does_not_take_the_task_of_an_equal_run_on_its_way() -> No
     assert len(service.tasks) == 1
     # At each look but the first the list has a task, and then an empty page.
     assert service.counts["Task/List"] == 1 + 4 * 2
+
+
+def test_a_run_that_has_landed_is_forgotten() -> None:
+    """Whatever became of it: a client that makes Runs for years keeps none of their payloads."""
+    flights, runs = InFlightRuns(), []
+    for number in range(3):
+        run = Run(run_of("owner/model"), "owner/model", {"prompt": str(number)}, b"{}")
+        runs.append(weakref.ref(run))
+        with contextlib.suppress(ZeroDivisionError), flights.on_its_way(run):
+            _ = 1 / number
+    del run
+    gc.collect()
+    assert [each() for each in runs] == [None] * 3
 
 
 async def test_a_task_that_is_held_is_not_adopted() -> None:

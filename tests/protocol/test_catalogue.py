@@ -128,7 +128,7 @@ async def test_no_model_is_none(tool: object) -> None:
             assert [model async for model in caller.list_models()] == []
     with pytest.raises(ModelNotFound, match="there is no model 'a/b'") as caught:
         await detailed(tool, "a/b")
-    assert caught.value.operation == "Tool/Detail"
+    assert (caught.value.operation, caught.value.http_status) == ("Tool/Detail", 200)
 
 
 async def test_every_model_of_a_listing_is_read() -> None:
