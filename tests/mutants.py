@@ -264,8 +264,8 @@ def _skipped(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     return found
 
 
-def sample(size: int, seed: int, only: str, made: Mapping[str, Any]) -> list[Mutant]:
-    """Draw places, and one mutant for each."""
+def sample(size: int, seed: int, only: str, made: Mapping[str, Any]) -> list[tuple[Mutant, str]]:
+    """Draw places, and one mutant for each; return them with their sources."""
 
     def rank(text: str) -> bytes:
         return hashlib.sha256(f"{seed} {text}".encode()).digest()
@@ -275,8 +275,24 @@ def sample(size: int, seed: int, only: str, made: Mapping[str, Any]) -> list[Mut
         if only in module:
             for place, mutant in mutants_of(module, made):
                 places.setdefault(place, []).append(mutant)
-    drawn = sorted(places, key=rank)[:size]
-    return [min(places[place], key=lambda each: rank(f"{place} {each.operator}")) for place in drawn]
+    drawn: list[tuple[Mutant, str]] = []
+    for place in sorted(places, key=rank):
+        if len(drawn) == size:
+            break
+        first = min(places[place], key=lambda each: rank(f"{place} {each.operator}"))
+        mutant, code = mutated(first, made)
+        if _is_python(code):
+            drawn.append((mutant, code))
+    return drawn
+
+
+def _is_python(code: str) -> bool:
+    """Whether it can be compiled: the stars of a signature are operators to cosmic-ray."""
+    try:
+        compile(code, "mutant", "exec", dont_inherit=True)
+    except SyntaxError:
+        return False
+    return True
 
 
 # -- those that nobody can notice ------------------------------------------------------------------------
@@ -431,7 +447,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = operators()
     named = read_equivalent()
     equivalent = {(each["file"], each["was"], each["becomes"]) for each in named}
-    drawn = [mutated(each, made) for each in sample(options.sample, options.seed, options.only, made)]
+    drawn = sample(options.sample, options.seed, options.only, made)
     mutants = [each for each in drawn if (each[0].file, each[0].was, each[0].becomes) not in equivalent]
     tell(f"{len(drawn)} mutants by seed {options.seed}; {len(drawn) - len(mutants)} are named as equivalent")
     if options.list:
