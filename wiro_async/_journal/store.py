@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -23,6 +23,7 @@ from wiro_async._errors import JournalError
 from wiro_async._journal import steps
 from wiro_async._journal.journal import Conflict, Page
 from wiro_async._journal.location import check_place, identity, keep_private, make_file, resolved, unusable
+from wiro_async._journal.mark import NAME, Mark, check_whole, kept_wal, wal_id
 from wiro_async._journal.steps import (
     Accepted,
     Doubted,
@@ -187,6 +188,9 @@ MOST_TASKS = 100_000
 # To close a file drops all of this process's locks on it, SQLite's too: nobody may open it in between.
 _making = threading.Lock()
 
+_held: set[tuple[int, object]] = set()
+"""The journals that are open in this process, and in those that it was forked from."""
+
 
 def connect(path: str) -> sqlite3.Connection:
     """Open the database of a file that exists."""
@@ -228,6 +232,7 @@ class Store:
     Args:
         path: The file; its folder must exist.
         create: Whether to make it when it is not there.
+        accepted: Whether somebody has confirmed that nothing is missing from it, if its -wal file is.
         connect: How to open the database.
         clock: The time, in unix seconds.
         boot: What tells this start of the computer from all others.
@@ -243,6 +248,7 @@ class Store:
         path: str | os.PathLike[str],
         *,
         create: bool = True,
+        accepted: bool = False,
         connect: Connect = connect,
         clock: Callable[[], float] = time.time,
         boot: str | None = None,
@@ -258,9 +264,18 @@ class Store:
             check_place(self.path, mounts)
             with _making:
                 make_file(self.path, create=create)
-            keep_private(self.path)
-            self._db: sqlite3.Connection = connect(self.path)
-            self._open(create)
+                self._holding = (os.getpid(), identity(self.path)[0])
+                if self._holding in _held:
+                    raise self._error(*_MEANINGS[sqlite3.SQLITE_BUSY])
+                self._mark: Mark = check_whole(self.path, accepted=accepted)
+                _held.add(self._holding)
+            try:
+                keep_private(self.path)
+                self._db: sqlite3.Connection = connect(self.path)
+                self._open(create)
+            except BaseException:
+                _held.discard(self._holding)
+                raise
         # What SQLite says of a damaged file may be no UTF-8 itself.
         except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
             raise self.explained(error) from error
@@ -297,8 +312,7 @@ class Store:
             self._set_up()
             # Before anything is changed: what is damaged stays as it is.
             self._check_pages()
-            with self.transaction():
-                self._bring_up(version)
+            self._begin(version)
             self._opened: tuple[object, ...] = identity(self.path)
         except BaseException:
             self._db.close()
@@ -347,6 +361,37 @@ class Store:
                 f"is damaged ({faults[:300]}); restore a copy, or save what can be saved: docs/journal.md",
             )
 
+    def _begin(self, version: int) -> None:
+        """Bring the schema up to date, and have the main file say that it needs its -wal file from here on.
+
+        SQLite gives the -wal file its id with the first page in it. Until the main file has that id, what is
+        in the -wal file is of no value but for a migration, which is tried again.
+        """
+        # A checkpoint in between would leave a main file that needs a -wal file, and does not know which.
+        pages = self._value("PRAGMA wal_autocheckpoint")
+        self._db.execute("PRAGMA wal_autocheckpoint = 0")
+        with self.transaction():
+            self._bring_up(version)
+            if self._mark.state != "open":
+                self._set_mark(self._mark._replace(state="opening"))
+            self._set_meta("opened_at", f"{self._clock():.3f}")
+        self._mark = Mark("open", wal_id(self.path))
+        with self.transaction():
+            self._set_mark(self._mark)
+        self._checkpoint("FULL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+
+    def _set_mark(self, mark: Mark) -> None:
+        self._set_meta(NAME, str(mark))
+
+    def _set_meta(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def _checkpoint(self, mode: str) -> bool:
+        """Move the -wal file into the main file; return whether all of it is there."""
+        busy, pages, moved = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        return not busy and pages == moved
+
     def _bring_up(self, version: int) -> None:
         """Make a new journal, or bring one of an earlier version to this one; check the schema.
 
@@ -393,10 +438,18 @@ class Store:
 
     def close(self) -> None:
         """Move all into the one file and let go of it; where that fails, the -wal file has the rest."""
-        with suppress(sqlite3.Error):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        with suppress(sqlite3.Error):
+        try:
+            # In two steps, so that no main file is called closed before all of it is there.
+            is_whole = self._checkpoint("FULL")
+            if is_whole:
+                with self.transaction():
+                    self._set_mark(self._mark._replace(state="closed"))
+                is_whole = self._checkpoint("TRUNCATE")
+        except sqlite3.Error:
+            is_whole = False
+        with nullcontext() if is_whole else kept_wal(self.path), suppress(sqlite3.Error):
             self._db.close()
+        _held.discard(self._holding)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
