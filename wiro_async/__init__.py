@@ -20,6 +20,7 @@ _PUBLIC: dict[str, str] = {
     "_batch.progress": "BatchProgress",
     "_client": "Client",
     "_config": "Limits Polling",
+    "_journal.comparison": "JournalComparison",
     "_errors": (
         "APIError AuthenticationError BatchStopped ClientUseError ConcurrencyLimited ConfigurationError "
         "ConnectionFailed DownloadError InsufficientBalance InvalidInput InvalidResponse InvalidTaskState "

@@ -60,6 +60,9 @@ from wiro_async._jobs.options import (
     RunOptions as RunOptions,
     SubmitOptions as SubmitOptions,
 )
+from wiro_async._journal.comparison import (
+    JournalComparison as JournalComparison,
+)
 from wiro_async._journal.reader import (
     JournalReader as JournalReader,
 )
@@ -146,6 +149,7 @@ __all__ = [
     "InvalidTaskState",
     "Job",
     "JobOutcome",
+    "JournalComparison",
     "JournalCounts",
     "JournalEntry",
     "JournalError",

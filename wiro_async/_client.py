@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wiro_async._batch.batch import Batch
     from wiro_async._batch.options import BatchOptions, MapOptions
     from wiro_async._batch.source import Jobs
+    from wiro_async._journal.comparison import JournalComparison
 
 __all__ = ["Client"]
 
@@ -218,6 +219,26 @@ class Client:
         if isinstance(outcome, SubmissionUnknown):
             raise outcome
         return TaskHandle(self._service.attach(TaskKey(outcome.id, outcome.token)))
+
+    async def accept_journal(self, path: str | os.PathLike[str]) -> JournalComparison:
+        """Confirm that a journal is the one to go on with, after comparing it with the account's tasks.
+
+        It is the way on for a journal that is refused as ``apart`` though nothing is missing from it (a
+        program such as sqlite3 has moved its ``-wal`` file into it), and for one that is ``behind`` where the
+        newer copy is lost. The tasks that are returned as missing are no reason to stop any more: leave out
+        the jobs that they were made for, or these are paid for again.
+
+        Args:
+            path: The journal.
+
+        Returns:
+            What the account has that the journal does not know.
+
+        Raises:
+            JournalError: It cannot be opened, for another reason than these.
+            WiroError: The account's tasks could not be read; the journal is as it was.
+        """
+        return await self._service.accept_journal(path)
 
     @property
     def unresolved(self) -> tuple[SubmissionUnknown, ...]:

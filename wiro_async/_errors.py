@@ -307,7 +307,9 @@ class JournalError(WiroError):
     Attributes:
         path: The journal's file.
         reason: One word. On opening: ``missing``, ``locked`` (in use), ``foreign`` (not a journal), ``newer``
-            (of a later version), ``corrupt``, ``network`` (on a network file system), ``readonly``. Later:
+            (of a later version), ``corrupt``, ``apart`` (its ``-wal`` file is missing, or another's),
+            ``network`` (on a network file system), ``readonly``. Before the first Run: ``behind`` (the
+            account has newer tasks of it: it is an older copy). Later:
             ``full`` (no room on the disk), ``io`` (the disk failed), ``slow`` (it does not answer),
             ``failed`` (anything else). For one call only, the journal being well: ``conflict``.
     """

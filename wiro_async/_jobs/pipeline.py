@@ -53,6 +53,7 @@ from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.service import Service
 from wiro_async._jobs.submit import Run, send
+from wiro_async._journal.comparison import compare
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.steps import (
     FAILED,
@@ -71,7 +72,7 @@ from wiro_async._journal.steps import (
 from wiro_async._protocol import records
 from wiro_async._protocol.catalogue import detail_payload, read_model
 from wiro_async._protocol.envelope import encode
-from wiro_async._protocol.matching import Claim, fingerprint_of, unknown, with_marker
+from wiro_async._protocol.matching import Claim, Strangers, fingerprint_of, marker_of, unknown, with_marker
 from wiro_async._protocol.operations import TOOL_DETAIL, clean_slug
 from wiro_async._protocol.operations import run as run_of
 from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult
@@ -174,6 +175,8 @@ class Pipeline:
     hands_over: bool = False
     _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _asked: set[str] = attrs.field(factory=set, init=False)
+    _comparing: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+    _strangers: Strangers | None = attrs.field(default=None, init=False)
 
     @classmethod
     def for_single_calls(cls, service: Service) -> Pipeline:
@@ -311,7 +314,8 @@ class Pipeline:
                     "callback_url must be an http or https URL that the service can reach",
                     name="callback_url",
                 )
-            payload["callbackUrl"] = with_marker(url, secrets.token_hex(8))
+            marker = marker_of(self.journal.tag, secrets.token_hex(8))
+            payload["callbackUrl"] = with_marker(url, marker)
         callback = None
         if options.callback_url is not None:
             from wiro_async._watch.callbacks import CallbackURL  # noqa: PLC0415 - for those who wait so
@@ -382,6 +386,7 @@ class Pipeline:
             WiroError: No task exists.
         """
         job.on_trial = True
+        await self._compare_journal()
         if job.run is not None:
             slot = await self._slot(job)
         elif self.ahead is not None and holds(job.inputs, is_local_file):
@@ -395,11 +400,49 @@ class Pipeline:
             self._start_clocks(job)
             slot = await self._slot(job)
         self._let_next(job)
+        self._warn_of_twin(job)
         while True:
             state = await self._sent(job, slot)
             if state is not None:
                 return state
             slot = await self._slot(job)
+
+    async def _compare_journal(self) -> None:
+        """Before the first Run, look for newer tasks that the journal should know: it may be an older copy.
+
+        Raises:
+            JournalError: ``behind``: there are some.
+            WiroError: The account's tasks could not be read.
+        """
+        if self._strangers is not None or not self.journal.path:
+            return
+        async with self._comparing:
+            if self._strangers is not None:
+                return
+            if await self.journal.newest() is None:
+                self._strangers = Strangers()
+            else:
+                comparison = await compare(self.journal, self.service.search.since)
+                comparison.check(self.journal.path)
+                if not comparison.complete:
+                    logger.warning(
+                        "the account has more newer tasks than could be compared with the journal %s; the "
+                        "newest %d were",
+                        self.journal.path,
+                        comparison.tasks,
+                    )
+                self._strangers = Strangers(comparison.others)
+
+    def _warn_of_twin(self, job: JobState) -> None:
+        """Warn of a newer task of equal inputs: only a marker could tell whose it is."""
+        assert job.run is not None
+        if self._strangers is not None and (twin := self._strangers.take(job.run.fingerprint)) is not None:
+            logger.warning(
+                "task %s is newer than all that the journal knows, and has the model and the inputs of the "
+                "job %r; if it is that job's, of a newer copy of the journal, the job is paid for again now",
+                twin.id,
+                job.key,
+            )
 
     def _let_next(self, job: JobState) -> None:
         """Let the next job of a batch be read: this one no longer blocks it."""

@@ -101,6 +101,25 @@ class TaskSearch:
             like = self._first_free(lookalikes(fingerprint, tasks))
         return unknown(fingerprint, cause, absent=absent, like=like)
 
+    async def since(self, oldest: float) -> tuple[list[Task], bool]:
+        """Return the account's tasks that were created since then, newest first, and whether these are all.
+
+        Args:
+            oldest: In unix seconds.
+
+        Raises:
+            WiroError: The list could not be read at all.
+        """
+        tasks: list[Task] = []
+        complete = True
+        try:
+            await self._read_back(oldest, tasks)
+        except InvalidResponse:
+            if not tasks:
+                raise
+            complete = False
+        return [task for task in tasks if task.timestamps.get(Status.QUEUE, oldest) >= oldest], complete
+
     def _first_free(self, tasks: Iterator[Task]) -> Task | None:
         return next((task for task in tasks if task.id and self._known.is_free(task)), None)
 

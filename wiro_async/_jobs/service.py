@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from wiro_async._http.transport import USER_AGENT, Transport
 from wiro_async._jobs.limiter import ConcurrencyLimiter, Line
 from wiro_async._jobs.reconcile import TaskSearch
 from wiro_async._jobs.submit import InFlightRuns
+from wiro_async._journal.comparison import JournalComparison, compare
+from wiro_async._journal.steps import Confirmed
 from wiro_async._protocol.catalogue import list_payload, read_models
 from wiro_async._protocol.matching import KnownTasks
 from wiro_async._protocol.operations import TOOL_LIST, split_slug
@@ -153,6 +156,15 @@ class Service:
             return read_models(await self.transport.call(TOOL_LIST, payload))
 
         return Listing(fetch, lambda model: model.slug, limit)
+
+    async def accept_journal(self, path: str | os.PathLike[str]) -> JournalComparison:
+        """Compare a journal with the account, and confirm it; see ``Client.accept_journal``."""
+        from wiro_async._journal.sqlite import SQLiteJournal  # noqa: PLC0415 - SQLite, for journals
+
+        async with await SQLiteJournal.open(path, create=False, accepted=True) as journal:
+            comparison = await compare(journal, self.search.since)
+            await journal.record(Confirmed(comparison.missing))
+        return comparison
 
     def attach(self, key: TaskKey) -> TaskState:
         """Return the state of a task started elsewhere: only its key is known."""

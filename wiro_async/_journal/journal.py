@@ -43,6 +43,11 @@ class Journal(Protocol):
         """Whether the next process will find what is recorded now."""
         ...
 
+    @property
+    def tag(self) -> str:
+        """What the markers of its Runs begin with, the same in copies of it ("" for one that keeps nothing)."""
+        ...
+
     async def record(self, *steps: Step) -> None:
         """Record steps: all of them or, where one cannot be made, none. They are durable when this returns.
 
@@ -80,6 +85,14 @@ class Journal(Protocol):
         """Return the tasks that a lost answer might be mistaken for, oldest first."""
         ...
 
+    async def newest(self) -> float | None:
+        """Return when its newest Run was sent, or it was confirmed, in unix seconds (None: it has no Run)."""
+        ...
+
+    async def known(self, tasks: Sequence[tuple[str, str]], /) -> frozenset[str]:
+        """Return the ids of those tasks, given with their markers, that it knows or was confirmed without."""
+        ...
+
     async def load_stats(self, name: str, /) -> JSON:
         """Return what was learned under that name ({}: nothing)."""
         ...
@@ -94,6 +107,7 @@ class NullJournal:
 
     path: str = ""
     durable: bool = False
+    tag: str = ""
 
     async def record(self, *steps: Step) -> None:
         """Record nothing."""
@@ -121,6 +135,13 @@ class NullJournal:
     async def task_ids(self) -> Sequence[str]:
         """Return nothing."""
         return ()
+
+    async def newest(self) -> None:
+        """Return None."""
+
+    async def known(self, _: Sequence[tuple[str, str]]) -> frozenset[str]:
+        """Return nothing."""
+        return frozenset()
 
     async def load_stats(self, _: str) -> JSON:
         """Return nothing."""

@@ -125,7 +125,7 @@ class WriterThread:
     def __init__(self, open_store: Callable[[], Store], post: _Post) -> None:
         self.pid: int = os.getpid()
         self.broken: JournalError | None = None
-        self.opened: _Order[str] = _Order(lambda store: store.path)
+        self.opened: _Order[tuple[str, str]] = _Order(lambda store: (store.path, store.tag))
         self._post = post
         self._orders: queue.SimpleQueue[_Order[Any] | None] = queue.SimpleQueue()
         # A daemon, so that a journal that nobody closed does not keep the program alive; see _close_all.
@@ -257,9 +257,10 @@ class SQLiteJournal:
     the disk lets them.
     """
 
-    def __init__(self, writer: WriterThread, path: str) -> None:
+    def __init__(self, writer: WriterThread, path: str, tag: str) -> None:
         self._writer_thread = writer
         self._path = path
+        self._tag = tag
         self._loop: object = anyio.lowlevel.current_token()
         self._closed: bool = False
 
@@ -269,6 +270,7 @@ class SQLiteJournal:
         path: str | os.PathLike[str],
         *,
         create: bool = True,
+        accepted: bool = False,
         connect: Connect = connect,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = uptime,
@@ -282,6 +284,8 @@ class SQLiteJournal:
             create: Whether to begin a new one where there is none. New or not, only its owner can read it
                 from then on. One of an earlier version is migrated in any case: nobody else could read it
                 meanwhile, and what it says stays the same.
+            accepted: Whether to open one without its ``-wal`` file too. It stays one that others refuse,
+                until ``Confirmed`` is recorded.
             connect: How to open the database.
             clock: The time, in unix seconds.
             ticks: As for ``Store``.
@@ -289,20 +293,27 @@ class SQLiteJournal:
         Raises:
             JournalError: It cannot be opened, or cannot be trusted; its ``reason`` tells why.
         """
-        opening = partial(Store, path, create=create, connect=connect, clock=clock, ticks=ticks)
+        opening = partial(
+            Store, path, create=create, accepted=accepted, connect=connect, clock=clock, ticks=ticks
+        )
         writer = WriterThread(opening, _poster())
         try:
-            resolved = await finish(writer.opened.wait, lambda _: None)
+            resolved, tag = await finish(writer.opened.wait, lambda _: None)
         except BaseException:
             # Cancelled, or not opened; in both cases nobody holds the file when this returns.
             await _close(writer, os.fspath(path))
             raise
-        return cls(writer, resolved)
+        return cls(writer, resolved, tag)
 
     @property
     def path(self) -> str:
         """The file, by its absolute path."""
         return self._path
+
+    @property
+    def tag(self) -> str:
+        """What the markers of its Runs begin with; copies of a journal share it."""
+        return self._tag
 
     @property
     def broken(self) -> JournalError | None:
@@ -387,6 +398,14 @@ class SQLiteJournal:
     async def task_ids(self) -> Sequence[str]:
         """Return the tasks that a lost answer might be mistaken for, oldest first."""
         return await self._ask(lambda store: store.task_ids())
+
+    async def newest(self) -> float | None:
+        """Return when its newest Run was sent, or it was confirmed, in unix seconds (None: it has no Run)."""
+        return await self._ask(lambda store: store.newest())
+
+    async def known(self, tasks: Sequence[tuple[str, str]]) -> frozenset[str]:
+        """Return the ids of those tasks, given with their markers, that it knows or was confirmed without."""
+        return await self._ask(lambda store: store.known(tasks))
 
     async def load_stats(self, name: str) -> JSON:
         """Return what was learned under that name ({}: nothing)."""

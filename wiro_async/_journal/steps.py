@@ -23,9 +23,10 @@ from wiro_async._protocol.records import Task, TaskResult
 from wiro_async._types import JSON, JSONMapping, Outcome, Secret
 
 __all__ = [
-    "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Done", "Doubted",
-    "Ended", "Found", "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile",
-    "Late", "Learned", "LocalFile", "Released", "Saved", "State", "Step", "Uploaded", "described", "key_of",
+    "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Confirmed", "Done",
+    "Doubted", "Ended", "Found", "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure",
+    "JournalFile", "Late", "Learned", "LocalFile", "Released", "Saved", "State", "Step", "Uploaded",
+    "described", "key_of",
 ]  # fmt: skip
 
 State: TypeAlias = Literal[
@@ -245,10 +246,17 @@ class Learned:
     data: JSON = attrs.field(repr=False)
 
 
+@attrs.frozen
+class Confirmed:
+    """A person says that the journal is the one to go on with, though the account has these tasks besides."""
+
+    tasks: tuple[str, ...]
+
+
 JobStep: TypeAlias = Intended | Accepted | Released | Doubted | Late | Ended | Saved | Done
 """What happens to a job."""
 
-Step: TypeAlias = JobStep | Uploaded | Learned
+Step: TypeAlias = JobStep | Uploaded | Learned | Confirmed
 """What can be recorded."""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -22,10 +23,22 @@ from wiro_async._aio import uptime
 from wiro_async._errors import JournalError
 from wiro_async._journal import steps
 from wiro_async._journal.journal import Conflict, Page
-from wiro_async._journal.location import check_place, identity, keep_private, make_file, resolved, unusable
-from wiro_async._journal.mark import NAME, Mark, check_whole, kept_wal, wal_id
+from wiro_async._journal.location import (
+    MARK,
+    Mark,
+    check_place,
+    check_whole,
+    identity,
+    keep_private,
+    kept_wal,
+    make_file,
+    resolved,
+    unusable,
+    wal_id,
+)
 from wiro_async._journal.steps import (
     Accepted,
+    Confirmed,
     Doubted,
     Ended,
     Intended,
@@ -268,6 +281,8 @@ class Store:
                 if self._holding in _held:
                     raise self._error(*_MEANINGS[sqlite3.SQLITE_BUSY])
                 self._mark: Mark = check_whole(self.path, accepted=accepted)
+                # Taken for whole on a person's word, which has not been given yet.
+                self._is_doubtful: bool = self._mark.state == "open" and not wal_id(self.path)
                 _held.add(self._holding)
             try:
                 keep_private(self.path)
@@ -375,14 +390,21 @@ class Store:
             if self._mark.state != "open":
                 self._set_mark(self._mark._replace(state="opening"))
             self._set_meta("opened_at", f"{self._clock():.3f}")
-        self._mark = Mark("open", wal_id(self.path))
-        with self.transaction():
-            self._set_mark(self._mark)
-        self._checkpoint("FULL")
+            self.tag: str = self._meta("tag") or secrets.token_hex(4)
+            self._set_meta("tag", self.tag)
+        if not self._is_doubtful:
+            self._mark = Mark("open", wal_id(self.path))
+            with self.transaction():
+                self._set_mark(self._mark)
+            self._checkpoint("FULL")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
     def _set_mark(self, mark: Mark) -> None:
-        self._set_meta(NAME, str(mark))
+        self._set_meta(MARK, str(mark))
+
+    def _meta(self, name: str) -> str:
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return "" if found is None else str(found[0])
 
     def _set_meta(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
@@ -400,8 +422,8 @@ class Store:
         if version == 0:
             for sql in SCHEMA.values():
                 self._db.execute(sql)
-            facts = {"created_by": f"wiro_async {__version__}", "created_at": f"{self._clock():.3f}"}
-            self._db.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+            self._set_meta("created_by", f"wiro_async {__version__}")
+            self._set_meta("created_at", f"{self._clock():.3f}")
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         try:
             for earlier in range(version or VERSION, VERSION):
@@ -438,15 +460,16 @@ class Store:
 
     def close(self) -> None:
         """Move all into the one file and let go of it; where that fails, the -wal file has the rest."""
+        is_whole = self._is_doubtful
         try:
             # In two steps, so that no main file is called closed before all of it is there.
-            is_whole = self._checkpoint("FULL")
-            if is_whole:
+            if not self._is_doubtful and self._checkpoint("FULL"):
                 with self.transaction():
                     self._set_mark(self._mark._replace(state="closed"))
                 is_whole = self._checkpoint("TRUNCATE")
         except sqlite3.Error:
             is_whole = False
+        # A main file that says that it needs a -wal file must not lose it.
         with nullcontext() if is_whole else kept_wal(self.path), suppress(sqlite3.Error):
             self._db.close()
         _held.discard(self._holding)
@@ -485,6 +508,10 @@ class Store:
                 self._db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", values)
             case Learned(name):
                 self._db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", (name, text, now))
+            case Confirmed(tasks):
+                self._is_doubtful = False
+                self._set_meta("confirmed_at", f"{now:.3f}")
+                self._set_meta("confirmed_tasks", json.dumps(sorted({*self._confirmed(), *tasks})))
             case Intended():
                 self._intend(step, text)
             case _:
@@ -794,6 +821,29 @@ class Store:
             {"recent": self._clock() - RECENT, "span": RECENT, "most": MOST_TASKS},
         )
         return [str(task_id) for (task_id,) in found][::-1]
+
+    def newest(self) -> float | None:
+        """Return when the newest Run was sent, or the journal was confirmed, in unix seconds (None: no Run)."""
+        sent_at = self._db.execute("SELECT max(sent_at) FROM runs").fetchone()[0]
+        return None if sent_at is None else max(float(sent_at), float(self._meta("confirmed_at") or 0))
+
+    def known(self, tasks: Sequence[tuple[str, str]]) -> frozenset[str]:
+        """Return the ids of those tasks, given with their markers, that are recorded, or were confirmed."""
+        ids = self._db.execute(
+            "SELECT task_id FROM tasks WHERE task_id IN (SELECT value FROM json_each(?))",
+            (json.dumps([task_id for task_id, _ in tasks]),),
+        )
+        # A Run whose answer was lost: what is in doubt is looked for, and not missing.
+        markers = self._db.execute(
+            "SELECT marker FROM runs WHERE marker IN (SELECT value FROM json_each(?))",
+            (json.dumps([marker for _, marker in tasks if marker]),),
+        )
+        told = {str(row[0]) for row in ids} | self._confirmed()
+        marked = {str(row[0]) for row in markers}
+        return frozenset(task_id for task_id, marker in tasks if task_id in told or marker in marked)
+
+    def _confirmed(self) -> set[str]:
+        return set(json.loads(self._meta("confirmed_tasks") or "[]"))
 
     def _value(self, sql: str) -> int:
         return int(self._db.execute(sql).fetchone()[0])

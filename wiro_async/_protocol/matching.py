@@ -26,8 +26,9 @@ from wiro_async._protocol.records import Task
 from wiro_async._types import JSON, Status
 
 __all__ = [
-    "Claim", "KnownTasks", "RunFingerprint", "contradicts", "digest", "fingerprint_of", "lookalikes",
-    "marker_in", "matches", "oldest_wanted", "search_times", "unknown", "with_marker",
+    "CLOCK_SKEW", "Claim", "KnownTasks", "RunFingerprint", "Strangers", "contradicts", "digest",
+    "fingerprint_of", "lookalikes", "marker_in", "marker_of", "matches", "oldest_wanted", "search_times",
+    "tag_in", "unknown", "with_marker",
 ]  # fmt: skip
 
 SEARCHES = (0.0, 1 / 15, 1 / 6, 1 / 2, 1.0)
@@ -159,6 +160,17 @@ def fingerprint_of(error: SubmissionUnknown) -> RunFingerprint:
 
 
 # -- the marker ------------------------------------------------------------------------------------------
+
+
+def marker_of(tag: str, token: str) -> str:
+    """Return a Run's marker: a token of its own, behind the tag of the journal that records it ("": none)."""
+    return f"{tag}-{token}" if tag else token
+
+
+def tag_in(marker: str) -> str:
+    """Return the tag of the journal that a marker is recorded in ("": of none)."""
+    tag, dash, _ = marker.partition("-")
+    return tag if dash else ""
 
 
 def with_marker(url: str, marker: str) -> str:
@@ -312,6 +324,24 @@ def lookalikes(fingerprint: RunFingerprint, tasks: Iterable[Task]) -> Iterator[T
     for task in tasks:
         if oldest - DAY < task.timestamps.get(Status.QUEUE, oldest) < oldest and _alike(fingerprint, task):
             yield task
+
+
+class Strangers:
+    """Tasks that nobody knows, to be recognised by the inputs of Runs to come.
+
+    Args:
+        tasks: The tasks, in any order.
+    """
+
+    def __init__(self, tasks: Iterable[Task] = ()) -> None:
+        self._tasks: list[Task] = list(tasks)
+
+    def take(self, fingerprint: RunFingerprint) -> Task | None:
+        """Return a task of the same model and inputs as a Run, without a callback of its own; once only."""
+        found = next((task for task in self._tasks if _alike(fingerprint, task)), None)
+        if found is not None:
+            self._tasks.remove(found)
+        return found
 
 
 def _alike(fingerprint: RunFingerprint, task: Task) -> bool:

@@ -373,7 +373,11 @@ def resume(
     return session.attempt(lambda: _batch.resume(journal, jobs, options, session))
 
 
-@app.command
+journals = cyclopts.App(name="journal", help_flags=app.help_flags, help_format=app.help_format)
+app.command(journals)
+
+
+@journals.default
 def journal(
     file: JournalFile,
     /,
@@ -403,6 +407,22 @@ def journal(
     else:
         work = _journal_view.show_journal(file, session.report)
     return session.attempt(lambda: asyncio.run(work))
+
+
+@journals.command(name="accept")
+def accept_journal(file: JournalFile, /, *, common: Common = _COMMON) -> int:
+    """Confirm a journal that a batch refuses, after comparing it with the account.
+
+    It is the way on for a killed journal whose -wal file a program such as sqlite3
+    has moved into it, and for an older copy, where the newer one is lost. It
+    prints the account's newer tasks that the journal does not know: leave out the
+    jobs that they were made for, or these are paid for again.
+
+    For example:
+        wiro journal accept run.db
+    """
+    session = common.session()
+    return session.perform(lambda client: _journal_view.accept(client, file, session))
 
 
 # -- files and models ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wiro_async import (
+    Client,
     ConcurrencyLimited,
     ConnectionFailed,
     InvalidInput,
@@ -33,7 +34,7 @@ from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, Session
 from wiro_async.cli._text import JSON, clean, clipped, clock, usd
 
-__all__ = ["State", "open_existing", "show_failed", "show_journal", "show_rows"]
+__all__ = ["State", "accept", "open_existing", "show_failed", "show_journal", "show_rows"]
 
 State: TypeAlias = Literal[
     "intended", "running", "ended", "done", "failed", "cancelled", "unknown", "refused"
@@ -195,4 +196,38 @@ async def show_failed(path: Path, session: Session) -> int:
         session.report.problem(
             f"not among these: {told}; {session.command('resume', str(path))} resumes them"
         )
+    return Code.OK
+
+
+async def accept(client: Client, path: Path, session: Session) -> int:
+    """Confirm a journal, and show what the account has that it does not know."""
+    comparison = await client.accept_journal(path)
+    report = session.report
+    report.record(
+        {
+            "type": "accepted",
+            "journal": str(path),
+            "tasks": comparison.tasks,
+            "complete": comparison.complete,
+            "missing": list(comparison.missing),
+            "others": [task.id for task in comparison.others],
+        }
+    )
+    for task_id in comparison.missing:
+        fetch = session.command("download", task_id)
+        report.problem(
+            f"task {clean(task_id)} was run from this journal or a copy of it; {fetch} has its files"
+        )
+    for task in comparison.others:
+        report.say(
+            f"task {clean(task.id)}, {clean(task.model)}: not the journal's, or from a run without a callback"
+        )
+    if not comparison.complete:
+        report.problem("the account has more newer tasks than could be compared")
+    missing = len(comparison.missing)
+    report.say(
+        f"accepted; of {comparison.tasks} newer tasks {missing} are of runs that the journal lacks, and "
+        f"{len(comparison.others)} of runs that may be others'",
+        "bold",
+    )
     return Code.OK

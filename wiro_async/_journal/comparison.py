@@ -1,0 +1,88 @@
+"""Comparing a journal with the account's list of tasks: an older copy does not know what was run since."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import attrs
+
+from wiro_async._journal.journal import Journal
+from wiro_async._journal.location import unusable
+from wiro_async._protocol.matching import CLOCK_SKEW, marker_in, tag_in
+from wiro_async._protocol.records import Task
+
+__all__ = ["JournalComparison", "compare"]
+
+TasksSince: TypeAlias = Callable[[float], Awaitable[tuple[list[Task], bool]]]
+"""Reads the account's tasks created since a time, in unix seconds, and whether these are all."""
+
+SHOWN = 5
+"""How many tasks a message names."""
+
+
+@attrs.frozen(kw_only=True)
+class JournalComparison:
+    """What the account's list of tasks has that a journal does not know, since the journal's newest Run.
+
+    Attributes:
+        tasks: How many tasks were compared.
+        complete: Whether the list could be read back to the journal's newest Run.
+        missing: The ids of tasks that were run from this journal, or from a copy of it, and that it does not
+            know. Their callback URLs tell; of a Run without a callback nothing does.
+        others: Tasks that it does not know either, without such a mark: another program's, another journal's,
+            or this journal's Runs without a callback, if it is an older copy. Their logs and outputs are left
+            out.
+    """
+
+    tasks: int = 0
+    complete: bool = True
+    missing: tuple[str, ...] = ()
+    others: tuple[Task, ...] = attrs.field(default=(), repr=False)
+
+    def check(self, path: str) -> None:
+        """Refuse to go on with a journal that lacks tasks of its own.
+
+        Raises:
+            JournalError: ``behind``: it does.
+        """
+        if not self.missing:
+            return
+        count = len(self.missing)
+        tasks = f"{count} task{'s' * (count > 1)}"
+        named = ", ".join(self.missing[:SHOWN]) + (", ..." if count > SHOWN else "")
+        raise unusable(
+            path,
+            "behind",
+            f"is behind: it does not know {tasks} of the account that were run from it, or from a copy of it "
+            f"({named}). It was restored from a backup, or a copy was resumed elsewhere: go on with the newer "
+            f"one. Where that is lost, leave out the jobs of those tasks, or they are paid for again, and "
+            f"confirm this journal with `wiro journal accept`",
+        )
+
+
+async def compare(journal: Journal, tasks_since: TasksSince) -> JournalComparison:
+    """Compare a journal with the account's tasks that are newer than its newest Run.
+
+    Raises:
+        JournalError: The journal cannot be read.
+        WiroError: The account's tasks cannot be read.
+    """
+    newest = await journal.newest()
+    if newest is None:
+        return JournalComparison()
+    tasks, complete = await tasks_since(newest - CLOCK_SKEW)
+    known = await journal.known([(task.id, marker_in(task.callback_url)) for task in tasks])
+    unknown = [task for task in tasks if task.id not in known]
+    missing = [task for task in unknown if tag_in(marker_in(task.callback_url)) == journal.tag]
+    return JournalComparison(
+        tasks=len(tasks),
+        complete=complete,
+        missing=tuple(task.id for task in missing),
+        # Without their logs, which may be long, and are of no use here.
+        others=tuple(
+            attrs.evolve(task, debug_output="", debug_error="", outputs=(), raw={})
+            for task in unknown
+            if task not in missing
+        ),
+    )
