@@ -414,6 +414,7 @@ async def test_how_often_a_run_of_an_earlier_process_is_searched_for(
             await journal.record(Doubted("a", "ReadTimeout"))
     async with batch_of(service, journal=tmp_path / "a.db") as batch:
         report = await batch.wait()
-    assert service.counts["Task/List"] == polls
+    # Before another Run the list is read once more: the journal may be an older copy of itself.
+    assert service.counts["Task/List"] == polls + (not in_doubt)
     # What was intended and is not there never left; what was in doubt stays so.
     assert (report.progress.unknown, report.progress.succeeded) == (int(in_doubt), int(not in_doubt))

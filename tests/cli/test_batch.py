@@ -40,7 +40,7 @@ from tests.cli_tools import (
 from tests.journals import apply, cancelled, failed, intended, opened, succeeded
 from tests.journals import intend as intend_at
 from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
-from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Released, Saved
+from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Learned, Released, Saved
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
@@ -842,3 +842,64 @@ def test_failed_jobs_with_bytes_are_left_out(alone: Wiro, tmp_path: Path) -> Non
     said = alone("journal", str(tmp_path / "run.db"), "--failed")
     assert said.out == ""
     assert "the job 'a' has bytes" in said.problem
+
+
+# -- journals that were moved ------------------------------------------------------------------------------
+
+
+def test_a_journal_without_its_wal_file_is_accepted(sandbox: Sandbox, wiro: Wiro, tmp_path: Path) -> None:
+    """After the comparison; what the account has besides is told."""
+    rows = [{"prompt": key, "inputImageFirstUrl": URL, "key": key} for key in ("a", "b")]
+    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wiro("batch", "jobs.jsonl", "--journal", "run.db", *MODEL)
+    store = opened(tmp_path / "run.db")
+    with store.transaction():
+        apply(store, Learned("x", {}))
+    half = (tmp_path / "run.db").read_bytes()
+    store.close()
+    (tmp_path / "half.db").write_bytes(half)
+    refused = wiro("journal", "half.db", code=1)
+    assert "put its own -wal file beside it" in refused.err
+    assert (
+        "accepted; of 2 newer tasks 0 are of runs that the journal lacks"
+        in wiro("journal", "accept", "half.db").out
+    )
+    (record,) = wiro("journal", "accept", "half.db", "--json").records
+    assert record == {
+        "type": "accepted",
+        "journal": "half.db",
+        "tasks": 2,
+        "complete": True,
+        "missing": [],
+        "others": [],
+    }
+    assert wiro("journal", "half.db").out
+
+
+def test_what_an_accepted_journal_lacks_is_listed(
+    sandbox: Sandbox, wiro: Wiro, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the command that fetches it."""
+
+    def more(*keys: str) -> None:
+        rows = [
+            {"prompt": key, "inputImageFirstUrl": URL, "callbackUrl": "http://127.0.0.1:9/", "key": key}
+            for key in keys
+        ]
+        (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    more("a")
+    wiro("batch", "jobs.jsonl", "--journal", "run.db", *MODEL)
+    (tmp_path / "old.db").write_bytes((tmp_path / "run.db").read_bytes())
+    more("a", "b")
+    wiro("batch", "jobs.jsonl", "--journal", "run.db", *MODEL)
+    wiro("run", DIRECTOR, "-i", f"inputImageFirstUrl={URL}", "-i", "prompt=other")
+    stopped = wiro("batch", "jobs.jsonl", "--journal", "old.db", *MODEL, code=7)
+    assert "is behind" in stopped.err
+    monkeypatch.setattr("wiro_async._jobs.reconcile.MAX_PAGES", 1)
+    said = wiro("journal", "accept", "old.db")
+    tasks = {task["prompt"]: task["id"] for task in sandbox.ledger()["tasks"]}
+    assert f"`wiro download {tasks['b']}" in said.err
+    assert "more newer tasks than could be compared" in said.err
+    assert f"task {tasks['other']}, {DIRECTOR}" in said.out
+    assert len(sandbox.ledger()["tasks"]) == 3

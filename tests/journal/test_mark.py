@@ -13,7 +13,7 @@ import pytest
 from tests.journals import apply, databases_are_closed, intend, opened, quick
 from wiro_async import JournalError, Secret
 from wiro_async._journal import location as mark
-from wiro_async._journal.steps import Accepted
+from wiro_async._journal.steps import Accepted, Confirmed
 from wiro_async._journal.store import Store
 
 __all__ = ["databases_are_closed"]
@@ -56,6 +56,13 @@ def keys_in(path: Path, **options: Any) -> set[str]:
         return {entry.key for _, entry in store.page(None, 0)}
     finally:
         store.close()
+
+
+def confirm(path: Path) -> None:
+    store = opened(path, accepted=True)
+    with store.transaction():
+        apply(store, Confirmed(()))
+    store.close()
 
 
 def refusal(path: Path, **options: Any) -> str:
@@ -143,7 +150,10 @@ def test_a_killed_journal_that_a_tool_has_put_together_can_be_accepted(path: Pat
     db.close()
     assert not wal_of(left).exists()
     assert "sqlite3 or DB Browser" in refusal(left)
+    # To look into it confirms nothing.
     assert keys_in(left, accepted=True) == {"k"}
+    assert "sqlite3 or DB Browser" in refusal(left)
+    confirm(left)
     assert keys_in(left) == {"k"}
 
 
@@ -254,7 +264,8 @@ def test_a_close_that_fails_keeps_the_wal_file(path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "link", no_link)
     store.close()
     refusal(path)
-    assert keys_in(path, accepted=True) == set()
+    confirm(path)
+    assert keys_in(path) == set()
 
 
 def test_a_reading_that_another_process_has_overtaken_is_repeated(

@@ -49,6 +49,7 @@ from wiro_async._journal import steps
 from wiro_async._journal.journal import Conflict
 from wiro_async._journal.steps import (
     Accepted,
+    Confirmed,
     Done,
     Doubted,
     Ended,
@@ -213,7 +214,7 @@ def test_where_each_step_leads_from_every_state(path: Path, way: str) -> None:
 def test_every_step_of_a_job_is_tried() -> None:
     """The table has them all."""
     tried = {type(step_of("k")) for step_of, _, _ in WAYS.values()}
-    assert tried == set(get_args(Step)) - {Uploaded, Learned}
+    assert tried == set(get_args(Step)) - {Uploaded, Learned, Confirmed}
 
 
 def test_the_same_task_again_changes_nothing(path: Path) -> None:
@@ -747,7 +748,7 @@ def test_what_is_promised_is_set(path: Path) -> None:
     assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert store._db.execute("PRAGMA locking_mode").fetchone() == ("exclusive",)
     names = {name for (name,) in store._db.execute("SELECT name FROM meta")}
-    assert names == {"created_by", "created_at", "opened_at", "wal"}
+    assert names == {"created_by", "created_at", "opened_at", "tag", "wal"}
     store.close()
 
 

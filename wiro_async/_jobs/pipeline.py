@@ -176,7 +176,8 @@ class Pipeline:
     _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _asked: set[str] = attrs.field(factory=set, init=False)
     _comparing: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
-    _strangers: Strangers | None = attrs.field(default=None, init=False)
+    _is_compared: bool = attrs.field(default=False, init=False)
+    _strangers: Strangers = attrs.field(factory=Strangers, init=False)
 
     @classmethod
     def for_single_calls(cls, service: Service) -> Pipeline:
@@ -414,14 +415,10 @@ class Pipeline:
             JournalError: ``behind``: there are some.
             WiroError: The account's tasks could not be read.
         """
-        if self._strangers is not None or not self.journal.path:
+        if self._is_compared or not self.journal.path:
             return
         async with self._comparing:
-            if self._strangers is not None:
-                return
-            if await self.journal.newest() is None:
-                self._strangers = Strangers()
-            else:
+            if not self._is_compared and await self.journal.newest() is not None:
                 comparison = await compare(self.journal, self.service.search.since)
                 comparison.check(self.journal.path)
                 if not comparison.complete:
@@ -432,11 +429,12 @@ class Pipeline:
                         comparison.tasks,
                     )
                 self._strangers = Strangers(comparison.others)
+            self._is_compared = True
 
     def _warn_of_twin(self, job: JobState) -> None:
         """Warn of a newer task of equal inputs: only a marker could tell whose it is."""
         assert job.run is not None
-        if self._strangers is not None and (twin := self._strangers.take(job.run.fingerprint)) is not None:
+        if (twin := self._strangers.take(job.run.fingerprint)) is not None:
             logger.warning(
                 "task %s is newer than all that the journal knows, and has the model and the inputs of the "
                 "job %r; if it is that job's, of a newer copy of the journal, the job is paid for again now",

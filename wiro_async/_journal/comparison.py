@@ -55,9 +55,9 @@ class JournalComparison:
             path,
             "behind",
             f"is behind: it does not know {tasks} of the account that were run from it, or from a copy of it "
-            f"({named}). It was restored from a backup, or a copy was resumed elsewhere: go on with the newer "
-            f"one. Where that is lost, leave out the jobs of those tasks, or they are paid for again, and "
-            f"confirm this journal with `wiro journal accept`",
+            f"({named}). It was restored from a backup, or a copy was resumed elsewhere: go on with the "
+            f"newer one. Where that is lost, leave out the jobs of those tasks, or they are paid for again, "
+            f"and confirm this journal with `wiro journal accept`",
         )
 
 

@@ -45,7 +45,7 @@ class Journal(Protocol):
 
     @property
     def tag(self) -> str:
-        """What the markers of its Runs begin with, the same in copies of it ("" for one that keeps nothing)."""
+        """What its Runs' markers begin with, the same in copies of it ("" for one that keeps nothing)."""
         ...
 
     async def record(self, *steps: Step) -> None:

@@ -340,7 +340,7 @@ def _was_opened_on(path: str, mark: Mark) -> bool:
 
 @contextmanager
 def kept_wal(path: str) -> Iterator[None]:
-    """Keep a -wal file that SQLite would remove on closing: where the main file still says that it needs it."""
+    """Keep a -wal file that SQLite would remove on closing, while the main file says that it is needed."""
     wal, kept = Path(f"{path}-wal"), Path(f"{path}-wal-kept")
     with suppress(OSError):
         os.link(wal, kept)

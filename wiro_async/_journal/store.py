@@ -823,7 +823,7 @@ class Store:
         return [str(task_id) for (task_id,) in found][::-1]
 
     def newest(self) -> float | None:
-        """Return when the newest Run was sent, or the journal was confirmed, in unix seconds (None: no Run)."""
+        """Return when the newest Run was sent, or the journal confirmed, in unix seconds (None: no Run)."""
         sent_at = self._db.execute("SELECT max(sent_at) FROM runs").fetchone()[0]
         return None if sent_at is None else max(float(sent_at), float(self._meta("confirmed_at") or 0))
 
