@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import attrs
 
+from wiro_async._errors import JournalError
 from wiro_async._journal.journal import Journal
-from wiro_async._journal.location import unusable
 from wiro_async._protocol.matching import CLOCK_SKEW, marker_in, tag_in
 from wiro_async._protocol.records import Task
 
@@ -51,13 +51,13 @@ class JournalComparison:
         count = len(self.missing)
         tasks = f"{count} task{'s' * (count > 1)}"
         named = ", ".join(self.missing[:SHOWN]) + (", ..." if count > SHOWN else "")
-        raise unusable(
-            path,
-            "behind",
-            f"is behind: it does not know {tasks} of the account that were run from it, or from a copy of it "
+        raise JournalError(
+            f"the journal {path[:300]!r} is behind: it does not know {tasks} of the account that were run from it, or from a copy of it "
             f"({named}). It was restored from a backup, or a copy was resumed elsewhere: go on with the "
             f"newer one. Where that is lost, leave out the jobs of those tasks, or they are paid for again, "
             f"and confirm this journal with `wiro journal accept`",
+            path=path,
+            reason="behind",
         )
 
 
