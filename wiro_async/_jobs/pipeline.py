@@ -415,10 +415,12 @@ class Pipeline:
             JournalError: ``behind``: there are some.
             WiroError: The account's tasks could not be read.
         """
-        if self._is_compared or not self.journal.path:
+        if not self.journal.path:
             return
         async with self._comparing:
-            if not self._is_compared and await self.journal.newest() is not None:
+            if self._is_compared:
+                return
+            if await self.journal.newest() is not None:
                 comparison = await compare(self.journal, self.service.search.since)
                 comparison.check(self.journal.path)
                 if not comparison.complete:

@@ -52,10 +52,10 @@ class JournalComparison:
         tasks = f"{count} task{'s' * (count > 1)}"
         named = ", ".join(self.missing[:SHOWN]) + (", ..." if count > SHOWN else "")
         raise JournalError(
-            f"the journal {path[:300]!r} is behind: it does not know {tasks} of the account that were run from it, or from a copy of it "
-            f"({named}). It was restored from a backup, or a copy was resumed elsewhere: go on with the "
-            f"newer one. Where that is lost, leave out the jobs of those tasks, or they are paid for again, "
-            f"and confirm this journal with `wiro journal accept`",
+            f"the journal {path[:300]!r} is behind: it does not know {tasks} of the account that were run "
+            f"from it, or from a copy of it ({named}). It was restored from a backup, or a copy was resumed "
+            f"elsewhere: go on with the newer one. Where that is lost, leave out the jobs of those tasks, or "
+            f"they are paid for again, and confirm this journal with `wiro journal accept`",
             path=path,
             reason="behind",
         )
