@@ -362,6 +362,11 @@ CALLS: dict[str, Call] = {
         {"image": [*NOT_FILES, "ftp://a/b.jpg"], "prompt": [b"x", {1}, object()]},
         {"image": "https://example.org/a.jpg", "prompt": "waves"},
     ),
+    "Client.accept_journal": Call(
+        Client.accept_journal,
+        lambda own, path: own.accept_journal(path),
+        {"path": [None, "no/such.db", "a\0b", *NOT_PATHS]},
+    ),
     "JournalReader": Call(JournalReader, opened, {"path": [None, "no/such.db", "a\0b", *NOT_PATHS]}),
     "JournalReader.find": Call(
         JournalReader.find, on_journal, {"key": [None, "", 1.5, b"bytes", "\ud800"]}, {"path": "run.db"}
@@ -397,9 +402,9 @@ CALLS: dict[str, Call] = {
 
 RECORDS = {
     "BatchFailure", "BatchPlan", "BatchProgress", "BatchReport", "CallbackCounts", "CallbackURL",
-    "InvalidJob", "JobOutcome", "JournalCounts", "JournalEntry", "JournalFailure", "JournalFile", "LogLine",
-    "Model", "ModelInput", "Output", "Statistics", "Status", "Task", "TaskProgress", "TaskResult",
-    "Transition", "Upload",
+    "InvalidJob", "JobOutcome", "JournalComparison", "JournalCounts", "JournalEntry", "JournalFailure",
+    "JournalFile", "LogLine", "Model", "ModelInput", "Output", "Statistics", "Status", "Task", "TaskProgress",
+    "TaskResult", "Transition", "Upload",
 }  # fmt: skip
 """What the library makes, and users read."""
 

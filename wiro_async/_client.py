@@ -235,6 +235,7 @@ class Client:
             What the account has that the journal does not know.
 
         Raises:
+            ConfigurationError: It is no path.
             JournalError: It cannot be opened, for another reason than these.
             WiroError: The account's tasks could not be read; the journal is as it was.
         """

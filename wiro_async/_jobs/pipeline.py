@@ -53,7 +53,7 @@ from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.service import Service
 from wiro_async._jobs.submit import Run, send
-from wiro_async._journal.comparison import compare
+from wiro_async._journal.comparison import check_not_behind, compare
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.steps import (
     FAILED,
@@ -422,7 +422,7 @@ class Pipeline:
                 return
             if await self.journal.newest() is not None:
                 comparison = await compare(self.journal, self.service.search.since)
-                comparison.check(self.journal.path)
+                check_not_behind(comparison, self.journal.path)
                 if not comparison.complete:
                     logger.warning(
                         "the account has more newer tasks than could be compared with the journal %s; the "

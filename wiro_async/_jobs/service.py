@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from wiro_async._config import Config, check, text
+from wiro_async._config import Config, check, check_path, text
 from wiro_async._errors import InvalidInput, SubmissionUnknown
 from wiro_async._files.download import Downloader, current
 from wiro_async._files.upload import Uploader
@@ -161,7 +161,7 @@ class Service:
         """Compare a journal with the account, and confirm it; see ``Client.accept_journal``."""
         from wiro_async._journal.sqlite import SQLiteJournal  # noqa: PLC0415 - SQLite, for journals
 
-        async with await SQLiteJournal.open(path, create=False, accepted=True) as journal:
+        async with await SQLiteJournal.open(check_path("path", path), create=False, accepted=True) as journal:
             comparison = await compare(journal, self.search.since)
             await journal.record(Confirmed(comparison.missing))
         return comparison

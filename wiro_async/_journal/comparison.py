@@ -12,7 +12,7 @@ from wiro_async._journal.journal import Journal
 from wiro_async._protocol.matching import CLOCK_SKEW, marker_in, tag_in
 from wiro_async._protocol.records import Task
 
-__all__ = ["JournalComparison", "compare"]
+__all__ = ["JournalComparison", "check_not_behind", "compare"]
 
 TasksSince: TypeAlias = Callable[[float], Awaitable[tuple[list[Task], bool]]]
 """Reads the account's tasks created since a time, in unix seconds, and whether these are all."""
@@ -40,26 +40,6 @@ class JournalComparison:
     missing: tuple[str, ...] = ()
     others: tuple[Task, ...] = attrs.field(default=(), repr=False)
 
-    def check(self, path: str) -> None:
-        """Refuse to go on with a journal that lacks tasks of its own.
-
-        Raises:
-            JournalError: ``behind``: it does.
-        """
-        if not self.missing:
-            return
-        count = len(self.missing)
-        tasks = f"{count} task{'s' * (count > 1)}"
-        named = ", ".join(self.missing[:SHOWN]) + (", ..." if count > SHOWN else "")
-        raise JournalError(
-            f"the journal {path[:300]!r} is behind: it does not know {tasks} of the account that were run "
-            f"from it, or from a copy of it ({named}). It was restored from a backup, or a copy was resumed "
-            f"elsewhere: go on with the newer one. Where that is lost, leave out the jobs of those tasks, or "
-            f"they are paid for again, and confirm this journal with `wiro journal accept`",
-            path=path,
-            reason="behind",
-        )
-
 
 async def compare(journal: Journal, tasks_since: TasksSince) -> JournalComparison:
     """Compare a journal with the account's tasks that are newer than its newest Run.
@@ -85,4 +65,25 @@ async def compare(journal: Journal, tasks_since: TasksSince) -> JournalCompariso
             for task in unknown
             if task not in missing
         ),
+    )
+
+
+def check_not_behind(comparison: JournalComparison, path: str) -> None:
+    """Refuse to go on with a journal that lacks tasks of its own.
+
+    Raises:
+        JournalError: ``behind``: it does.
+    """
+    if not comparison.missing:
+        return
+    count = len(comparison.missing)
+    tasks = f"{count} task{'s' * (count > 1)}"
+    named = ", ".join(comparison.missing[:SHOWN]) + (", ..." if count > SHOWN else "")
+    raise JournalError(
+        f"the journal {path[:300]!r} is behind: it does not know {tasks} of the account that were run "
+        f"from it, or from a copy of it ({named}). It was restored from a backup, or a copy was resumed "
+        f"elsewhere: go on with the newer one. Where that is lost, leave out the jobs of those tasks, or "
+        f"they are paid for again, and confirm this journal with `wiro journal accept`",
+        path=path,
+        reason="behind",
     )
