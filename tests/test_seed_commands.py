@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from tests.cli_tools import wait_until
 from tests.conftest import KEY, SECRET
 from wiro_async.sandbox import Sandbox
 
@@ -55,6 +57,10 @@ class Document:
         )
         reply: dict[str, Any] = json.loads(done.stdout)
         return reply
+
+    def headings(self, beginning: str) -> list[str]:
+        """The headings of commands that begin so."""
+        return re.findall(rf"## ({re.escape(beginning)}[^`]*?) ```bash", self.text)
 
     def block(self, title: str, language: str = "bash") -> str:
         """The code below a heading."""
@@ -131,16 +137,109 @@ def test_run_is_accepted_and_answered_as_documented(name: str, sandbox: Sandbox)
     assert re.fullmatch(r"[A-Za-z0-9]{30}", reply["socketaccesstoken"])
 
 
-def test_the_sample_inputs_are_kept_and_their_image_fails_later(director: Document, clock: Clock) -> None:
-    """``underwater.jpeg`` is no URL: the Run is accepted, the job fails, and costs nothing."""
+@pytest.mark.parametrize("name", ["01-director", "hailuo-01-subject"])
+def test_the_documented_run_leads_to_the_documented_success(name: str) -> None:
+    """The printed image stands for one of the sandbox's own, and a clip is rendered of it."""
+    with Sandbox(api_key=KEY, api_secret=SECRET, speed=2000) as sandbox:
+        document = Document(name, sandbox)
+        task = document.execute(RUN)
+        wait_until(lambda: sandbox.ledger()["paid"] == 1)
+        detail = document.execute(document.headings("Get Task Detail")[0], task)["tasklist"][0]
+        assert detail["callbackurl"].startswith("You can provide a callback URL")
+        assert (detail["status"], detail["pexit"]) == ("task_postprocess_end", "0")
+        (output,) = detail["outputs"]
+        clip = httpx.get(output["url"], trust_env=False)
+        assert (clip.content[4:8], str(len(clip.content))) == (b"ftyp", output["size"])
+
+
+def test_another_image_that_is_no_url_fails(director: Document, clock: Clock) -> None:
+    """The Run is accepted, the job fails, and costs nothing."""
+    director.text = director.text.replace("underwater.jpeg", "holiday.jpeg")
     task = director.execute(RUN)
     clock.now += LATER
     detail = director.execute(DETAIL, task)["tasklist"][0]
-    assert detail["parameters"]["inputImageFirstUrl"] == "underwater.jpeg"
-    assert detail["callbackurl"].startswith("You can provide a callback URL")
     assert (detail["status"], detail["pexit"], detail["outputs"]) == ("task_postprocess_end", "1", [])
-    assert "underwater.jpeg" in detail["debugoutput"]
+    assert "holiday.jpeg" in detail["debugoutput"]
     assert director.sandbox.ledger()["charged"] == "0.000000000000"
+
+
+# -- the printed tasks -------------------------------------------------------------------------------------
+
+
+def printed(document: Document, title: str) -> dict[str, Any]:
+    """A sample reply. The documents' own quotes inside a JSON text make it invalid; they are mended."""
+    block = document.block(title, "json")
+    block = re.sub(r'"(\["tool".*?\])"', lambda match: json.dumps(match.group(1)), block)
+    reply: dict[str, Any] = json.loads(block)
+    return reply
+
+
+def kinds(value: Any) -> Any:
+    """The shape of a JSON value: names, and types."""
+    if isinstance(value, dict):
+        return {name: kinds(each) for name, each in value.items()}
+    return [kinds(each) for each in value] if isinstance(value, list) else type(value).__name__
+
+
+LINES = [
+    ("01-director", DETAIL, "Get Task Detail - Response"),
+    ("hailuo-01-subject", f"{DETAIL} with Task ID", "Get Task Detail - Response"),
+    ("hailuo-01-subject", f"{DETAIL} with Socket Access Token", "Get Task Detail - Response"),
+    ("hailuo-01-subject", f"{KILL} with Task ID", "Kill Task - Response"),
+    ("hailuo-01-subject", f"{KILL} with Socket Access Token", "Kill Task - Response"),
+    ("hailuo-01-subject", CANCEL, "Cancel Task - Response"),
+]
+
+
+@pytest.mark.parametrize(("name", "command", "sample"), LINES)
+def test_each_printed_line_brings_the_printed_reply(name: str, command: str, sample: str) -> None:
+    """On a fresh sandbox, field by field: names, types and values; only the CDN's host is our own."""
+    with Sandbox(api_key=KEY, api_secret=SECRET, render=False, documented=True) as sandbox:
+        document = Document(name, sandbox)
+        reply = document.execute(command)
+        expected = printed(document, sample)
+        url = expected["tasklist"][0]["outputs"][0]["url"]
+        own = url.replace("https://cdn1.wiro.ai", sandbox.cdn_url)
+        expected["tasklist"][0]["outputs"][0]["url"] = own
+        (task,), (wanted,) = reply.pop("tasklist"), expected.pop("tasklist")
+        # A long form has what the documentation added to it since.
+        assert {field: task[field] for field in wanted} == wanted
+        assert reply == expected
+        picture = httpx.get(own, trust_env=False)
+        assert (len(picture.content), picture.headers["content-type"]) == (202472, "image/png")
+
+
+@pytest.mark.parametrize("name", ["01-director", "hailuo-01-subject"])
+def test_the_printed_run_brings_the_printed_fields(name: str) -> None:
+    """Beside the printed tasks it is a new one: its id and token are its own."""
+    with Sandbox(api_key=KEY, api_secret=SECRET, render=False, documented=True) as sandbox:
+        document = Document(name, sandbox)
+        reply = document.execute(RUN)
+        assert kinds(reply) == kinds(printed(document, "Run Command - Response"))
+        assert reply["taskid"] == "634575"
+
+
+def test_the_printed_tasks_are_tasks_like_others() -> None:
+    """They are listed, count as running, can be stopped once, and lose their files."""
+    with (
+        Sandbox(api_key=KEY, api_secret=None, render=False, documented=True) as sandbox,
+        httpx.Client(base_url=sandbox.base_url, headers={"x-api-key": KEY}, trust_env=False) as http,
+    ):
+
+        def post(path: str, **body: str) -> dict[str, Any]:
+            reply: dict[str, Any] = http.post(f"/{path}", json=body).json()
+            return reply
+
+        listed = post("Task/List")["tasklist"]
+        assert [task["id"] for task in listed] == ["634574", "534574", "2221"]
+        assert [task["status"] for task in listed] == ["task_queue", "task_start", "task_postprocess_end"]
+        assert sandbox.ledger()["active"] == 2
+        assert post("Task/Kill", taskid="534574")["result"] is True
+        assert post("Task/Kill", taskid="534574")["result"] is False
+        token = listed[2]["socketaccesstoken"]
+        assert post("Task/InputOutputDelete", tasktoken=token)["result"] is True
+        assert post("Task/Detail", taskid="2221")["tasklist"][0]["outputs"] == []
+        assert http.get(listed[2]["outputs"][0]["url"]).status_code == 404
 
 
 def test_the_director_detail_sample_with_its_broken_json_is_understood(director: Document) -> None:

@@ -48,7 +48,8 @@ def test_options_reach_the_configuration(served: list[Any], monkeypatch: pytest.
     words = "--port 8080 --speed 20 --seed 3 --balance 50 --concurrency-limit 2 --price 0.5 --queue-mean 1"
     more = "--run-median 9 --run-sigma 0 --order seeds --strict-nonce --no-render --ready-file ready --json"
     wire = (
-        "--socket-format new --tasks-per-socket 3 --callback-shape bare --form-defaults --kill-by-tasktoken"
+        "--socket-format new --tasks-per-socket 3 --callback-shape bare --form-defaults --kill-by-tasktoken "
+        "--documented --allow-host sandbox --allow-fetch app:80"
     )
     assert __main__.main([*words.split(), *more.split(), *wire.split()]) == 0
     config, ready_file, as_json = served[0]
@@ -60,6 +61,9 @@ def test_options_reach_the_configuration(served: list[Any], monkeypatch: pytest.
         speed=20,
         form_defaults=True,
         kill_by_tasktoken=True,
+        documented=True,
+        allow_host=["sandbox"],
+        allow_fetch=["app:80"],
         seed=3,
         balance=50,
         concurrency_limit=2,

@@ -259,7 +259,9 @@ async def test_the_renderer_wakes_by_itself_when_a_start_is_due(rig: Rig, render
         (None, True),
         ("http://127.0.0.1/a.png", True),
         ("https://example.com/a.png", True),
-        ("underwater.jpeg", False),
+        ("underwater.jpeg", True),
+        ("input-woman-1.jpg", True),
+        ("holiday.jpeg", False),
         ("ftp://host/a.png", False),
     ],
 )

@@ -153,6 +153,11 @@ def _add_tasks(group: argparse._ArgumentGroup, defaults: SandboxConfig) -> None:
         default=defaults.order,
         help="of preprocessing and assignment (default %(default)s)",
     )
+    add(
+        "--documented",
+        action="store_true",
+        help="begin with the tasks that the service's documents print: 2221, 534574 and 634574",
+    )
     add("--no-render", dest="render", action="store_false", help="stand-in files instead of clips")
 
 

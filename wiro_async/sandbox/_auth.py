@@ -46,6 +46,11 @@ class Gate:
         self._strict_nonce: bool = strict_nonce
         self._nonces: set[tuple[str, str]] = set()
 
+    @property
+    def first_project_id(self) -> str:
+        """The id of the project that was given first."""
+        return next(iter(self._projects.values())).id
+
     def project(self, api_key: str) -> Project | None:
         """The project with this key."""
         return self._projects.get(api_key.encode())

@@ -29,6 +29,10 @@ def _check_names(_: object, attribute: attrs.Attribute[Collection[str]], value: 
         raise ValueError(f"{attribute.name}={value!r} must be a list of names, such as ['localhost'].")
 
 
+def _as_tuple(names: Collection[str]) -> Collection[str]:
+    return names if isinstance(names, str) else tuple(names)
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address stays on this machine."""
     if host == "localhost":
@@ -73,6 +77,8 @@ class SandboxConfig:
             an image that a job names.
         store_limit: Bytes that uploads and outputs may take together; the oldest expire first.
         first_task_id: The id of the first task.
+        documented: Whether there are the three tasks that the service's documents print: 2221 has ended,
+            534574 runs, 634574 is in the queue. Then the first new task is 634575.
         socket_format: How the WebSocket's messages look: ``"old"``: with the task's token; ``"new"``: without
             it, but with ``success``, ``terminal`` and ``exitCode``. Both are documented.
         tasks_per_socket: How many tasks may be registered on one WebSocket; None: any number.
@@ -85,8 +91,8 @@ class SandboxConfig:
     api_key: str = attrs.field(default="sandbox-key", repr=False)
     api_secret: str | None = attrs.field(default="sandbox-secret", repr=False)
     projects: Mapping[str, str | None] = attrs.field(factory=dict, repr=False)
-    allow_host: Collection[str] = attrs.field(default=(), validator=_check_names)
-    allow_fetch: Collection[str] = attrs.field(default=(), validator=_check_names)
+    allow_host: Collection[str] = attrs.field(default=(), converter=_as_tuple, validator=_check_names)
+    allow_fetch: Collection[str] = attrs.field(default=(), converter=_as_tuple, validator=_check_names)
     host: str = attrs.field(default="127.0.0.1", validator=_check_host)
     port: int = 0
     speed: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
@@ -107,6 +113,7 @@ class SandboxConfig:
     receive_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
     store_limit: int = 512 * 1024 * 1024
     first_task_id: int = 2221
+    documented: bool = False
     socket_format: SocketFormat = attrs.field(default="old", validator=attrs.validators.in_(("old", "new")))
     tasks_per_socket: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
@@ -144,6 +151,7 @@ class SandboxOptions(TypedDict, total=False):
     receive_timeout: float
     store_limit: int
     first_task_id: int
+    documented: bool
     socket_format: SocketFormat
     tasks_per_socket: int | None
     callback_shape: CallbackShape

@@ -103,7 +103,8 @@ class Task:
 
     ``stages`` is its timeline, the future included; ``plan`` what will follow once its work is done. The work
     is ``taken`` while somebody makes its files, and ``held`` while nobody may. Then ``products`` or
-    ``failure`` is known, and the plan moves to the timeline.
+    ``failure`` is known, and the plan moves to the timeline. What is ``printed`` takes the place of what the
+    task's record would say once it has ended, with the ``printed_outputs``.
     """
 
     id: str
@@ -124,6 +125,8 @@ class Task:
     cost: Decimal = Decimal(0)
     open: bool = True
     details: int = 0
+    printed: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    printed_outputs: tuple[Output, ...] = attrs.field(default=(), repr=False)
 
     def stage(self, now: float) -> Stage:
         """The latest stage that is reached at ``now``."""
@@ -237,6 +240,13 @@ class Engine:
         if not order.directives.queue:
             self._schedule(task, rng, now, wait=rng.expovariate(1.0) * self._queue_mean)
         return task
+
+    @_locked
+    def plant(self, task: Task) -> None:
+        """Take in a task with an id, a token and a life of its own. The first one with a token has it."""
+        self._tasks[task.id] = task
+        self._tokens.setdefault(task.token, task)
+        self._active += task.open
 
     def limit(self) -> int | None:
         """The number of tasks that may be alive at the same time; None: any number."""
@@ -482,7 +492,8 @@ class Engine:
         self._settle(now)
         if task.open:
             raise not_found("Task must be completed or cancelled before deleting files")
-        outputs, task.outputs = task.outputs, ()
+        outputs = task.outputs or task.printed_outputs
+        task.outputs = task.printed_outputs = ()
         return outputs
 
     @_locked

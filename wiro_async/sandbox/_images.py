@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["demo_images"]
+__all__ = ["PRINTED", "demo_images"]
+
+_FOLDER = Path(__file__).parent / "images"
+
+PRINTED: Mapping[str, Path] = {
+    "underwater.jpeg": _FOLDER / "underwater-portrait.jpg",
+    "input-woman-1.jpg": _FOLDER / "palm-street.jpg",
+}
+"""The images that the documents' commands name, as if they lay beside the service."""
 
 
 def demo_images() -> tuple[Path, ...]:
@@ -13,4 +22,4 @@ def demo_images() -> tuple[Path, ...]:
     Returns:
         The paths of the three JPEGs, in alphabetical order.
     """
-    return tuple(sorted((Path(__file__).parent / "images").glob("*.jpg")))
+    return tuple(sorted(_FOLDER.glob("*.jpg")))

@@ -6,7 +6,7 @@ import functools
 import struct
 import zlib
 
-__all__ = ["canned_clip", "plain_png"]
+__all__ = ["canned_clip", "padded_png", "plain_png"]
 
 
 def canned_clip(marker: str) -> bytes:
@@ -29,6 +29,13 @@ def plain_png(width: int = 1280, height: int = 720, rgb: tuple[int, int, int] = 
     rows = (b"\x00" + bytes(rgb) * width) * height
     chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows, 9)), _chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def padded_png(size: int) -> bytes:
+    """A small PNG of exactly so many bytes, at least 200: a chunk that readers skip fills it up."""
+    picture = plain_png(64, 64)
+    head, end = picture[:-12], picture[-12:]
+    return head + _chunk(b"paDd", bytes(size - len(picture) - 12)) + end
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

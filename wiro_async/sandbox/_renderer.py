@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from wiro_async.sandbox._catalogue import Model
 from wiro_async.sandbox._cdn import Store, file_path
 from wiro_async.sandbox._engine import Engine, Product, Task
+from wiro_async.sandbox._images import PRINTED
 from wiro_async.sandbox._media import canned_clip, plain_png
 from wiro_async.sandbox._render import ImageRejected, render_clip
 from wiro_async.sandbox._validation import image_source
@@ -33,7 +34,7 @@ _Key = tuple[bytes, str, int]
 
 def complaint(source: str | None) -> str | None:
     """Why an image cannot be read, as far as its name tells; None if it may be readable."""
-    if source is None or urlsplit(source).scheme in {"http", "https"}:
+    if source is None or source in PRINTED or urlsplit(source).scheme in {"http", "https"}:
         return None
     return f"Input image could not be downloaded: {source[:200]!r} is not a valid URL."
 
@@ -144,6 +145,8 @@ class Renderer:
             self._engine.prepared(task.id, self._clock(), [self.keep("0.mp4", "video/mp4", data)])
 
     async def _read(self, url: str) -> bytes:
+        if url in PRINTED:
+            return await anyio.Path(PRINTED[url]).read_bytes()
         own = self._cdn_url() + "/"
         if url.startswith(own):
             file = self._store.get(url.removeprefix(own))

@@ -56,6 +56,9 @@ def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> d
     if not short:
         reply |= _long_form(task)
         reply["pexit"] = task.pexit if done else ""
+    if task.printed and status in {Status.POSTPROCESS_END, Status.CANCEL}:
+        outputs = [_output_json(output, task, cdn_url, short=short) for output in task.printed_outputs]
+        reply |= {**task.printed, "outputs": outputs}
     return reply
 
 

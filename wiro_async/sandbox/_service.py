@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from wiro_async.sandbox import _documented
 from wiro_async.sandbox._access import Access
 from wiro_async.sandbox._auth import Gate, Project
 from wiro_async.sandbox._body import Fields, Upload
@@ -83,7 +84,7 @@ class Service:
             queue_mean=config.queue_mean,
             run_sigma=config.run_sigma,
             order=config.order,
-            first_task_id=config.first_task_id,
+            first_task_id=_documented.FIRST_FREE_ID if config.documented else config.first_task_id,
         )
         self.store: Store = Store(config.store_limit)
         self.renderer: Renderer = Renderer(
@@ -120,6 +121,10 @@ class Service:
             {config.api_key: config.api_secret, **config.projects}, strict_nonce=config.strict_nonce
         )
         self.folders: Folders = Folders(config.seed)
+        if config.documented:
+            _documented.plant(self.engine, catalogue, self.gate.first_project_id, clock())
+            path, contenttype, _ = _documented.PICTURE
+            self.store.put(path, _documented.picture(), contenttype, clock())
         self.list_lag: float = 0.0
         self.origin: str = "http://sandbox.invalid"
         self._operations: dict[str, Operation] = {
