@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import KeysView, Mapping
+from datetime import datetime
+from decimal import Decimal
 from enum import IntEnum, StrEnum
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, ClassVar, Literal, TypeAlias, cast, final
 
 import attrs
 
 from wiro_async._errors import ConfigurationError
 
 __all__ = [
-    "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Secret", "Stage",
+    "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Record", "Secret",
+    "Stage",
     "Status", "Watch",
 ]  # fmt: skip
 
@@ -144,3 +148,103 @@ class Secret:
 
 # What knows an attrs class by this list shows every field: asdict(), rich's tracebacks, pytest's comparisons.
 delattr(Secret, "__attrs_attrs__")
+
+
+# -- records as plain data -------------------------------------------------------------------------------
+
+_TOKENS = frozenset({"token", "access_key"})
+
+_DEEPEST = 100
+"""Levels that plain data has; what is below is left out. The service's replies have fewer."""
+
+
+class Record:
+    """What the library hands out: an attrs class that can be had as plain data.
+
+    ``json.dumps(record.to_dict())``, ``dict(record)`` and ``record["cost"]`` work. FastAPI and pydantic take
+    a record as a response and as a field. Records are equal if their content is, and can be in sets.
+    """
+
+    __slots__ = ()
+
+    _derived: ClassVar[tuple[str, ...]] = ()
+    """Properties that plain data has beside the fields."""
+
+    __iter__: ClassVar[None] = None
+    """``dict()`` needs ``keys()`` and brackets only; a loop over a record would be a mistake."""
+
+    def to_dict(self, *, tokens: bool = False) -> JSON:
+        """Return the content as plain data, which ``json.dumps`` takes.
+
+        Money is in strings, to the last digit; times are ISO 8601 strings; durations are seconds; paths are
+        strings; an error is its type and its message; unknown is None.
+
+        Args:
+            tokens: Whether to give tokens and access keys away: whoever has a task's token can kill it.
+        """
+        return {name: _plain(getattr(self, name), tokens) for name in self._names(tokens=tokens)}
+
+    def keys(self) -> KeysView[str]:
+        """Return the names that ``to_dict()`` has."""
+        return dict.fromkeys(self._names(tokens=False)).keys()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.keys():
+            raise KeyError(name)
+        return _plain(getattr(self, name), tokens=False)
+
+    def _names(self, *, tokens: bool) -> list[str]:
+        return [name for name in (*_fields_of(self), *self._derived) if tokens or name not in _TOKENS]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
+        from pydantic_core import core_schema  # noqa: PLC0415 - pydantic asks, so it is there
+
+        plain = core_schema.plain_serializer_function_ser_schema(cls.to_dict)
+        return core_schema.is_instance_schema(cls, serialization=plain)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: object, _handler: object) -> JSON:
+        return {"type": "object", "title": cls.__name__}
+
+
+def _fields_of(record: object) -> list[str]:
+    fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cast(Any, type(record)))
+    return [field.name for field in fields if not field.name.startswith("_")]
+
+
+def _plain(value: object, tokens: bool, depth: int = 0) -> Any:
+    match value:
+        case _ if depth > _DEEPEST:
+            return None
+        case None | bool() | int():
+            return value
+        case str():
+            return str(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return f"{value:f}"
+        case datetime():
+            return value.isoformat()
+        case Record():
+            return value.to_dict(tokens=tokens)
+        case Secret():
+            return value._value if tokens else None
+        case Mapping():
+            return {str(name): _plain(item, tokens, depth + 1) for name, item in value.items()}
+        case tuple() if hasattr(value, "_asdict"):
+            return _plain(value._asdict(), tokens, depth)
+        case list() | tuple():
+            return [_plain(item, tokens, depth + 1) for item in value]
+        case BaseException():
+            return {"type": type(value).__name__, "message": str(value)}
+        case _ if attrs.has(type(value)):
+            return {name: _plain(getattr(value, name), tokens, depth + 1) for name in _fields_of(value)}
+        case bytes() | bytearray():
+            return f"<{len(value)} bytes>"
+        case _ if hasattr(value, "__fspath__"):
+            return str(value)
+        case _:
+            # An open file, or whatever else was given as an input.
+            return f"<{type(value).__name__}>"

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, ClassVar, Self, final
 
 import anyio
 import attrs
@@ -44,7 +44,7 @@ from wiro_async._jobs.uploads import Uploads
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.steps import MEMO, Learned
 from wiro_async._tasks.ends import TaskCancelled
-from wiro_async._types import Stage
+from wiro_async._types import Record, Stage
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -104,7 +104,7 @@ def as_jobs(inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> Jobs:
 
 
 @attrs.frozen
-class BatchFailure:
+class BatchFailure(Record):
     """One kind of failure of a batch's jobs.
 
     Attributes:
@@ -119,7 +119,7 @@ class BatchFailure:
 
 
 @attrs.frozen(kw_only=True)
-class BatchReport:
+class BatchReport(Record):
     """The result of a batch.
 
     Attributes:
@@ -128,6 +128,8 @@ class BatchReport:
         failures: The most frequent failures, up to 50, most frequent first.
         journal: The journal's path ("" without one).
     """
+
+    _derived: ClassVar[tuple[str, ...]] = ("complete",)
 
     progress: BatchProgress
     stopped: BatchStopped | None

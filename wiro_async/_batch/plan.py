@@ -25,7 +25,7 @@ from wiro_async._journal.steps import FAILED, State
 from wiro_async._protocol.catalogue import check_inputs, undocumented
 from wiro_async._protocol.operations import clean_slug, split_slug
 from wiro_async._protocol.records import Model
-from wiro_async._types import JSON
+from wiro_async._types import JSON, Record
 from wiro_async._watch.durations import Durations
 
 __all__ = ["BatchPlan", "InvalidJob", "Sums", "make_plan"]
@@ -46,7 +46,7 @@ _EXACT = Context(prec=60, rounding=ROUND_CEILING)
 
 
 @attrs.frozen
-class InvalidJob:
+class InvalidJob(Record):
     """A job that cannot be sent.
 
     Attributes:
@@ -59,7 +59,7 @@ class InvalidJob:
 
 
 @attrs.frozen(kw_only=True)
-class BatchPlan:
+class BatchPlan(Record):
     """What a batch would do.
 
     Attributes:

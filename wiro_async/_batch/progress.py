@@ -8,7 +8,7 @@ from typing import get_args
 
 import attrs
 
-from wiro_async._types import Stage
+from wiro_async._types import Record, Stage
 
 __all__ = ["BatchProgress", "ProgressCounter"]
 
@@ -23,7 +23,7 @@ MEMORY = 0.5
 
 
 @attrs.frozen(kw_only=True)
-class BatchProgress:
+class BatchProgress(Record):
     """A batch's progress at one moment.
 
     ``skipped`` to ``unknown`` add up to ``read``: every job is in one of them.

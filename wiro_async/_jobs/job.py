@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import attrs
 
@@ -14,7 +14,7 @@ from wiro_async._errors import InvalidInput, WiroError
 from wiro_async._files.inputs import TypedInputs
 from wiro_async._jobs.options import DEFAULTS, CallSettings
 from wiro_async._protocol.records import Task, TaskResult
-from wiro_async._types import Stage
+from wiro_async._types import Record, Stage
 
 if TYPE_CHECKING:
     from wiro_async._jobs.limiter import Slot
@@ -30,7 +30,7 @@ Inputs = Mapping[str, Any] | TypedInputs
 
 
 @attrs.frozen(init=False)
-class Job:
+class Job(Record):
     """One job of a batch.
 
     Its arguments are those of ``submit()``::
@@ -52,7 +52,7 @@ class Job:
     """
 
     model: str | None
-    inputs: Inputs
+    inputs: Inputs = attrs.field(hash=False)
     key: str | None
     where: str = attrs.field(eq=False)
 
@@ -90,7 +90,7 @@ class Job:
 
 
 @attrs.frozen
-class JobOutcome:
+class JobOutcome(Record):
     """How one job of a batch ended.
 
     Attributes:
@@ -103,6 +103,8 @@ class JobOutcome:
         paths: Where its outputs were saved.
         task_id: The id of the last task ("" if there was none).
     """
+
+    _derived: ClassVar[tuple[str, ...]] = ("succeeded",)
 
     key: str
     job: Job | None = None

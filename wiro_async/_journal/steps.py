@@ -20,7 +20,7 @@ from wiro_async._protocol.envelope import MAX_DEPTH, encode, is_utf8
 from wiro_async._protocol.matching import RunFingerprint, digest
 from wiro_async._protocol.operations import clean_slug
 from wiro_async._protocol.records import Task, TaskResult
-from wiro_async._types import JSON, JSONMapping, Outcome, Secret
+from wiro_async._types import JSON, JSONMapping, Outcome, Record, Secret
 
 __all__ = [
     "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Confirmed", "Done",
@@ -319,7 +319,7 @@ def text_of(step: Step) -> str:
 
 
 @attrs.frozen
-class JournalFile:
+class JournalFile(Record):
     """An output of a task, and where it was saved.
 
     Attributes:
@@ -344,7 +344,7 @@ class JournalFile:
 
 
 @attrs.frozen(kw_only=True)
-class JournalEntry:
+class JournalEntry(Record):
     """A job in a journal, with the latest of its attempts.
 
     Attributes:
@@ -370,7 +370,7 @@ class JournalEntry:
     """
 
     key: str
-    inputs: JSONMapping = attrs.field(repr=False)
+    inputs: JSONMapping = attrs.field(repr=False, hash=False)
     state: State
     attempt: int
     runs: int = 1
@@ -394,7 +394,7 @@ class JournalEntry:
 
 
 @attrs.frozen
-class JournalFailure:
+class JournalFailure(Record):
     """A way in which jobs came to nothing.
 
     Attributes:
@@ -411,7 +411,7 @@ class JournalFailure:
 
 
 @attrs.frozen
-class JournalCounts:
+class JournalCounts(Record):
     """The jobs of a journal, counted.
 
     Attributes:
@@ -420,7 +420,7 @@ class JournalCounts:
         failures: The commonest failures, at most 50, most frequent first.
     """
 
-    jobs: Mapping[State, int]
+    jobs: Mapping[State, int] = attrs.field(hash=False)
     cost: Decimal
     failures: tuple[JournalFailure, ...] = ()
 

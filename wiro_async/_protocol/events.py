@@ -13,7 +13,7 @@ import attrs
 
 from wiro_async._protocol.envelope import MAX_DEPTH, decoded, integer, number, secret, text, too_deep
 from wiro_async._protocol.records import TERMINAL, Transition, status_of
-from wiro_async._types import JSON, JSONMapping, Secret, Status
+from wiro_async._types import JSON, JSONMapping, Record, Secret, Status
 
 __all__ = ["MAX_READ", "LogLine", "Message", "TaskEvent", "TaskProgress", "read_message", "register"]
 
@@ -40,7 +40,7 @@ _Ends: TypeAlias = Literal["output", "error"]
 
 
 @attrs.frozen
-class TaskProgress:
+class TaskProgress(Record):
     """How far a task says it is.
 
     Attributes:
@@ -67,11 +67,11 @@ class TaskProgress:
     remaining: str = ""
     elapsed_seconds: float | None = None
     remaining_seconds: float | None = None
-    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False, hash=False)
 
 
 @attrs.frozen
-class LogLine:
+class LogLine(Record):
     """Something that a task wrote.
 
     Attributes:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import attrs
 
@@ -32,7 +32,7 @@ from wiro_async._protocol.envelope import (
     text,
 )
 from wiro_async._protocol.operations import Operation
-from wiro_async._types import JSON, JSONMapping, Outcome, Payload, Secret, Status
+from wiro_async._types import JSON, JSONMapping, Outcome, Payload, Record, Secret, Status
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -91,7 +91,7 @@ class OutputStore(Protocol):
 
 
 @attrs.frozen
-class Transition:
+class Transition(Record):
     """One step in a task's life.
 
     Attributes:
@@ -107,7 +107,7 @@ class Transition:
 
 
 @attrs.frozen
-class Output:
+class Output(Record):
     """One file that a task made.
 
     Attributes:
@@ -130,9 +130,9 @@ class Output:
     id: str = ""
     task_id: str = ""
     index: int = 0
-    content: JSONMapping | None = attrs.field(default=None, repr=False)
+    content: JSONMapping | None = attrs.field(default=None, repr=False, hash=False)
     access_key: Secret | None = attrs.field(default=None, repr=False)
-    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False, hash=False)
     _store: OutputStore | None = attrs.field(default=None, repr=False, eq=False, kw_only=True, alias="store")
 
     @property
@@ -201,7 +201,7 @@ class Output:
 
 
 @attrs.frozen(kw_only=True)
-class Task:
+class Task(Record):
     """A snapshot of one task, as the service described it at one moment.
 
     Attributes:
@@ -222,18 +222,20 @@ class Task:
         raw: What the service sent beyond the above.
     """
 
+    _derived: ClassVar[tuple[str, ...]] = ("outcome", "reason", "created_at", "started_at", "ended_at")
+
     id: str
     status: str
     token: Secret | None = attrs.field(default=None, repr=False)
     pexit: str | None = None
-    parameters: JSONMapping = attrs.field(factory=dict, repr=False)
+    parameters: JSONMapping = attrs.field(factory=dict, repr=False, hash=False)
     outputs: tuple[Output, ...] = ()
     debug_output: str = attrs.field(default="", repr=False)
     debug_error: str = attrs.field(default="", repr=False)
     elapsed_seconds: float | None = None
     total_cost: Decimal | None = None
     cps: Decimal | None = attrs.field(default=None, repr=False)
-    timestamps: Mapping[str, float] = attrs.field(factory=dict, repr=False)
+    timestamps: Mapping[str, float] = attrs.field(factory=dict, repr=False, hash=False)
     uuid: str = attrs.field(default="", repr=False)
     project_id: str = attrs.field(default="", repr=False)
     model_id: str = attrs.field(default="", repr=False)
@@ -241,7 +243,7 @@ class Task:
     callback_url: str = attrs.field(default="", repr=False)
     categories: tuple[str, ...] = attrs.field(default=(), repr=False)
     size: int | None = attrs.field(default=None, repr=False)
-    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False, hash=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -293,7 +295,7 @@ class Task:
 
 
 @attrs.frozen
-class TaskResult:
+class TaskResult(Record):
     """What a successful task brought.
 
     Attributes:
@@ -349,7 +351,7 @@ class TaskResult:
 
 
 @attrs.frozen
-class Upload:
+class Upload(Record):
     """A file that was uploaded to the service.
 
     Attributes:
@@ -366,11 +368,11 @@ class Upload:
     id: str = ""
     size: int | None = None
     content_type: str = ""
-    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False, hash=False)
 
 
 @attrs.frozen
-class ModelInput:
+class ModelInput(Record):
     """One input of a model.
 
     Attributes:
@@ -390,18 +392,18 @@ class ModelInput:
     type: str = "text"
     label: str = ""
     required: bool = False
-    default: Any = None
+    default: Any = attrs.field(default=None, hash=False)
     options: tuple[str, ...] = ()
     min: float | None = None
     max: float | None = None
     step: float | None = None
     note: str = ""
     labels: tuple[str, ...] = attrs.field(default=(), repr=False)
-    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False, hash=False)
 
 
 @attrs.frozen
-class Model:
+class Model(Record):
     """A model of the catalogue.
 
     Attributes:
@@ -420,7 +422,7 @@ class Model:
     categories: tuple[str, ...] = ()
     inputs: tuple[ModelInput, ...] = attrs.field(default=(), repr=False)
     price: Decimal | None = None
-    raw: JSONMapping = attrs.field(factory=dict, repr=False)
+    raw: JSONMapping = attrs.field(factory=dict, repr=False, hash=False)
 
 
 @lru_cache(maxsize=1024)

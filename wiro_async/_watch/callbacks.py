@@ -24,7 +24,7 @@ import attrs
 from wiro_async._aio import on_asyncio
 from wiro_async._config import check_url
 from wiro_async._errors import ClientUseError, ConfigurationError, InvalidInput
-from wiro_async._types import Secret
+from wiro_async._types import Record, Secret
 
 if TYPE_CHECKING:
     import trio
@@ -95,7 +95,7 @@ class CallbackURL(str):
 
 
 @attrs.frozen
-class CallbackCounts:
+class CallbackCounts(Record):
     """What a receiver has seen since it was made.
 
     Attributes:

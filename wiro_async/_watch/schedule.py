@@ -19,7 +19,7 @@ import attrs
 
 from wiro_async._config import Polling
 from wiro_async._protocol.records import Task
-from wiro_async._types import Status
+from wiro_async._types import Record, Status
 from wiro_async._watch.durations import EXPECTED, Durations, PollPlan, Polls, expected_polls, is_duration
 
 __all__ = ["Schedule", "Statistics", "TaskTiming", "clock_offset", "lateness", "stages", "started_after"]
@@ -92,7 +92,7 @@ class TaskTiming(NamedTuple):
 
 
 @attrs.frozen(kw_only=True)
-class Statistics:
+class Statistics(Record):
     """How a client's waiting goes.
 
     Attributes:
