@@ -34,6 +34,7 @@ from wiro_async import (
     InvalidJob,
     Job,
     JobOutcome,
+    JournalComparison,
     JournalCounts,
     JournalEntry,
     JournalFailure,
@@ -83,6 +84,7 @@ def records() -> list[Record]:
         BatchPlan(jobs=1, estimated_cost=Decimal(1), unpriced=0, estimated_seconds=None),
         CallbackCounts(),
         InvalidJob("line 7", "no prompt"),
+        JournalComparison(tasks=2, missing=("2221",), others=(task(),)),
         JournalCounts({"failed": 1}, Decimal(2), (JournalFailure("failed", "TaskFailed", "no face", 1),)),
         JournalFailure("failed", "TaskFailed", "no face", 1),
         JournalEntry(
@@ -140,7 +142,7 @@ def test_tokens_are_for_those_who_ask(record: Record) -> None:
     shown = [json.dumps(record.to_dict()), str(dict(record)), str(jsonable_encoder(record))]
     shown += [json.dumps(attrs.asdict(anything), default=str), repr(record)]
     assert not any(TOKEN in text for text in shown)
-    has_one = isinstance(record, Task | Output | TaskResult | JournalEntry)
+    has_one = isinstance(record, Task | Output | TaskResult | JournalEntry | JournalComparison)
     assert (TOKEN in json.dumps(record.to_dict(tokens=True))) == has_one
 
 

@@ -11,6 +11,7 @@ from wiro_async._errors import JournalError
 from wiro_async._journal.journal import Journal
 from wiro_async._protocol.matching import CLOCK_SKEW, marker_in, tag_in
 from wiro_async._protocol.records import Task
+from wiro_async._types import Record
 
 __all__ = ["JournalComparison", "check_not_behind", "compare"]
 
@@ -22,7 +23,7 @@ SHOWN = 5
 
 
 @attrs.frozen(kw_only=True)
-class JournalComparison:
+class JournalComparison(Record):
     """What the account's list of tasks has that a journal does not know, since the journal's newest Run.
 
     Attributes:
