@@ -64,8 +64,8 @@ class Stub(httpx.AsyncBaseTransport):
                 200, json={"errors": [], "result": True, "taskid": number, "socketaccesstoken": f"t{number}"}
             )
         task = {"id": json.loads(body)["taskid"], "status": "task_postprocess_end", "pexit": "0"}
-        task["totalcost"] = "0.35"
-        return httpx.Response(200, json={"errors": [], "result": True, "tasklist": [task]})
+        facts = {"totalcost": "0.35", "outputs": [{"name": "0.txt", "content": {}}]}
+        return httpx.Response(200, json={"errors": [], "result": True, "tasklist": [{**task, **facts}]})
 
 
 @contextmanager

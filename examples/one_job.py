@@ -31,12 +31,12 @@ async def main(image: str, prompt: str, folder: str) -> None:
         try:
             result = await task
         except wiro_async.TaskFailed as failure:
-            # The model's own words. A task that failed is not billed.
+            # The model's own words. Whether it was billed, failure.task.cost says.
             sys.exit(f"no clip: {failure.reason}")
 
         # A folder's name ends in "/"; the file in it will be {task_id}_{name}. Outputs expire: save them.
         path = await result.outputs[0].save(f"{folder}/")
-        print(f"{path}, for {result.cost} USD")
+        print(f"{path}, for {result.cost} USD")  # None: the charge is recorded later; task.refresh() reads it
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ FAST = wiro_async.Polling(min_interval=0.001, max_interval=0.001)
 pytestmark = pytest.mark.usefixtures("quick_search")
 
 
+DONE = {"pexit": "0", "outputs": [{"name": "0.mp4", "url": "https://cdn1.wiro.ai/x/0.mp4"}]}
+
+
 def done(**fields: Any) -> FakeService:
     """Return a service whose task is done at the first look."""
     ids = count(2221)
@@ -38,7 +41,7 @@ def done(**fields: Any) -> FakeService:
         return ok(taskid=number, socketaccesstoken=f"token-{number}")
 
     def detail(payload: dict[str, Any]) -> dict[str, Any]:
-        return ok(tasklist=[task(payload["taskid"], "task_postprocess_end", **{"pexit": "0", **fields})])
+        return ok(tasklist=[task(payload["taskid"], "task_postprocess_end", **{**DONE, **fields})])
 
     return FakeService(
         Run=run,

@@ -121,7 +121,7 @@ def test_a_status_equals_its_wire_name() -> None:
     assert known[wire] == 1
     assert f"{Status.OUTPUT_FULL}" == "task_output_full"
     assert all(status.value == f"task_{status.name.lower()}" for status in Status)
-    assert len(Status) == 16
+    assert len(Status) == 17
 
 
 def test_a_payloads_repr_tells_its_keys_only() -> None:

@@ -35,7 +35,7 @@ _PUBLIC: dict[str, str] = {
     "_protocol.events": "LogLine TaskEvent TaskProgress",
     "_protocol.records": "Model ModelInput Output Task TaskResult Transition Upload",
     "_tasks.ends": "TaskCancelled TaskError TaskFailed",
-    "_tasks.handle": "TaskHandle TaskTimeout",
+    "_tasks.handle": "TaskHandle TaskStalled TaskTimeout TaskUnclear",
     "_tasks.iterators": "Events Listing Transitions",
     "_types": "OnCancel OnUnknown Outcome Secret Status Watch",
     "_watch.callbacks": "CallbackCounts CallbackReceiver CallbackURL",

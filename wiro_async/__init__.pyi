@@ -93,7 +93,9 @@ from wiro_async._tasks.ends import (
 )
 from wiro_async._tasks.handle import (
     TaskHandle as TaskHandle,
+    TaskStalled as TaskStalled,
     TaskTimeout as TaskTimeout,
+    TaskUnclear as TaskUnclear,
 )
 from wiro_async._tasks.iterators import (
     Events as Events,
@@ -186,7 +188,9 @@ __all__ = [
     "TaskNotFound",
     "TaskProgress",
     "TaskResult",
+    "TaskStalled",
     "TaskTimeout",
+    "TaskUnclear",
     "TermsNotAccepted",
     "Transition",
     "Transitions",

@@ -301,9 +301,13 @@ class Limits:
         download_timeout: Seconds for one whole download, retries included.
         slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
             for a slot when as many tasks run as the balance allows.
-        settle_timeout: Seconds to search for the task of a Run whose response was lost.
-        wait_timeout: Seconds to wait for a task's end if the caller passes no timeout.
+        settle_timeout: Seconds to search for the task of a Run whose response was lost, and to look again at
+            an end without an exit code or outputs: how long the service's replicas may lag.
+        wait_timeout: Seconds to wait for a task's end if the caller passes no timeout. Each wait makes one
+            last poll when its time is up, for 5 s at most.
         stop_timeout: Seconds that a stop may take to see the task's end.
+        error_grace: Seconds for which a task's record may stand in ``task_error`` unchanged, until a wait
+            ends with ``TaskStalled``. No source tells whether such a task goes on.
     """
 
     max_in_flight: int = attrs.field(default=32, validator=count)
@@ -317,6 +321,7 @@ class Limits:
     settle_timeout: float = attrs.field(default=30.0, validator=positive)
     wait_timeout: float = attrs.field(default=3600.0, validator=positive)
     stop_timeout: float = attrs.field(default=30.0, validator=positive)
+    error_grace: float = attrs.field(default=120.0, validator=positive)
 
 
 @attrs.frozen(kw_only=True)

@@ -19,11 +19,13 @@ Those are in ``_tasks``, for they hold tasks; this module imports nothing of the
     │   └── ServiceError                    the service failed, or refused without a known reason
     ├── ConnectionFailed                    no usable answer: not reached, cut off, or too slow
     ├── InvalidResponse                     an answer that is not the service's protocol
+    │   └── TaskUnclear (TaskError)         a task has ended, and the service does not say how
     ├── SubmissionUnknown                   a Run left, its answer did not arrive: paid or not, nobody knows
     ├── TaskError                           how a task ended, or did not
-    │   ├── TaskFailed                      it ran and failed (not billed)
+    │   ├── TaskFailed                      it ran and failed
     │   ├── TaskCancelled                   somebody cancelled or killed it
     │   └── TaskTimeout (TimeoutError)      the wait ran out; the task goes on
+    │       └── TaskStalled                 it stands in task_error: perhaps it goes on
     ├── DownloadError                       an output could not be saved
     ├── JournalError                        the journal is not usable, or cannot be written any more
     └── BatchStopped                        a batch makes no more Runs: money, credentials, too many failures

@@ -57,8 +57,9 @@ class Status(StrEnum):
     A status that the service invents later stays a plain ``str``; every member compares equal to its
     wire name, so both can be handled alike.
 
-    Only ``POSTPROCESS_END`` and ``CANCEL`` are terminal. ``END`` is not: outputs come after it. ``ERROR``
-    is not either: a stored ``task_error`` waits to be queued again.
+    Only ``POSTPROCESS_END`` and ``CANCEL`` are terminal. ``END`` is not: outputs come after it. ``ERROR`` and
+    ``ERROR_FULL`` are not either, though nobody outside the service knows what comes after them: see
+    ``TaskStalled``.
     """
 
     QUEUE = "task_queue"
@@ -74,6 +75,7 @@ class Status(StrEnum):
     POSTPROCESS_END = "task_postprocess_end"
     CANCEL = "task_cancel"
     ERROR = "task_error"
+    ERROR_FULL = "task_error_full"
     STREAM_READY = "task_stream_ready"
     STREAM_END = "task_stream_end"
     COST = "task_cost"

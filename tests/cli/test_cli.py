@@ -137,7 +137,7 @@ def test_watch_of_a_cancelled_task_is_4(wiro: Wiro) -> None:
     wiro("cancel", task)
     said = wiro("watch", task, "--json", code=4)
     assert said.records[-1]["outcome"] == "cancelled"
-    assert said.problem == f"task {task} was cancelled"
+    assert said.problem == f"task {task} was cancelled; it was not billed"
 
 
 def test_a_token_names_a_task_too(wiro: Wiro, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_status_shows_a_task_as_it_is(wiro: Wiro) -> None:
     assert re.search(r"^status    task_queue$", queued, re.MULTILINE)
     assert not re.search(r"^(cost|ended|output)", queued, re.MULTILINE)
     (record,) = wiro("status", waiting, "--json").records
-    assert (record["type"], record["status"], float(record["cost"])) == ("task", "task_queue", 0)
+    assert (record["type"], record["status"], record["cost"]) == ("task", "task_queue", None)
 
 
 def test_tasks_lists_the_newest_first(wiro: Wiro) -> None:
@@ -208,9 +208,9 @@ def test_cancel_kill_and_stop_end_tasks(wiro: Wiro, sandbox: Sandbox) -> None:
     assert early.problem == f"task {queued} is task_queue: it is too early to kill it; cancel or stop it"
     assert late.records[0]["error"] == "InvalidTaskState"
     assert late.records[0]["task_ids"] == [running]
-    assert wiro("cancel", queued).out == f"task {queued} was cancelled\n"
+    assert wiro("cancel", queued).out == f"task {queued} was cancelled; cost $0.00\n"
     assert wiro("kill", running, "--json").records[0]["outcome"] == "cancelled"
-    assert wiro("stop", submit(wiro, "[sandbox:hang]")).out.endswith("was cancelled\n")
+    assert wiro("stop", submit(wiro, "[sandbox:hang]")).out.endswith("was cancelled; cost not recorded yet\n")
     assert sandbox.ledger()["paid"] == 0
 
 
@@ -260,7 +260,7 @@ def test_outputs_without_a_file_are_shown(
         said = Wiro(capsys, lambda: [TOKEN])("watch", "2221", "--base-url", stub.base_url)
     assert "output  answer  42" in said.out
     assert "\x1b" not in said.out
-    assert "succeeded; cost unknown" in said.out
+    assert "succeeded; cost not recorded yet" in said.out
 
 
 # -- files and models ----------------------------------------------------------------------------------------

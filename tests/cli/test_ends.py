@@ -207,7 +207,12 @@ def test_a_timeout_is_5_and_names_the_task(wiro: Wiro, sandbox: Sandbox) -> None
 
 def test_a_task_that_succeeds_while_it_is_stopped_is_a_success(call: Callable[..., Said]) -> None:
     """It is paid for, so its result is told."""
-    done = about("task_postprocess_end", pexit="0", totalcost="0.28")
+    done = about(
+        "task_postprocess_end",
+        pexit="0",
+        totalcost="0.28",
+        outputs=[{"name": "0.mp4", "url": "https://x/0.mp4"}],
+    )
     with Stub(
         Run=accepted(),
         Task_Detail=[about("task_start"), about("task_start"), done],

@@ -34,6 +34,7 @@ from wiro_async import (
     Upload,
 )
 from wiro_async._protocol.records import (
+    missing_of,
     parse_model,
     parse_task,
     parse_upload,
@@ -438,7 +439,9 @@ def test_anything_becomes_a_task(wire: dict[str, Any]) -> None:
     assert isinstance(found.id, str)
     assert isinstance(found.status, str)
     assert found.is_terminal == (found.status in ("task_postprocess_end", "task_cancel"))
-    assert (found.outcome is not None) == found.is_terminal
+    assert found.is_terminal or found.outcome is None
+    assert found.outcome is not None or not found.is_terminal or missing_of(found)
+    assert found.cost is None or found.cost == found.total_cost
     assert isinstance(found.reason, str)
     assert set(found.timestamps) <= set(TIMES.values())
     assert all(isinstance(found.time_of(status), datetime) for status in found.timestamps)
@@ -541,15 +544,15 @@ ABSENT = object()
         ("error", "failed", "failed"),
         ("00", "failed", "failed"),
         (False, "failed", "failed"),
-        ("", "failed", "succeeded"),
-        (" ", "failed", "succeeded"),
-        (None, "failed", "succeeded"),
-        ([], "failed", "succeeded"),
-        (ABSENT, "failed", "succeeded"),
+        ("", None, "succeeded"),
+        (" ", None, "succeeded"),
+        (None, None, "succeeded"),
+        ([], None, "succeeded"),
+        (ABSENT, None, "succeeded"),
     ],
 )
-def test_only_exit_code_0_is_success(pexit: object, alone: str, with_outputs: str) -> None:
-    """Where the service tells an exit code it decides; where it does not, the outputs do."""
+def test_only_exit_code_0_is_success(pexit: object, alone: str | None, with_outputs: str) -> None:
+    """Where the service tells an exit code it decides; else outputs are a success; else nobody knows."""
     wire: dict[str, Any] = {"status": "task_postprocess_end"}
     if pexit is not ABSENT:
         wire["pexit"] = pexit

@@ -50,6 +50,12 @@ def test_loopback_addresses_are_known(host: str) -> None:
         {"socket_format": "newest"},
         {"tasks_per_socket": 0},
         {"callback_shape": "round"},
+        {"charge_delay": -1},
+        {"bare_seconds": -1},
+        {"nofiles_seconds": -1},
+        {"outputs_name": "files"},
+        {"after_error": "sleep"},
+        {"error_seconds": -1},
     ],
 )
 def test_senseless_options_are_refused(wrong: SandboxOptions) -> None:

@@ -18,6 +18,10 @@ def test_all_directives_are_read_and_taken_out() -> None:
     assert read_directives(prompt) == Directives(
         queue=True, hang=True, short=True, run=12.5, prompt="a  b  c"
     )
+    prompt = "[sandbox:late=never][sandbox:bare=2]d[sandbox:nofiles=3.5][sandbox:after=requeue]"
+    assert read_directives(prompt) == Directives(
+        late=float("inf"), bare=2.0, nofiles=3.5, after="requeue", prompt="d"
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,9 @@ def test_reasons_have_defaults(prompt: str, fail: str | None, error: str | None)
 @pytest.mark.parametrize(
     ("prompt", "hint"),
     [
-        ("[sandbox:explode]", "Known: fail, queue, error, hang, short, run=SECONDS"),
+        ("[sandbox:explode]", "Known: fail, queue, error, after=stay"),
+        ("[sandbox:after=sleep]", "must be one of stay, end, requeue"),
+        ("[sandbox:late=soon]", r"as in \[sandbox:late=12.5\]"),
         ("[sandbox:run=soon]", r"as in \[sandbox:run=12.5\]"),
         ("[sandbox:run]", "needs a number of seconds"),
         ("[sandbox:run=-1]", "needs a number of seconds"),

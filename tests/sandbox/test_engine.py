@@ -231,6 +231,64 @@ def test_a_stored_error_shows_its_text_and_is_requeued() -> None:
     assert task_json(task, START + 2e4, cdn_url="")["debugerror"] == ""
 
 
+@pytest.mark.parametrize(
+    ("after", "life", "pexit"),
+    [
+        ("stay", [Status.QUEUE, Status.ACCEPT, Status.ERROR], ""),
+        ("end", [Status.QUEUE, Status.ACCEPT, Status.ERROR, Status.POSTPROCESS_END], "1"),
+        ("requeue", [Status.QUEUE, Status.ACCEPT, Status.ERROR, *LIFE], "0"),
+    ],
+)
+def test_what_follows_a_stored_error_can_be_chosen(after: str, life: list[Status], pexit: str) -> None:
+    """Nobody outside the service knows; each of the readings takes a while."""
+    engine = Engine(error_seconds=600.0)
+    task = engine.run(order(f"[sandbox:error disk full][sandbox:after={after}]"), START)
+    assert task.status(START + 500) is Status.ERROR
+    engine.ledger(START + 1e5)
+    assert statuses(task) == life
+    shown = task_json(task, START + 1e5, cdn_url="")
+    assert shown["pexit"] == pexit
+    said = {"stay": "", "end": "disk full", "requeue": "Model is running.\nDone."}
+    assert shown["debugoutput"] == said[after]
+    assert engine.ledger(START + 1e5)["paid"] == (after == "requeue")
+
+
+def test_a_charge_can_be_told_late() -> None:
+    """The books have it at once; the task shows nothing in one of three forms, by its id."""
+    engine = Engine(speed=10.0)
+    tasks = [engine.run(order("[sandbox:run=10][sandbox:late=600]"), START) for _ in range(3)]
+    never = engine.run(order("[sandbox:run=10][sandbox:late=never]"), START)
+    assert engine.ledger(START + 50)["paid"] == 4
+    shown = [task_json(task, START + 50, cdn_url="")["totalcost"] for task in tasks]
+    assert sorted(shown, key=str) == ["", "0", None]
+    assert {task_json(task, START + 150, cdn_url="")["totalcost"] for task in tasks} == {"0.280000000000"}
+    assert task_json(never, START + 1e9, cdn_url="")["totalcost"] in ("0", "", None)
+
+
+@pytest.mark.parametrize(("fate", "pexit"), [("bare", ""), ("nofiles", "0")])
+def test_an_end_can_come_in_pieces(fate: str, pexit: str) -> None:
+    """The status first; exit code and outputs, or the outputs alone, later."""
+    engine = Engine()
+    task = engine.run(order(f"[sandbox:run=10][sandbox:{fate}=1000]"), START)
+    early = task_json(task, START + 900, cdn_url="")
+    assert (early["status"], early["pexit"], early["outputs"], early["size"]) == (
+        "task_postprocess_end", pexit, [], "0",
+    )  # fmt: skip
+    late = task_json(task, START + 1500, cdn_url="")
+    assert (late["pexit"], len(late["outputs"])) == ("0", 1)
+
+
+def test_a_task_that_is_stopped_can_be_charged() -> None:
+    """One that runs; one in the queue is not."""
+    engine = Engine(charge_stopped=True)
+    queued, running = (engine.run(order(prompt), START) for prompt in ("[sandbox:queue]", "[sandbox:hang]"))
+    engine.kill(running, START + 1e4)
+    engine.cancel(queued, START + 1e4)
+    books = engine.ledger(START + 1e4)
+    assert (books["paid"], books["charged"]) == (1, "0.280000000000")
+    assert task_json(running, START + 1e4, cdn_url="")["totalcost"] == "0.280000000000"
+
+
 def test_cancel_is_for_queued_tasks_and_kill_for_running_ones() -> None:
     """Each refuses what is the other's, and both refuse what has ended."""
     engine = Engine()

@@ -115,7 +115,11 @@ async def test_a_failed_task_raises_with_its_reason() -> None:
 
 @pytest.mark.parametrize(
     ("final", "words"),
-    [({"pexit": "9"}, "exit code 9.*gave no reason"), ({"pexit": ""}, "no exit code and no outputs")],
+    [
+        ({"pexit": "9"}, r"exit code 9.*gave no reason; the service does not say yet whether it is billed"),
+        ({"pexit": "9", "totalcost": "0"}, "; it was not billed$"),
+        ({"pexit": "9", "totalcost": "0.350"}, r"; it was billed \$0.350$"),
+    ],
 )
 async def test_a_failure_without_a_reason_says_so(final: dict[str, Any], words: str) -> None:
     """Nothing is invented."""
@@ -197,14 +201,15 @@ async def test_the_default_timeout_is_the_clients() -> None:
     assert anyio.current_time() - start == pytest.approx(300)
 
 
-async def test_a_stored_error_is_waited_out_and_named() -> None:
+async def test_a_stored_error_is_named_at_a_timeout() -> None:
     """task_error is not an end; if the timeout comes first, the message gives its reason."""
     service = FakeService(
         Run=ok(taskid="2221"), Task_Detail=ok(tasklist=[task(status="task_error", debugerror="no worker\n")])
     )
     handle = await submitted(service)
-    with pytest.raises(wiro_async.TaskTimeout, match=r"queued again \(no worker\)"):
+    with pytest.raises(wiro_async.TaskTimeout, match=r"60 s; it is task_error \(no worker\)") as caught:
         await handle.wait(60)
+    assert type(caught.value) is wiro_async.TaskTimeout
 
 
 async def test_failed_polls_do_not_end_a_wait() -> None:

@@ -278,7 +278,10 @@ def test_details_of_the_same_end_still_count() -> None:
     assert later.asked == 5
     assert fold(later, history.task, asked=4, now=T0) is later
     assert fold(later, history.task, asked=5, now=T0).task == history.task, "of two of equal age the latter"
-    assert fold(later, priced, asked=6, now=T0) is later
+    assert fold(later, priced, asked=5, now=T0) is later
+    again = fold(later, attrs.evolve(priced), asked=6, now=T0)
+    assert again.task is priced
+    assert again.asked == 6
 
 
 # -- any life, any delivery ------------------------------------------------------------------------------

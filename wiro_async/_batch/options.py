@@ -30,15 +30,16 @@ class MapOptions(TypedDict, total=False):
             allows, learned from its refusals).
         max_cost: Total USD that the journal's runs may cost (None: no limit). It is exceeded by at most what
             the runs in flight cost beyond their estimates. An estimate comes from the catalogue until three
-            such runs have ended, then from their cost. If the service reports no cost for a run, its
-            estimate is counted and recorded; without any estimate the batch stops.
+            such runs have ended, then from their cost. Until a run's charge is recorded, its estimate counts.
+            Runs without any estimate go one at a time, and count as the highest charge seen; if the first of
+            them shows no charge a minute after its end, the batch stops.
         download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
             ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
         delete_remote: Whether to delete the service's copies once they are saved.
         ordered: Whether to yield outcomes in the jobs' order instead of completion order.
         fail_fast: Whether to submit nothing more after the first failure.
         retry_failed: How often to rerun a job whose task failed, or was cancelled in an earlier run of the
-            journal; failed runs are not billed.
+            journal.
         breaker: Submit nothing more after this many equal failures in a row (None: continue).
         canary: How many jobs must succeed before the others are submitted.
         timeout: Seconds to wait for one task (defaults to ``Limits.wait_timeout``).

@@ -77,7 +77,7 @@ from wiro_async._protocol.operations import TOOL_DETAIL, clean_slug
 from wiro_async._protocol.operations import run as run_of
 from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult
 from wiro_async._tasks.ends import TaskError, TaskFailed, ending
-from wiro_async._tasks.handle import TaskHandle, TaskTimeout, timed_out
+from wiro_async._tasks.handle import TaskHandle, TaskTimeout, unfinished
 from wiro_async._tasks.state import TaskState
 from wiro_async._types import Stage, Watch
 
@@ -755,8 +755,9 @@ class Pipeline:
         assert slot is not None
         wait = self.wait_timeout if job.until == math.inf else max(job.until - now(), 0.0)
         try:
-            if not await state.reach(None, wait):
-                raise timed_out(TaskHandle(state), wait)
+            obstacle = await state.reach(None, wait)
+            if obstacle is not None:
+                raise unfinished(TaskHandle(state), obstacle, wait)
         except SubmissionUnknown as error:
             # The first poll has shown that the Run's answer was about another's task.
             job.state = None

@@ -178,7 +178,7 @@ class Service:
         if state.slot is not None:
             # Perhaps nobody will ever see its end: it counts as another program's from here on.
             state.slot.release()
-        logger.warning("task %s %s; it is %s", state.key.id, why, state.status)
+        logger.warning("task %s %s; it is %s", state.key.id, why, state.standing)
 
     def leave_open(self, error: SubmissionUnknown) -> None:
         """Keep an unknown Run whose caller was cancelled and will not be told."""

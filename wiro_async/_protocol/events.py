@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import attrs
 
 from wiro_async._protocol.envelope import MAX_DEPTH, decoded, integer, number, secret, text, too_deep
-from wiro_async._protocol.records import TERMINAL, Transition, status_of
+from wiro_async._protocol.records import STALLED, TERMINAL, Transition, status_of
 from wiro_async._types import JSON, JSONMapping, Record, Secret, Status
 
 __all__ = ["MAX_READ", "LogLine", "Message", "TaskEvent", "TaskProgress", "read_message", "register"]
@@ -181,11 +181,11 @@ def _read_head(words: str) -> Message | None:
 def _status(kind: str) -> Status | None:
     status = status_of(kind)
     # On the socket this is a line on the error stream, and says nothing about the task's state.
-    return status if isinstance(status, Status) and status != Status.ERROR else None
+    return status if isinstance(status, Status) and status not in STALLED else None
 
 
 def _events(kind: str, said: object) -> tuple[TaskProgress | LogLine, ...]:
-    if kind == Status.ERROR:
+    if kind in STALLED:
         return _lines(_words(said), "error")
     if kind != Status.OUTPUT:
         return ()

@@ -9,6 +9,7 @@ answer the wrong call.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "Accepted", "Model", "ModelInput", "Output", "Task", "TaskKey", "TaskResult", "Transition", "Upload",
-    "read_accepted", "read_task", "read_tasks",
+    "STALLED", "TERMINAL", "Accepted", "Model", "ModelInput", "Output", "Task", "TaskKey", "TaskResult",
+    "Transition", "Upload", "missing_of", "read_accepted", "read_task", "read_tasks",
 ]  # fmt: skip
 
 TIMESTAMPS: dict[str, str] = {
@@ -61,6 +62,13 @@ By its plain name: a record of plain values is not visited by the garbage collec
 """
 
 TERMINAL: frozenset[str] = frozenset({Status.POSTPROCESS_END, Status.CANCEL})
+
+STALLED: frozenset[str] = frozenset({Status.ERROR, Status.ERROR_FULL})
+"""Stored statuses of a task that met an error: some public clients take them for the end, others wait."""
+
+_MAKES_FILES = re.compile(r"-to-(image|video|audio|speech|music|song|3d)\b", re.IGNORECASE)
+"""Part of a category, or of a slug, of models whose outputs are files. Language models are in none of these,
+nor are those that make text, train, or stream."""
 
 _STATUSES: dict[str, str] = {status.value: status for status in Status}
 
@@ -214,7 +222,8 @@ class Task(Record):
         debug_output: The model's log; on failure its last line usually says why.
         debug_error: The model's error log.
         elapsed_seconds: The run time (None where the service does not tell).
-        total_cost: The charge in USD ("0" when failed; None where the service does not tell).
+        total_cost: What the reply has for the charge, in USD (None: nothing). A success has 0 or nothing
+            until its charge is recorded: use ``cost``.
         cps: The price of a second in USD (None where the service does not tell).
         timestamps: Status to unix seconds, for every status whose beginning the service recorded.
         model: The model's slug, ``owner/model`` ("" where the service does not tell).
@@ -252,22 +261,40 @@ class Task(Record):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the task ended (None: it has not).
+        """How the task ended (None: it has not, or the reply does not say).
 
         ``task_postprocess_end`` is success only with exit code "0". Where the service tells no exit code
-        at all (the short form of Detail), it is success if there are outputs.
+        at all (the short form of Detail), it is success if there are outputs; without them, nobody knows.
         """
         if self.status == Status.CANCEL:
             return "cancelled"
         if self.status != Status.POSTPROCESS_END:
             return None
-        succeeded = self.pexit == "0" if self.pexit is not None else bool(self.outputs)
-        return "succeeded" if succeeded else "failed"
+        if self.pexit is None:
+            return "succeeded" if self.outputs else None
+        return "succeeded" if self.pexit == "0" else "failed"
+
+    @property
+    def cost(self) -> Decimal | None:
+        """The charge in USD (None: not recorded yet, or not told).
+
+        The service records a charge some time after the end. Until then it tells 0 or nothing, which is
+        believed of a task that failed, or that was cancelled in the queue, but not of a success, nor of a
+        task that was stopped while it ran.
+        """
+        if self.total_cost is None or self.total_cost > 0:
+            return self.total_cost
+        ran = self.outcome == "cancelled" and Status.START in self.timestamps
+        return None if ran or self.outcome in (None, "succeeded") else self.total_cost
 
     @property
     def reason(self) -> str:
-        """Why the task failed, as far as the service tells: the last line of its output, or of its errors."""
-        for said in (self.debug_output, self.debug_error):
+        """Why the task failed, as far as the service tells: the last line of its output, or of its errors.
+
+        For a task in ``task_error`` the errors come first: they say what it met.
+        """
+        said_first = (self.debug_output, self.debug_error)
+        for said in reversed(said_first) if self.status in STALLED else said_first:
             lines = [line.strip() for line in said.splitlines() if line.strip()]
             if lines:
                 return lines[-1]
@@ -294,6 +321,24 @@ class Task(Record):
         return None if seconds is None else _moment(seconds)
 
 
+def missing_of(task: Task, model: str = "") -> str:
+    """Return what an end lacks to be judged ("" for nothing, and for a task that has not ended).
+
+    The status may come a moment before the exit code and the outputs.
+
+    Args:
+        task: The snapshot.
+        model: The model's slug, where the snapshot does not tell it.
+    """
+    if task.status != Status.POSTPROCESS_END or task.outputs:
+        return ""
+    if task.pexit is None:
+        return "neither an exit code nor outputs"
+    kinds = (*task.categories, task.model or model)
+    makes_files = any(_MAKES_FILES.search(kind) for kind in kinds)
+    return "no outputs, though it succeeded" if task.pexit == "0" and makes_files else ""
+
+
 @attrs.frozen
 class TaskResult(Record):
     """What a successful task brought.
@@ -301,7 +346,7 @@ class TaskResult(Record):
     Attributes:
         task: The final snapshot.
         outputs: The files that were made.
-        cost: The charge in USD (None where the service does not tell).
+        cost: The charge in USD (None: not recorded yet; ``handle.refresh()`` reads it later).
         elapsed: The run time in seconds (None where the service does not tell).
     """
 
@@ -317,7 +362,7 @@ class TaskResult(Record):
         start, end = task.timestamps.get(Status.START), task.timestamps.get(Status.END)
         if elapsed is None and start is not None and end is not None:
             elapsed = max(end - start, 0.0)
-        return cls(task, task.outputs, task.total_cost, elapsed)
+        return cls(task, task.outputs, task.cost, elapsed)
 
     @property
     def text(self) -> str:
@@ -433,7 +478,7 @@ def _moment(seconds: float) -> datetime:
 # -- from the wire ---------------------------------------------------------------------------------------
 
 _TASK_KEYS = frozenset(TIMESTAMPS) | {
-    "id", "uuid", "socketaccesstoken", "status", "pexit", "parameters", "outputs", "debugoutput",
+    "id", "uuid", "socketaccesstoken", "status", "pexit", "parameters", "outputs", "output", "debugoutput",
     "debugerror", "elapsedseconds", "totalcost", "cps", "projectid", "modelid", "modelslugowner",
     "modelslugproject", "callbackurl", "categories", "size",
 }  # fmt: skip
@@ -460,7 +505,7 @@ def parse_task(wire: JSON, store: OutputStore | None = None, token: Secret | Non
         token: The task's token where it is known already: an equal one takes no memory of its own.
     """
     task_id, told = text(wire.get("id")), secret(wire.get("socketaccesstoken"))
-    outputs = enumerate(objects(wire.get("outputs")))
+    outputs = enumerate(objects(wire.get("outputs")) or objects(wire.get("output")))
     return Task(
         id=task_id,
         status=status_of(wire.get("status")),

@@ -23,7 +23,9 @@ class TaskError(WiroError):
 
 
 class TaskFailed(TaskError):
-    """The task ran to its end and failed: its exit code is not "0". The service does not bill it.
+    """The task ran to its end and failed: its exit code is not "0".
+
+    It is usually not billed; ``task.cost`` is what the service says (0: not billed; None: it does not say).
 
     Attributes:
         reason: The last line of the task's output, where models say what went wrong.
@@ -37,16 +39,29 @@ class TaskFailed(TaskError):
 
 
 class TaskCancelled(TaskError):
-    """The task was cancelled while queued, or killed while running, by anybody."""
+    """The task was cancelled while queued, or killed while running, by anybody.
+
+    One that was running may still be charged, some time after its end: ``task.cost`` is None until that is
+    known.
+    """
 
 
 def ending(task: Task) -> TaskCancelled | TaskFailed:
     """Return the error that tells how a task ended that did not succeed."""
     if task.outcome == "cancelled":
-        return TaskCancelled(f"task {task.id} was cancelled", task_id=task.id, task=task)
+        return TaskCancelled(f"task {task.id} was cancelled; {_bill(task)}", task_id=task.id, task=task)
     reason = task.reason
     shown = f": {reason[:300]}" if reason else " and gave no reason"
-    code = f"exit code {task.pexit}" if task.pexit is not None else "no exit code and no outputs"
     return TaskFailed(
-        f"task {task.id} failed ({code}){shown}; it was not billed", reason=reason, task_id=task.id, task=task
+        f"task {task.id} failed (exit code {task.pexit}){shown}; {_bill(task)}",
+        reason=reason,
+        task_id=task.id,
+        task=task,
     )
+
+
+def _bill(task: Task) -> str:
+    """Say what the service says of the charge."""
+    if task.cost is None:
+        return "the service does not say yet whether it is billed"
+    return f"it was billed ${task.cost:f}" if task.cost else "it was not billed"

@@ -11,13 +11,14 @@ import attrs
 
 from wiro_async._config import check, seconds_of
 from wiro_async._config import on_cancel as on_cancel_choice
-from wiro_async._protocol.records import Task, TaskResult, Transition
+from wiro_async._errors import InvalidResponse
+from wiro_async._protocol.records import Task, TaskResult, Transition, missing_of
 from wiro_async._tasks.ends import TaskError, ending
 from wiro_async._tasks.iterators import Events, Transitions
-from wiro_async._tasks.state import TaskState
-from wiro_async._types import OnCancel, Secret, Status
+from wiro_async._tasks.state import Obstacle, TaskState
+from wiro_async._types import OnCancel, Secret
 
-__all__ = ["TaskHandle", "TaskTimeout", "timed_out"]
+__all__ = ["TaskHandle", "TaskStalled", "TaskTimeout", "TaskUnclear", "unfinished"]
 
 
 @final
@@ -71,7 +72,7 @@ class TaskHandle:
 
     @property
     def done(self) -> bool:
-        """Whether the task's end has been seen."""
+        """Whether the task's end has been seen, and can be judged."""
         return self._state.done
 
     def __repr__(self) -> str:
@@ -81,7 +82,7 @@ class TaskHandle:
     # -- polling -----------------------------------------------------------------------------------------
 
     async def refresh(self) -> Task:
-        """Poll the task now.
+        """Poll the task now, after its end too: a charge is recorded some time later.
 
         Returns:
             The new snapshot.
@@ -108,6 +109,8 @@ class TaskHandle:
             TaskFailed: The task ran and failed.
             TaskCancelled: The task was cancelled or killed.
             TaskTimeout: The wait timed out; the task continues.
+            TaskStalled: The task stands in ``task_error``; it may continue.
+            TaskUnclear: The task has ended, and the service does not say how.
             WiroError: Polling the task failed permanently.
         """
         task = await self.wait(timeout, on_cancel=on_cancel)
@@ -118,7 +121,8 @@ class TaskHandle:
     async def wait(self, timeout: float | None = None, *, on_cancel: OnCancel = "keep") -> Task:
         """Wait for the end, whatever the outcome.
 
-        Transient poll failures are retried with back-off until the timeout.
+        Transient poll failures are retried with back-off until the timeout. Then one last poll is made, for
+        5 s at most, so that an end is seen even if this process was frozen meanwhile.
 
         Args:
             timeout: Seconds to wait (defaults to the client's ``Limits.wait_timeout``).
@@ -129,6 +133,9 @@ class TaskHandle:
 
         Raises:
             TaskTimeout: The wait timed out; the task continues.
+            TaskStalled: The record has stood in ``task_error`` for ``Limits.error_grace``. The task may
+                continue: wait again, or stop it.
+            TaskUnclear: The task has ended, and for ``Limits.settle_timeout`` the service did not say how.
             WiroError: Polling failed permanently: wrong credentials, or no such task.
         """
         if on_cancel != "keep":
@@ -137,8 +144,9 @@ class TaskHandle:
         usual = state.context.limits.wait_timeout
         seconds = usual if timeout is None else seconds_of("timeout", timeout, usual)
         try:
-            if not await state.reach(None, seconds):
-                raise timed_out(self, seconds)
+            obstacle = await state.reach(None, seconds)
+            if obstacle is not None:
+                raise unfinished(self, obstacle, seconds)
         except (TaskTimeout, anyio.get_cancelled_exc_class()):
             if on_cancel == "stop":
                 await state.stop_shielded()
@@ -147,7 +155,7 @@ class TaskHandle:
         return state.task
 
     def __aiter__(self) -> Transitions:
-        return Transitions(self._state, self._state.context.limits.wait_timeout, partial(timed_out, self))
+        return Transitions(self._state, self._state.context.limits.wait_timeout, partial(unfinished, self))
 
     def events(self) -> Events:
         """Follow the task in more detail than its statuses: ``async for event in handle.events()``.
@@ -156,7 +164,7 @@ class TaskHandle:
             An iterator over ``Transition``, ``TaskProgress`` and ``LogLine``; the last two need the
             WebSocket.
         """
-        return Events(self._state, self._state.context.limits.wait_timeout, partial(timed_out, self))
+        return Events(self._state, self._state.context.limits.wait_timeout, partial(unfinished, self))
 
     # -- stopping ----------------------------------------------------------------------------------------
 
@@ -187,7 +195,8 @@ class TaskHandle:
     async def stop(self, timeout: float | None = None) -> Task:
         """Cancel the task, or kill it if it is already running, and wait for its end. Safe to repeat.
 
-        The task may succeed meanwhile: then the returned snapshot is a success that is paid for.
+        The task may succeed meanwhile: then the returned snapshot is a success that is paid for. One that was
+        running may be charged although it was stopped.
 
         Args:
             timeout: Total seconds (defaults to the client's ``Limits.stop_timeout``).
@@ -203,7 +212,7 @@ class TaskHandle:
         usual = state.context.limits.stop_timeout
         seconds = usual if timeout is None else seconds_of("timeout", timeout, usual)
         if not await state.stop(seconds):
-            raise timed_out(self, seconds)
+            raise unfinished(self, "time", seconds)
         assert state.task is not None
         return state.task
 
@@ -242,13 +251,77 @@ class TaskTimeout(TaskError, TimeoutError):
         self.waited: float = waited
 
 
-def timed_out(handle: TaskHandle, waited: float) -> TaskTimeout:
-    """Return the error for a task that has not ended after *waited* seconds."""
+class TaskStalled(TaskTimeout):
+    """The task's record has stood in ``task_error`` for ``Limits.error_grace``, and did not change.
+
+    No source tells what becomes of such a task: it may be queued again, and billed. It is not run again by
+    itself. ``handle`` waits again, or stops it.
+
+    Attributes:
+        debug_error: What the task met, in the service's words ("" where it gave none).
+    """
+
+    debug_error: str = ""
+
+
+class TaskUnclear(InvalidResponse, TaskError):
+    """The task has ended, and the service does not say how.
+
+    There is neither an exit code nor an output; or the task succeeded, its model makes files, and there are
+    none. The record may be completed later: ``handle.refresh()`` reads it. The task may be billed.
+
+    Attributes:
+        task_id: The task's id (None where only its token was ever known).
+        task: The last snapshot of the task that was seen.
+        handle: The handle (None after unpickling: attach by ``task_id``).
+    """
+
+    _live: ClassVar[frozenset[str]] = frozenset({"handle"})
+    handle: TaskHandle | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        handle: TaskHandle | None = None,
+        task_id: str | None = None,
+        task: Task | None = None,
+    ) -> None:
+        super().__init__(message, http_status=200, operation="Task/Detail")
+        self.task_id = task_id
+        self.task = task
+        self.handle = handle
+
+
+def unfinished(handle: TaskHandle, obstacle: Obstacle, waited: float) -> TaskTimeout | TaskUnclear:
+    """Return the error of a wait that ended, after *waited* seconds at most, without an end."""
     state, task = handle._state, handle.task
-    message = f"task {state.key} has not ended after {round(waited, 2):g} s; it is "
-    message += state.status or "not polled yet"
-    if task is not None and task.status == Status.ERROR:
-        message += f", waiting to be queued again ({task.debug_error.strip() or 'no reason given'})"
+    if obstacle == "unclear":
+        assert task is not None
+        return TaskUnclear(
+            f"task {state.key} has ended, and its record has {missing_of(task, state.model)}, "
+            f"{state.context.limits.settle_timeout:g} s later still; refresh() its handle later, or look at "
+            f"it on the service's site; it may be billed",
+            handle=handle,
+            task_id=handle.id,
+            task=task,
+        )
+    if obstacle == "stalled":
+        assert task is not None
+        stalled = TaskStalled(
+            f"task {state.key} stands in {state.standing}, unchanged; nobody knows whether it goes on, and "
+            f"it may be billed: wait again, stop() it, or attach to its id later",
+            handle=handle,
+            waited=waited,
+            task_id=handle.id,
+            task=task,
+        )
+        stalled.debug_error = task.debug_error
+        return stalled
+    message = f"task {state.key} has not ended after {round(waited, 2):g} s; it is {state.standing}"
+    if state.ended:
+        assert task is not None
+        message = f"task {state.key} has ended, and its record has {missing_of(task, state.model)} yet"
     if state.failures:
         message += f"; the last {state.failures} polls failed"
     message += "; the task continues: wait again, stop() it, or attach to its id later"

@@ -126,9 +126,10 @@ def hear(history: History, status: str, *, at: float, now: float) -> History:
 def _settle(history: History, task: Task, asked: float) -> History:
     """After the end only the same end's later details count, such as the final cost."""
     known = history.task
-    if known is None or task.status != known.status or asked < history.asked or task == known:
+    if known is None or task.status != known.status or asked < history.asked:
         return history
-    return history._replace(task=task, asked=asked)
+    settled = history._replace(task=known if task == known else task, asked=asked)
+    return settled if settled != history else history
 
 
 def _news(

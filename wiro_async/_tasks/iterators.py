@@ -12,7 +12,7 @@ from wiro_async._protocol.records import Transition
 
 if TYPE_CHECKING:
     from wiro_async._protocol.events import TaskEvent
-    from wiro_async._tasks.state import TaskState
+    from wiro_async._tasks.state import Obstacle, TaskState
 
 __all__ = ["MAX_REPEATS", "Events", "Listing", "Transitions"]
 
@@ -29,26 +29,30 @@ MAX_REPEATS = 4
 class Transitions:
     """An iteration over a task's transitions: ``async for transition in handle``.
 
-    Raises ``TaskTimeout`` when the client's ``Limits.wait_timeout`` passes in waiting for one transition, and
-    any ``WiroError`` that ends the watch for good. Leaving the loop early needs no clean-up.
+    Raises ``TaskTimeout`` when the client's ``Limits.wait_timeout`` passes in waiting for one transition,
+    ``TaskStalled`` when the task stands in ``task_error`` for ``Limits.error_grace``, and any ``WiroError``
+    that ends the watch for good. Leaving the loop early needs no clean-up.
 
     Do not instantiate directly.
     """
 
-    __slots__ = ("_seconds", "_seen", "_state", "_timed_out")
+    __slots__ = ("_seconds", "_seen", "_state", "_unfinished")
 
-    def __init__(self, state: TaskState, seconds: float, timed_out: Callable[[float], Exception]) -> None:
+    def __init__(
+        self, state: TaskState, seconds: float, unfinished: Callable[[Obstacle, float], Exception]
+    ) -> None:
         self._state: TaskState = state
         self._seconds: float = seconds
-        self._timed_out: Callable[[float], Exception] = timed_out
+        self._unfinished: Callable[[Obstacle, float], Exception] = unfinished
         self._seen: int = 0
 
     def __aiter__(self) -> Transitions:
         return self
 
     async def __anext__(self) -> Transition:
-        if not await self._state.reach(self._is_there, self._seconds):
-            raise self._timed_out(self._seconds)
+        obstacle = await self._state.reach(self._is_there, self._seconds)
+        if obstacle is not None:
+            raise self._unfinished(obstacle, self._seconds)
         if not self._is_there():
             raise StopAsyncIteration
         self._seen += 1
@@ -69,12 +73,14 @@ class Events:
     Do not instantiate directly.
     """
 
-    __slots__ = ("_place", "_seconds", "_seen", "_state", "_timed_out")
+    __slots__ = ("_place", "_seconds", "_seen", "_state", "_unfinished")
 
-    def __init__(self, state: TaskState, seconds: float, timed_out: Callable[[float], Exception]) -> None:
+    def __init__(
+        self, state: TaskState, seconds: float, unfinished: Callable[[Obstacle, float], Exception]
+    ) -> None:
         self._state: TaskState = state
         self._seconds: float = seconds
-        self._timed_out: Callable[[float], Exception] = timed_out
+        self._unfinished: Callable[[Obstacle, float], Exception] = unfinished
         self._seen: int = 0
         self._place: int = 0
 
@@ -82,8 +88,9 @@ class Events:
         return self
 
     async def __anext__(self) -> TaskEvent:
-        if not await self._state.reach(self._is_there, self._seconds):
-            raise self._timed_out(self._seconds)
+        obstacle = await self._state.reach(self._is_there, self._seconds)
+        if obstacle is not None:
+            raise self._unfinished(obstacle, self._seconds)
         if not self._is_there():
             raise StopAsyncIteration
         events = self._state.events

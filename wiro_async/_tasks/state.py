@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import anyio
 import attrs
@@ -21,7 +21,7 @@ from wiro_async._errors import InvalidTaskState, TaskNotFound, WiroError
 from wiro_async._http.retry import is_transient
 from wiro_async._protocol.envelope import UNCHANGED
 from wiro_async._protocol.operations import CANCEL, DELETE_FILES, DETAIL, KILL, Operation
-from wiro_async._protocol.records import OutputStore, Task, TaskKey, read_task
+from wiro_async._protocol.records import STALLED, OutputStore, Task, TaskKey, missing_of, read_task
 from wiro_async._tasks.history import History, fold, hear
 from wiro_async._types import Payload, Status, Watch
 from wiro_async._watch.poll import Poll
@@ -36,7 +36,20 @@ if TYPE_CHECKING:
     from wiro_async._watch.feed import Feed
     from wiro_async._watch.pool import Sockets
 
-__all__ = ["EventBuffer", "TaskContext", "TaskState"]
+__all__ = ["EventBuffer", "Obstacle", "TaskContext", "TaskState"]
+
+Obstacle: TypeAlias = Literal["time", "stalled", "unclear"]
+"""Why a wait ends without what it waited for: its time is up; the task stands in ``task_error``; or its end
+cannot be judged."""
+
+LAST_POLL = 5.0
+"""Seconds that a wait's last poll may take, beyond the wait's own."""
+
+END_POLLS = (1 / 30, 0.1, 7 / 30, 0.5, 1.0)
+"""When an end that cannot be judged is polled again at the latest, as shares of ``Limits.settle_timeout``."""
+
+LONGEST_UNHEARD = 64.0
+"""For how many seconds a task's error lines bring no poll forward, at most: some write hundreds."""
 
 EVENTS_KEPT = 256
 """Events beside the statuses that are kept for iterations that are slow."""
@@ -148,6 +161,13 @@ class TaskState:
     events: EventBuffer = attrs.field(default=_NO_EVENTS, init=False)
     # Of the last poll's reply (0: there was none).
     _fingerprint: int = attrs.field(default=0, init=False)
+    # Whether the end could be judged, once: what is deleted later changes nothing.
+    _judged: bool = attrs.field(default=False, init=False)
+    # Since when, on the event loop's clock, the record stands in task_error, or has ended and is not whole.
+    _stands_since: float | None = attrs.field(default=None, init=False)
+    # From when on another error line of the socket brings a poll forward, and for how long the next will not.
+    _heeds_errors_at: float = attrs.field(default=-math.inf, init=False)
+    _unheard: float = attrs.field(default=0.0, init=False)
     _awaiters: int = attrs.field(default=0, init=False)
     _listeners: int = attrs.field(default=0, init=False)
     _poll: Poll | None = attrs.field(default=None, init=False)
@@ -172,9 +192,22 @@ class TaskState:
         return self.history.status or (Status.QUEUE if self.submitted_at is not None else None)
 
     @property
-    def done(self) -> bool:
-        """Whether the task's end has been seen."""
+    def ended(self) -> bool:
+        """Whether the task's end has been seen, be it clear or not."""
         return self.history.is_terminal
+
+    @property
+    def done(self) -> bool:
+        """Whether the task's end has been seen, and can be judged."""
+        return self._judged
+
+    @property
+    def standing(self) -> str:
+        """What is known of it, for a message: its status, and the reason if it met an error."""
+        task = self.task
+        if task is None or task.status not in STALLED:
+            return self.status or "not polled yet"
+        return f"{task.status} ({task.reason[:300] or 'no reason given'})"
 
     @property
     def failures(self) -> int:
@@ -226,6 +259,8 @@ class TaskState:
         """Learn from a snapshot that was asked for at that time of the event loop's clock."""
         known = self.history
         self.history = fold(known, task, asked=asked, now=time.time())
+        if self.history.asked == asked and not self._judged:
+            self._judge(known.task, task, asked)
         if self.key.id is None or self.key.token is None:
             self.key = TaskKey(self.key.id or task.id or None, self.key.token or task.token)
         if self._poll is not None:
@@ -233,10 +268,30 @@ class TaskState:
         if self._feed is not None:
             # What the socket said before this poll was in comes to ``hear`` now.
             self._feed.polled(self.key, asked)
-        if self.done and not known.is_terminal:
+        if self.ended and not known.is_terminal:
             self._take_end(task, known)
         if self._poll is not None and self.history is not known:
             self._poll.ring()
+
+    def _judge(self, before: Task | None, task: Task, asked: float) -> None:
+        """See whether the newest snapshot shows an end that can be judged, or a task that does not go on."""
+        limits = self.context.limits
+        latest = math.inf
+        if self.ended:
+            self._judged = not missing_of(task, self.model)
+        if self.ended and not self._judged:
+            if self._stands_since is None or before is None or not before.is_terminal:
+                self._stands_since = asked
+            polls = (self._stands_since + share * limits.settle_timeout for share in END_POLLS)
+            latest = min((at for at in polls if at > now()), default=math.inf)
+        elif task.status in STALLED:
+            if self._stands_since is None or before is None or _differs(before, task):
+                self._stands_since = asked
+            latest = self._stands_since + limits.error_grace
+        else:
+            self._stands_since = None
+        if self._poll is not None:
+            self._poll.latest = latest
 
     def _place_in_time(self, poll: Poll, task: Task) -> None:
         """Tell the poll when the task was created and started, on the event loop's clock."""
@@ -282,6 +337,11 @@ class TaskState:
         for event in message.events:
             self.events.add(len(self.history.steps), event)
         poll = self._began()
+        if message.type in STALLED and at >= self._heeds_errors_at:
+            # Perhaps a line of a task that goes on, perhaps where it stays: the record tells.
+            self._unheard = min(2.0 * self._unheard or self.context.urgent_interval, LONGEST_UNHEARD)
+            self._heeds_errors_at = at + self._unheard
+            poll.hurry()
         if message.is_terminal and poll.urgent_interval is None:
             # Once: a peer that goes on saying so must not have the service flooded with polls.
             poll.urgent_interval = self.context.urgent_interval
@@ -310,35 +370,48 @@ class TaskState:
 
     # -- waiting -----------------------------------------------------------------------------------------
 
-    async def reach(self, is_there: Callable[[], bool] | None, seconds: float) -> bool:
-        """Wait for the end, or until what an iteration wants *is there*.
+    async def reach(
+        self, is_there: Callable[[], bool] | None, seconds: float, *, grace: float | None = None
+    ) -> Obstacle | None:
+        """Wait for an end that can be judged, or until what an iteration wants *is there*.
+
+        Args:
+            is_there: Whether it is (None: only the end will do).
+            seconds: How long to wait. Then one last poll is made, which may take ``LAST_POLL``: whatever this
+                process slept through is seen.
+            grace: How long the record may stand in ``task_error`` (None: ``Limits.error_grace``).
 
         Returns:
-            Whether it was reached; False if that took longer than *seconds*.
+            None if it was reached, else why not.
 
         Raises:
             WiroError: The task cannot be polled any more.
         """
         if self._reached(is_there):
-            return True
+            return None
         poll, context, is_listening = self._began(), self.context, is_there is not None
+        began = now()
+        grace = context.limits.error_grace if grace is None else grace
         context.waiting.add(poll)
         self._awaiters += 1
         self._listeners += is_listening
         for_good = True
         try:
-            until = now() + seconds
+            until = began + seconds
             await context.turnstile.enter()
-            while not self._reached(is_there):
+            obstacle: Obstacle | None = None
+            while obstacle is None and not self._reached(is_there):
                 context.transport.check_use()
-                if self._feed is not None:
+                if self._feed is not None and not self.ended:
                     await self._feed.ensure(until)
                 await poll.step(self, until)
-                if now() >= until:
-                    break
+                if now() >= until and not self._reached(is_there):
+                    await self._poll_last(until)
+                    obstacle = "time"
+                obstacle = self._standstill(began, grace) or obstacle
             # Whoever iterates is expected back.
             for_good = not is_listening
-            return self._reached(is_there)
+            return None if self._reached(is_there) else obstacle
         finally:
             self._awaiters -= 1
             self._listeners -= is_listening
@@ -349,7 +422,36 @@ class TaskState:
                     self._feed.close()
 
     def _reached(self, is_there: Callable[[], bool] | None) -> bool:
-        return self.done or (is_there is not None and is_there())
+        return self.done if is_there is None else self.ended or is_there()
+
+    def _standstill(self, began: float, grace: float) -> Obstacle | None:
+        """Return whether the record has stood for too long in a way that another poll would not mend.
+
+        In ``task_error`` it may stand for the grace, from the beginning of this wait on: whoever waits again
+        wants to. The place among the account's tasks is then no longer counted.
+        """
+        if self._stands_since is None or self.done:
+            return None
+        if self.ended:
+            over = self._stands_since + self.context.limits.settle_timeout
+            return "unclear" if self.history.asked >= over else None
+        if self.history.asked < max(self._stands_since, began) + grace:
+            return None
+        if self.slot is not None:
+            self.slot.release()
+        return "stalled"
+
+    async def _poll_last(self, until: float) -> None:
+        """Poll once more if no poll was begun since *until*; that it fails changes nothing."""
+        if self.task is not None and self.history.asked >= until:
+            return
+        context = self.context
+        context.schedule.polled()
+        try:
+            await self.poll_once(now() + min(LAST_POLL, context.limits.request_timeout))
+        except WiroError as error:
+            if not is_transient(error):
+                raise
 
     def _began(self) -> Poll:
         """Return the task's poll, which is made, with the feed beside it, when it is first needed."""
@@ -381,7 +483,7 @@ class TaskState:
         return await self._end(KILL)
 
     async def _end(self, operation: Operation) -> Task:
-        if not self.done:
+        if not self.ended:
             try:
                 await self._ask(operation, "socketaccesstoken")
             except WiroError as error:
@@ -389,7 +491,7 @@ class TaskState:
                 if not (isinstance(error, InvalidTaskState) or is_transient(error)):
                     raise
                 await self.poll_once()
-                if not self.done:
+                if not self.ended:
                     raise
         assert self.task is not None
         return self.task
@@ -403,12 +505,12 @@ class TaskState:
         Raises:
             WiroError: The service refused for good.
         """
-        if self.done:
+        if self.ended:
             return True
-        poll = self._began()
+        poll, until = self._began(), now() + seconds
         poll.urgent_interval = self.context.urgent_interval
         with anyio.move_on_after(seconds):
-            while not self.done:
+            while not self.ended:
                 # Between the two the task may start, or end.
                 for verb in (self.cancel, self.kill):
                     try:
@@ -418,9 +520,11 @@ class TaskState:
                             raise
                     else:
                         break
-                if not self.done:
+                if not self.ended:
                     await poll.step(self)
-        return self.done
+        if not self.ended:
+            await self._poll_last(until)
+        return self.ended
 
     async def try_stop(self) -> None:
         """Stop the task within ``Limits.stop_timeout``; failures are left for the next poll."""
@@ -438,3 +542,10 @@ class TaskState:
             await self.poll_once()
         assert self.key.token is not None
         await self.context.transport.call(DELETE_FILES, Payload(tasktoken=self.key.token.reveal()))
+
+
+def _differs(before: Task, after: Task) -> bool:
+    """Whether anything has happened to a task between two snapshots; that its time goes on is nothing."""
+    return attrs.evolve(before, elapsed_seconds=None, raw={}) != attrs.evolve(
+        after, elapsed_seconds=None, raw={}
+    )

@@ -49,6 +49,8 @@ class Poll(Alarm):
             will).
         urgent_interval: Seconds between two polls at most, because the end is known to be near (None: it is
             not).
+        latest: When the next poll is due at the latest, on the same clock (inf: the schedule decides). It
+            does not hold once that poll was made, nor while polls fail.
         failures: How many polls in a row have failed.
     """
 
@@ -61,6 +63,7 @@ class Poll(Alarm):
         "_reserved",
         "_schedule",
         "failures",
+        "latest",
         "model",
         "polled_at",
         "safety_interval",
@@ -91,6 +94,7 @@ class Poll(Alarm):
         self.polled_at: float | None = since
         self.safety_interval: float | None = None
         self.urgent_interval: float | None = None
+        self.latest: float = math.inf
         self.failures: int = 0
         if since is not None:
             schedule.enter(self.timing(since))
@@ -136,13 +140,16 @@ class Poll(Alarm):
         """Return when the next poll is due, before the budget, as things are at *time*."""
         if self.polled_at is None:
             return time
-        # Neither of the two intervals holds while polls fail: then the schedule backs off.
-        if self.safety_interval is not None and self.urgent_interval is None and not self.failures:
-            return self.polled_at + self.safety_interval
-        due = self._schedule.next_poll(self.timing(time), time)
-        if self.urgent_interval is None or self.failures:
-            return due
-        return min(due, self.polled_at + self.urgent_interval)
+        # None of what follows holds while polls fail: then the schedule backs off.
+        if self.failures:
+            return self._schedule.next_poll(self.timing(time), time)
+        # One that was due before the last poll has been made.
+        latest = self.latest if self.latest > self.polled_at else math.inf
+        if self.urgent_interval is not None:
+            latest = min(latest, self.polled_at + self.urgent_interval)
+        elif self.safety_interval is not None:
+            return min(latest, self.polled_at + self.safety_interval)
+        return min(latest, self._schedule.next_poll(self.timing(time), time))
 
     def timing(self, time: float) -> TaskTiming:
         """Return what the schedule is told of the task at *time*."""

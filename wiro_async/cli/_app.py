@@ -39,7 +39,7 @@ Exit codes:
     0    it worked
     1    it did not: refused, not reached, not saved
     2    the command line, an input or a setting cannot work
-    3    the task failed (it is not billed); of a batch: not all jobs succeeded
+    3    the task failed; of a batch: not all jobs succeeded
     4    the task was cancelled or killed
     5    the task has not ended within --timeout; it goes on
     6    a run's answer did not arrive: the task may exist and be billed

@@ -43,7 +43,7 @@ from wiro_async.cli._records import (
 )
 from wiro_async.cli._report import Report
 from wiro_async.cli._session import Code, Session
-from wiro_async.cli._text import clean, clipped, clock, megabytes, usd
+from wiro_async.cli._text import charge, clean, clipped, clock, megabytes, usd
 from wiro_async.cli._values import parse_values
 
 __all__ = [
@@ -90,6 +90,7 @@ class Watch:
 
         Raises:
             TaskFailed, TaskCancelled: So it ended.
+            TaskUnclear: It has ended, and the service does not say how.
             TaskTimeout: It has not ended in time.
         """
         try:
@@ -99,9 +100,10 @@ class Watch:
                 await stop_quietly(handle)
             if not (isinstance(error, TaskTimeout) and _succeeded(handle)):
                 raise
-        assert handle.task is not None
-        saved = await self._save(handle.task, line)
-        self.session.report.record(result_record(handle.task, saved))
+        # The end may come before its exit code and its outputs.
+        task = await handle.wait()
+        saved = await self._save(task, line)
+        self.session.report.record(result_record(task, saved))
         _say_result(self.session.report, await handle, saved)
         return Code.OK
 
@@ -188,7 +190,7 @@ def _succeeded(handle: TaskHandle) -> bool:
 
 def _say_result(report: Report, result: TaskResult, saved: list[Path]) -> None:
     took = "" if result.elapsed is None else f" after a run of {clock(result.elapsed)}"
-    report.say(f"succeeded{took}; cost {usd(result.cost)}", "green")
+    report.say(f"succeeded{took}; cost {charge(result.cost)}", "green")
     for output in result.outputs:
         report.say(f"output  {_output_line(output)}")
     for path in saved:
@@ -223,7 +225,7 @@ async def status(handle: TaskHandle, report: Report) -> int:
         ("created", task.created_at.isoformat() if task.created_at else ""),
         ("ended", task.ended_at.isoformat() if task.ended_at else ""),
         ("run time", "" if elapsed is None else clock(elapsed)),
-        ("cost", usd(task.total_cost) if task.outcome else ""),
+        ("cost", charge(task.cost) if task.outcome else ""),
         *(("input", f"{name} = {clipped(value, 200)}") for name, value in task.parameters.items()),
         *(("output", _output_line(output)) for output in task.outputs),
     ]
@@ -245,13 +247,15 @@ async def end(handle: TaskHandle, verb: Verb, report: Report) -> int:
         return Code.FAILURE
     report.record(task_record(task))
     if task.outcome == "cancelled":
-        report.say(f"task {task.id} was cancelled")
-    elif task.outcome is None:
+        report.say(f"task {task.id} was cancelled; cost {charge(task.cost)}")
+    elif not task.is_terminal:
         report.say(
             f"task {task.id} is {task.status}; its end was requested: `wiro watch {task.id}` waits for it"
         )
     else:
-        report.say(f"task {task.id} had already ended: {task.outcome}; cost {usd(task.total_cost)}")
+        report.say(
+            f"task {task.id} had already ended: {task.outcome or task.status}; cost {charge(task.cost)}"
+        )
     return Code.OK
 
 
@@ -286,7 +290,7 @@ async def list_tasks(client: Client, model: str | None, limit: int, report: Repo
             f"{task.created_at:%Y-%m-%d %H:%M:%S}" if task.created_at else "",
             Text(clean(task.status)),
             task.outcome or "",
-            usd(task.total_cost) if task.outcome else "",
+            charge(task.cost) if task.outcome else "",
             Text(clean(task.model)),
         )
     report.show(table)

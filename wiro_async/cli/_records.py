@@ -83,7 +83,7 @@ def task_record(task: Task) -> JSON:
         "status": task.status,
         "outcome": task.outcome,
         "reason": why(task) or None,
-        "cost": _money(task.total_cost),
+        "cost": _money(task.cost),
         "elapsed": TaskResult.of(task).elapsed,
         "created_at": task.created_at.isoformat() if task.created_at else None,
         "started_at": task.started_at.isoformat() if task.started_at else None,
@@ -102,7 +102,8 @@ def tasks_record(tasks: list[Task]) -> JSON:
 
 def why(task: Task) -> str:
     """Why a task failed or waits in ``task_error`` ("" for others: their last line is just a line)."""
-    return task.reason if task.outcome == "failed" or task.status == Status.ERROR else ""
+    stands = task.status in (Status.ERROR, Status.ERROR_FULL)
+    return task.reason if task.outcome == "failed" or stands else ""
 
 
 def _money(amount: Decimal | None) -> str | None:

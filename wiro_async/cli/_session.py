@@ -34,6 +34,7 @@ from wiro_async import (
     TaskTimeout,
     WiroError,
 )
+from wiro_async.cli._records import why
 from wiro_async.cli._report import Report
 
 __all__ = ["Code", "Session", "interruptible"]
@@ -138,7 +139,7 @@ class Session:
             self.report.problem(problem)
 
     def _way_on(self, task: TaskHandle) -> str:
-        if task.done:
+        if task.done or (task.task is not None and task.task.is_terminal):
             return f"task {task.id} has ended ({task.status})"
         if task.id is None:
             return f"the task goes on: {self._watch()} follows it, {self.command('stop')} ends it"
@@ -169,7 +170,9 @@ class Session:
         """What is said of an error: in terms of commands, where the library's own words are about calls."""
         tasks = self._tasks()
         if isinstance(error, TaskTimeout) and error.handle is not None:
-            return f"no end after {error.waited:g} s; {self._way_on(error.handle)}"
+            reason = "" if error.task is None else why(error.task)
+            stands = f"it stands in {error.task.status} ({reason}); " if error.task and reason else ""
+            return f"no end after {error.waited:g} s; {stands}{self._way_on(error.handle)}"
         if isinstance(error, SubmissionUnknown):
             found = "it was searched for and not found" if error.absent else "it was not proved absent"
             return (

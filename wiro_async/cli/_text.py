@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-__all__ = ["JSON", "clean", "clipped", "clock", "megabytes", "plain_status", "usd"]
+__all__ = ["JSON", "charge", "clean", "clipped", "clock", "megabytes", "plain_status", "usd"]
 
 JSON: TypeAlias = dict[str, Any]
 """An object of JSON."""
@@ -55,6 +55,11 @@ def usd(amount: Decimal | None) -> str:
         return "unknown"
     whole, _, decimals = f"{amount:f}".partition(".")
     return f"${whole}.{decimals.rstrip('0'):0<2}"
+
+
+def charge(amount: Decimal | None) -> str:
+    """Write what a task that has ended was charged: the service may record that later."""
+    return "not recorded yet" if amount is None else usd(amount)
 
 
 def plain_status(status: str) -> str:

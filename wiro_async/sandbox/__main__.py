@@ -20,7 +20,10 @@ for example:
 Ctrl-C ends it. With --json, the first line of the output says where it is, once
 it can be reached, and the last one what has happened there. A prompt can ask for
 a fate: [sandbox:fail reason], [sandbox:queue], [sandbox:error text],
-[sandbox:hang], [sandbox:short], [sandbox:run=SECONDS].
+[sandbox:after=requeue] (or end, or stay: what follows the error), [sandbox:hang],
+[sandbox:short], [sandbox:run=SECONDS]; [sandbox:late=SECONDS] (its charge is
+recorded late), [sandbox:bare=SECONDS] (its end has no exit code yet),
+[sandbox:nofiles=SECONDS] (its end has no outputs yet).
 """
 
 
@@ -157,6 +160,18 @@ def _add_tasks(group: argparse._ArgumentGroup, defaults: SandboxConfig) -> None:
         "--documented",
         action="store_true",
         help="begin with the tasks that the service's documents print: 2221, 534574 and 634574",
+    )
+    add(
+        "--charge-delay",
+        type=float,
+        default=defaults.charge_delay,
+        help="seconds after its end until a task's charge is recorded, before --speed (default %(default)s)",
+    )
+    add(
+        "--after-error",
+        choices=["stay", "end", "requeue"],
+        default=defaults.after_error,
+        help="what becomes of a task in task_error (default %(default)s)",
     )
     add("--no-render", dest="render", action="store_false", help="stand-in files instead of clips")
 

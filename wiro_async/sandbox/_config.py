@@ -8,10 +8,11 @@ from typing import Literal, TypeAlias, TypedDict
 
 import attrs
 
-__all__ = ["CallbackShape", "SandboxConfig", "SandboxOptions", "SocketFormat", "is_loopback"]
+__all__ = ["AfterError", "CallbackShape", "SandboxConfig", "SandboxOptions", "SocketFormat", "is_loopback"]
 
 SocketFormat: TypeAlias = Literal["old", "new"]
 CallbackShape: TypeAlias = Literal["tasklist", "bare"]
+AfterError: TypeAlias = Literal["stay", "end", "requeue"]
 
 
 def _check_host(config: SandboxConfig, _: object, host: str) -> None:
@@ -86,6 +87,16 @@ class SandboxConfig:
             Task/Detail; ``"bare"``: the task itself. Both are seen.
         callback_pause: Seconds between two of the three attempts to send a callback, whatever the speed.
         callback_timeout: Seconds that a callback URL has for its answer.
+        charge_delay: Seconds from a task's end until its charge is recorded, before ``speed``; ``inf``: it
+            never is. Until then ``totalcost`` is "0", null or "", by the task's id. The ledger tells all.
+        bare_seconds: Seconds for which an end has neither ``pexit`` nor outputs, before ``speed``.
+        nofiles_seconds: Seconds for which an end has no outputs, before ``speed``.
+        outputs_name: The name under which a task's outputs are told: one official client reads ``"output"``.
+        charge_stopped: Whether a task that is stopped while it runs is charged all the same.
+        after_error: What becomes of a task that is stored as ``task_error``, which nobody outside the service
+            knows: ``"stay"``: nothing; ``"end"``: it ends as failed; ``"requeue"``: it is queued again, and
+            runs.
+        error_seconds: Seconds until then, before ``speed``.
     """
 
     api_key: str = attrs.field(default="sandbox-key", repr=False)
@@ -123,6 +134,17 @@ class SandboxConfig:
     )
     callback_pause: float = attrs.field(default=2.0, validator=attrs.validators.ge(0))
     callback_timeout: float = attrs.field(default=5.0, validator=attrs.validators.gt(0))
+    charge_delay: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
+    bare_seconds: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
+    nofiles_seconds: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
+    outputs_name: Literal["outputs", "output"] = attrs.field(
+        default="outputs", validator=attrs.validators.in_(("outputs", "output"))
+    )
+    charge_stopped: bool = False
+    after_error: AfterError = attrs.field(
+        default="stay", validator=attrs.validators.in_(("stay", "end", "requeue"))
+    )
+    error_seconds: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
 
 
 class SandboxOptions(TypedDict, total=False):
@@ -157,3 +179,10 @@ class SandboxOptions(TypedDict, total=False):
     callback_shape: CallbackShape
     callback_pause: float
     callback_timeout: float
+    charge_delay: float
+    bare_seconds: float
+    nofiles_seconds: float
+    outputs_name: Literal["outputs", "output"]
+    charge_stopped: bool
+    after_error: AfterError
+    error_seconds: float

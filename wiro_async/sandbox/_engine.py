@@ -103,8 +103,9 @@ class Task:
 
     ``stages`` is its timeline, the future included; ``plan`` what will follow once its work is done. The work
     is ``taken`` while somebody makes its files, and ``held`` while nobody may. Then ``products`` or
-    ``failure`` is known, and the plan moves to the timeline. What is ``printed`` takes the place of what the
-    task's record would say once it has ended, with the ``printed_outputs``.
+    ``failure`` is known, and the plan moves to the timeline. Its charge is told from ``charged_at`` on, its
+    exit code from ``judged_at`` on, its outputs from ``files_at`` on. What is ``printed`` takes the place of
+    what the task's record would say once it has ended, with the ``printed_outputs``.
     """
 
     id: str
@@ -123,6 +124,9 @@ class Task:
     debugerror: str = attrs.field(default="", repr=False)
     outputs: tuple[Output, ...] = attrs.field(default=(), repr=False)
     cost: Decimal = Decimal(0)
+    charged_at: float = math.inf
+    judged_at: float = -math.inf
+    files_at: float = -math.inf
     open: bool = True
     details: int = 0
     printed: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
@@ -164,6 +168,8 @@ class Engine:
         queue_mean: Mean seconds in the queue, before ``speed``.
         run_sigma: Sigma of the log-normal run.
         order: Whether preprocessing comes before the assignment (``"docs"``) or after it (``"seeds"``).
+        error_seconds: Seconds until a task leaves task_error, if it does, before ``speed``.
+        charge_stopped: Whether a task that is killed is charged.
         first_task_id: The id of the first task.
 
     Attributes:
@@ -183,6 +189,8 @@ class Engine:
         queue_mean: float = 6.0,
         run_sigma: float = 0.25,
         order: Literal["docs", "seeds"] = "docs",
+        error_seconds: float = 30.0,
+        charge_stopped: bool = False,
         first_task_id: int = 2221,
     ) -> None:
         self.balance: Decimal = Decimal(str(balance))
@@ -193,6 +201,8 @@ class Engine:
         self._concurrency_limit: int | None = concurrency_limit
         self._queue_mean: float = queue_mean
         self._run_sigma: float = run_sigma
+        self._error_seconds: float = error_seconds
+        self._charge_stopped: bool = charge_stopped
         self._life: tuple[Status, ...] = _life(order)
         self._next_id: int = first_task_id
         self._tasks: dict[str, Task] = {}
@@ -285,6 +295,7 @@ class Engine:
         if directives.error is not None:
             task.stages += [Stage(accept, Status.ACCEPT), Stage(accept + 0.1 * scale, Status.ERROR)]
             task.debugerror = directives.error
+            self._leave_error(task, rng, task.stages[-1].at + self._error_seconds * scale)
             return
         head = self._life[1 : self._life.index(Status.START) + 1]
         task.stages += [
@@ -296,6 +307,20 @@ class Engine:
         task.plan = [Stage(start + run * share + pause * scale, status) for share, pause, status in _TAIL]
         task.held = directives.hang
         self._begin(task)
+
+    def _leave_error(self, task: Task, rng: random.Random, at: float) -> None:
+        """Plan what becomes of a task in task_error, *at* a time."""
+        match task.order.directives.after:
+            case "end":
+                task.failure = task.debugerror
+                task.pexit, task.debugoutput = "1", task.debugerror
+                task.stages.append(Stage(at, Status.POSTPROCESS_END))
+                heapq.heappush(self._ends, (at, task.id))
+            case "requeue":
+                task.stages.append(Stage(at, Status.QUEUE))
+                directives = attrs.evolve(task.order.directives, error=None)
+                task.order = attrs.evolve(task.order, directives=directives)
+                self._schedule(task, rng, at, wait=rng.expovariate(1.0) * self._queue_mean)
 
     def _begin(self, task: Task) -> None:
         """Let a task's work be done when it starts; if the result is known already, settle its future."""
@@ -320,7 +345,10 @@ class Engine:
         if products and products[0].content is not None:
             task.debugoutput = str(products[0].content["raw"])
         task.outputs = tuple(_output(product, rng, parent, added) for product in products)
-        heapq.heappush(self._ends, (task.stages[-1].at, task.id))
+        ends, directives = task.stages[-1].at, task.order.directives
+        task.judged_at = ends + (directives.bare or 0.0) / self._speed
+        task.files_at = max(task.judged_at, ends + (directives.nofiles or 0.0) / self._speed)
+        heapq.heappush(self._ends, (ends, task.id))
 
     def _announce(self, task: Task) -> None:
         for listener in self.listeners:
@@ -335,10 +363,15 @@ class Engine:
                 continue  # it was stopped, or its end was moved, after this entry was made
             self._close(task)
             if task.pexit == "0":
-                task.cost = task.order.price
-                self.balance -= task.cost
-                self._charged += task.cost
-                self._paid += 1
+                self._charge(task, at)
+
+    def _charge(self, task: Task, at: float) -> None:
+        """Take what a task that ended at a time has cost; that may be told later."""
+        task.cost = task.order.price
+        task.charged_at = at + (task.order.directives.late or 0.0) / self._speed
+        self.balance -= task.cost
+        self._charged += task.cost
+        self._paid += 1
 
     def _close(self, task: Task) -> None:
         task.open = False
@@ -521,6 +554,8 @@ class Engine:
         return task
 
     def _stop(self, task: Task, now: float) -> Task:
+        if self._charge_stopped and task.status(now) not in {Status.QUEUE, Status.ERROR}:
+            self._charge(task, now)
         _cut(task, now)
         task.stages.append(Stage(now, Status.CANCEL))
         self._close(task)

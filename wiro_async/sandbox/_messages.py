@@ -118,6 +118,8 @@ class MessageStream:
         if status is Status.ERROR:
             return [self._text(status, task.debugerror)]
         if status is Status.POSTPROCESS_END:
+            if stage.at < task.files_at:
+                return [self._text(status)]
             return [self._text(status, outputs_json(task, cdn_url=self._cdn_url), task.pexit)]
         return [self._text(status)]
 

@@ -36,8 +36,8 @@ def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> d
         short: Whether to show the first documents' short form: no pexit, no costs.
     """
     status = task.status(now)
-    done = status is Status.POSTPROCESS_END
-    outputs = outputs_json(task, cdn_url=cdn_url, short=short) if done else []
+    done = status is Status.POSTPROCESS_END and now >= task.judged_at
+    outputs = outputs_json(task, cdn_url=cdn_url, short=short) if done and now >= task.files_at else []
     started, ended = _span(task, now)
     reply: dict[str, Any] = {
         "id": task.id,
@@ -51,10 +51,10 @@ def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> d
         "createtime": str(int(task.created)),
         **_times(task, now),
         "outputs": outputs,
-        "size": str(sum(output.size for output in task.outputs) if done else 0),
+        "size": str(sum(output.size for output in task.outputs) if outputs else 0),
     }
     if not short:
-        reply |= _long_form(task)
+        reply |= _long_form(task, now)
         reply["pexit"] = task.pexit if done else ""
     if task.printed and status in {Status.POSTPROCESS_END, Status.CANCEL}:
         outputs = [_output_json(output, task, cdn_url, short=short) for output in task.printed_outputs]
@@ -81,13 +81,20 @@ def _times(task: Task, now: float) -> dict[str, str]:
     return times
 
 
-def _long_form(task: Task) -> dict[str, Any]:
+def _cost(task: Task, now: float) -> str | None:
+    """The charge; before it is recorded, one of the forms in which the service says nothing."""
+    if task.cost and now < task.charged_at:
+        return ("0", None, "")[int(task.id) % 3]
+    return f"{task.cost:.12f}" if task.cost else "0"
+
+
+def _long_form(task: Task, now: float) -> dict[str, Any]:
     model = task.order.model
     owner, _, name = model.slug.partition("/")
     return {
         "name": "",
         "cps": f"{task.order.price / round(task.order.run_median) if task.order.run_median >= 1 else 0:.12f}",
-        "totalcost": f"{task.cost:.12f}" if task.cost else "0",
+        "totalcost": _cost(task, now),
         "guestid": None,
         "projectid": task.order.project_id,
         "modelid": model.id,

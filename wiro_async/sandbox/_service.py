@@ -8,6 +8,9 @@ import secrets
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+
+import attrs
+
 from wiro_async.sandbox import _documented
 from wiro_async.sandbox._access import Access
 from wiro_async.sandbox._auth import Gate, Project
@@ -16,7 +19,7 @@ from wiro_async.sandbox._callbacks import Callbacks
 from wiro_async.sandbox._catalogue import Catalogue, Model
 from wiro_async.sandbox._cdn import Store
 from wiro_async.sandbox._config import SandboxConfig
-from wiro_async.sandbox._directives import read_directives
+from wiro_async.sandbox._directives import Directives, read_directives
 from wiro_async.sandbox._engine import Engine, Order, Task
 from wiro_async.sandbox._files import Folders
 from wiro_async.sandbox._refusal import Refusal, bad_request, not_found
@@ -84,6 +87,8 @@ class Service:
             queue_mean=config.queue_mean,
             run_sigma=config.run_sigma,
             order=config.order,
+            error_seconds=config.error_seconds,
+            charge_stopped=config.charge_stopped,
             first_task_id=_documented.FIRST_FREE_ID if config.documented else config.first_task_id,
         )
         self.store: Store = Store(config.store_limit)
@@ -170,7 +175,7 @@ class Service:
         check_inputs(model, fields, form_defaults=self.config.form_defaults)
         prompt = str(fields.get("prompt") or "")
         try:
-            directives = read_directives(prompt)
+            directives = self._completed(read_directives(prompt))
         except ValueError as error:
             raise bad_request(str(error)) from None
         self.engine.check_funds(self.clock())
@@ -192,6 +197,17 @@ class Service:
             self.callbacks.expect(task)
         self.renderer.poke()
         return {"taskid": task.id, "socketaccesstoken": task.token}
+
+    def _completed(self, told: Directives) -> Directives:
+        """What a prompt does not say is as the sandbox was told."""
+        config = self.config
+        return attrs.evolve(
+            told,
+            after=config.after_error if told.after is None else told.after,
+            late=config.charge_delay if told.late is None else told.late,
+            bare=config.bare_seconds if told.bare is None else told.bare,
+            nofiles=config.nofiles_seconds if told.nofiles is None else told.nofiles,
+        )
 
     def _published(self, value: Any) -> Any:
         """An input as tasks show it: a file is replaced by its URL."""
@@ -263,7 +279,9 @@ class Service:
         return task
 
     def _show(self, task: Task, now: float, *, short: bool = False) -> Reply:
-        return task_json(task, now, cdn_url=self.cdn_url, short=short)
+        reply = task_json(task, now, cdn_url=self.cdn_url, short=short)
+        reply[self.config.outputs_name] = reply.pop("outputs")
+        return reply
 
     # -- File ------------------------------------------------------------------------------------
 
