@@ -523,6 +523,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "settle_timeout": 30.0,
         "wait_timeout": 3600.0,
         "stop_timeout": 30.0,
+        "error_grace": 120.0,
     }
 
 

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-
 import attrs
 
 from wiro_async.sandbox import _documented
