@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 EQUIVALENT = ROOT / "tests" / "data" / "equivalent_mutants.toml"
-COPIED = ("wiro_async", "tests", "pyproject.toml")
+COPIED = ("wiro_async", "tests", "benchmarks", "docs", "pyproject.toml")
 
 SEED = 13
 SAMPLE = 200
@@ -52,7 +52,12 @@ MAP: Mapping[str, tuple[str, ...]] = {
     "_jobs/budget": ("tests/jobs/test_budget.py",),
     "_jobs/limiter": ("tests/jobs/test_limiter.py", "tests/jobs/test_learned_limit.py", SUBMIT),
     "_jobs/options": ("tests/jobs/test_options.py",),
-    "_jobs/pipeline": (SUBMIT, "tests/jobs/test_pipeline.py", "tests/jobs/test_protections.py"),
+    "_jobs/pipeline": (
+        SUBMIT,
+        "tests/jobs/test_pipeline.py",
+        "tests/jobs/test_protections.py",
+        "tests/batch/test_batch.py",
+    ),
     "_jobs/reconcile": (SUBMIT,),
     "_jobs/submit": (SUBMIT, "tests/jobs/test_protections.py"),
     "_journal/steps": ("tests/journal/test_steps.py", "tests/journal/test_store.py"),

@@ -707,6 +707,27 @@ async def test_a_runs_timeout_covers_the_wait_for_a_slot() -> None:
     assert anyio.current_time() - start == pytest.approx(20, abs=0.1)
 
 
+async def test_a_second_of_patience_is_a_second() -> None:
+    """Only a slot_timeout of 0 asks once."""
+    service = Ledger()
+    service.limit = 1
+    service.add()
+    start = anyio.current_time()
+    with pytest.raises(wiro_async.ConcurrencyLimited, match="within 1 s"):
+        await submit(service, slot_timeout=1)
+    assert anyio.current_time() - start == pytest.approx(1)
+
+
+async def test_a_timeout_that_the_run_has_used_up_leaves_none_for_the_wait() -> None:
+    """The answer is awaited whatever it takes, because it may be paid for; the task is not."""
+    service = Ledger()
+    service.delays["Run"] = 10.0
+    start = anyio.current_time()
+    with pytest.raises(wiro_async.TaskTimeout):
+        await client(service).run("owner/model", PROMPT, timeout=5)
+    assert anyio.current_time() - start == pytest.approx(10)
+
+
 async def test_a_runs_timeout_covers_the_search_for_a_lost_answer() -> None:
     """The doubt is raised when the time is up, and can be reconciled later."""
     service = Ledger()

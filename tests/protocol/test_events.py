@@ -198,6 +198,26 @@ def test_what_says_nothing(message: str) -> None:
     assert read_message(message.encode()) is None
 
 
+@pytest.mark.parametrize(
+    ("bytes_in_all", "values", "is_read"),
+    [
+        (2048, 1100, True),
+        (2049, 1023, True),
+        (2049, 1025, False),
+        (262144, 1000, True),
+        (262145, 1000, False),
+    ],
+)
+def test_what_a_message_may_cost(bytes_in_all: int, values: int, is_read: bool) -> None:
+    """Up to 2 KiB anything; up to 256 KiB 1 024 lists, objects and values; beyond, only an end is seen."""
+    # Commas within a text count as well: it may be JSON.
+    message = '{"type":"task_start","message":"' + "," * (values - 2) + '"}'
+    message += " " * (bytes_in_all - len(message))
+    assert (len(message), sum(map(message.count, "[{,"))) == (bytes_in_all, values)
+    assert (read_message(message) is not None) is is_read
+    assert (read_message(message.encode()) is not None) is is_read
+
+
 def test_depth_is_counted_only_where_it_could_be_too_much() -> None:
     """Many brackets side by side are not deep."""
     assert read("task_postprocess_end", [{}] * 100).is_terminal

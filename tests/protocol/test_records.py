@@ -736,6 +736,19 @@ async def test_a_result_saves_all_outputs_that_have_a_file() -> None:
         await pickle.loads(pickle.dumps(result)).save("clips")
 
 
+def test_an_output_made_by_hand_knows_what_it_is_told() -> None:
+    """Everything else is empty, and it is the first of its task."""
+    output = Output("0.mp4", "https://e.org/0.mp4")
+    assert (output.content_type, output.size, output.id, output.task_id, output.index) == (
+        "",
+        None,
+        "",
+        "",
+        0,
+    )
+    assert (output.content, output.access_key, output.raw) == (None, None, {})
+
+
 async def test_an_output_without_a_client_says_how_to_get_one() -> None:
     """After unpickling, or when made by hand."""
     output = parse_task({"id": "1", "outputs": OUTPUTS}, Store()).outputs[0]

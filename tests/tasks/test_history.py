@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from datetime import UTC, datetime
 
 import attrs
@@ -310,6 +311,22 @@ def test_an_announcement_does_not_end_the_list() -> None:
     history = fold(History(), poll(Status.START, createtime=0), asked=0, now=T0)
     for status in (Status.POSTPROCESS_END, Status.CANCEL):
         assert hear(history, status, at=1, now=T0) is history
+
+
+@pytest.mark.parametrize(("earlier", "later"), list(itertools.pairwise((*NEWER[:2], *NEWER[4:10]))))
+def test_an_earlier_stage_that_is_announced_late_is_left_out(earlier: Status, later: Status) -> None:
+    """The list only grows at its end; what follows in time is taken."""
+    history = hear(History(), later, at=1, now=T0)
+    assert hear(history, earlier, at=2, now=T0 + 1) is history
+    history = hear(hear(History(), earlier, at=1, now=T0), later, at=2, now=T0 + 1)
+    assert statuses(history) == [earlier, later]
+
+
+@pytest.mark.parametrize("later", [Status.POSTPROCESS_END, Status.CANCEL])
+def test_a_postprocessing_that_is_announced_after_the_end_is_left_out(later: Status) -> None:
+    """Of both ends."""
+    history = fold(History(), poll(later), asked=0, now=T0)
+    assert hear(history, Status.POSTPROCESS_START, at=1, now=T0 + 1) is history
 
 
 def test_an_announcement_twice_is_one() -> None:

@@ -187,6 +187,15 @@ def test_merging_does_not_depend_on_the_order(some: list[float], others: list[fl
         assert low * 0.8 - 0.3 <= other.quantile(share) <= high * 1.2 + 0.3
 
 
+def test_a_single_bin_can_be_merged() -> None:
+    """What one task has taught elsewhere."""
+    durations, other = learned(60.5), learned()
+    assert len(durations.export()) == 2
+    other.merge(durations.export())
+    assert other.count == 1
+    assert other.quantile(0.5) == pytest.approx(60.5, rel=0.08)
+
+
 def test_merging_is_bounded() -> None:
     """However often, and however much, it is worth 200 samples, and what is learned after it counts."""
     durations = learned()
