@@ -24,6 +24,7 @@ from wiro_async import (
     InvalidResponse,
     InvalidTaskState,
     JournalError,
+    MissingExtra,
     ModelNotFound,
     RateLimited,
     ServiceError,
@@ -61,6 +62,7 @@ TABLE: list[tuple[WiroError, str, bool, bool]] = [
     # Provably not sent: no connection, no slot, no name.
     (ConnectionFailed("m", sent=False), "not sent", True, True),
     (ConfigurationError("m"), "not sent", False, False),
+    (MissingExtra("m"), "not sent", False, False),
     (ClientUseError("m"), "not sent", False, False),
     (JournalError("m", path="run.db", reason="full"), "not sent", False, False),
     (BatchStopped("m", reason="balance"), "not sent", False, False),
