@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,12 +16,10 @@ import anyio.to_thread
 import attrs
 import httpx
 import pytest
-import trio
-import trio.testing
 
 from tests.fakes import BASE, FakeService, client, no, ok
 from tests.journals import Database, entries_of, quick
-from tests.virtual import VirtualLoop
+from tests.virtual import counted, on_virtual_time
 from wiro_async import Batch, Job, JobOutcome, JournalEntry, Polling
 from wiro_async._journal import sqlite
 from wiro_async._journal.sqlite import SQLiteJournal
@@ -33,59 +31,14 @@ RARELY = Polling(min_interval=15.0, max_interval=15.0, requests_per_second=1000.
 CLIP = b"\0\0\0\x18ftypmp42" + bytes(100)
 
 
-# -- a clock that waits for threads ----------------------------------------------------------------------
-
-_busy = 0
-"""How many threads are being waited for."""
-
-
-class _WaitingLoop(VirtualLoop):
-    """Virtual time that stands still while a thread works."""
-
-    def _jump(self, seconds: float) -> None:
-        if _busy:
-            time.sleep(0.0002)
-        else:
-            super()._jump(seconds)
-
-
-@contextmanager
-def _thread_at_work() -> Iterator[None]:
-    global _busy  # noqa: PLW0603  # one clock, one count
-    _busy += 1
-    try:
-        _set_jumping()
-        yield
-    finally:
-        _busy -= 1
-        _set_jumping()
-
-
-def _set_jumping() -> None:
-    try:
-        clock = trio.lowlevel.current_clock()
-    except RuntimeError:
-        return
-    if isinstance(clock, trio.testing.MockClock):
-        clock.autojump_threshold = float("inf") if _busy else 0.0
-
-
-def _counted(work: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    async def counted(*args: Any, **options: Any) -> T:
-        with _thread_at_work():
-            return await work(*args, **options)
-
-    return counted
+# -- a clock that waits for the journal, too ------------------------------------------------------------
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Import this into a test module for virtual time that threads do not upset, on both event loops."""
-    monkeypatch.setattr("wiro_async._journal.sqlite._Order.wait", _counted(sqlite._Order.wait))
-    monkeypatch.setattr(anyio.to_thread, "run_sync", _counted(anyio.to_thread.run_sync))
-    if request.param == "asyncio":
-        return "asyncio", {"loop_factory": _WaitingLoop}
-    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+    """Import this into a test module for virtual time that the journal's thread does not upset."""
+    monkeypatch.setattr("wiro_async._journal.sqlite._Order.wait", counted(sqlite._Order.wait))
+    return on_virtual_time(request.param, monkeypatch)
 
 
 # -- journals --------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +30,13 @@ def pytest_report_header() -> str:
     return f"depth: {DEPTH} (make test DEPTH={DEPTH})"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Give the command that plays each failed test again, as it was."""
+    failed = [report.nodeid for kind in ("failed", "error") for report in terminalreporter.getreports(kind)]
+    for test in dict.fromkeys(failed):
+        terminalreporter.write_line(f"Replay it: DEPTH={DEPTH} python -m pytest {shlex.quote(test)}")
+
+
 def pytest_sessionfinish() -> None:
     """Keep what coverage measured in a worker of pytest-xdist, which is killed if it takes long to end."""
     coverage = Coverage.current()
@@ -39,7 +48,9 @@ def pytest_sessionfinish() -> None:
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Run every async test on asyncio and on trio, on virtual time where it is marked so."""
     marker = request.node.get_closest_marker("virtual_time")
-    return request.param if marker is None else on_virtual_time(request.param)
+    if marker is None:
+        return request.param
+    return on_virtual_time(request.param, request.getfixturevalue("monkeypatch"))
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +68,13 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own credentials out of the tests."""
     for name in ("WIRO_API_KEY", "WIRO_API_SECRET", "WIRO_BASE_URL", "WIRO_SOCKET_URL", "WIRO_TASK_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep coverage out of the processes that a test starts, where it costs more than it tells."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from benchmarks.sections import OURS, RAW_BYTES, SCRIPT_HTTPX, SECTIONS, BatchPl
 from benchmarks.stalls import COLLECTORS
 from benchmarks.targets import TARGETS, Target
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 CONTENDERS = [
     Contender("poll", "ours"),
     Contender("socket", "ours", "websockets", watch="socket"),

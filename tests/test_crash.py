@@ -14,8 +14,8 @@ from tests.crash import POINTS
 from tests.depth import plays
 
 ROOT = Path(__file__).parent.parent
-EACH = plays(2, 10)
-MOMENTS = plays(20, 200)
+EACH = plays(1, 10)
+MOMENTS = plays(12, 200)
 
 
 def crash(*options: str) -> tuple[int, str]:

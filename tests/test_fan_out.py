@@ -1,4 +1,4 @@
-"""At the size that users have: a thousand handles under one client, over real sockets."""
+"""At the size that users have: a thousand handles of one client, over real sockets; quick runs have 200."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import pytest
 
 import wiro_async
 from tests.conftest import KEY, SECRET
+from tests.depth import plays
 from wiro_async import Client, Status
 from wiro_async.sandbox import Sandbox
 
-JOBS = 1000
+JOBS = plays(200, 1000)
 MODEL = "MiniMax/image-to-video-01-director"
 
 ALWAYS = [
@@ -20,8 +21,9 @@ ALWAYS = [
 """The statuses whose beginning the service records; the outputs' have none, and show only when looked at."""
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(120)
-async def test_a_thousand_handles_awaited_together() -> None:
+async def test_many_handles_awaited_together() -> None:
     """Each ends with its own result and every transition in order, on a few dozen connections."""
     sandbox = Sandbox(
         api_key=KEY, api_secret=SECRET, speed=20, seed=4, render=False, concurrency_limit=JOBS, balance=10**6

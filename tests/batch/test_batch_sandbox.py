@@ -161,6 +161,7 @@ async def test_memory_does_not_depend_on_how_many_jobs_there_are() -> None:
     assert most < 100
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("options", [["--jobs", "20"], ["--stub", "--jobs", "50", "--journal"]])
 def test_the_benchmark_runs(options: list[str]) -> None:
     """It prints the figures that it is for."""
