@@ -89,7 +89,7 @@ LOOKING = LOOKS[-1] + len(LOOKS) * 2 * CALL
 """The longest search: at each look a call, and the wait for an equal Run on its way."""
 
 LOOP = "(the event loop itself)"
-SLACK = 2.0
+SLACK = 15.0
 """Seconds beyond its deadline after which an await counts as stuck: the machine may be busy."""
 
 SCALED = {
@@ -669,7 +669,9 @@ async def _recollect(client: Client, story: Story, rotated: str | None) -> None:
                 story.found.append(str(handle.id))
         files = [file for record in story.records for file in record.files]
         story.wrong += [
-            f"{output} was cut" for output, data in files if await output.read(timeout=30) != data
+            f"{output} was cut"
+            for output, data in files
+            if await _patiently(functools.partial(output.read, timeout=30)) != data
         ]
     except WiroError:
         story.wrong.append(f"after the faults:\n{traceback.format_exc()}")
@@ -701,7 +703,7 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         except SubmissionUnknown as error:
             if error.absent or error.cause.startswith("the reply name"):
                 raise
-        except wiro_async.ConnectionFailed:
+        except (wiro_async.ConnectionFailed, wiro_async.DownloadError):
             await anyio.sleep(0.2)
     return await call()
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,12 +16,12 @@ from typing import Any
 import attrs
 import pytest
 
+from tests.servers import wait_until
 from wiro_async.cli import main
 from wiro_async.sandbox import Sandbox
 
 DIRECTOR = "MiniMax/image-to-video-01-director"
 TOKEN = "canary-token-77aa"
-PATIENCE = 20.0
 
 
 @attrs.frozen
@@ -129,14 +128,6 @@ def interrupt_when(happened: Callable[[], bool], number: int = signal.SIGINT) ->
         yield
     finally:
         thread.join()
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    """Wait for something that another thread or process does."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 Answer = dict[str, Any] | Callable[[], dict[str, Any] | None]

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from typing import TypeAlias
 import anyio
 import pytest
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for something is a test that failed."""
 
 
@@ -184,9 +185,11 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
         self.stopping.set()
-        # A connection of our own wakes the accept; closing the listener alone would not.
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        # A connection of our own wakes the accept; closing the listener alone would not. No resolver is asked: a
+        # test may have replaced it.
+        with contextlib.suppress(OSError), socket.socket() as waking:
+            waking.settimeout(PATIENCE)
+            waking.connect(("127.0.0.1", self.port))
         self._accepting.join(PATIENCE)
         self._listener.close()
         for peer in self.peers:
@@ -203,6 +206,14 @@ async def until(condition: Callable[[], object]) -> None:
     with anyio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110  (the kernel sets no event)
             await anyio.sleep(0.002)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Do the same in a test that runs no event loop."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
 
 
 def answer(

@@ -128,7 +128,7 @@ def test_calls_are_made_over_tls_too(server: Server, contender: Contender) -> No
     base = server.tls_base
     if base is None:
         pytest.skip("openssl is not installed")
-    order = Order("calls", base, count=4, waiting=[2], seconds=5.0)
+    order = Order("calls", base, count=4, waiting=[2], seconds=60.0)
     assert contender.run(order, server.authority)["2"]["done"] == 4
     with pytest.raises(ContenderFailed):
         contender.run(order)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 
 import wiro_async
+from tests.servers import until
 from tests.test_examples import example, polling
 from wiro_async.sandbox import Sandbox
 
@@ -76,15 +77,6 @@ def served(
         finally:
             server.should_exit = True
             thread.join()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that is seen only by looking."""
-    with anyio.fail_after(20):
-        while True:
-            if condition():
-                return
-            await anyio.sleep(0.01)
 
 
 async def begun(sandbox: Sandbox) -> tuple[str, str]:

@@ -22,7 +22,7 @@ ALWAYS = [
 
 
 @pytest.mark.deep
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_many_handles_awaited_together() -> None:
     """Each ends with its own result and every transition in order, on a few dozen connections."""
     sandbox = Sandbox(

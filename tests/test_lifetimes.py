@@ -30,15 +30,16 @@ HANG = 20.0
 
 
 class Service:
-    """A good peer that answers Runs late.
+    """A good peer that answers Runs when it may.
 
     Attributes:
-        delay: Seconds until a Run is answered.
+        may_answer: Set, unless a test holds the answers to Runs back.
         asked: Set when a Run has come.
     """
 
     def __init__(self) -> None:
-        self.delay: float = 0.0
+        self.may_answer: threading.Event = threading.Event()
+        self.may_answer.set()
         self.asked: threading.Event = threading.Event()
         self.server: Server = Server(self._serve)
 
@@ -55,7 +56,7 @@ class Service:
         while (request := peer.request()) is not None:
             if b"/Run/" in request.partition(b"\r\n")[0]:
                 self.asked.set()
-                time.sleep(self.delay)
+                self.may_answer.wait(3 * HANG)
             peer.send(good(request, self.server.url))
 
 
@@ -65,6 +66,7 @@ def service() -> Iterator[Service]:
     service = Service()
     with service.server:
         yield service
+        service.may_answer.set()
 
 
 async def tasks_of(client: Client) -> list[Task]:
@@ -142,7 +144,7 @@ async def test_use_after_close_is_refused_at_once(service: Service, use: str) ->
     async with service.client() as client:
         handle = await client.submit(MODEL, INPUTS)
     await client.aclose()
-    with anyio.fail_after(2), pytest.raises(ClientUseError, match="closed"):
+    with anyio.fail_after(HANG), pytest.raises(ClientUseError, match="closed"):
         await USES[use](client, handle)
 
 
@@ -154,11 +156,11 @@ async def test_closing_tells_every_wait_at_once(service: Service) -> None:
 
     async def wait() -> None:
         try:
-            await handle.wait(HANG)
+            await handle.wait(2 * HANG)
         except ClientUseError as error:
             told.append(type(error))
 
-    with anyio.fail_after(2):
+    with anyio.fail_after(HANG):
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(wait)
@@ -169,7 +171,7 @@ async def test_closing_tells_every_wait_at_once(service: Service) -> None:
 
 async def test_closing_waits_for_a_submit_and_no_longer_than_that(service: Service) -> None:
     """The submit returns its handle; a wait that is under way is told that the client is closed."""
-    service.delay = 0.3
+    service.may_answer.clear()
     client = service.client()
     told: list[object] = []
 
@@ -182,11 +184,16 @@ async def test_closing_waits_for_a_submit_and_no_longer_than_that(service: Servi
         except wiro_async.WiroError as error:
             told.append(type(error))
 
+    async def answer() -> None:
+        await anyio.wait_all_tasks_blocked()
+        service.may_answer.set()
+
     async with anyio.create_task_group() as group:
         group.start_soon(submit)
         group.start_soon(wait)
         await anyio.to_thread.run_sync(service.asked.wait, HANG)
-        with anyio.fail_after(5):
+        group.start_soon(answer)
+        with anyio.fail_after(HANG):
             await client.aclose()
         assert "2221" in told
     assert ClientUseError in told
@@ -235,6 +242,7 @@ def start(service: Service, script: str) -> subprocess.Popen[str]:
     ]
     return subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -325,19 +333,19 @@ def test_a_client_that_is_forgotten_holds_nothing_up(service: Service, backend: 
 
 def test_a_program_that_ends_during_a_submit_leaves_a_doubt(service: Service) -> None:
     """``asyncio.run`` cancels every task that is left, the exchange's own too: nobody knows; that is told."""
-    service.delay = 0.5
+    service.may_answer.clear()
     script = """
     async def main():
         client = make()
         task = asyncio.create_task(client.submit(MODEL, INPUTS), name="left alone")
-        while not client._service.transport._http._inner._busy:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(sys.stdin.read)
         return client
     client = asyncio.run(main())
     print(len(client.unclaimed), [doubt.model for doubt in client.unresolved])
     """
-    out, err = end(start(service, script))
+    process = start(service, script)
+    assert service.asked.wait(HANG)
+    out, err = end(process)  # which ends its stdin
     assert "the program ended before the answer was in. It may have been accepted" in out
     assert out.endswith("0 ['MiniMax/image-to-video-01-director']\n")
     assert err == ""
@@ -345,24 +353,32 @@ def test_a_program_that_ends_during_a_submit_leaves_a_doubt(service: Service) ->
 
 def test_closing_before_the_end_lets_a_submit_in_the_background_succeed(service: Service) -> None:
     """``async with`` waits for Runs, whoever made them."""
-    service.delay = 0.5
+    service.may_answer.clear()
     script = """
     async def main():
         async with make() as client:
             task = asyncio.create_task(client.submit(MODEL, INPUTS))
-            while not client._service.transport.paid_calls:
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(sys.stdin.readline)
+            print("closing", flush=True)
         print((await task).id)
     asyncio.run(main())
     """
-    assert end(start(service, script)) == ("2221\n", "")
+    process = start(service, script)
+    assert service.asked.wait(HANG)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "closing\n"
+    service.may_answer.set()
+    assert end(process) == ("2221\n", "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send here")
 @pytest.mark.parametrize("verb", ["submit", "run"])
 def test_an_interrupt_during_a_submit_loses_no_task(service: Service, verb: str) -> None:
     """Ctrl-C within ``async with``: the answer is read, the task is told of, and the program ends."""
-    service.delay = 0.5
+    service.may_answer.clear()
     script = f"""
     async def main():
         async with make() as client:
@@ -375,6 +391,7 @@ def test_an_interrupt_during_a_submit_loses_no_task(service: Service, verb: str)
     process = start(service, script)
     assert service.asked.wait(HANG)
     process.send_signal(signal.SIGINT)
+    service.may_answer.set()
     out, err = end(process)
     assert "['2221']" in out
     assert err.rstrip().endswith("KeyboardInterrupt")
@@ -384,7 +401,7 @@ def test_an_interrupt_during_a_submit_loses_no_task(service: Service, verb: str)
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send here")
 def test_an_interrupt_on_trio_leaves_a_doubt(service: Service) -> None:
     """Trio raises Ctrl-C in the main task, whatever shields it: then nobody knows, and that is told."""
-    service.delay = 0.5
+    service.may_answer.clear()
     script = """
     async def main():
         async with make() as client:

@@ -1,7 +1,7 @@
 """A clock that jumps: sleeping costs nothing, on asyncio as with trio's own MockClock.
 
-It stands still while somebody awaits a thread (``anyio.to_thread.run_sync``, or what is ``counted``), and knows
-nothing of sockets.
+It stands still while somebody awaits a thread (``anyio.to_thread.run_sync``, and what is ``counted``), and it
+knows nothing of sockets.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from rich.text import Text
 
 from tests.cli_tools import (
     DIRECTOR,
-    PATIENCE,
     Stub,
     Wiro,
     be_a_terminal,
@@ -29,7 +28,6 @@ from tests.cli_tools import (
     ok,
     pipe_in,
     secrets_of,
-    wait_until,
 )
 from tests.cli_tools import (
     read_only as read_only,
@@ -39,6 +37,7 @@ from tests.cli_tools import (
 )
 from tests.journals import apply, cancelled, failed, intended, opened, succeeded
 from tests.journals import intend as intend_at
+from tests.servers import PATIENCE, wait_until
 from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
 from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Learned, Released, Saved
 from wiro_async.cli import _batch, _batch_view

@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 from rich.text import Text
 
-from tests.cli_tools import Wiro, be_a_terminal, interrupt_when, wait_until
+from tests.cli_tools import Wiro, be_a_terminal, interrupt_when
 from tests.journals import intended
+from tests.servers import wait_until
 from wiro_async import JournalEntry, JournalFile
 from wiro_async.cli import _demo
 from wiro_async.cli._batch_view import BatchView

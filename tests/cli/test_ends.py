@@ -24,7 +24,6 @@ from tests.cli_tools import (
     interrupt_when,
     name_in_environment,
     no,
-    wait_until,
 )
 from tests.cli_tools import (
     read_only as read_only,
@@ -32,6 +31,7 @@ from tests.cli_tools import (
 from tests.cli_tools import (
     wiro as wiro,
 )
+from tests.servers import wait_until
 from wiro_async.cli._session import interruptible
 from wiro_async.sandbox import Sandbox
 

@@ -246,7 +246,8 @@ async def test_a_run_that_was_certainly_not_sent_waits_out_a_restart(
         await way(own, {"prompt": "a"}, None)
     assert service.runs == {"a": 1}
     (made,) = service.made.values()
-    assert seconds <= made.born - start <= seconds * 2 + 1
+    # The next pause is at most twice what was waited until then.
+    assert seconds <= made.born - start <= seconds * 3 + 1
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])

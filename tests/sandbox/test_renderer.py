@@ -159,8 +159,9 @@ async def test_images_are_read_from_this_machine(rig: Rig, renderer: Renderer, h
     assert renderer.calls[0][0] == b"other photo"
 
 
-async def test_unreadable_images_fail_their_task(rig: Rig, renderer: Renderer, host: Sandbox) -> None:
+async def test_unreadable_images_fail_their_task(renderer: Renderer, host: Sandbox) -> None:
     """Each with a reason; other machines are never asked."""
+    rig = Rig(receive_timeout=600.0)
     large = host._running.renderer.keep("c.png", "image/png", bytes(100 * 1024 * 1024 + 1)).path
     closed = socket.create_server(("127.0.0.1", 0))
     port = closed.getsockname()[1]

@@ -8,7 +8,6 @@ import json
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
 from websockets.sync.client import ClientConnection, connect
 
+from tests.servers import PATIENCE, wait_until
 from tests.virtual import VirtualLoop
 from wiro_async.sandbox import Sandbox
 from wiro_async.sandbox._catalogue import Catalogue
@@ -27,7 +27,6 @@ from wiro_async.sandbox._service import Service
 from wiro_async.sandbox._sockets import CUT, cut_header
 from wiro_async.sandbox.faults import CutHow, CutSocket, FaultPlan, Injection
 
-PATIENCE = 20.0
 IMAGE = {"inputImageFirstUrl": "https://example.com/a.jpg", "prompt": "she walks"}
 HANDSHAKE = (
     b"GET /v1 HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
@@ -142,14 +141,6 @@ def settle(client: ClientConnection) -> None:
     assert take(client) == {"type": "error", "message": "tasktoken-required", "result": False}
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Return once something holds that only the server's thread can bring about."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
 def end_of(client: ClientConnection) -> int:
     """Read to the end, and return the code that the client sees."""
     with contextlib.suppress(ConnectionClosed):
@@ -182,7 +173,7 @@ class Raw:
         before = self.rig.sockets()["opened"]
         self.sock.sendall(HANDSHAKE)
         assert self.sock.recv(1 << 16).startswith(b"HTTP/1.1 101")
-        until(lambda: self.rig.sockets()["opened"] > before)
+        wait_until(lambda: self.rig.sockets()["opened"] > before)
 
     def rest(self) -> bytes:
         """All that comes until the other side ends."""
@@ -266,10 +257,10 @@ def test_two_sockets_hear_of_one_task_and_one_socket_of_two(rig: Rig) -> None:
             for client in (stays, leaves):
                 heard = [take(client) for _ in range(12)]
                 assert {each["id"] for each in heard} == {first["taskid"], second["taskid"]}
-        until(lambda: rig.sockets()["open"] == 1)
+        wait_until(lambda: rig.sockets()["open"] == 1)
         rig.post(f"/sandbox/tasks/{first['taskid']}", {"action": "cancel"})
         assert take(stays)["type"] == "task_cancel"
-    until(lambda: rig.sockets()["open"] == 0)
+    wait_until(lambda: rig.sockets()["open"] == 0)
     assert rig.service.sockets._broadcasts == {}
     assert rig.service.scheduler._followers == {}
 
@@ -349,7 +340,7 @@ def test_a_message_may_not_be_large(rig: Rig) -> None:
     with rig.connect() as client:
         client.send("x" * 70_000)
         assert end_of(client) == 1009
-    until(lambda: rig.sockets()["open"] == 0)
+    wait_until(lambda: rig.sockets()["open"] == 0)
 
 
 def test_a_wrong_handshake_is_refused(rig: Rig) -> None:
@@ -370,7 +361,7 @@ def test_a_client_that_closes_gets_its_close_back(rig: Rig) -> None:
     with rig.connect() as client:
         client.close(4000)
         assert client.protocol.close_code == 4000
-    until(lambda: rig.sockets()["open"] == 0)
+    wait_until(lambda: rig.sockets()["open"] == 0)
 
 
 def test_a_client_that_just_leaves_is_forgotten(rig: Rig) -> None:
@@ -379,7 +370,7 @@ def test_a_client_that_just_leaves_is_forgotten(rig: Rig) -> None:
         with Raw(rig) as raw:
             raw.open()
             raw.sock.sendall(last)
-        until(lambda: rig.sockets()["open"] == 0)
+        wait_until(lambda: rig.sockets()["open"] == 0)
 
 
 def test_the_sandbox_says_goodbye_when_it_stops() -> None:
@@ -403,7 +394,7 @@ def test_a_client_that_does_not_read_is_given_up(rig: Rig, caplog: pytest.LogCap
         with contextlib.suppress(OSError):
             while rig.sockets()["open"]:
                 raw.sock.sendall(frame(b'{"type":"task_info"}') * 1000)
-        until(lambda: rig.sockets()["open"] == 0)
+        wait_until(lambda: rig.sockets()["open"] == 0)
     assert caplog.text == ""
 
 
@@ -579,7 +570,7 @@ def test_open_sockets_can_be_broken_from_outside(rig: Rig) -> None:
     with rig.connect() as client:
         assert rig.post("/sandbox/sockets", {"how": "drop"})["cut"] == 1
         assert end_of(client) == 1006
-    until(lambda: rig.sockets()["cut"] == 4)
+    wait_until(lambda: rig.sockets()["cut"] == 4)
     assert rig.post("/sandbox/sockets", {})["cut"] == 0
 
 

@@ -267,14 +267,17 @@ async def test_the_peers_close(code: int) -> None:
 @pytest.mark.parametrize("way", ["reset", "end"])
 async def test_the_connection_is_lost(way: str) -> None:
     """Without a closing frame the loss is told all the same, and before it what had come."""
+    heard = asyncio.Event()
 
     async def handler(peer: Peer) -> None:
         peer.raw(frame(TEXT, b"before") + frame(TEXT, b"cut")[:3])
-        await asyncio.sleep(0.02)
+        await heard.wait()
         if way == "reset":
             peer.drop()
 
     async with connected(handler) as (_, owner, _):
+        await until(lambda: owner.messages)
+        heard.set()
         await until(lambda: owner.problems)
         assert owner.messages == [b"before"]
         assert len(owner.problems) == 1
