@@ -185,8 +185,8 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
         self.stopping.set()
-        # A connection of our own wakes the accept; closing the listener alone would not. No resolver is asked: a
-        # test may have replaced it.
+        # A connection of our own wakes the accept; closing the listener alone would not. No resolver is asked,
+        # as a test may have replaced it.
         with contextlib.suppress(OSError), socket.socket() as waking:
             waking.settimeout(PATIENCE)
             waking.connect(("127.0.0.1", self.port))

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cli_tools import wait_until
 from tests.conftest import KEY, SECRET
+from tests.servers import wait_until
 from wiro_async.sandbox import Sandbox
 
 DATA = Path(__file__).parent / "data"
