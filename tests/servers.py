@@ -185,7 +185,7 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
         self.stopping.set()
-        # A connection of our own wakes the accept; closing the listener alone would not. No resolver is asked,
+        # A connection of our own wakes the accept; closing the listener alone would not. It asks no resolver,
         # as a test may have replaced it.
         with contextlib.suppress(OSError), socket.socket() as waking:
             waking.settimeout(PATIENCE)
