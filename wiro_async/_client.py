@@ -218,7 +218,7 @@ class Client:
         )
         if isinstance(outcome, SubmissionUnknown):
             raise outcome
-        return TaskHandle(self._service.attach(TaskKey(outcome.id, outcome.token)))
+        return TaskHandle(self._service.attach(TaskKey(outcome.id, outcome.token), exists=True))
 
     async def accept_journal(self, path: str | os.PathLike[str]) -> JournalComparison:
         """Confirm that a journal is the one to go on with, after comparing it with the account's tasks.

@@ -145,8 +145,16 @@ class APIError(WiroError):
 class AuthenticationError(APIError):
     """The service does not accept the key, the signature, or the address that the call came from.
 
-    Trying again cannot help: a rotated key is dead at once.
+    Credentials that never worked are believed to be wrong at once. If they have worked before, a read asks
+    again three times over 10 s before it raises this; a Run is not sent again, and raises it at once.
+
+    Attributes:
+        passing: True for a Run that was refused although the credentials have worked: they may do so again.
     """
+
+    def __init__(self, message: str, *, passing: bool = False, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.passing: bool = passing
 
 
 class ModelNotFound(APIError):
@@ -154,7 +162,21 @@ class ModelNotFound(APIError):
 
 
 class TaskNotFound(APIError):
-    """The service knows no task with this id or token under this project."""
+    """The service knows no task with this id or token under this project.
+
+    Attributes:
+        passing: True if the service itself has named or shown this task, and denies it for less than half a
+            minute: not all of its machines may know the task yet, so ask again.
+        doubt: For ``client.reconcile()``: the Run whose answer named this task, in case that the answer was
+            another Run's (None: it was not our Run, or the task may still turn up).
+    """
+
+    def __init__(
+        self, message: str, *, passing: bool = False, doubt: SubmissionUnknown | None = None, **facts: Any
+    ) -> None:
+        super().__init__(message, **facts)
+        self.passing: bool = passing
+        self.doubt: SubmissionUnknown | None = doubt
 
 
 class InvalidTaskState(APIError):
@@ -229,15 +251,23 @@ class InvalidResponse(WiroError):
         http_status: The reply's HTTP status (None where there was none).
         operation: The call that was answered so.
         excerpt: The start of the body, at most 500 characters.
+        too_large: Whether it has more bytes, values or lists than are read.
     """
 
     def __init__(
-        self, message: str, *, http_status: int | None = None, operation: str = "", excerpt: str = ""
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        operation: str = "",
+        excerpt: str = "",
+        too_large: bool = False,
     ) -> None:
         super().__init__(message)
         self.http_status: int | None = http_status
         self.operation: str = operation
         self.excerpt: str = excerpt
+        self.too_large: bool = too_large
 
 
 class SubmissionUnknown(WiroError):

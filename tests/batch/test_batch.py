@@ -141,7 +141,7 @@ async def test_a_job_that_fails_does_not_stop_the_others() -> None:
     """Whether the model, the service, the inputs or the job itself is to blame."""
     service = Service()
     service.fates["model"] = Fate(pexit="1", cost="0", reason="no face")
-    service.answers["service"] = [no(0, "prompt is too rude")]
+    service.answers["service"] = [no(0, "Request parameter [prompt] must be polite")]
     given = [
         *jobs("model", "service"),
         job("inputs", "inputs", image=object()),
@@ -153,7 +153,7 @@ async def test_a_job_that_fails_does_not_stop_the_others() -> None:
     kinds = {key: type(outcome.error).__name__ for key, outcome in found.items()}
     assert kinds == {
         "model": "TaskFailed",
-        "service": "ServiceError",
+        "service": "InvalidInput",
         "inputs": "InvalidInput",
         "3": "InvalidInput",
         "typed": "InvalidInput",
@@ -309,7 +309,7 @@ async def test_the_first_failure_stops_it_if_asked_for() -> None:
 async def test_equal_failures_in_a_row_stop_it() -> None:
     """The breaker: the next ones would fail alike."""
     service = Service(limit=2)
-    service.handlers["Run"] = no(0, "prompt 1234 is too rude")
+    service.handlers["Run"] = no(1, "prompt 1234 is too rude")
     async with batch_of(service, endless()) as batch:
         report = await batch.wait()
     assert report.stopped is not None
@@ -318,13 +318,25 @@ async def test_equal_failures_in_a_row_stop_it() -> None:
     assert report.failures[0].jobs == 20
 
 
+async def test_refusals_that_may_be_none_are_not_asked_for_by_the_thousand() -> None:
+    """Nobody knows what "too rude" means for the Run: each is looked for, and the next ones wait longer."""
+    service = Service()
+    service.handlers["Run"] = no(0, "prompt 1234 is too rude")
+    async with batch_of(service, endless()) as batch:
+        report = await batch.wait()
+    assert report.stopped is not None
+    assert report.stopped.reason == "breaker"
+    assert service.counts["Run"] < 30
+    assert report.progress.unknown == service.counts["Run"]
+
+
 async def test_different_failures_do_not() -> None:
     """Nor does any number of them without a breaker, and of their reasons the first fifty are kept."""
     service = Service()
     given = [job(f"p{number}") for number in range(60)]
     for number in range(60):
         service.answers[f"p{number}"] = [
-            no(0, "abcdefghijklmnopqrstuvwxyz"[number % 26] * (1 + number // 26))
+            no(1, "abcdefghijklmnopqrstuvwxyz"[number % 26] * (1 + number // 26))
         ]
     async with batch_of(service, given, breaker=None) as batch:
         report = await batch.wait()
@@ -440,7 +452,7 @@ async def test_a_price_that_cannot_be_asked_is_learned(caplog: pytest.LogCapture
     assert found["a"].error is None
     assert "learned from its runs" in caplog.text
     service = Service()
-    service.handlers["Tool/Detail"] = httpx.Response(401, text="no")
+    service.handlers["Tool/Detail"] = httpx.Response(401, json=no(0, "Project authorization is not valid."))
     found = await outcomes(service, jobs("a", "b"), max_cost=1)
     assert isinstance(found["a"].error, AuthenticationError)
     assert not service.made

@@ -52,6 +52,7 @@ from wiro_async import (
     TaskFailed,
     TaskNotFound,
     TaskTimeout,
+    TermsNotAccepted,
 )
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import Accepted, Doubted, Ended, Intended, Released, Saved, Step
@@ -230,11 +231,15 @@ async def test_an_answer_that_names_anothers_task_and_none_of_ours(
 
 
 async def test_a_task_that_is_not_there_is_looked_for() -> None:
-    """The service does not know the task that it named: so the answer was not about ours."""
+    """For half a minute; no other one is found in the list. The id in hand is told, and nothing is resent."""
     service = Service()
     service.answers["a"] = [ok(taskid="999", socketaccesstoken="x")]
-    outcome = await alone(service)
-    assert isinstance(outcome.error, SubmissionUnknown)
+    outcome = await alone(service, on_unknown="resubmit")
+    assert isinstance(outcome.error, TaskNotFound)
+    assert not outcome.error.passing
+    assert outcome.task_id == "999"
+    assert service.counts["Run"] == 1
+    assert service.counts["Task/Detail"] >= 3
 
 
 # -- ends ------------------------------------------------------------------------------------------------
@@ -712,10 +717,10 @@ async def test_files_are_uploaded_once_and_again_found_after_a_resume(
         job("bytes", "bytes", image=b"jpeg"),
         job("nested", "nested", images=[{"first": bytearray(b"jpeg")}, b"other"]),
     ]
-    service.answers[""] = [no(0, "busy")] * 14
+    service.answers[""] = [no(98, "sign in to run this model")] * 14
     async with batch_of(service, given, journal=path, breaker=None) as batch:
         found = [outcome async for outcome in batch]
-    assert all(isinstance(outcome.error, ServiceError) for outcome in found)
+    assert all(isinstance(outcome.error, TermsNotAccepted) for outcome in found)
     again = await outcomes(service, journal=path)
     assert all(outcome.succeeded for outcome in again.values())
     assert service.uploads == 2

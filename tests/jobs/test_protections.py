@@ -548,7 +548,7 @@ async def test_what_provably_came_to_nothing_gives_its_money_back() -> None:
     owner, name = MODEL.split("/")
     listing = {"slugowner": owner, "slugproject": name, "approximatelycost": "0.35"}
     service.handlers["Tool/Detail"] = {"errors": [], "result": True, "tool": [listing]}
-    service.answers["a"] = [no(0, "busy")]
+    service.answers["a"] = [no(0, "Request parameters are invalid.")]
     service.answers["b"] = [httpx.ConnectError("refused")] * 20
     async with batch_of(service, jobs(*"abc"), max_cost="0.35", concurrency=1) as batch:
         found = {outcome.key: outcome.error async for outcome in batch}

@@ -18,7 +18,7 @@ import pytest
 import wiro_async
 from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import SubmissionUnknown, TaskHandle
+from wiro_async import SubmissionUnknown, TaskHandle, TaskNotFound
 from wiro_async._aio import on_asyncio
 from wiro_async._jobs.submit import InFlightRuns, Run
 from wiro_async._protocol.operations import run as run_of
@@ -408,15 +408,17 @@ async def test_a_reply_that_names_a_task_of_ours_is_not_believed() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_reply_that_names_a_strangers_task_is_found_out_at_the_first_look(known: bool) -> None:
-    """Other inputs, or no such task: the Run is in doubt again, and can be reconciled."""
+    """Other inputs, or no such task for half a minute: the Run is in doubt again, and can be reconciled."""
     service = Ledger()
     caller = client(service)
     foreign = service.add(parameters={"prompt": "a stranger's"})["id"] if known else "9999"
     service.lose = [ok(taskid=foreign, socketaccesstoken="t")]
     handle = await caller.submit("owner/model", PROMPT)
-    with pytest.raises(SubmissionUnknown) as caught:
+    with pytest.raises(SubmissionUnknown if known else TaskNotFound) as caught:
         await handle
-    found = await caller.reconcile(caught.value)
+    doubt = caught.value.doubt if isinstance(caught.value, TaskNotFound) else caught.value
+    assert isinstance(doubt, SubmissionUnknown)
+    found = await caller.reconcile(doubt)
     assert found.id == service.tasks[-1]["id"] != foreign
 
 

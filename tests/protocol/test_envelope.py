@@ -339,14 +339,36 @@ STATUSES = [
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("status", STATUSES)
 def test_an_error_status_is_an_error_whatever_the_body(status: int, body: str) -> None:
-    """The status decides the class; the body only adds words."""
+    """A 4xx that is not in the service's own envelope was said by a server before it, and is no refusal."""
     error = refusal(BODIES[body], status, after="7")
-    assert type(error) is KINDS.get(status, ServiceError)
+    if body != "JSON" and status < 500 and status != 429:
+        assert type(error) is InvalidResponse
+    else:
+        assert type(error) is KINDS.get(status, ServiceError)
+        # An empty object is one, and says as little as none.
+        words = "its words" if body == "JSON" else f"HTTP {status}, no JSON object in the body"
+        assert error.detail == words
     assert error.http_status == status
-    assert error.detail == ("its words" if body == "JSON" else f"HTTP {status}, no JSON object in the body")
     assert len(str(error)) < 600
     if isinstance(error, RateLimited | ServiceError):
         assert error.retry_after == 7.0
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html><TITLE lang=en>Just a\nmoment...</title></html>", "a web page ('Just a moment...'), not"),
+        (b"<html><body>403 Forbidden</body></html>", "not the service's"),
+        (b"", "empty"),
+        (b'{"success":false,"errors":[{"code":97,"message":"m"}],"result":null}', "a JSON object without a"),
+        (b'{"message":"Project authorization is not valid."}', "a JSON object without a result, which is"),
+    ],
+)
+def test_a_page_from_the_edge_is_told_as_what_was_seen(body: bytes, words: str) -> None:
+    """By its title, where it has one; a code or words outside of the service's envelope are nobody's."""
+    error = refusal(body, 403)
+    assert type(error) is InvalidResponse
+    assert f"Task/Detail: HTTP 403 with a body that is {words}" in str(error)
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
@@ -504,6 +526,11 @@ def test_what_is_merely_odd_is_read(body: bytes) -> None:
     assert judge(reply(body))["result"] is True
 
 
+def blank(times: int) -> bytes:
+    """Return a reply with so many blanks between its values."""
+    return b'{"result":true,"x":%s1}' % (b" " * times)
+
+
 def filled(piece: str, times: int) -> bytes:
     """Return a reply of more than 64 KiB that has one text of many pieces."""
     return b'{"result":true,"x":"%s"}' % (" " * 65_536 + piece * times).encode()
@@ -525,8 +552,9 @@ def filled(piece: str, times: int) -> bytes:
         ),
         (filled("\\n", 999_999), ""),
         (filled("\\n", 1_000_001), "larger than 1000000 escapes"),
-        (filled(" ", 1_934_000), ""),
-        (filled(" ", 1_935_000), "larger than 2000000 blanks"),
+        (filled(" ", 9_000_000), ""),
+        (blank(2_000_000), ""),
+        (blank(2_000_001), "larger than 2000000 blanks"),
         (b"\n" * 2_000_001 + b'{"result":true}', "larger than 2000000 blanks"),
         (filled("x", 16_000_000), ""),
         (filled("é", 4_000_000), ""),

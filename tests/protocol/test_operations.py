@@ -47,7 +47,9 @@ async def test_the_calls_are_the_services(name: str) -> None:
 
     A Run, which must never be repeated blindly, gets no connection that has been idle for long.
     """
-    service = FakeService(**{name.replace("/", "_"): no(12345, "no")})
+    # A Run is repeated as little as any call here, but looked for if the refusal were not a known one.
+    code = 1 if name == "Run" else 12345
+    service = FakeService(**{name.replace("/", "_"): no(code, "no")})
     async with client(service) as caller:
         with pytest.raises(APIError) as caught:
             await CALLS[name](caller)
@@ -249,14 +251,14 @@ async def test_a_reply_about_anything_else_is_refused(
 @pytest.mark.parametrize("tasklist", [[], None, "", "[]", {}, [None], ["x"]])
 async def test_an_empty_list_means_that_there_is_no_such_task(tasklist: object) -> None:
     """With the operation, and the key as far as it may be shown."""
-    async with client(FakeService(Task_Kill=ok(tasklist=tasklist))) as caller:
+    async with client(FakeService(Task_Detail=ok(tasklist=tasklist))) as caller:
         with pytest.raises(
-            TaskNotFound, match="Task/Kill: there is no task 2221 under this project"
+            TaskNotFound, match="Task/Detail: there is no task 2221 under this project"
         ) as caught:
-            await caller.attach("2221").kill()
-        assert (caught.value.operation, caught.value.http_status) == ("Task/Kill", 200)
+            await caller.attach("2221").refresh()
+        assert (caught.value.operation, caught.value.http_status) == ("Task/Detail", 200)
         with pytest.raises(TaskNotFound, match="no task known by its token only") as caught:
-            await caller.attach(token=TOKEN).kill()
+            await caller.attach(token=TOKEN).refresh()
     assert TOKEN not in repr(caught.value)
 
 

@@ -14,9 +14,9 @@ def test_a_plain_prompt_asks_for_nothing() -> None:
 
 def test_all_directives_are_read_and_taken_out() -> None:
     """A model sees the prompt without them."""
-    prompt = "a [sandbox:queue][sandbox:hang] b [sandbox:short] c [sandbox:run=12.5]"
+    prompt = "a [sandbox:queue][sandbox:hang] b [sandbox:short] c [sandbox:run=12.5][sandbox:log=427000]"
     assert read_directives(prompt) == Directives(
-        queue=True, hang=True, short=True, run=12.5, prompt="a  b  c"
+        queue=True, hang=True, short=True, run=12.5, log=427_000, prompt="a  b  c"
     )
     prompt = "[sandbox:late=never][sandbox:bare=2]d[sandbox:nofiles=3.5][sandbox:after=requeue]"
     assert read_directives(prompt) == Directives(
@@ -49,6 +49,9 @@ def test_reasons_have_defaults(prompt: str, fail: str | None, error: str | None)
         ("[sandbox:run]", "needs a number of seconds"),
         ("[sandbox:run=-1]", "needs a number of seconds"),
         ("[sandbox:run=inf]", "needs a number of seconds"),
+        ("[sandbox:log]", r"as in \[sandbox:log=427000\]"),
+        ("[sandbox:log=-1]", "needs a number of bytes"),
+        ("[sandbox:log=16777217]", "needs a number of bytes"),
     ],
 )
 def test_mistakes_are_told(prompt: str, hint: str) -> None:

@@ -27,6 +27,8 @@ from wiro_async.sandbox.faults import (
     Latency,
     ListLag,
     LostCallback,
+    NoTask,
+    Refused,
     RepeatedCallback,
     Request,
     Reset,
@@ -196,6 +198,9 @@ def test_the_standard_faults_are_of_all_kinds_but_one() -> None:
         (Html(processed=True), True),
         (Status(503), False),
         (Status(503, processed=True), True),
+        (Refused(), False),
+        (Refused(processed=True, names_task=True), True),
+        (NoTask(), True),
         (Duplicate(), True),
         (Foreign(), True),
         (ListLag(1), True),
@@ -221,6 +226,9 @@ def test_where_faults_can_occur() -> None:
     assert Html().operations - Html(processed=True).operations == {"socket"}
     assert Foreign().operations == {"Run", "Task/Detail", "Task/List", "Task/Cancel", "Task/Kill"}
     assert ListLag(1).operations == {"Task/List"}
+    assert Refused(processed=True, names_task=True).operations == {"Run"}
+    assert Refused().operations == RotateKey().operations
+    assert NoTask().operations == {"Task/Detail", "Task/Cancel", "Task/Kill"}
     assert RotateKey().operations == OPERATIONS - {"cdn", "socket", "callback"}
     assert CutSocket().operations == {"socket"}
     for fault in (LostCallback(), LateCallback(), RepeatedCallback(), ForgedCallback()):
@@ -244,6 +252,10 @@ def test_where_faults_can_occur() -> None:
         lambda: Html(100),
         lambda: Status(200),
         lambda: Status(600),
+        lambda: Refused(status=100),
+        lambda: Refused(names_task=True),
+        lambda: FaultPlan().script("Task/List", Refused(processed=True, names_task=True)),
+        lambda: FaultPlan().script("Task/List", NoTask()),
         lambda: ListLag(-1),
         lambda: CutSocket(after=0),
         lambda: CutSocket(after=True),

@@ -37,6 +37,8 @@ from wiro_async.sandbox.faults import (
     Html,
     Latency,
     ListLag,
+    NoTask,
+    Refused,
     Reset,
     RotateKey,
     Status,
@@ -707,6 +709,46 @@ def test_statuses_and_pages_leave_the_connection_usable(sandbox: Sandbox, wire: 
     assert b"text/html" in replies[3]
     assert decoded(replies[4])["result"]
     assert runs(sandbox) == before + 3
+
+
+def test_refusals_that_are_none(sandbox: Sandbox, wire: Wire) -> None:
+    """In the service's own envelope; what became of the Run is another matter, and one names its task."""
+    faults: list[Fault] = [
+        Refused(),
+        Refused(code=1, message="x", status=409, processed=True),
+        Refused(processed=True, names_task=True),
+    ]
+    for fault in faults:
+        plan(sandbox).script("Run", fault)
+    before = runs(sandbox)
+    replies = []
+    for _ in faults:
+        wire.post(RUN, INPUTS)
+        replies.append(wire.reply())
+    assert [reply[9:12] for reply in replies] == [b"200", b"409", b"200"]
+    lost = {"result": False, "errors": [{"code": 0, "message": "Database connection lost"}]}
+    assert decoded(replies[0]) == lost
+    assert decoded(replies[1]) == {"result": False, "errors": [{"code": 1, "message": "x"}]}
+    named = decoded(replies[2])
+    assert named.pop("taskid") == sandbox.ledger()["tasks"][-1]["id"]
+    assert len(named.pop("socketaccesstoken")) == 30
+    assert named == lost
+    assert runs(sandbox) == before + 2
+
+
+def test_a_machine_that_does_not_know_the_task_yet(sandbox: Sandbox, wire: Wire) -> None:
+    """It says so, or shows an empty list; a task is stopped all the same."""
+    wire.post(RUN, INPUTS)
+    task_id = wire.json()["taskid"]
+    plan(sandbox).script("Task/Detail", NoTask())
+    plan(sandbox).script("Task/Cancel", NoTask(empty=True))
+    wire.post("/v1/Task/Detail", {"taskid": task_id})
+    missing = {"code": 1, "message": "There is no task yet."}
+    assert decoded(wire.reply()) == {"result": False, "errors": [missing]}
+    wire.post("/v1/Task/Cancel", {"taskid": task_id})
+    assert decoded(wire.reply()) == {"total": "0", "errors": [], "tasklist": [], "result": True}
+    wire.post("/v1/Task/Detail", {"taskid": task_id})
+    assert wire.json()["tasklist"][0]["status"] == "task_cancel"
 
 
 def test_a_refusal_needs_no_body(sandbox: Sandbox, wire: Wire) -> None:

@@ -19,13 +19,14 @@ import wiro_async
 from tests.fakes import LIFE, STAMPS, FakeService, TimedTask, client, no, ok, task, timed_service
 from tests.virtual import VirtualLoop
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import Status, TaskHandle
+from wiro_async import Status, TaskHandle, TaskNotFound
 from wiro_async._protocol.events import Message
 from wiro_async._protocol.records import read_task
 from wiro_async._watch.schedule import Schedule, TaskTiming
 
 INPUTS = {"prompt": "waves"}
 CALM = wiro_async.Polling(jitter=0.0)
+ENDED = task(status="task_postprocess_end", pexit="0")
 
 
 async def submitted(service: FakeService, **options: Any) -> TaskHandle:
@@ -544,12 +545,72 @@ async def test_an_answer_that_was_another_runs_is_found_out_at_the_first_poll() 
     assert (await theirs.refresh()).id == "2221", "the task is whose it is"
 
 
-async def test_an_answer_that_names_no_task_of_ours_leaves_a_doubt() -> None:
-    """The service does not know the id that our Run was answered with; without a Run that is all it means."""
-    service = FakeService(Run=ok(taskid="2221"), Task_Detail=no(1, "There is no task yet."))
+@pytest.mark.parametrize("nothing", [no(1, "There is no task yet."), ok(tasklist=[])])
+async def test_an_accepted_task_may_be_unknown_at_first(nothing: Any) -> None:
+    """One of the service's machines does not know it yet: a wait goes on, and a refresh says so."""
+    service = FakeService(Run=ok(taskid="2221"), Task_Detail=[*[nothing] * 4, ok(tasklist=[ENDED])])
     handle = await submitted(service)
-    with pytest.raises(wiro_async.SubmissionUnknown, match="There is no task yet"):
+    with pytest.raises(TaskNotFound) as caught:
         await handle.refresh()
+    assert caught.value.passing
+    assert caught.value.doubt is None
+    assert (await handle.wait()).id == "2221"
+    assert service.counts["Task/Detail"] == 5
+
+
+@pytest.mark.parametrize("nothing", [no(1, "There is no task yet."), ok(tasklist=[])])
+async def test_a_task_that_is_denied_for_half_a_minute_is_not_waited_for(nothing: Any) -> None:
+    """The id stays in hand; the Run can be searched for, in case that the answer was another's."""
+    service = FakeService(Run=ok(taskid="2221"), Task_Detail=nothing)
+    handle = await submitted(service)
+    begun = anyio.current_time()
+    with pytest.raises(TaskNotFound) as caught:
+        await handle.wait()
+    assert 30 <= anyio.current_time() - begun < 50
+    assert not caught.value.passing
+    assert isinstance(caught.value.doubt, wiro_async.SubmissionUnknown)
+    assert handle.id == "2221"
+    service.handlers["Task/Detail"] = ok(tasklist=[ENDED])
+    assert (await handle.wait()).id == "2221", "it has turned up at last"
+
+
+async def test_a_task_that_was_seen_may_be_denied_for_a_moment() -> None:
+    """Also one that was attached to; one that was never seen is not looked for."""
+    running, nothing = ok(tasklist=[task(status="task_start")]), no(1, "There is no task yet.")
+    service = FakeService(Task_Detail=[running, nothing, nothing, running, nothing, ok(tasklist=[ENDED])])
+    handle = client(service).attach("2221")
+    assert (await handle.wait()).id == "2221"
+    unseen = client(FakeService(Task_Detail=nothing)).attach("2221")
+    with pytest.raises(TaskNotFound) as caught:
+        await unseen.wait()
+    assert not caught.value.passing
+
+
+@pytest.mark.parametrize("said", [ok(tasklist=[]), ok(), ok(tasklist=None)])
+@pytest.mark.parametrize("verb", ["kill", "cancel"])
+async def test_a_stop_that_shows_no_task_is_judged_by_the_next_poll(verb: str, said: Any) -> None:
+    """It was obeyed, as far as the reply tells; the task's own state says what became of it."""
+    cancelled = task(status="task_cancel")
+    service = FakeService(
+        Run=ok(taskid="2221"), Task_Kill=said, Task_Cancel=said, Task_Detail=ok(tasklist=[cancelled])
+    )
+    handle = await submitted(service)
+    assert (await getattr(handle, verb)()).outcome == "cancelled"
+    assert service.counts["Task/Detail"] == 1
+
+
+async def test_a_task_that_cannot_be_stopped_yet_is_stopped_later() -> None:
+    """The machines that stop tasks do not know it yet."""
+    service = stoppable()
+    cancel, kill = service.handlers["Task/Cancel"], service.handlers["Task/Kill"]
+    missing = [no(0, "task-not-exist")] * 5
+    service.handlers["Task/Cancel"] = lambda payload: missing.pop() if missing else cancel(payload)
+    service.handlers["Task/Kill"] = lambda payload: missing.pop() if missing else kill(payload)
+    handle = await submitted(service)
+    with pytest.raises(TaskNotFound) as caught:
+        await handle.cancel()
+    assert caught.value.passing
+    assert (await handle.stop()).outcome == "cancelled"
 
 
 async def test_a_lost_stop_is_asked_again() -> None:

@@ -231,7 +231,7 @@ class Coordinator(Monitor):
         match error:
             case InsufficientBalance():
                 self.stop("balance", error.message)
-            case AuthenticationError():
+            case AuthenticationError(passing=False):
                 self.stop("credentials", error.message)
             case JournalError(reason=reason) if reason != "conflict":
                 self.stop("journal", error.message)

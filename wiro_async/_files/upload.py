@@ -25,6 +25,7 @@ import httpx
 from wiro_async._aio import now, run_in_thread
 from wiro_async._config import MAX_UPLOAD_BYTES, Limits, Option, check, text
 from wiro_async._errors import (
+    AuthenticationError,
     ConfigurationError,
     ConnectionFailed,
     InvalidInput,
@@ -100,7 +101,7 @@ class Uploader:
         The wait for a slot has a limit of its own, as for all calls.
         """
         until = math.inf
-        attempt = 1
+        attempt, refused = 1, 0
         while True:
             body = MultipartFile(source, folder)
             try:
@@ -109,7 +110,10 @@ class Uploader:
                 if attempt == 1:  # Its wait for a slot does not count, and the later ones' do.
                     until = (now() if body.begun_at is None else body.begun_at) + self._timeout
                 delay = None
-                if is_transient(error):
+                if isinstance(error, AuthenticationError):
+                    refused += 1
+                    delay = self._transport.credentials.refused_read(refused)
+                elif is_transient(error):
                     delay = UPLOADS.delay(attempt, self._chance(), getattr(error, "retry_after", None))
                 if delay is None or now() + delay >= until:
                     raise

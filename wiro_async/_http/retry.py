@@ -22,14 +22,17 @@ from wiro_async._errors import (
     JournalError,
     RateLimited,
     ServiceError,
+    TaskNotFound,
     WiroError,
 )
+from wiro_async._protocol.refusals import UNCERTAIN, is_known_refusal
 
 __all__ = [
     "DOWNLOADS",
     "READS",
     "RUNS",
     "UPLOADS",
+    "Credentials",
     "Knowledge",
     "RetryBudget",
     "RetryPolicy",
@@ -49,19 +52,18 @@ Knowledge: TypeAlias = Literal["not sent", "refused", "unknown"]
 def run_knowledge(error: WiroError) -> Knowledge:
     """Say what *error* tells about the Run that it answers.
 
-    A 5xx is unknown: a proxy may have answered for a service that had taken the Run. So is a 2xx that is not
-    the service's own. A 4xx means that the Run was not taken, whoever says so; and an error with the
-    service's own code or words in a reply below 500 is its word. An error that is not listed here tells
-    nothing.
+    A refusal is believed only in the service's own envelope, and only in a code or in words that are known
+    to be one; HTTP 429 means that the Run was not taken, whoever says so. Everything else is unknown: a proxy
+    may have answered for a service that had taken the Run, and the service uses code 0 for its own faults,
+    too. An error that is not listed here tells nothing.
     """
     match error:
         case ConnectionFailed(sent=sent):
             return "unknown" if sent else "not sent"
         case InvalidResponse():
             return "unknown"
-        case ServiceError(http_status=status, code=code, detail=detail):
-            spoken = code is not None or detail != "" or (status is not None and status >= 400)
-            return "refused" if spoken and (status or 0) < 500 else "unknown"
+        case ServiceError(http_status=status, detail=detail):
+            return "refused" if is_known_refusal(status, detail) else "unknown"
         case APIError() | InvalidInput():
             return "refused"
         case ConfigurationError() | ClientUseError() | JournalError() | BatchStopped():
@@ -78,14 +80,16 @@ def run_may_repeat(error: WiroError) -> bool:
 def is_transient(error: WiroError) -> bool:
     """Whether a read that met *error* is worth repeating.
 
-    The service uses code 0 for its own faults as well as for bad input, so a read repeats it. A 4xx without
-    the service's code comes from another server, or from another path, and stays what it is.
+    The service uses code 0 for its own faults as well as for bad input, so a read repeats it. What is not
+    the service's own reply, such as a web page with a 403, says nothing, and is repeated.
     """
     match error:
+        case TaskNotFound(passing=passing):
+            return passing
         case ConnectionFailed() | InvalidResponse() | RateLimited():
             return True
         case ServiceError(http_status=status, code=code):
-            if status in (408, 425) or status is None or status >= 500 or code == 0:
+            if status in UNCERTAIN or status is None or status >= 500 or code == 0:
                 return True
             return code is None and status < 400
         case _:
@@ -93,11 +97,14 @@ def is_transient(error: WiroError) -> bool:
 
 
 def is_unwell(error: WiroError) -> bool:
-    """Whether *error* says that the service as a whole is unwell, and not only one task's record."""
+    """Whether *error* says that the service, or what is before it, is unwell, and not only one record."""
     match error:
         case ConnectionFailed() | RateLimited():
             return True
-        case ServiceError(http_status=status) | InvalidResponse(http_status=status):
+        case InvalidResponse(http_status=status):
+            # A web page with a 403 comes from what stands before the service, and meets every call.
+            return status is not None and status >= 400
+        case ServiceError(http_status=status):
             return status is not None and status >= 500
         case _:
             return False
@@ -214,3 +221,52 @@ class RetryBudget:
         """Put a token back after a call that succeeded."""
         self.tokens = min(self.tokens + 1.0, 500.0)
         self.is_full = self.tokens == 500.0
+
+
+# -- credentials -----------------------------------------------------------------------------------------
+
+REFUSALS = (1.0, 3.0, 6.0)
+"""Pauses in seconds between the refusals of credentials that have worked: the fourth one is believed."""
+
+
+@attrs.define(eq=False)
+class Credentials:
+    """Whether a refusal of a client's credentials is believed.
+
+    One of the service's machines may not know a valid key for a moment. So a refusal of credentials that have
+    worked is believed only after three more over 10 s: of one read, which asks again; or of Runs, which are
+    not sent again, but of which others follow.
+
+    Attributes:
+        worked: Whether they have worked, and no refusal was believed since. To be set after each success.
+        runs_refused: How many Runs were refused in a row. To be set to 0 after each success.
+    """
+
+    worked: bool = attrs.field(default=False, init=False)
+    runs_refused: int = attrs.field(default=0, init=False)
+    _rest_until: float = attrs.field(default=float("-inf"), init=False)
+
+    def refused_read(self, times: int) -> float | None:
+        """Return the seconds after which a read asks again (None: it is believed).
+
+        Args:
+            times: How often this read was refused, from 1 on.
+        """
+        if self.worked and times <= len(REFUSALS):
+            return REFUSALS[times - 1]
+        self.worked = False
+        return None
+
+    def refused_run(self, time: float) -> bool:
+        """Take note of a Run that was refused at that time; True: it is not believed yet."""
+        # Runs that were on their way together are refused together, which counts once.
+        if self.worked and time >= self._rest_until:
+            self.worked = self.runs_refused < len(REFUSALS)
+            if self.worked:
+                self._rest_until = time + REFUSALS[self.runs_refused]
+                self.runs_refused += 1
+        return self.worked
+
+    def rest(self, time: float) -> float:
+        """Return the seconds for which no Run should be sent after one that was refused at that time."""
+        return max(self._rest_until - time, 0.0) if self.worked else 0.0

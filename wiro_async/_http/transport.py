@@ -23,10 +23,17 @@ import httpx
 
 from wiro_async._aio import Gate, now, run_in_thread, running_loop
 from wiro_async._config import Config
-from wiro_async._errors import ClientUseError, ConnectionFailed, InvalidResponse, TaskNotFound, WiroError
+from wiro_async._errors import (
+    AuthenticationError,
+    ClientUseError,
+    ConnectionFailed,
+    InvalidResponse,
+    TaskNotFound,
+    WiroError,
+)
 from wiro_async._http.connections import address_of
 from wiro_async._http.messages import Address, Content, Headers, Request, Sender
-from wiro_async._http.retry import READS, RetryBudget, is_transient
+from wiro_async._http.retry import READS, Credentials, RetryBudget, is_transient
 from wiro_async._http.signing import strip_traceback
 from wiro_async._protocol.envelope import MAX_REPLY_BYTES, Reply, encode, judge, judge_anew
 from wiro_async._protocol.operations import LIST, Operation, list_payload
@@ -70,6 +77,7 @@ class Transport:
     Attributes:
         gate: Lets ``Limits.max_in_flight`` requests through at a time.
         paid_calls: How many Runs are under way, from ``enter()`` to ``leave()``.
+        credentials: Whether a refusal of the client's credentials is believed.
     """
 
     def __init__(self, config: Config, http: Sender, chance: Callable[[], float] = random.random) -> None:
@@ -79,6 +87,8 @@ class Transport:
         self._base = config.base_url
         self._addresses: dict[str, Address] = {}
         self._budget = RetryBudget()
+        self._page_size: int = sys.maxsize
+        self.credentials: Credentials = Credentials()
         # The process and the event loop of the first use.
         self._home: tuple[int, object] | None = None
         self._closed = False
@@ -93,7 +103,8 @@ class Transport:
     ) -> Payload:
         """Make one call and return the payload of its answer.
 
-        What failed in a way that may pass is tried again, as ``READS`` and the client's retry budget allow.
+        What failed in a way that may pass is tried again, as ``READS`` and the client's retry budget allow;
+        so is a refusal of credentials that have worked, as ``Credentials`` says.
 
         Args:
             operation: Which call.
@@ -109,14 +120,21 @@ class Transport:
         assert not operation.paid, "a Run that is tried again here could be paid for twice"
         # Not bytes: some tracebacks print locals, and there may be a token in it.
         body = Content(encode(payload))
-        attempt = 1
+        attempt, refused = 1, 0
         while True:
             await self._wait_for_slot(operation, until)
             try:
                 deadline = min(now() + self._limits.request_timeout, until)
                 answer = await self._exchange(operation, self._request(operation, body), deadline, known)
+            except AuthenticationError:
+                refused += 1
+                pause = self.credentials.refused_read(refused)
+                if pause is None:
+                    raise
+                logger.debug("%s: the credentials were refused; again in %.0f s", operation.name, pause)
+                pause = min(pause, max(until - now(), 0.0))
             except WiroError as error:
-                if not is_transient(error):
+                if not is_transient(error) or (isinstance(error, InvalidResponse) and error.too_large):
                     raise
                 pause = READS.delay(attempt, self._chance(), getattr(error, "retry_after", None))
                 if pause is None or now() + pause >= until or not self._budget.take():
@@ -134,13 +152,24 @@ class Transport:
     async def tasks(self, model: str | None, start: int, limit: int) -> Payload:
         """Read a page of Task/List, which may be empty: the service then says that there is no task yet.
 
+        The logs of a hundred tasks can be more than is read of a reply. Then half as many are asked for, and
+        so on, down to one; pages that follow are as small.
+
         Raises:
             WiroError: As for ``call()``.
         """
-        try:
-            return await self.call(LIST, list_payload(model, start, limit))
-        except TaskNotFound:
-            return Payload(tasklist=[])
+        if start == 0:
+            self._page_size = limit
+        while True:
+            size = min(limit, self._page_size)
+            try:
+                return await self.call(LIST, list_payload(model, start, size))
+            except TaskNotFound:
+                return Payload(tasklist=[])
+            except InvalidResponse as error:
+                if not error.too_large or size <= 1:
+                    raise
+                self._page_size = size // 2
 
     async def upload(
         self, operation: Operation, headers: Headers, body: httpx.AsyncByteStream, until: float = math.inf
@@ -196,7 +225,11 @@ class Transport:
         """
         request = self._request(operation, Content(body))
         del body  # Some tracebacks print locals.
-        return await self._exchange(operation, request, now() + self._limits.request_timeout)
+        try:
+            return await self._exchange(operation, request, now() + self._limits.request_timeout)
+        except AuthenticationError as error:
+            error.passing = self.credentials.refused_run(now())
+            raise
 
     def leave(self) -> None:
         """Give the slot of a Run back."""
@@ -265,8 +298,11 @@ class Transport:
                 reply = await self._send(operation, request)
                 if len(reply.body) > SMALL_REPLY:
                     # Piece by piece in a worker thread, so that the event loop gets its turn in between.
-                    return await run_in_thread(judge, reply)
-                return judge(reply) if known is None else judge_anew(reply, known)
+                    payload = await run_in_thread(judge, reply)
+                else:
+                    payload = judge(reply) if known is None else judge_anew(reply, known)
+                self.credentials.worked, self.credentials.runs_refused = True, 0
+                return payload
         except WiroError as error:
             problem = error
         except Exception as error:
@@ -294,6 +330,7 @@ class Transport:
                     f"{operation.name}: the reply is larger than {MAX_REPLY_BYTES} bytes",
                     http_status=response.status,
                     operation=operation.name,
+                    too_large=True,
                 )
         except BaseException as error:
             raise strip_traceback(error, request, handled) from None

@@ -20,6 +20,7 @@ import attrs
 
 from wiro_async._aio import Alarm, now
 from wiro_async._errors import ConcurrencyLimited
+from wiro_async._http.retry import RUNS
 
 __all__ = ["ConcurrencyLimiter", "LearnedLimit", "Line", "Slot", "limit_of"]
 
@@ -55,6 +56,7 @@ class ConcurrencyLimiter:
         self._ask_at: float = -math.inf
         self._rest_until: float = -math.inf
         self._unreachable: bool = False
+        self._doubts: int = 0
         self._sending: int = 0
         self.learned: LearnedLimit = LearnedLimit()
         self.active: int = 0
@@ -105,8 +107,20 @@ class ConcurrencyLimiter:
         self._sending -= 1
         self._unreachable = self._unreachable and not reached
 
+    def doubted(self) -> None:
+        """Nobody knows what became of a Run; the more of these in a row, the longer the next one waits.
+
+        Each of them may have to be paid, and is searched for: an outage is not answered with thousands.
+        """
+        self.answered(reached=False)
+        self._doubts += 1
+        self._rest_until = max(self._rest_until, now() + RUNS.pause(self._doubts, self._chance()))
+        self.learned.dropped()
+        self.change()
+
     def accepted(self) -> None:
         """A Run was accepted: its task is running."""
+        self._doubts = 0
         self.answered(reached=True)
         self._asking = FIRST_ASKING
         self.learned.accepted()
@@ -165,9 +179,7 @@ class Slot:
     def doubted(self) -> None:
         """The Run's outcome is unknown: its task may hold the slot."""
         if self._line is not None and self._stage == "sending":
-            self._limiter.answered(reached=False)
-            self._limiter.learned.dropped()
-            self._limiter.change()
+            self._limiter.doubted()
         self._stage = "in doubt"
 
     def found(self) -> None:

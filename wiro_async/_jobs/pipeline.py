@@ -43,6 +43,7 @@ from wiro_async._errors import (
     InvalidInput,
     JournalError,
     SubmissionUnknown,
+    TaskNotFound,
     WiroError,
 )
 from wiro_async._files.inputs import FileSource, by_name, holds, is_local_file, resolve
@@ -76,6 +77,7 @@ from wiro_async._protocol.matching import Claim, Strangers, fingerprint_of, mark
 from wiro_async._protocol.operations import TOOL_DETAIL, clean_slug
 from wiro_async._protocol.operations import run as run_of
 from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult
+from wiro_async._protocol.refusals import was_believed_too_soon
 from wiro_async._tasks.ends import TaskError, TaskFailed, ending
 from wiro_async._tasks.handle import TaskHandle, TaskTimeout, unfinished
 from wiro_async._tasks.state import TaskState
@@ -543,6 +545,10 @@ class Pipeline:
             case WiroError() if isinstance(outcome, ConcurrencyLimited) or run_may_repeat(outcome):
                 self._wait_or_raise(job, outcome)
                 return None
+            case AuthenticationError(passing=True):
+                # The next Run shows whether it was a moment only.
+                self.service.limiter.rest(transport.credentials.rest(now()))
+                raise outcome
             case _:
                 raise outcome
 
@@ -683,12 +689,7 @@ class Pipeline:
             self._leave_open(error)
             raise
         if isinstance(outcome, records.Accepted):
-            assert job.run is not None
-            state = self._accept(job, slot, outcome, job.run.claim(self.service.known))
-            slot.found()
-            self.monitor.moved(job, "running")
-            await self._record(Accepted(job.key, outcome.id, outcome.token))
-            return state
+            return await self._found(job, slot, outcome)
         await self._record(Doubted(job.key, outcome.cause))
         if not outcome.absent or job.options.on_unknown != "resubmit" or job.resubmits == RESUBMITS:
             slot.release()
@@ -699,6 +700,15 @@ class Pipeline:
         self._give_back(job, slot)
         return None
 
+    async def _found(self, job: JobState, slot: Slot, task: records.Accepted) -> TaskState:
+        """Take the task that a search has found for the job's Run."""
+        assert job.run is not None
+        state = self._accept(job, slot, task, job.run.claim(self.service.known))
+        slot.found()
+        self.monitor.moved(job, "running")
+        await self._record(Accepted(job.key, task.id, task.token))
+        return state
+
     def _leave_open(self, error: SubmissionUnknown) -> None:
         """Keep a ``SubmissionUnknown`` that no outcome reports, unless the journal keeps it."""
         if not self.journal.durable:
@@ -707,7 +717,9 @@ class Pipeline:
     async def _take_up(self, job: JobState) -> None:
         """Resume the task that an earlier process started for the job, if any."""
         entry = job.entry
-        if entry is None or entry.state in ("refused", *FAILED):
+        if entry is None or entry.state in FAILED:
+            return
+        if entry.state == "refused" and not was_believed_too_soon(entry.error, entry.reason):
             return
         # Before anything is set aside for it: a task of unknown price holds back all others.
         await self._learn_price(entry.model)
@@ -722,14 +734,14 @@ class Pipeline:
             # A doubt was looked into when it was new. Of an intended Run nobody knows when it really left.
             outcome = await self.service.search.find(
                 entry.fingerprint,
-                "the program ended before its answer was recorded",
-                sent_within=0.0 if entry.state == "unknown" else None,
+                entry.reason or "the program ended before its answer was recorded",
+                sent_within=None if entry.state == "intended" else 0.0,
             )
         if isinstance(outcome, records.Accepted):
             await self._record(Accepted(job.key, outcome.id, outcome.token))
             self._adopt(job, TaskKey(outcome.id, outcome.token))
         # Whoever sent an intended Run is gone, and the service has had half a minute: it did not arrive.
-        elif outcome.absent and (entry.state == "intended" or job.options.on_unknown == "resubmit"):
+        elif outcome.absent and (entry.state != "unknown" or job.options.on_unknown == "resubmit"):
             await self._record(Released.of(job.key, outcome))
             self.budget.release(job)
         else:
@@ -738,7 +750,7 @@ class Pipeline:
     def _adopt(self, job: JobState, key: TaskKey) -> None:
         """Count a task that is already running."""
         job.slot = self.line.adopt()
-        job.state = self.service.attach(key)
+        job.state = self.service.attach(key, exists=True)
         self.monitor.moved(job, "running")
 
     # -- watch, settle -----------------------------------------------------------------------------------
@@ -765,10 +777,13 @@ class Pipeline:
             await self._record(Doubted(job.key, error.cause))
             await self._reconcile(job, slot, error)
             return
+        except TaskNotFound as error:
+            if not await self._replaced(job, slot, error):
+                self._let_go(slot)
+                raise
+            return
         except BaseException:
-            # Nobody knows what it will cost, so its money stays set aside.
-            if not self.hands_over:
-                slot.release()
+            self._let_go(slot)
             raise
         task = state.task
         assert task is not None
@@ -783,6 +798,35 @@ class Pipeline:
         if job.attempts > self.retry_failed:
             raise failure
         job.failure, job.state = failure, None
+
+    def _let_go(self, slot: Slot) -> None:
+        """Release the slot of a task whose end was not seen; its money stays set aside."""
+        if not self.hands_over:
+            slot.release()
+
+    async def _replaced(self, job: JobState, slot: Slot, error: TaskNotFound) -> bool:
+        """Search for the task of a Run whose answer named one that the service does not know.
+
+        The answer may have been another Run's. The id in hand is not given up before another task is found.
+
+        Returns:
+            Whether one was found; it is the job's task from here on.
+        """
+        if error.doubt is None:
+            return False
+        try:
+            with anyio.CancelScope(deadline=job.until):
+                found = await self.service.search.find(fingerprint_of(error.doubt), error.doubt.cause)
+                if isinstance(found, records.Accepted) and job.state and found.id != job.state.key.id:
+                    job.state = None
+                    slot.doubted()
+                    await self._record(Doubted(job.key, error.doubt.cause))
+                    await self._found(job, slot, found)
+                    return True
+        except BaseException:
+            self._let_go(slot)
+            raise
+        return False
 
     async def _settle(self, job: JobState, task: Task) -> None:
         """Count what a task cost, and record its end.
@@ -833,7 +877,7 @@ class Pipeline:
         """
         self.monitor.moved(job, "downloading")
         self._let_next(job)
-        state = job.state = self.service.attach(TaskKey(entry.task_id, entry.token))
+        state = job.state = self.service.attach(TaskKey(entry.task_id, entry.token), exists=True)
         if self.saver is not None and entry.files:
             job.paths = await self.saver.all_there(entry.files)
         if job.paths:

@@ -166,11 +166,16 @@ class Service:
             await journal.record(Confirmed(comparison.missing))
         return comparison
 
-    def attach(self, key: TaskKey) -> TaskState:
-        """Return the state of a task started elsewhere: only its key is known."""
+    def attach(self, key: TaskKey, *, exists: bool = False) -> TaskState:
+        """Return the state of a task started elsewhere: only its key is known.
+
+        Args:
+            key: The key.
+            exists: Whether the service itself has named the task.
+        """
         if key.id and key.id not in self.known:
             self.known.add(key.id)
-        return TaskState(key, self.tasks, watch=self.config.watch)
+        return TaskState(key, self.tasks, watch=self.config.watch, exists=exists)
 
     def leave(self, state: TaskState, why: str) -> None:
         """Keep a task for its cancelled caller to find."""

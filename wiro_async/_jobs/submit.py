@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,12 +16,15 @@ from wiro_async._http.transport import Transport
 from wiro_async._protocol.matching import Claim, KnownTasks, RunFingerprint, unknown
 from wiro_async._protocol.operations import Operation
 from wiro_async._protocol.records import Accepted, read_accepted
+from wiro_async._protocol.refusals import first_error
 from wiro_async._types import JSON, Watch
 
 if TYPE_CHECKING:
     from wiro_async._watch.callbacks import CallbackURL
 
 __all__ = ["InFlightRuns", "Run", "send"]
+
+logger = logging.getLogger("wiro_async")
 
 
 @attrs.frozen(eq=False)
@@ -96,13 +100,22 @@ async def send(
     """
     with in_flight.on_its_way(run):
         try:
-            accepted = read_accepted(await transport.exchange(run.operation, run.body))
+            payload = await transport.exchange(run.operation, run.body)
+            accepted = read_accepted(payload)
         except WiroError as error:
             certain = not isinstance(error, InvalidResponse) and run_knowledge(error) != "unknown"
             problem = error if certain else unknown(run.fingerprint, error.message)
         else:
             # An answer that names a task which is somebody's already was about that one.
             if accepted.id not in known:
+                if payload.get("result") is not True:
+                    _, said = first_error(payload.get("errors"))
+                    logger.warning(
+                        "a Run of %s was refused (%s) in a reply that names task %s: that is its task",
+                        run.model,
+                        said or "without a reason",
+                        accepted.id,
+                    )
                 claim = run.claim(known)
                 known.add(accepted.id, claim)
                 return accepted, claim

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -14,7 +15,7 @@ from itertools import chain
 from typing import Any, NamedTuple, Never
 
 from wiro_async._errors import InvalidInput, InvalidResponse
-from wiro_async._protocol.refusals import EXCERPT, read_retry_after, redacted, refusal
+from wiro_async._protocol.refusals import EXCERPT, one_line, read_retry_after, redacted, refusal
 from wiro_async._types import JSON, Payload, Secret
 
 __all__ = [
@@ -28,13 +29,22 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 MAX_UNCOUNTED_BYTES = 64 * 1024
 MAX_DIGITS = 400
 
+MAX_ESCAPES = 1_000_000
+
 _COSTS: tuple[tuple[str, tuple[bytes, ...], int], ...] = (
     ("lists and objects", (b"[", b"{"), 20_000),
     ("values", (b",",), 100_000),
-    ("escapes", (b"\\",), 1_000_000),
     ("blanks", (b" ", b"\n", b"\r", b"\t"), 2_000_000),
 )
-"""What takes time or memory to decode, the bytes that tell how much of it there is, and the most of it."""
+"""What takes time or memory to decode, the bytes that tell how much of it there is, and the most of it.
+
+Only what is outside of texts counts: a log of ordinary lines holds brackets and commas by the ten thousand.
+"""
+
+_LOGS = frozenset({b"debugoutput", b"debugerror"})
+"""The texts that nothing is decoded from; the structure of others counts if they look like JSON."""
+
+_LONGEST_LOG_NAME = 16
 
 _SLICE = 256 * 1024
 """Bytes that are counted at a time: while a call counts, in whichever thread, the event loop stands still."""
@@ -138,7 +148,10 @@ def _check_text(value: str, what: str, path: str) -> None:
 
 
 def judge(reply: Reply) -> Payload:
-    """Return the payload of a reply that means yes.
+    """Return the payload of a reply that means yes, or that names the task of a Run whatever else it says.
+
+    What the service itself says comes in its own envelope, an object with a boolean ``result``. With a 4xx,
+    anything else was said by a server before it, which knows nothing of the credentials, inputs and tasks.
 
     Raises:
         APIError: The service said no; the class tells what can be done about it.
@@ -147,14 +160,24 @@ def judge(reply: Reply) -> Payload:
     """
     if 300 <= reply.status < 400:
         raise _unreadable(reply, f"a redirect (HTTP {reply.status}), which is never followed; check base_url")
+    # A 4xx that the service did not send itself; it says nothing of the credentials, inputs and tasks.
+    is_foreign = 400 <= reply.status < 500 and reply.status != 429
     try:
         payload = _decode(reply)
-    except InvalidResponse:
+    except InvalidResponse as error:
         if reply.status < 400:
             raise
+        if is_foreign:
+            raise _unreadable(reply, _page_of(reply), too_large=error.too_large) from None
         payload = Payload()
     if reply.status < 300 and payload.get("result") is True:
         return payload
+    if isinstance(payload.get("result"), bool):
+        is_foreign = False
+        if reply.operation == "Run" and reply.status != 429 and text(payload.get("taskid")):
+            return payload
+    if is_foreign:
+        raise _unreadable(reply, "a JSON object without a result, which is not the service's")
     raise refusal(reply.operation, reply.status, payload, read_retry_after(reply.retry_after, reply.now))
 
 
@@ -187,7 +210,7 @@ def _decode(reply: Reply) -> Payload:
     body = reply.body
     problem = _too_costly(body)
     if problem:
-        raise _unreadable(reply, problem)
+        raise _unreadable(reply, problem, too_large=True)
     try:
         value: object = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
@@ -213,23 +236,66 @@ def _too_costly(body: bytes | bytearray) -> str:
     A reply of a few kilobytes, as almost all are, is not looked into. In a larger one, what costs is counted:
     values, lists and objects above all, escapes, and characters that make Python store all of the text with
     two or four bytes each.
+
+    Where a text begins and ends is read as the decoder does, up to where the JSON is broken: there the
+    decoder stops, too.
     """
     if len(body) <= MAX_UNCOUNTED_BYTES:
         return ""
     if len(body) > MAX_REPLY_BYTES:
         return f"larger than {MAX_REPLY_BYTES} bytes"
     counts = [0] * len(_COSTS)
-    width = 1
+    width, escapes = 1, 0
+    structure_of = _Structure().of
     for start in range(0, len(body), _SLICE):
         piece = body[start : start + _SLICE]
-        for place, (what, characters, most) in enumerate(_COSTS):
-            counts[place] += sum(map(piece.count, characters))
-            if counts[place] > most:
-                return f"larger than {most} {what}"
+        escapes += piece.count(b"\\")
+        if escapes > MAX_ESCAPES:
+            return f"larger than {MAX_ESCAPES} escapes"
         # Python takes 1, 2 or 4 bytes for each character of a text (PEP 393).
         if not piece.isascii():
             width = max(width, 4 if len(piece.translate(None, _FOUR_BYTE_LEADS)) < len(piece) else 2)
+        structure = structure_of(piece)
+        for place, (what, characters, most) in enumerate(_COSTS):
+            counts[place] += sum(map(structure.count, characters))
+            if counts[place] > most:
+                return f"larger than {most} {what}"
     return f"larger than {MAX_REPLY_BYTES} bytes in memory" if len(body) * width > MAX_REPLY_BYTES else ""
+
+
+class _Structure:
+    """Takes out of a body, slice by slice, what costs to decode: all but plain texts."""
+
+    def __init__(self) -> None:
+        self._in_text: bool = False
+        # Whether the text looks like JSON; what is known of it; the text before it, which may be its key.
+        self._counts: bool = False
+        self._text: bytes = b""
+        self._key: bytes = b""
+        self._rest: bytes = b""
+
+    def of(self, piece: bytes | bytearray) -> bytes:
+        """Return what costs to decode in the next slice."""
+        data = self._rest + bytes(piece)
+        # An escape may be cut in two: an odd backslash at the end belongs to the next slice.
+        odd = (len(data) - len(data.rstrip(b"\\"))) % 2
+        self._rest = data[len(data) - odd :]
+        plain = data[: len(data) - odd].replace(b"\\\\", b"").replace(b'\\"', b"")
+        taken = []
+        for place, part in enumerate(plain.split(b'"')):
+            if place:
+                # A quote is before it.
+                self._in_text, self._counts = not self._in_text, False
+                if self._in_text:
+                    self._key, self._text = self._text, b""
+            if self._in_text:
+                if not self._text:
+                    # The like of a task's parameters is decoded once more; a bracket may be an escape.
+                    self._counts = part.startswith((b"[", b"{", rb"\u")) and self._key not in _LOGS
+                self._text = (self._text + part)[:_LONGEST_LOG_NAME]
+            if self._counts or not self._in_text:
+                taken.append(part)
+        return b"".join(taken)
 
 
 def _integer(digits: str) -> int:
@@ -281,11 +347,20 @@ def _children(value: dict[str, Any] | list[Any]) -> Any:
     return value.values() if isinstance(value, dict) else value
 
 
-def _unreadable(reply: Reply, problem: str) -> InvalidResponse:
+def _page_of(reply: Reply) -> str:
+    """Describe a body that is not the service's: by its title if it is a web page."""
+    title = re.search(rb"<title[^>]*>([^<]{0,200})", bytes(reply.body[:4096]), re.IGNORECASE)
+    if title is None:
+        return "not the service's" if reply.body else "empty"
+    return f"a web page ({one_line(title[1].decode('utf-8', 'replace'))!r}), not the service's"
+
+
+def _unreadable(reply: Reply, problem: str, *, too_large: bool = False) -> InvalidResponse:
     return InvalidResponse(
         f"{reply.operation}: HTTP {reply.status} with a body that is {problem}",
         http_status=reply.status,
         operation=reply.operation,
+        too_large=too_large,
         # UTF-16 read as UTF-8 has a NUL beside each letter, behind which a credential would not be found.
         excerpt=redacted(reply.body[: EXCERPT * 4].decode("utf-8", "replace").replace("\0", ""))[:EXCERPT],
     )

@@ -1,4 +1,8 @@
-"""The service's refusals: from its codes and words to the right error. Pure."""
+"""The service's refusals: from its codes and words to the right error. Pure.
+
+Code 0 stands for bad input and for the service's own faults alike, so it tells nothing by itself. A refusal
+of a Run is believed only in words that are known to be one: a fault may be told after the task was made.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +28,19 @@ from wiro_async._errors import (
 )
 from wiro_async._types import JSON
 
-__all__ = ["EXCERPT", "one_line", "read_retry_after", "redacted", "refusal"]
+__all__ = [
+    "EXCERPT", "UNCERTAIN", "first_error", "is_known_refusal", "one_line", "read_retry_after", "redacted",
+    "refusal", "was_believed_too_soon",
+]  # fmt: skip
 
 EXCERPT = 500
 """Characters of the service's own words that errors quote."""
 
 MAX_RETRY_AFTER = 120.0
 """Seconds of a Retry-After that are honoured."""
+
+UNCERTAIN = frozenset({408, 409, 425, 499})
+"""The HTTP statuses of a request that timed out, met another one, or was given up: it may have been taken."""
 
 _CREDENTIAL = re.compile(
     r"(socketaccesstoken|tasktoken|accesskey|x-api-key|x-signature)(\W{0,4}[:=]\W{0,4})[\w+/=.-]+",
@@ -68,6 +78,14 @@ _WORDS: tuple[tuple[str, type[APIError]], ...] = (
 )
 
 
+# Known refusals that have no class of their own.
+_OTHER_REFUSALS = ("error parsing url", "have any permission for this action")
+
+_REFUSED_INPUT = re.compile(
+    r"Request (?:parameters?|files?)(?: \[([^\]]*)\])? (?:required|must be|are invalid|is invalid)"
+)
+
+
 _CODE_1: dict[str, type[APIError]] = {
     "Run": ModelNotFound,
     "Tool/Detail": ModelNotFound,
@@ -98,14 +116,15 @@ def refusal(operation: str, status: int, payload: JSON, retry_after: float | Non
         payload: The reply's JSON object (empty: it had none).
         retry_after: Seconds that the service asked us to wait (None: it did not).
     """
-    code, detail = _first_error(payload.get("errors"))
+    code, detail = first_error(payload.get("errors"))
     if not payload and status >= 400:
         detail = f"HTTP {status}, no JSON object in the body"
     facts: dict[str, Any] = {"code": code, "http_status": status, "operation": operation, "detail": detail}
-    refused = re.match(r"Request (?:parameters?|files?)\b(?: \[([^\]]*)\])?", detail)
-    if refused is not None and status < 500 and status not in (401, 403, 429):
-        return InvalidInput(f"{operation}: the service refused an input: {detail}", name=refused[1] or None)
     kind = _kind(operation, status, code, detail)
+    if issubclass(kind, InvalidInput):
+        refused = _REFUSED_INPUT.match(detail)
+        assert refused is not None
+        return InvalidInput(f"{operation}: the service refused an input: {detail}", name=refused[1] or None)
     if kind is ConcurrencyLimited:
         limit = re.search(r"up to (\d{1,9}) task", detail)
         facts["limit"] = int(limit[1]) if limit else None
@@ -116,15 +135,17 @@ def refusal(operation: str, status: int, payload: JSON, retry_after: float | Non
     return kind(f"{message} ({hint})" if hint else message, **facts)
 
 
-def _kind(operation: str, status: int, code: int | None, detail: str) -> type[APIError]:
-    said = detail.lower()
-    by_words = next((kind for words, kind in _WORDS if words in said), None)
+def _kind(operation: str, status: int, code: int | None, detail: str) -> type[APIError] | type[InvalidInput]:
     if status == 429:
         return RateLimited
+    if status >= 500 or (operation == "Run" and status in UNCERTAIN):
+        return ServiceError
     if status in (401, 403):
         return AuthenticationError
-    if status >= 500:
-        return ServiceError
+    if _REFUSED_INPUT.match(detail):
+        return InvalidInput
+    said = detail.lower()
+    by_words = next((kind for words, kind in _WORDS if words in said), None)
     if by_words is not None:
         return by_words
     if code == 1:
@@ -132,7 +153,36 @@ def _kind(operation: str, status: int, code: int | None, detail: str) -> type[AP
     return _CODES.get(code, ServiceError) if code is not None else ServiceError
 
 
-def _first_error(errors: object) -> tuple[int | None, str]:
+def is_known_refusal(status: int | None, detail: str) -> bool:
+    """Tell whether a ``ServiceError`` of a Run says in known words that there is no task.
+
+    Args:
+        status: The reply's HTTP status (None: unknown).
+        detail: The service's words.
+    """
+    if status is None or status >= 500 or status in UNCERTAIN:
+        return False
+    return any(words in detail.lower() for words in _OTHER_REFUSALS)
+
+
+def was_believed_too_soon(error: str, message: str) -> bool:
+    """Tell whether a Run that is on record as refused may have been accepted all the same.
+
+    Earlier versions took a web page with a 4xx, and code 0 with any words, for a refusal.
+
+    Args:
+        error: The name of the class of the error on record.
+        message: Its message.
+    """
+    if error == "InvalidInput":
+        said = message.partition("the service refused an input: ")[2]
+        return said != "" and _REFUSED_INPUT.match(said) is None
+    if error == "ServiceError":
+        return not any(words in message.lower() for words in _OTHER_REFUSALS)
+    return error == "AuthenticationError" and "no JSON object in the body" in message
+
+
+def first_error(errors: object) -> tuple[int | None, str]:
     """Read the first error: objects, plain strings, null and nothing at all have been seen."""
     item = errors
     while isinstance(item, list):

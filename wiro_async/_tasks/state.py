@@ -19,7 +19,7 @@ import attrs
 from wiro_async._aio import Turnstile, finish, now
 from wiro_async._errors import InvalidTaskState, TaskNotFound, WiroError
 from wiro_async._http.retry import is_transient
-from wiro_async._protocol.envelope import UNCHANGED
+from wiro_async._protocol.envelope import UNCHANGED, objects
 from wiro_async._protocol.operations import CANCEL, DELETE_FILES, DETAIL, KILL, Operation
 from wiro_async._protocol.records import STALLED, OutputStore, Task, TaskKey, missing_of, read_task
 from wiro_async._tasks.history import History, fold, hear
@@ -50,6 +50,10 @@ END_POLLS = (1 / 30, 0.1, 7 / 30, 0.5, 1.0)
 
 LONGEST_UNHEARD = 64.0
 """For how many seconds a task's error lines bring no poll forward, at most: some write hundreds."""
+
+UNSEEN = 30.0
+"""Seconds for which a task that the service itself has named may be denied: not all of its machines may know
+it yet."""
 
 EVENTS_KEPT = 256
 """Events beside the statuses that are kept for iterations that are slow."""
@@ -143,6 +147,7 @@ class TaskState:
         submitted_at: When its Run was accepted, in unix seconds (None: attached).
         since: The same on the event loop's clock.
         claim: The Run's claim on the task, until a poll confirms it (None: there is nothing to confirm).
+        exists: Whether the service itself has named or shown the task.
         slot: What its place among the account's concurrent tasks is given back by (None: it holds none).
         history: What was learned.
         events: What the socket told beside the statuses.
@@ -156,9 +161,12 @@ class TaskState:
     submitted_at: float | None = None
     since: float | None = None
     claim: Claim | None = None
+    exists: bool = False
     slot: HeldSlot | None = None
     history: History = attrs.field(default=_NO_HISTORY, init=False)
     events: EventBuffer = attrs.field(default=_NO_EVENTS, init=False)
+    # When it was first denied, on the event loop's clock (None: it was not, or was seen since).
+    _denied_at: float | None = attrs.field(default=None, init=False)
     # Of the last poll's reply (0: there was none).
     _fingerprint: int = attrs.field(default=0, init=False)
     # Whether the end could be judged, once: what is deleted later changes nothing.
@@ -224,34 +232,64 @@ class TaskState:
 
         Raises:
             SubmissionUnknown: The task is not what came of our Run.
+            TaskNotFound: The service does not know it, or not yet.
             WiroError: The poll failed.
         """
-        return await self._ask(DETAIL, "tasktoken", until, 0 if self.task is None else self._fingerprint)
-
-    async def _ask(
-        self, operation: Operation, token_name: str, until: float = math.inf, known: int | None = None
-    ) -> Task:
-        """Make a call about this task, and learn from its reply."""
         asked, last = now(), self.task
+        known = 0 if last is None else self._fingerprint
         try:
-            payload = await self.context.transport.call(
-                operation, self.key.payload(token_name), until=until, known=known
-            )
+            payload = await self._call(DETAIL, "tasktoken", until, known)
             if payload is UNCHANGED:
                 assert last is not None
                 task = last
             else:
-                task = read_task(operation, payload, self.key, self.context.store)
-                self._fingerprint = payload.fingerprint
+                task, known = read_task(DETAIL, payload, self.key, self.context.store), payload.fingerprint
         except TaskNotFound as error:
-            if self.claim is not None:
-                raise self.claim.disown(self.key.id or "", error.message) from error
+            self._denied(error)
             raise
+        self._take(task, asked, known)
+        return task
+
+    async def _call(
+        self, operation: Operation, token_name: str, until: float = math.inf, known: int | None = None
+    ) -> Payload:
+        """Make a call about this task."""
+        return await self.context.transport.call(
+            operation, self.key.payload(token_name), until=until, known=known
+        )
+
+    def _take(self, task: Task, asked: float, fingerprint: int = 0) -> None:
+        """Take what a reply says of the task.
+
+        Args:
+            task: What it says.
+            asked: When it was asked for, on the event loop's clock.
+            fingerprint: Stands for the reply, if it is a poll's (0: it is another call's).
+
+        Raises:
+            SubmissionUnknown: It is not what came of our Run.
+        """
         if self.claim is not None:
             self.claim.verify(task)
             self.claim = None
+        self.exists, self._denied_at, self._fingerprint = True, None, fingerprint
         self._learn(task, asked)
-        return task
+
+    def _denied(self, error: TaskNotFound) -> None:
+        """Say in *error* whether the task may still turn up.
+
+        The service has named it, so that its answer may come from a machine that does not know it yet. After
+        half a minute, the answer that named it may have been another Run's.
+        """
+        if not self.exists and self.claim is None:
+            return
+        time = now()
+        if self._denied_at is None:
+            self._denied_at = time
+        if time - self._denied_at < UNSEEN:
+            error.passing = True
+        elif self.claim is not None:
+            error.doubt = self.claim.disown(self.key.id or "", error.message)
 
     # -- learning ----------------------------------------------------------------------------------------
 
@@ -484,15 +522,23 @@ class TaskState:
 
     async def _end(self, operation: Operation) -> Task:
         if not self.ended:
+            asked = now()
             try:
-                await self._ask(operation, "socketaccesstoken")
+                payload = await self._call(operation, "socketaccesstoken")
+                if shown := bool(objects(payload.get("tasklist"))):
+                    self._take(read_task(operation, payload, self.key, self.context.store), asked)
             except WiroError as error:
-                # Too late, or no answer: either way the task's own state is what counts.
-                if not (isinstance(error, InvalidTaskState) or is_transient(error)):
+                # Too late, no answer, or not known yet: either way the task's own state is what counts.
+                if not isinstance(error, InvalidTaskState | TaskNotFound) and not is_transient(error):
                     raise
                 await self.poll_once()
                 if not self.ended:
+                    if isinstance(error, TaskNotFound):
+                        error.passing = True
                     raise
+            else:
+                if not shown:
+                    await self.poll_once()
         assert self.task is not None
         return self.task
 

@@ -12,11 +12,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wiro_async._aio import Alarm, now
-from wiro_async._errors import WiroError
+from wiro_async._errors import InvalidResponse, WiroError
 from wiro_async._http.retry import is_transient, is_unwell
 from wiro_async._watch.schedule import Schedule, TaskTiming
 
 __all__ = ["Poll", "Pollable"]
+
+FOREIGN_REPLIES = 5
+FOREIGN_SECONDS = 30.0
+"""So many replies in a row that are not the service's, over so many seconds, end a wait. A page from the edge
+passes; a firewall's rule, or a wrong address, does not."""
 
 
 class Pollable(Protocol):
@@ -57,6 +62,8 @@ class Poll(Alarm):
     __slots__ = (
         "__weakref__",
         "_expected",
+        "_foreign",
+        "_foreign_since",
         "_hurry",
         "_leading",
         "_place",
@@ -88,6 +95,8 @@ class Poll(Alarm):
         self._leading: bool = False
         self._hurry: bool = False
         self._reserved: float | None = None
+        self._foreign: int = 0
+        self._foreign_since: float = 0.0
         self.model: str = model
         self.since: float | None = since
         self.started: float | None = None
@@ -178,11 +187,38 @@ class Poll(Alarm):
                 raise
             if now() >= until:
                 return  # It was broken off, and tells nothing.
+            self._count_foreign(error)
             self.failures += 1
             if is_unwell(error):
                 self._schedule.back_off(now(), getattr(error, "retry_after", None))
         else:
-            self.failures = 0
+            self.failures = self._foreign = 0
             self._schedule.recover()
         finally:
             self.polled_at = now()
+
+    def _count_foreign(self, error: WiroError) -> None:
+        """Count replies in a row that are no outage, and not the service's either: they end the wait.
+
+        Raises:
+            InvalidResponse: There were too many, for too long.
+        """
+        if not isinstance(error, InvalidResponse) or not (
+            error.too_large or 400 <= (error.http_status or 0) < 500
+        ):
+            self._foreign = 0
+            return
+        if not self._foreign:
+            self._foreign_since = now()
+        self._foreign += 1
+        lasted = now() - self._foreign_since
+        if self._foreign >= FOREIGN_REPLIES and lasted >= FOREIGN_SECONDS:
+            raise InvalidResponse(
+                f"{error.message}. The last {self._foreign} replies in a row were like this, over "
+                f"{lasted:.0f} s, which ends the wait; the task goes on: attach to it when the service can "
+                f"be reached again",
+                http_status=error.http_status,
+                operation=error.operation,
+                excerpt=error.excerpt,
+                too_large=error.too_large,
+            ) from error

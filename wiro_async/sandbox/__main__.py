@@ -23,7 +23,8 @@ a fate: [sandbox:fail reason], [sandbox:queue], [sandbox:error text],
 [sandbox:after=requeue] (or end, or stay: what follows the error), [sandbox:hang],
 [sandbox:short], [sandbox:run=SECONDS]; [sandbox:late=SECONDS] (its charge is
 recorded late), [sandbox:bare=SECONDS] (its end has no exit code yet),
-[sandbox:nofiles=SECONDS] (its end has no outputs yet).
+[sandbox:nofiles=SECONDS] (its end has no outputs yet),
+[sandbox:log=BYTES] (of ordinary lines in its log).
 """
 
 

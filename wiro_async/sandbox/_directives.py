@@ -12,10 +12,11 @@ from wiro_async.sandbox._config import AfterError
 __all__ = ["Directives", "read_directives"]
 
 _DIRECTIVE = re.compile(r"\[sandbox:(\w+)(?:[ =]\s*([^\]]*))?\]")
+_LONGEST_LOG = 16 * 1024 * 1024
 _SECONDS = ("run", "late", "bare", "nofiles")
 _KNOWN = (
     "fail, queue, error, after=stay|end|requeue, hang, short, run=SECONDS, late=SECONDS, bare=SECONDS, "
-    "nofiles=SECONDS"
+    "nofiles=SECONDS, log=BYTES"
 )
 
 
@@ -35,6 +36,7 @@ class Directives:
             never is (None: what the sandbox was told, here and below).
         bare: Seconds for which its end has neither an exit code nor outputs, likewise.
         nofiles: Seconds for which its end has no outputs, likewise.
+        log: Bytes of ordinary lines, such as training prints, that the run leaves in its log.
         prompt: The prompt without its directives: what a model gets to see.
     """
 
@@ -48,6 +50,7 @@ class Directives:
     late: float | None = None
     bare: float | None = None
     nofiles: float | None = None
+    log: int = 0
     prompt: str = ""
 
 
@@ -65,7 +68,7 @@ def read_directives(prompt: str) -> Directives:
     """
     found: dict[str, str] = {}
     for name, argument in _DIRECTIVE.findall(prompt):
-        if name not in {"fail", "queue", "error", "after", "hang", "short", *_SECONDS}:
+        if name not in {"fail", "queue", "error", "after", "hang", "short", "log", *_SECONDS}:
             raise ValueError(f"[sandbox:{name}] is not a directive of the sandbox. Known: {_KNOWN}.")
         found[name] = argument.strip()
     return Directives(
@@ -76,6 +79,7 @@ def read_directives(prompt: str) -> Directives:
         short="short" in found,
         after=_after(found.get("after")),
         **{name: _seconds(name, found.get(name)) for name in _SECONDS},
+        log=_bytes(found.get("log", "0")),
         prompt=_DIRECTIVE.sub("", prompt).strip(),
     )
 
@@ -100,3 +104,9 @@ def _seconds(name: str, text: str | None) -> float | None:
     if not 0 <= seconds <= float("inf") or (name == "run" and seconds == float("inf")):
         raise ValueError(f"[sandbox:{name}={text}] needs a number of seconds, as in [sandbox:{name}=12.5].")
     return seconds
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _LONGEST_LOG):
+        raise ValueError(f"[sandbox:log={text}] needs a number of bytes, as in [sandbox:log=427000].")
+    return int(text)

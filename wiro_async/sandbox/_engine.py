@@ -338,7 +338,8 @@ class Engine:
             plan = _without_outputs(plan)
         task.stages += plan
         task.pexit = "0" if task.failure is None else "1"
-        task.debugoutput = "Model is running.\n" + (task.failure or "Done.")
+        log = _log(task.order.directives.log)
+        task.debugoutput = f"Model is running.\n{log}{task.failure or 'Done.'}"
         rng = random.Random(f"{self._seed}/{task.id}/outputs")  # noqa: S311 - a simulation, not a secret
         parent, added = _hex(rng, 32), plan[0].at
         products = () if task.failure is not None else task.products or ()
@@ -689,6 +690,12 @@ def _cut(task: Task, now: float) -> None:
     task.stages = [stage for stage in task.stages if stage.at <= now]
     task.plan = []
     task.pexit, task.outputs, task.debugoutput = "", (), ""
+
+
+def _log(size: int) -> str:
+    """So many bytes of what models print: brackets, commas and quotes above all."""
+    line = '[INFO] step 120/1000, loss={"total": 0.1234, "l1": [0.5, 0.25]}, "eta": 00:12:34, lr=1e-4\n'
+    return (line * (size // len(line) + 1))[: max(size - 1, 0)] + "\n" if size else ""
 
 
 def _without_outputs(plan: list[Stage]) -> list[Stage]:

@@ -30,6 +30,8 @@ from wiro_async.sandbox.faults import (
     Html,
     Latency,
     ListLag,
+    NoTask,
+    Refused,
     Request,
     Reset,
     RotateKey,
@@ -303,7 +305,10 @@ class _Connection:
                 await self._black_out(fault, message, seconds)
             case Latency() | Drip() | ListLag() | RotateKey() | CutSocket():
                 return await self._forward(self._prepared(fault, message), self._sink(fault, message))
-            case Garbage() | Html() | Status():
+            case Refused(processed=True, names_task=True):
+                await self._send(_wire.refused(fault, await self._take(fault, message)))
+                return not message.last
+            case Garbage() | Html() | Status() | Refused() | NoTask():
                 await self._take(fault, message)
                 last = message.last or message.waits or (isinstance(fault, Garbage) and fault.part == "head")
                 await self._send(_wire.answer(fault, message.request.method, last=last))

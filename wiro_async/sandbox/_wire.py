@@ -7,7 +7,7 @@ import json
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from wiro_async.sandbox.faults import OPERATIONS, Garbage, Html, Status
+from wiro_async.sandbox.faults import OPERATIONS, Garbage, Html, NoTask, Refused, Status
 
 __all__ = [
     "NO_BODY",
@@ -130,7 +130,7 @@ def with_length(reply: bytes, delta: int) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def answer(fault: Garbage | Html | Status, method: str, *, last: bool) -> bytes:
+def answer(fault: Garbage | Html | Status | Refused | NoTask, method: str, *, last: bool) -> bytes:
     """The reply that a fault puts in the place of the true one.
 
     Args:
@@ -144,8 +144,27 @@ def answer(fault: Garbage | Html | Status, method: str, *, last: bool) -> bytes:
         title = f"{fault.status} {_phrase(fault.status)}"
         page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\r\n"
         return _render(fault.status, _HTML, page.encode(), method, last=last)
-    error = _encode({"result": False, "errors": [{"code": 0, "message": _phrase(fault.code)}]})
+    if isinstance(fault, Refused):
+        return _render(fault.status, _JSON, _refusal(fault.code, fault.message), method, last=last)
+    if isinstance(fault, NoTask):
+        body = _encode({"total": "0", "errors": [], "tasklist": [], "result": True})
+        reply = body if fault.empty else _refusal(1, "There is no task yet.")
+        return _render(200, _JSON, reply, method, last=last)
+    error = _refusal(0, _phrase(fault.code))
     return _render(fault.code, _JSON, error, method, last=last, retry_after=fault.retry_after)
+
+
+def refused(fault: Refused, reply: bytes) -> bytes:
+    """Turn the good reply to a Run into a refusal that names the task."""
+    task = {name: value for name, value in json.loads(body_of(reply)).items() if name not in _VERDICT}
+    return _render(fault.status, _JSON, _refusal(fault.code, fault.message, **task), "POST", last=False)
+
+
+_VERDICT = ("errors", "result")
+
+
+def _refusal(code: int, message: str, **more: Any) -> bytes:
+    return _encode({"result": False, "errors": [{"code": code, "message": message}], **more})
 
 
 def envelope(payload: dict[str, Any]) -> bytes:

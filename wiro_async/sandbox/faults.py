@@ -48,6 +48,8 @@ __all__ = [
     "Latency",
     "ListLag",
     "LostCallback",
+    "NoTask",
+    "Refused",
     "RepeatedCallback",
     "Request",
     "Reset",
@@ -250,6 +252,52 @@ class Status(_Rewrite):
     processed: bool = attrs.field(default=False, kw_only=True)  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
+@attrs.frozen(kw_only=True)
+class Refused(_Rewrite):
+    """A refusal in the service's own envelope, ``"result": false``, whatever became of the request.
+
+    The service words its own faults like its refusals, and may have accepted a Run that it refuses.
+
+    Attributes:
+        message: The service's words.
+        code: Its error code.
+        status: The status line's code.
+        processed: Whether the service gets and handles the request.
+        names_task: For a Run that was processed: whether the refusal names its task all the same.
+    """
+
+    message: str = "Database connection lost"
+    code: int = 0
+    status: int = attrs.field(default=200, validator=[attrs.validators.ge(200), attrs.validators.lt(600)])
+    processed: bool = attrs.field(default=False)  # pyright: ignore[reportIncompatibleMethodOverride]
+    names_task: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.names_task and not self.processed:
+            raise ValueError("names_task=True needs processed=True: only then is there a task to name.")
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Where this fault can occur."""
+        return frozenset({"Run"}) if self.names_task else _API_OPERATIONS
+
+
+@attrs.frozen
+class NoTask(_Fault):
+    """The reply comes from a machine that does not know the task yet. The service has processed the request.
+
+    Attributes:
+        empty: False: the reply is a refusal, "There is no task yet." True: it is a good one without any task.
+    """
+
+    empty: bool = False
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Where this fault can occur."""
+        return frozenset({"Task/Detail", "Task/Cancel", "Task/Kill"})
+
+
 @attrs.frozen
 class Duplicate(_Rewrite):
     """The reply comes twice: the second one answers the next call. The service has processed the request."""
@@ -409,6 +457,8 @@ WireFault: TypeAlias = (
     | Garbage
     | Html
     | Status
+    | Refused
+    | NoTask
     | Duplicate
     | Foreign
     | ListLag
@@ -442,6 +492,14 @@ STANDARD_FAULTS: Final[tuple[Fault, ...]] = (
     Html(200),
     Html(502),
     Html(502, processed=True),
+    Html(403),
+    Html(403, processed=True),
+    Refused(),
+    Refused(processed=True),
+    Refused(processed=True, names_task=True),
+    Refused(code=0, message="Project authorization is not valid.", status=401),
+    NoTask(),
+    NoTask(empty=True),
     Status(429, retry_after=1),
     Status(500),
     Status(503, retry_after=1),
