@@ -22,7 +22,7 @@ import httpx
 import pytest
 from PIL import Image
 from starlette.types import ASGIApp, Receive, Scope, Send
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.sync.client import connect
 
 from tests.conftest import KEY, SECRET
@@ -211,6 +211,44 @@ def test_the_clock_never_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert abs(before - time.time()) < 5
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert clock() >= before
+
+
+# -- a fresh state ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["method", "switch"])
+def test_a_reset_sandbox_is_as_at_its_start(by: str) -> None:
+    """No task, no file, no entry in the books; the same ids again; addresses and keys stay."""
+    run = {"inputImageFirstUrl": "underwater.jpeg", "prompt": "p"}
+    with (
+        Sandbox(api_key="k", api_secret=None, speed=100, strict_nonce=True) as sandbox,
+        httpx.Client(headers={"x-api-key": "k"}, trust_env=False) as http,
+        connect(sandbox.socket_url, proxy=None) as client,
+    ):
+        client.recv(timeout=20)
+        first = http.post(f"{sandbox.base_url}/Run/MiniMax/image-to-video-01-director", json=run).json()
+        upload = http.post(f"{sandbox.base_url}/File/Upload", files={"file": b"x"}).json()["list"][0]["url"]
+        before = sandbox.engine
+        for _ in range(2):
+            if by == "method":
+                sandbox.reset()
+            else:
+                token = {"x-sandbox-token": sandbox.control_token}
+                assert http.post(f"{sandbox.origin}/sandbox/reset", json={}, headers=token).json()["result"]
+        books = sandbox.ledger()
+        assert (books["runs"], books["requests"], books["tasks"]) == (0, {}, [])
+        assert http.get(upload).status_code == 404
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=20)
+        again = http.post(f"{sandbox.base_url}/Run/MiniMax/image-to-video-01-director", json=run).json()
+        assert again == first
+        assert sandbox.engine is not before
+        # The work of the new state is done: clips are made, sockets tell.
+        with connect(sandbox.socket_url, proxy=None) as other:
+            other.send(json.dumps({"type": "task_info", "tasktoken": again["socketaccesstoken"]}))
+            while "task_postprocess_end" not in other.recv(timeout=60):
+                pass
+        assert sandbox.ledger()["paid"] == 1
 
 
 # -- the command -----------------------------------------------------------------------------------

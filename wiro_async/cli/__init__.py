@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from wiro_async.cli._sandbox import serve
+
 __all__ = ["main"]
 
 
@@ -17,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, as ``wiro --help`` lists them.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["sandbox"]:
+        return serve(words[1:])
     try:
         from wiro_async.cli._app import execute  # noqa: PLC0415 - the extra may be missing
     except ImportError as error:
@@ -28,4 +33,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "install it with its extra, from the clone: pip install '.[cli]'\n"
         )
         return 1
-    return execute(sys.argv[1:] if arguments is None else arguments)
+    return execute(words)

@@ -17,6 +17,7 @@ from wiro_async.cli import _batch, _commands, _journal_view
 from wiro_async.cli._batch_options import Options
 from wiro_async.cli._journal_view import State
 from wiro_async.cli._report import Report
+from wiro_async.cli._sandbox import serve
 from wiro_async.cli._session import Code, Session
 
 __all__ = ["app", "execute"]
@@ -488,12 +489,7 @@ def sandbox(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> i
         wiro sandbox --port 8000 --speed 10
         wiro sandbox --help
     """
-    try:
-        from wiro_async.sandbox.__main__ import main  # noqa: PLC0415 - the extra may be missing
-    except ImportError as error:
-        Report().problem(str(error))
-        return Code.FAILURE
-    return main(options, prog="wiro sandbox")
+    return serve(options)
 
 
 @app.command

@@ -38,7 +38,10 @@ def build_app(service: Service) -> ASGIApp:
         The application. Its lifespan renders clips and sends callbacks. WebSockets do not come here: the
         server hands them to ``service.sockets``.
     """
-    cdn = Cdn(service.store.get, lambda leaked: service.engine.count("cdn", leaked=leaked))
+    cdn = Cdn(
+        lambda path: service.store.get(path),  # noqa: PLW0108 - the store is another one after a reset
+        lambda leaked: service.engine.count("cdn", leaked=leaked),
+    )
     routes = [
         Mount("/cdn", app=cdn),
         Mount("/sandbox", app=_Endpoint(service, _switches)),
@@ -72,8 +75,14 @@ class _Lifespan:
 
     async def __aenter__(self) -> None:
         await self._group.__aenter__()
-        self._group.start_soon(self._service.renderer.work)
-        self._group.start_soon(self._service.callbacks.work)
+        self._group.start_soon(self._work)
+
+    async def _work(self) -> None:
+        while True:
+            async with anyio.create_task_group() as group:
+                self._service.restart_work = group.cancel_scope.cancel
+                group.start_soon(self._service.renderer.work)
+                group.start_soon(self._service.callbacks.work)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -18,6 +18,7 @@ def control(service: Service, method: str, parts: list[str], fields: Fields) -> 
 
     ``GET ledger`` shows the books, ``POST balance {"balance": 25}`` sets the account's balance in USD,
     ``POST tasks/{id} {"action": "fail", "reason": "..."}`` steers a task (see ``Engine.steer``),
+    ``POST reset`` begins anew (see ``Sandbox.reset``),
     ``POST sockets {"how": "drop", "code": 1011, "share": 1}`` breaks WebSockets (``Sandbox.cut_sockets``).
 
     Raises:
@@ -37,6 +38,9 @@ def control(service: Service, method: str, parts: list[str], fields: Fields) -> 
             )
             service.renderer.poke()
             return {"taskid": task.id, "status": task.status(now).value}
+        case "POST", ["reset"]:
+            service.reset()()
+            return {}
         case "POST", ["sockets"]:
             return {"cut": _cut(service, fields)}
     raise Refusal(0, "Error parsing url.", http_status=404)

@@ -6,7 +6,11 @@ import functools
 import struct
 import zlib
 
-__all__ = ["canned_clip", "padded_png", "plain_png"]
+__all__ = ["ImageRejected", "canned_clip", "padded_png", "plain_png"]
+
+
+class ImageRejected(ValueError):
+    """The image breaks a rule of the service; the message names the rule and the value."""
 
 
 def canned_clip(marker: str) -> bytes:

@@ -18,6 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageFilter, ImageOps
 
 from wiro_async.sandbox._camera import Camera, Window
+from wiro_async.sandbox._media import ImageRejected
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -43,10 +44,6 @@ _ENCODERS: Final[_Encoders] = {
     "libx264": {"preset": "veryfast", "crf": "23", "x264-params": "cpu-independent=1:subme=1:rc-lookahead=5"},
     "mpeg4": {"b": "2500k"},
 }
-
-
-class ImageRejected(ValueError):
-    """The image breaks a rule of the service; the message names the rule and the value."""
 
 
 class _Size(NamedTuple):

@@ -10,15 +10,13 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
-import httpx
 from anyio.abc import TaskGroup
 
 from wiro_async.sandbox._catalogue import Model
 from wiro_async.sandbox._cdn import Store, file_path
 from wiro_async.sandbox._engine import Engine, Product, Task
 from wiro_async.sandbox._images import PRINTED
-from wiro_async.sandbox._media import canned_clip, plain_png
-from wiro_async.sandbox._render import ImageRejected, render_clip
+from wiro_async.sandbox._media import ImageRejected, canned_clip, plain_png
 from wiro_async.sandbox._validation import image_source
 
 __all__ = ["Renderer", "complaint"]
@@ -30,6 +28,13 @@ _RENDERS = 2
 _CACHED_CLIPS = 32
 
 _Key = tuple[bytes, str, int]
+
+
+def render_clip(image: bytes, prompt: str, *, seed: int) -> bytes:
+    """Render a clip; see ``_render``, whose libraries take longer to load than all the rest."""
+    from wiro_async.sandbox import _render  # noqa: PLC0415
+
+    return _render.render_clip(image, prompt, seed=seed)
 
 
 def complaint(source: str | None) -> str | None:
@@ -155,6 +160,8 @@ class Renderer:
             return file.data
         if not self._may_reach(url):
             raise _unreachable(url, "the sandbox reads only addresses that --allow-fetch HOST:PORT names")
+        import httpx  # noqa: PLC0415 - most sandboxes fetch nothing
+
         try:
             with anyio.fail_after(self._fetch_timeout):
                 return await _download(url)
@@ -184,6 +191,8 @@ class Renderer:
 
 
 async def _download(url: str) -> bytes:
+    import httpx  # noqa: PLC0415
+
     # Neither proxies nor redirects: both could lead off this machine.
     async with (
         # The caller's deadline holds for the whole.

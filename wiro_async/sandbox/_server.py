@@ -122,6 +122,19 @@ class Sandbox:
         """
         return self._running.ledger()
 
+    def reset(self) -> None:
+        """Begin anew, as if just started: no task, no file, no entry in the books. From any thread.
+
+        For suites that share a server and want a fresh state for each test. WebSockets are dropped. The
+        addresses, the keys and the fault plan stay; ``engine`` is another one.
+
+        Raises:
+            RuntimeError: The sandbox does not run.
+        """
+        finish = self._running.reset()
+        assert self._server is not None  # for the type checker: a service runs in a server
+        self._server.call_soon(finish)
+
     def cut_sockets(self, how: CutHow = "drop", *, code: int = 1011, share: float = 1.0) -> None:
         """Break WebSockets that are open, a moment after this call. From any thread, and any number of times.
 
@@ -201,7 +214,8 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http="auto",  # httptools where it is installed: it serves half as many requests again
-                ws=cast("type[asyncio.Protocol]", service.sockets.protocol),  # uvicorn only calls it
+                # uvicorn only calls it. After a reset the sockets are others.
+                ws=cast("type[asyncio.Protocol]", lambda **given: service.sockets.protocol(**given)),  # noqa: PLW0108
                 lifespan="on",
                 log_config=None,
                 log_level="error",

@@ -62,6 +62,7 @@ class Service:
         callbacks: What is sent to callback URLs.
         list_lag: Tasks younger than this many seconds are hidden from the current request's Task/List.
         origin: Where the service is reached, such as ``http://127.0.0.1:8000``; set once that is known.
+        restart_work: Lets the application's background work begin anew; set by whoever does it.
     """
 
     def __init__(
@@ -78,6 +79,26 @@ class Service:
         self.clock: Callable[[], float] = clock
         self.control_token: str = control_token or secrets.token_urlsafe(24)
         self.access: Access = Access(config.allow_host, config.allow_fetch, self.control_token)
+        self.origin: str = "http://sandbox.invalid"
+        self.restart_work: Callable[[], None] = lambda: None
+        self._plan: FaultPlan | None = plan
+        self._begin()
+        self._operations: dict[str, Operation] = {
+            "Task/Detail": self._detail,
+            "Task/Cancel": self._cancel,
+            "Task/Kill": self._kill,
+            "Task/List": self._list,
+            "Task/InputOutputDelete": self._delete,
+            "File/Upload": self._upload,
+            "File/FolderCreate": self._create_folder,
+            "Tool/List": self._tools,
+            "Tool/Detail": self._tool,
+            "Tool/Explore": self._explore,
+        }
+
+    def _begin(self) -> None:
+        """Make all that a task, a file or a request leaves a trace in."""
+        config, clock = self.config, self.clock
         self.engine: Engine = Engine(
             balance=config.balance,
             speed=config.speed,
@@ -119,30 +140,35 @@ class Service:
             shape=config.callback_shape,
             pause=config.callback_pause,
             timeout=config.callback_timeout,
-            plan=plan,
+            plan=self._plan,
         )
         self.gate: Gate = Gate(
             {config.api_key: config.api_secret, **config.projects}, strict_nonce=config.strict_nonce
         )
         self.folders: Folders = Folders(config.seed)
         if config.documented:
-            _documented.plant(self.engine, catalogue, self.gate.first_project_id, clock())
+            _documented.plant(self.engine, self.catalogue, self.gate.first_project_id, clock())
             path, contenttype, _ = _documented.PICTURE
             self.store.put(path, _documented.picture(), contenttype, clock())
         self.list_lag: float = 0.0
-        self.origin: str = "http://sandbox.invalid"
-        self._operations: dict[str, Operation] = {
-            "Task/Detail": self._detail,
-            "Task/Cancel": self._cancel,
-            "Task/Kill": self._kill,
-            "Task/List": self._list,
-            "Task/InputOutputDelete": self._delete,
-            "File/Upload": self._upload,
-            "File/FolderCreate": self._create_folder,
-            "Tool/List": self._tools,
-            "Tool/Detail": self._tool,
-            "Tool/Explore": self._explore,
-        }
+
+    def reset(self) -> Callable[[], None]:
+        """Begin anew, as at the start: no task, no file, no entry in the books. From any thread.
+
+        Returns:
+            What is left to be done in the server's thread: the end of WebSockets, timers and work of before.
+        """
+        with self.engine.lock:  # no operation is under way
+            sockets, scheduler = self.sockets, self.scheduler
+            self._begin()
+
+        def finish() -> None:
+            sockets.cut()
+            scheduler.stop()
+            self.scheduler.start()
+            self.restart_work()
+
+        return finish
 
     @property
     def cdn_url(self) -> str:
