@@ -15,7 +15,7 @@ import wiro_async
 from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import Limits, Secret
+from wiro_async import AuthenticationError, ConnectionFailed, InvalidResponse, Limits, Secret
 from wiro_async._config import configure
 from wiro_async._http.foreign import adapted
 from wiro_async._http.transport import Transport
@@ -504,3 +504,129 @@ async def test_a_long_queue_is_no_failure() -> None:
         for _ in range(1000):
             group.start_soon(paid, caller)
     assert service.counts == {"Run": 1000}
+
+
+# -- credentials -----------------------------------------------------------------------------------------
+
+REFUSED = httpx.Response(401, json=no(0, "Project authorization is not valid."))
+
+
+async def test_credentials_that_worked_are_refused_four_times_before_it_is_believed() -> None:
+    """Over ten seconds, for a read; from then on at once, until they work again."""
+    service = FakeService(Task_Detail=[ok(), *[REFUSED] * 3, ok(), *[REFUSED] * 5, ok(), REFUSED, ok()])
+    caller = transport(service)
+    await caller.call(DETAIL, {})
+    start = anyio.current_time()
+    await caller.call(DETAIL, {})
+    assert anyio.current_time() - start == pytest.approx(10.0)
+    start = anyio.current_time()
+    with pytest.raises(AuthenticationError):
+        await caller.call(DETAIL, {})
+    assert anyio.current_time() - start == pytest.approx(10.0)
+    assert service.counts["Task/Detail"] == 9
+    with pytest.raises(AuthenticationError):
+        await caller.call(DETAIL, {})
+    assert anyio.current_time() - start == pytest.approx(10.0)
+    await caller.call(DETAIL, {})
+    await caller.call(DETAIL, {})
+    assert service.counts["Task/Detail"] == 13
+
+
+async def test_credentials_that_never_worked_are_refused_at_once() -> None:
+    """Of a read and of a Run."""
+    service = FakeService(Task_Detail=REFUSED, Run=REFUSED)
+    caller = transport(service)
+    with pytest.raises(AuthenticationError):
+        await caller.call(DETAIL, {})
+    with pytest.raises(AuthenticationError) as caught:
+        await paid(caller)
+    assert not caught.value.passing
+    assert caller.credentials.rest(anyio.current_time()) == 0
+    assert service.counts == {"Task/Detail": 1, "Run": 1}
+
+
+async def test_a_read_whose_time_is_up_does_not_say_that_the_credentials_are_wrong() -> None:
+    """It has not asked often enough."""
+    service = FakeService(Task_Detail=[ok(), REFUSED])
+    caller = transport(service)
+    await caller.call(DETAIL, {})
+    start = anyio.current_time()
+    with pytest.raises(ConnectionFailed):
+        await caller.call(DETAIL, {}, until=start + 5)
+    assert anyio.current_time() - start == pytest.approx(5.0)
+    assert caller.credentials.worked
+
+
+async def test_runs_that_are_refused_one_after_the_other() -> None:
+    """Each raises at once; those refused together count once, and the fourth time it is believed."""
+    service = FakeService(Run=[ok(taskid="1"), *[REFUSED] * 10])
+    caller = transport(service)
+    await paid(caller)
+    passing: list[bool] = []
+    for pause in (0.0, 0.0, 1.0, 2.9, 0.1, 6.0):
+        await anyio.sleep(pause)
+        with pytest.raises(AuthenticationError) as caught:
+            await paid(caller)
+        passing.append(caught.value.passing)
+    assert passing == [True, True, True, True, True, False]
+
+
+async def test_the_rest_after_a_refused_run() -> None:
+    """One, three and six seconds, from the refusal on."""
+    service = FakeService(Run=[ok(taskid="1"), REFUSED, ok(taskid="2"), REFUSED])
+    caller = transport(service)
+    for _ in range(2):
+        await paid(caller)
+        with pytest.raises(AuthenticationError):
+            await paid(caller)
+        assert caller.credentials.rest(anyio.current_time()) == pytest.approx(1.0)
+        await anyio.sleep(0.4)
+        assert caller.credentials.rest(anyio.current_time()) == pytest.approx(0.6)
+        await anyio.sleep(2.0)
+        assert caller.credentials.rest(anyio.current_time()) == 0
+
+
+# -- pages that are too large ------------------------------------------------------------------------------
+
+
+def large_pages(most: int) -> FakeService:
+    """Return a service whose pages of more than *most* tasks are too large."""
+    sizes: list[int] = []
+
+    def answer(payload: dict[str, Any]) -> Any:
+        sizes.append(int(payload["limit"]))
+        return ok(tasklist=[]) if sizes[-1] <= most else ok(x=[0] * 200_000)
+
+    return FakeService(Task_List=answer)
+
+
+async def test_half_of_a_page_that_is_too_large_is_asked_for() -> None:
+    """Once each, and so on down to one; what follows is as small, and another listing begins anew."""
+    service = large_pages(30)
+    caller = transport(service)
+
+    def sizes() -> list[int]:
+        asked = [int(payload["limit"]) for _, payload in service.calls]
+        service.calls.clear()
+        return asked
+
+    await caller.tasks(None, 0, 100)
+    assert sizes() == [100, 50, 25]
+    await caller.tasks(None, 25, 100)
+    await caller.tasks(None, 50, 10)
+    assert sizes() == [25, 10]
+    await caller.tasks(None, 0, 20)
+    assert sizes() == [20]
+    service.handlers = large_pages(0).handlers
+    with pytest.raises(InvalidResponse, match="larger than 100000 values") as caught:
+        await caller.tasks(None, 0, 100)
+    assert caught.value.too_large
+    assert sizes() == [100, 50, 25, 12, 6, 3, 1]
+
+
+async def test_a_list_that_cannot_be_read_for_another_reason_is_not_halved() -> None:
+    """A page of one task would not help."""
+    service = FakeService(Task_List=httpx.Response(403, text="<title>Blocked</title>"))
+    with pytest.raises(InvalidResponse, match="Blocked"):
+        await transport(service).tasks(None, 0, 100)
+    assert {payload["limit"] for _, payload in service.calls} == {"100"}

@@ -33,6 +33,7 @@ from wiro_async import (
     TermsNotAccepted,
     WiroError,
 )
+from wiro_async._http.retry import run_knowledge
 from wiro_async._protocol.envelope import (
     UNCHANGED,
     Reply,
@@ -40,6 +41,7 @@ from wiro_async._protocol.envelope import (
     judge,
     judge_anew,
 )
+from wiro_async._protocol.refusals import was_believed_too_soon
 from wiro_async._types import Payload
 
 NOW = 1734513807.0
@@ -301,6 +303,69 @@ def test_a_refusal_teaches() -> None:
     assert "wait for one of your tasks to end" in str(refusal(no(96, "x"), operation="Run"))
 
 
+# -- Runs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 499])
+@pytest.mark.parametrize("words", ["Insufficient balance", "Request parameter [x] required", "anything"])
+def test_a_run_that_timed_out_or_met_another_is_no_refusal(status: int, words: str) -> None:
+    """Whatever the words are: it may have been taken. Of other calls the words count."""
+    error = refusal(no(97, words), status, "Run")
+    assert type(error) is ServiceError
+    assert run_knowledge(error) == "unknown"
+    if words == "Insufficient balance":
+        assert type(refusal(no(97, words), status, "Tool/List")) is InsufficientBalance
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Request files could not be stored",
+        "Request parameters could not be saved: database connection lost",
+        "Requests are refused",
+        "Could not save: Request parameter [x] required",
+    ],
+)
+def test_words_like_a_validation_s_are_no_refusal(words: str) -> None:
+    """Only those that are known to be one."""
+    error = refusal(no(0, words), operation="Run")
+    assert type(error) is ServiceError
+    assert run_knowledge(error) == "unknown"
+
+
+@pytest.mark.parametrize("status", [200, 400, 409, 500, 503])
+@pytest.mark.parametrize("result", [True, False])
+def test_a_reply_to_a_run_that_names_a_task_is_about_that_task(status: int, result: bool) -> None:
+    """Whatever else it says, if it is in the service's own envelope."""
+    body = no(0, "Database connection lost") | {"result": result, "taskid": 2221, "socketaccesstoken": "t"}
+    assert judge(reply(body, status, "Run")) == body
+    assert type(refusal(body, 429, "Run")) is RateLimited
+    for other in (body | {"taskid": ""}, body | {"taskid": None}, body | {"result": None}):
+        if status != 200 or not other["result"]:
+            assert isinstance(refusal(other, status, "Run"), ServiceError | InvalidResponse)
+    if (status, result) != (200, True):
+        assert isinstance(refusal(body, status, "Task/Kill"), ServiceError)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "too_soon"),
+    [
+        ("ServiceError", "Run: Database connection lost", True),
+        ("ServiceError", "Run: Error parsing url.", False),
+        ("AuthenticationError", "Run: HTTP 401, no JSON object in the body (check the key and secret)", True),
+        ("AuthenticationError", "Run: Project authorization is not valid. (check the key)", False),
+        ("InvalidInput", "Run: the service refused an input: Request files could not be stored", True),
+        ("InvalidInput", "Run: the service refused an input: Request parameters are invalid.", False),
+        ("InvalidInput", "inputs.x is a set", False),
+        ("InsufficientBalance", "Run: Insufficient balance", False),
+        ("SubmissionUnknown", "Run of a/b: the connection broke", False),
+    ],
+)
+def test_refusals_on_record_that_were_believed_too_soon(error: str, message: str, too_soon: bool) -> None:
+    """What earlier versions took for a refusal, and is none."""
+    assert was_believed_too_soon(error, message) is too_soon
+
+
 # -- HTTP statuses ---------------------------------------------------------------------------------------
 
 BODIES: dict[str, bytes] = {
@@ -529,6 +594,48 @@ def test_what_is_merely_odd_is_read(body: bytes) -> None:
 def blank(times: int) -> bytes:
     """Return a reply with so many blanks between its values."""
     return b'{"result":true,"x":%s1}' % (b" " * times)
+
+
+LINE = '[INFO] 12:00, step 120/1000, {"loss": [0.1234, 0.25]}, "eta": C:\\\\tmp\\\\, é\n'
+
+
+@pytest.mark.parametrize("name", ["debugoutput", "debugerror"])
+def test_a_long_log_is_read(name: str) -> None:
+    """427 kB of ordinary lines, in a page of twelve tasks: brackets, commas, quotes and escapes."""
+    log = LINE * (427_000 // len(LINE))
+    body = {"result": True, "tasklist": [{"id": "1", name: log, "parameters": '{"a": [1, 2]}'}] * 12}
+    assert log.count("[") * 12 > 20_000 * 5
+    assert judge(reply(body)) == body
+
+
+def test_a_text_that_is_no_json_is_not_counted() -> None:
+    """A prompt may hold what it will."""
+    body = {"result": True, "x": "a" + "[{,]} " * 100_000, "y": ""}
+    assert judge(reply(body)) == body
+
+
+@pytest.mark.parametrize(
+    "begin", ["[", "{", "\\u005b", "\\u007B"], ids=["list", "object", "escaped list", "escaped object"]
+)
+def test_the_structure_of_json_in_a_text_is_counted(begin: str) -> None:
+    """The text of a task's parameters is decoded, too, so it must not hide what costs."""
+    body = b'{"result":true,"parameters":"%s%s","debugoutput":"x"}' % (begin.encode(), b"[]," * 100_000)
+    error = refusal(body)
+    assert "larger than 20000 lists and objects" in str(error)
+    assert error.too_large
+
+
+@pytest.mark.parametrize("before", ["", "é", "\\", '"', "\n"])
+@given(shift=st.integers(0, 40))
+def test_where_a_text_ends_is_seen_wherever_a_slice_ends(before: str, shift: int) -> None:
+    """Slices of 256 KiB may cut an escape, a key or a quote; what is counted is what the decoder makes."""
+    text = before + "[" * 5
+    filler = "x" * (256 * 1024 - 60 + shift)
+    lists: list[list[int]] = [[] for _ in range(19_980)]
+    body = {"f": filler, "debugoutput": text, "x": f"q{text}" + "[" * 30_000, "result": True, "a": lists}
+    assert judge(reply(body)) == body
+    body["more"] = [[] for _ in range(30)]
+    assert "larger than 20000 lists and objects" in str(refusal(body))
 
 
 def filled(piece: str, times: int) -> bytes:

@@ -9,7 +9,14 @@ import pytest
 
 import wiro_async
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import ConnectionFailed, Polling
+from wiro_async import (
+    ConnectionFailed,
+    InvalidResponse,
+    Polling,
+    RateLimited,
+    ServiceError,
+    WiroError,
+)
 from wiro_async._watch.poll import Poll
 from wiro_async._watch.schedule import Schedule
 
@@ -315,3 +322,88 @@ async def test_what_was_broken_off_makes_nobody_rest() -> None:
     polls.lasts = 60.0
     await Poll(schedule).step(polls, anyio.current_time() + 5.0)
     assert schedule.paused_until(1.0) < anyio.current_time()
+
+
+# -- replies that are not the service's --------------------------------------------------------------------
+
+
+def page(status: int | None = 403, *, too_large: bool = False) -> InvalidResponse:
+    return InvalidResponse(
+        f"Task/Detail: HTTP {status} with a body that is a web page",
+        http_status=status,
+        operation="Task/Detail",
+        excerpt="<html>",
+        too_large=too_large,
+    )
+
+
+async def steps(polls: Polls, count: int, polling: Polling = EVEN) -> None:
+    watch = attached(polling)
+    for _ in range(count):
+        await watch.step(polls)
+
+
+@pytest.mark.parametrize("error", [page(), page(404), page(401), page(200, too_large=True)], ids=str)
+async def test_foreign_replies_in_a_row_end_a_wait(error: InvalidResponse) -> None:
+    """Five at least, over half a minute at least; the message says what was seen, how often and how long."""
+    polls = Polls()
+    polls.errors = [error] * 100
+    start = anyio.current_time()
+    with pytest.raises(InvalidResponse) as caught:
+        await steps(polls, 100)
+    assert 30 <= anyio.current_time() - start <= 60
+    assert len(polls.at) >= 5
+    said = str(caught.value)
+    assert said.startswith(f"{error}. The last {len(polls.at)} replies in a row were like this, over ")
+    assert "the task goes on" in said
+    facts = (caught.value.http_status, caught.value.operation, caught.value.excerpt, caught.value.too_large)
+    assert facts == (error.http_status, "Task/Detail", "<html>", error.too_large)
+
+
+async def test_few_foreign_replies_do_not_end_a_wait_however_long_it_takes() -> None:
+    """Four of them, a minute apart."""
+    polls = Polls()
+    polls.errors = [page()] * 4
+    await steps(polls, 5, Polling(min_interval=60.0, max_interval=60.0, jitter=0.0))
+    assert polls.at[-1] - polls.at[0] >= 240
+
+
+async def test_many_foreign_replies_do_not_end_a_wait_within_half_a_minute() -> None:
+    """A bot check is over soon."""
+    polls = Polls()
+    polls.errors = [page()] * 6
+    await steps(polls, 7, Polling(min_interval=0.2, max_interval=0.2, jitter=0.0))
+    assert polls.at[-2] - polls.at[0] < 30
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServiceError("m", http_status=502),
+        RateLimited("m", http_status=429),
+        ConnectionFailed("m", sent=True),
+        page(200),
+        page(302),
+        page(None),
+    ],
+    ids=repr,
+)
+async def test_an_outage_never_ends_a_wait(error: WiroError) -> None:
+    """However long it lasts: only the wait's own time does. It breaks a row of foreign replies, too."""
+    polls = Polls()
+    polls.errors = [error] * 40
+    await steps(polls, 41)
+    assert polls.at[-1] - polls.at[0] > 60
+    polls = Polls()
+    polls.errors = [*[page()] * 4, error] * 8
+    await steps(polls, 41)
+
+
+async def test_a_good_reply_breaks_a_row_of_foreign_ones() -> None:
+    """Whatever comes after it is counted anew."""
+    polls, watch = Polls(), attached()
+    for _ in range(8):
+        polls.errors = [page()] * 4
+        for _ in range(5):
+            await watch.step(polls)
+    assert polls.at[-1] - polls.at[0] > 60
