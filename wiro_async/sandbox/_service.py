@@ -331,7 +331,16 @@ class Service:
             raise bad_request()
         folder = self.folders.create(name, parent)
         return {
-            "list": [{"id": folder, "name": name, "parentid": parent, "addedtime": str(int(self.clock()))}]
+            "list": [
+                {
+                    "id": folder,
+                    "name": name,
+                    "parentid": parent,
+                    "size": "0",
+                    "contenttype": "",
+                    "addedtime": str(int(self.clock())),
+                }
+            ]
         }
 
     # -- Tool ------------------------------------------------------------------------------------
