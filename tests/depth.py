@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 DEPTHS = {"quick": 0.25, "deep": 1.0, "explore": 5.0}
 """By name, the part of a test's examples that is played."""
@@ -43,7 +43,13 @@ def examples(number: int, **options: Any) -> settings:
 
 for name, part in DEPTHS.items():
     settings.register_profile(
-        name, max_examples=round(100 * part), deadline=None, print_blob=True, derandomize=name != "explore"
+        name,
+        max_examples=round(100 * part),
+        derandomize=name != "explore",
+        print_blob=True,
+        # A busy machine is slow.
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
     )
 # Before any test module is imported, whose settings are copies of these.
 settings.load_profile(DEPTH)

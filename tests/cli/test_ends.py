@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,10 +101,12 @@ def test_an_interruption_can_stop_the_task(wiro: Wiro, sandbox: Sandbox) -> None
 
 
 def slow_run() -> dict[str, Any]:
-    """Accept a Run after this process was interrupted."""
+    """Accept a Run after this process was interrupted.
+
+    The main thread handles a signal before it looks at its sockets again: first the client is interrupted,
+    and then it waits for this answer.
+    """
     os.kill(os.getpid(), signal.SIGINT)
-    # The interruption is delivered in the loop's next turn; the client then waits for this answer.
-    time.sleep(0.2)
     return accepted()
 
 
