@@ -35,6 +35,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.user ## the main job on the built-in sandbox: videos from images, in demo-clips/
 	$(BIN)/wiro demo --output demo-clips $(IMAGES)
 
+# Bytecode is kept, whatever the environment says: the tests start many processes, and each would compile all anew.
+test test-one chaos: export PYTHONDONTWRITEBYTECODE =
+
 # A selection of the tests covers less.
 test: REQUIRED = $(if $(ARGS),--fail-under=0)
 test: $(VENV)/.dev ## the tests, with branch coverage (ARGS="-k hostile -x": pytest's options)

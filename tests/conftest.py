@@ -32,11 +32,19 @@ def pytest_report_header() -> str:
     return f"depth: {DEPTH} (make test DEPTH={DEPTH})"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse names that differ from process to process, which could not share the tests then."""
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid}: this name has an address; give the parameter an id")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Give the command that plays each failed test again, as it was."""
     failed = [report.nodeid for kind in ("failed", "error") for report in terminalreporter.getreports(kind)]
     for test in dict.fromkeys(failed):
-        terminalreporter.write_line(f"Replay it: DEPTH={DEPTH} python -m pytest {shlex.quote(test)}")
+        if "/" in test:  # and not a worker's name
+            terminalreporter.write_line(f"Replay it: DEPTH={DEPTH} python -m pytest {shlex.quote(test)}")
 
 
 def pytest_sessionfinish() -> None:
