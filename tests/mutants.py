@@ -388,13 +388,13 @@ def run_all(mutants: Sequence[tuple[Mutant, str]], jobs: int) -> list[Outcome]:
     """
     outcomes: list[Outcome] = []
     todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    lasted: dict[tuple[str, ...], float] = {}
+    lasted: dict[str, float] = {}
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         runners = [Runner(Path(folder) / str(number)) for number in range(jobs)]
 
         def shared(work: Any) -> None:
-            threads = [threading.Thread(target=work, args=(runner,)) for runner in runners]
+            threads = [threading.Thread(target=work, args=(runner,), daemon=True) for runner in runners]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -403,13 +403,13 @@ def run_all(mutants: Sequence[tuple[Mutant, str]], jobs: int) -> list[Outcome]:
         def time_them(runner: Runner) -> None:
             while not todo.empty() and not failed:
                 try:
-                    tests = todo.get_nowait()
+                    test = todo.get_nowait()
                 except queue.Empty:
                     return
-                verdict, lasted[tests], said = runner.run(tests, 600.0)
-                tell(f"     without   {lasted[tests]:5.1f} s  {' '.join(tests)}")
+                verdict, lasted[test], said = runner.run([test], 600.0)
+                tell(f"     without   {lasted[test]:5.1f} s  {test}")
                 if verdict != "survived":
-                    failed.append(f"{' '.join(tests)}: failed without a mutant\n{said[-3000:]}")
+                    failed.append(f"{test} fails without a mutant:\n{said[-3000:]}")
 
         def meet_them(runner: Runner) -> None:
             while True:
@@ -417,12 +417,14 @@ def run_all(mutants: Sequence[tuple[Mutant, str]], jobs: int) -> list[Outcome]:
                     mutant, code = todo.get_nowait()
                 except queue.Empty:
                     return
-                outcome = runner.meet(mutant, code, 30.0 + 4.0 * lasted[MAP[mutant.module]])
+                outcome = runner.meet(
+                    mutant, code, 30.0 + 4.0 * sum(lasted[test] for test in MAP[mutant.module])
+                )
                 outcomes.append(outcome)
                 tell(f"{len(outcomes):4} {outcome.verdict:8} {outcome.seconds:5.1f} s  {mutant}")
 
-        for tests in sorted({MAP[each.module] for each, _ in mutants}):
-            todo.put(tests)
+        for test in sorted({test for each, _ in mutants for test in MAP[each.module]}):
+            todo.put(test)
         shared(time_them)
         if failed:
             raise SystemExit(failed[0])
