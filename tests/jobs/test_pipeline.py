@@ -838,7 +838,8 @@ async def test_a_folder_that_cannot_be_written_stops_the_batch(
     """Nothing more is paid for; what was paid for is fetched when there is room again."""
     service, path = Service(limit=1), tmp_path / "a.db"
     folder = tmp_path / "clips"
-    await anyio.to_thread.run_sync(folder.write_bytes, b"in the way")
+    # A link to itself: nothing is there, so that the batch begins, and nothing can be made there.
+    await anyio.to_thread.run_sync(folder.symlink_to, folder)
     async with batch_of(service, jobs("a", "b", "c"), journal=path, download=f"{folder}/x/") as batch:
         report = await batch.wait()
     assert report.stopped is not None
