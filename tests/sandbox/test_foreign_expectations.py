@@ -68,7 +68,7 @@ def fits(value: Any, wanted: Any) -> bool:
         return type(value) is TYPES[rest]
     if kind == "like":
         return isinstance(value, str) and re.match(rest, value) is not None
-    return {"absent": value is MISSING, "none": value is None}.get(wanted, value == wanted)
+    return bool({"absent": value is MISSING, "none": value is None}.get(wanted, value == wanted))
 
 
 @pytest.mark.parametrize(
