@@ -233,6 +233,19 @@ async def test_kill_takes_tasktoken_where_that_was_asked_for() -> None:
         assert killed["tasklist"][0]["status"] == "task_cancel"
 
 
+async def test_stopped_tasks_can_have_the_documented_form() -> None:
+    """With exit code, outputs and, where a killed one is charged, its cost; usually they have nothing."""
+    for form in ("bare", "documented"):
+        rig = Rig(stopped_form=form, charge_stopped=form == "documented")
+        async with rig.http:
+            task = await rig.run("[sandbox:hang]")
+            rig.now += 1e4
+            killed = (await rig.post("/v1/Task/Kill", {"taskid": task["taskid"]}))["tasklist"][0]
+            assert killed["status"] == "task_cancel"
+            told = (killed["pexit"], len(killed["outputs"]), killed["totalcost"] != "0")
+            assert told == {"bare": ("", 0, False), "documented": ("0", 1, True)}[form]
+
+
 async def test_a_required_input_is_required_in_spite_of_a_default() -> None:
     """Unless the sandbox is told to take the default of the service's page."""
     for form_defaults in (False, True):

@@ -8,8 +8,17 @@ from typing import Literal, TypeAlias, TypedDict
 
 import attrs
 
-__all__ = ["AfterError", "CallbackShape", "SandboxConfig", "SandboxOptions", "SocketFormat", "is_loopback"]
+__all__ = [
+    "AfterError",
+    "CallbackShape",
+    "SandboxConfig",
+    "SandboxOptions",
+    "SocketFormat",
+    "StoppedForm",
+    "is_loopback",
+]
 
+StoppedForm: TypeAlias = Literal["bare", "documented"]
 SocketFormat: TypeAlias = Literal["old", "new"]
 CallbackShape: TypeAlias = Literal["tasklist", "bare"]
 AfterError: TypeAlias = Literal["stay", "end", "requeue"]
@@ -93,6 +102,8 @@ class SandboxConfig:
         nofiles_seconds: Seconds for which an end has no outputs, before ``speed``.
         outputs_name: The name under which a task's outputs are told: one official client reads ``"output"``.
         charge_stopped: Whether a task that is stopped while it runs is charged all the same.
+        stopped_form: Whether the record of a stopped task has neither exit code nor outputs (``"bare"``), or
+            both, as the documents' samples for Kill and Cancel (``"documented"``).
         after_error: What becomes of a task that is stored as ``task_error``, which nobody outside the service
             knows: ``"stay"``: nothing; ``"end"``: it ends as failed; ``"requeue"``: it is queued again, and
             runs.
@@ -141,6 +152,9 @@ class SandboxConfig:
         default="outputs", validator=attrs.validators.in_(("outputs", "output"))
     )
     charge_stopped: bool = False
+    stopped_form: StoppedForm = attrs.field(
+        default="bare", validator=attrs.validators.in_(("bare", "documented"))
+    )
     after_error: AfterError = attrs.field(
         default="stay", validator=attrs.validators.in_(("stay", "end", "requeue"))
     )
@@ -184,5 +198,6 @@ class SandboxOptions(TypedDict, total=False):
     nofiles_seconds: float
     outputs_name: Literal["outputs", "output"]
     charge_stopped: bool
+    stopped_form: StoppedForm
     after_error: AfterError
     error_seconds: float

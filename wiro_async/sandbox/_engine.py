@@ -23,6 +23,7 @@ import attrs
 
 from wiro_async._types import Status
 from wiro_async.sandbox._catalogue import Model
+from wiro_async.sandbox._config import StoppedForm
 from wiro_async.sandbox._directives import Directives
 from wiro_async.sandbox._refusal import Refusal, not_found
 
@@ -170,6 +171,8 @@ class Engine:
         order: Whether preprocessing comes before the assignment (``"docs"``) or after it (``"seeds"``).
         error_seconds: Seconds until a task leaves task_error, if it does, before ``speed``.
         charge_stopped: Whether a task that is killed is charged.
+        stopped_form: Whether the record of a stopped task has neither exit code nor outputs (``"bare"``), or
+            both, as the documents' samples (``"documented"``).
         first_task_id: The id of the first task.
 
     Attributes:
@@ -191,6 +194,7 @@ class Engine:
         order: Literal["docs", "seeds"] = "docs",
         error_seconds: float = 30.0,
         charge_stopped: bool = False,
+        stopped_form: StoppedForm = "bare",
         first_task_id: int = 2221,
     ) -> None:
         self.balance: Decimal = Decimal(str(balance))
@@ -203,6 +207,7 @@ class Engine:
         self._run_sigma: float = run_sigma
         self._error_seconds: float = error_seconds
         self._charge_stopped: bool = charge_stopped
+        self._stopped_form: StoppedForm = stopped_form
         self._life: tuple[Status, ...] = _life(order)
         self._next_id: int = first_task_id
         self._tasks: dict[str, Task] = {}
@@ -340,16 +345,18 @@ class Engine:
         task.pexit = "0" if task.failure is None else "1"
         log = _log(task.order.directives.log)
         task.debugoutput = f"Model is running.\n{log}{task.failure or 'Done.'}"
-        rng = random.Random(f"{self._seed}/{task.id}/outputs")  # noqa: S311 - a simulation, not a secret
-        parent, added = _hex(rng, 32), plan[0].at
-        products = () if task.failure is not None else task.products or ()
-        if products and products[0].content is not None:
-            task.debugoutput = str(products[0].content["raw"])
-        task.outputs = tuple(_output(product, rng, parent, added) for product in products)
+        task.outputs = () if task.failure is not None else self._outputs(task, plan[0].at)
+        if task.outputs and task.outputs[0].content is not None:
+            task.debugoutput = str(task.outputs[0].content["raw"])
         ends, directives = task.stages[-1].at, task.order.directives
         task.judged_at = ends + (directives.bare or 0.0) / self._speed
         task.files_at = max(task.judged_at, ends + (directives.nofiles or 0.0) / self._speed)
         heapq.heappush(self._ends, (ends, task.id))
+
+    def _outputs(self, task: Task, now: float) -> tuple[Output, ...]:
+        rng = random.Random(f"{self._seed}/{task.id}/outputs")  # noqa: S311 - a simulation, not a secret
+        parent = _hex(rng, 32)
+        return tuple(_output(product, rng, parent, now) for product in task.products or ())
 
     def _announce(self, task: Task) -> None:
         for listener in self.listeners:
@@ -558,6 +565,8 @@ class Engine:
         if self._charge_stopped and task.status(now) not in {Status.QUEUE, Status.ERROR}:
             self._charge(task, now)
         _cut(task, now)
+        if self._stopped_form == "documented":
+            task.pexit, task.outputs = "0", self._outputs(task, now)
         task.stages.append(Stage(now, Status.CANCEL))
         self._close(task)
         self._announce(task)

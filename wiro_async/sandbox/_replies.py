@@ -36,9 +36,10 @@ def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> d
         short: Whether to show the first documents' short form: no pexit, no costs.
     """
     status = task.status(now)
-    done = status is Status.POSTPROCESS_END and now >= task.judged_at
+    ended = status in {Status.POSTPROCESS_END, Status.CANCEL}
+    done = ended and now >= task.judged_at
     outputs = outputs_json(task, cdn_url=cdn_url, short=short) if done and now >= task.files_at else []
-    started, ended = _span(task, now)
+    began, stopped = _span(task, now)
     reply: dict[str, Any] = {
         "id": task.id,
         "uuid": task.uuid,
@@ -46,7 +47,7 @@ def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> d
         "parameters": {} if short else task.order.parameters,
         "debugoutput": task.debugoutput if done else "",
         "debugerror": task.debugerror if status is Status.ERROR else "",
-        "elapsedseconds": f"{ended - started:.4f}",
+        "elapsedseconds": f"{stopped - began:.4f}",
         "status": status.value,
         "createtime": str(int(task.created)),
         **_times(task, now),
@@ -56,7 +57,7 @@ def task_json(task: Task, now: float, *, cdn_url: str, short: bool = False) -> d
     if not short:
         reply |= _long_form(task, now)
         reply["pexit"] = task.pexit if done else ""
-    if task.printed and status in {Status.POSTPROCESS_END, Status.CANCEL}:
+    if task.printed and ended:
         outputs = [_output_json(output, task, cdn_url, short=short) for output in task.printed_outputs]
         reply |= {**task.printed, "outputs": outputs}
     return reply

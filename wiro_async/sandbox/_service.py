@@ -109,6 +109,7 @@ class Service:
             order=config.order,
             error_seconds=config.error_seconds,
             charge_stopped=config.charge_stopped,
+            stopped_form=config.stopped_form,
             first_task_id=_documented.FIRST_FREE_ID if config.documented else config.first_task_id,
         )
         self.store: Store = Store(config.store_limit)
