@@ -78,8 +78,12 @@ _WORDS: tuple[tuple[str, type[APIError]], ...] = (
 )
 
 
-# Known refusals that have no class of their own.
-_OTHER_REFUSALS = ("error parsing url", "have any permission for this action")
+# Known refusals that have no class of their own: those of the documentation's error reference.
+_OTHER_REFUSALS = (
+    "error parsing url", "have any permission for this action", "your account has been suspended",
+    "this model is not allowed in your team", "your model name should be contain", "this name is not allowed",
+    "this model name is already in use",
+)  # fmt: skip
 
 _REFUSED_INPUT = re.compile(
     r"Request (?:parameters?|files?)(?: \[([^\]]*)\])? (?:required|must be|are invalid|is invalid)"
