@@ -86,6 +86,16 @@ TABLE: list[tuple[WiroError, str, bool, bool]] = [
         False,
         True,
     ),
+    *(
+        (ServiceError("m", http_status=200, code=0, detail=detail), "refused", False, True)
+        for detail in (
+            "Your account has been suspended. Please contact support if you believe this is a mistake.",
+            "This model is not allowed in your team. Contact your team admin.",
+            "Your model name should be contain (A-Z) (0-9) (-) (_) (.)",
+            "This name is not allowed",
+            "This model name is already in use",
+        )
+    ),
     # A task that the service itself has named may turn up.
     (TaskNotFound("m", http_status=200, passing=True), "refused", False, True),
     # Code 0 is a fault of the input or of the service, and unknown words may be either: the Run may have been
