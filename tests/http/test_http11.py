@@ -118,6 +118,29 @@ WHOLE: dict[str, tuple[bytes, bytes, bool]] = {
     "close in a second header": (
         answer(b"hello", headers=["Connection: keep-alive", "connection: Close "]), b"hello", False,
     ),
+    "a control character in a cookie": (
+        OK + b"Set-Cookie: a=\x01b\x7f\r\nContent-Length: 5\r\n\r\nhello", b"hello", False
+    ),
+    "a control character in the reason": (
+        b"HTTP/1.1 200 O\x01K\r\nContent-Length: 5\r\n\r\nhello", b"hello", False
+    ),
+    "a folded header": (OK + b"X: a\r\n \t b \r\nContent-Length: 5\r\n\r\nhello", b"hello", False),
+    "a length in a folded header": (
+        OK + b"Content-Length: 5\r\nX: a\r\n\tContent-Length: 7\r\n\r\nhello", b"hello", False
+    ),
+    "a line feed alone between headers": (
+        OK + b"Content-Length: 5\r\nX: a\nY: b\r\n\r\nhello", b"hello", False
+    ),
+    "a line feed alone behind the last header": (
+        OK + b"Content-Length: 5\r\nX: a\r\nY: b\n\r\nhello", b"hello", False
+    ),
+    "a line feed alone behind the status": (
+        b"HTTP/1.1 200 OK\nX: a\r\nContent-Length: 5\r\n\r\nhello", b"hello", False
+    ),
+    "one length twice": (OK + b"Content-Length: 5\r\nContent-Length:5 \r\n\r\nhello", b"hello", False),
+    "a list of equal lengths": (OK + b"Content-Length: 5, 5\r\n\r\nhello", b"hello", False),
+    "a space behind a size": (CHUNKED + b"5 \t\r\nhello\r\n0 \r\n\r\n", b"hello", True),
+    "an extension behind a space": (CHUNKED + b"5; a=b\r\nhello\r\n0; c\r\n\r\n", b"hello", True),
     "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello", False),
     "HTTP/1.0 that would stay": (
         b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", b"hello", False,
@@ -197,9 +220,15 @@ NO_HEADS: dict[str, bytes] = {
     "a change of protocol": b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     "a change of protocol without a name": b"HTTP/1.1 101 S\r\n\r\n",
     # Header lines
-    "a folded header": OK + b"X: a\r\n b\r\n\r\n",
-    "a folded header by tab": OK + b"X: a\r\n\tb\r\n\r\n",
     "a folded length": OK + b"Content-Length: 1\r\n 2\r\n\r\n",
+    "a folded coding": OK + b"Transfer-Encoding: chunked\r\n \r\n\r\n",
+    "a folded control character": OK + b"X: a\r\n \x0bb\r\n\r\n",
+    "a length behind a line feed alone": OK + b"X: a\nContent-Length: 2\r\n\r\nok",
+    "a length before a line feed alone": OK + b"Content-Length: 2\nX: a\r\n\r\nok",
+    "chunks behind a line feed alone": OK + b"X: a\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"ok"),
+    "chunks before a line feed alone": OK + b"Transfer-Encoding: chunked\nX: a\r\n\r\n" + chunked(b"ok"),
+    "line feeds alone": b"HTTP/1.1 200 OK\nX: a\n\nok",
+    "a blank line that is a line feed alone": OK + b"X: a\r\n\nok",
     "a space before the first header": OK + b" X: a\r\n\r\n",
     "a space before the colon": OK + b"Content-Length : 2\r\n\r\n",
     "a space in a name": OK + b"X Y: a\r\n\r\n",
@@ -207,19 +236,17 @@ NO_HEADS: dict[str, bytes] = {
     "no name": OK + b": a\r\n\r\n",
     "a byte above ASCII in a name": OK + b"X\xff: a\r\n\r\n",
     "a NUL in a value": OK + b"X: a\0b\r\n\r\n",
-    "a control character in a value": OK + b"X: a\x01b\r\n\r\n",
     "a CR in a value": OK + b"X: a\rb\r\n\r\n",
-    "a header that ends in a line feed alone": OK + b"X: a\nY: b\r\n\r\n",
     # Where the body ends
     "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n",
-    "one length twice": OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n",
-    "a list of lengths": OK + b"Content-Length: 2, 2\r\n\r\n",
     "a negative length": OK + b"Content-Length: -2\r\n\r\n",
     "a length with a sign": OK + b"Content-Length: +2\r\n\r\n",
     "a hexadecimal length": OK + b"Content-Length: 0x2\r\n\r\n",
     "a length with an underscore": OK + b"Content-Length: 1_0\r\n\r\n",
     "an empty length": OK + b"Content-Length: \r\n\r\n",
     "a length in words": OK + b"Content-Length: many\r\n\r\n",
+    "two lengths in a list": OK + b"Content-Length: 2, 3\r\n\r\n",
+    "a length, and nothing": OK + b"Content-Length: 2,\r\n\r\n",
     "a length of 30 digits": OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n",
     "chunks and a length": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
     "a length and chunks": OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -275,6 +302,20 @@ def test_a_bare_line_feed_ends_no_head() -> None:
     assert body == b""
     with pytest.raises(RemoteProtocolError, match="middle of a head"):
         parser.feed_end()
+def test_a_head_that_ends_in_line_feeds_alone_is_refused_at_once() -> None:
+    """Before it has timed out, and before its peer leaves."""
+    with pytest.raises(RemoteProtocolError, match="not certain where the body begins"):
+        fed(b"HTTP/1.1 200 OK\nContent-Length: 2\n\n")
+
+
+def test_odd_headers_are_read_as_h11_reads_them() -> None:
+    """A folded value is one value with a space in it, and a control character stays."""
+    parser, _ = fed(OK + b"A: b\r\n  c\t\r\nD: \x02e\nF: g\r\n\r\n")
+    assert parser.head is not None
+    assert [(name, value.strip()) for name, value in parser.head.headers] == [
+        (b"A", b"b c"), (b"D", b"\x02e"), (b"F", b"g"),
+    ]  # fmt: skip
+    assert parser.head.odd
 
 
 @pytest.mark.parametrize("name", ["garbage", "HTTP/2", "RTSP", "lower case", "a request"])
@@ -295,7 +336,9 @@ NO_CHUNKS: dict[str, bytes] = {
     "a line feed alone behind the size": b"2\nok\r\n",
     "a line feed alone behind the data": b"2\r\nok\n",
     "nothing behind the data": b"2\r\nok0\r\n\r\n",
-    "a space behind the size": b"2 \r\nok\r\n",
+    "an extension behind two spaces": b"2 ; x\r\nok\r\n0\r\n\r\n",
+    "a control character in an extension": b"2;\rx\r\nok\r\n0\r\n\r\n",
+    "a line feed alone behind a trailer": b"2\r\nok\r\n0\r\nX: y\n\n",
     "a bad trailer": b"2\r\nok\r\n0\r\nX Y\r\n\r\n",
     "a length as a trailer": b"2\r\nok\r\n0\r\nContent-Length: 2\r\n\r\n",
     "a size without end": b"0" * (LIMIT + 1),
@@ -364,7 +407,8 @@ pieces = st.sampled_from(
     [
         b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200\r\n", CONTINUE, b"HTTP/1.1 204 N\r\n",
         b"Content-Length: 2\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n",
-        b"Connection: close\r\n", b"X: y\r\n", b" z", b"\r\n", b"\r\n\r\n", b"\n", b"ok", b"2\r\nok\r\n",
+        b"Connection: close\r\n", b"X: y\r\n", b" z\r\n", b"X: \x01\r\n", b"X: y\n", b"2 \r\nok\r\n",
+        b"2; x\r\nok\r\n", b" z", b"\r\n", b"\r\n\r\n", b"\n", b"ok", b"2\r\nok\r\n",
         b"0\r\n\r\n", b"0\r\n", b"1;x\r\na\r\n", b":", b"\0",
     ]
 )  # fmt: skip
