@@ -275,6 +275,14 @@ def _tls_settings() -> tuple[ssl.SSLContext, ssl.SSLContext] | None:
     return server, client
 
 
+def trusted_file(folder: Path) -> Path:
+    """Write the certificate that ``tls_settings()`` has its client trust, and return the file."""
+    _, client = tls_settings()
+    file = folder / "company.pem"
+    file.write_text(ssl.DER_cert_to_PEM_cert(client.get_ca_certs(binary_form=True)[0]))
+    return file
+
+
 def tls_settings() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return TLS settings for a server with a certificate of its own, and for a client that trusts it."""
     settings = _tls_settings()

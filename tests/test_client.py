@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import pickle
+import ssl
 import sys
 from itertools import count
 from pathlib import Path
@@ -90,15 +91,12 @@ def test_a_client_is_not_pickled() -> None:
             take(Client(KEY))
 
 
-async def test_a_transport_or_a_proxy_replaces_our_connections() -> None:
-    """Either, not both; our own are the default."""
-    own = Client(KEY)
-    assert not isinstance(own._service.transport._http._inner, httpx.AsyncHTTPTransport)  # type: ignore[attr-defined]
-    proxied = Client(KEY, proxy="http://127.0.0.1:9")
-    assert isinstance(proxied._service.transport._http._inner, httpx.AsyncHTTPTransport)  # type: ignore[attr-defined]
-    await proxied.aclose()
+def test_a_transport_brings_its_own_proxy_and_certificates() -> None:
+    """Either is given, not both."""
     with pytest.raises(wiro_async.ConfigurationError, match="either"):
         Client(KEY, proxy="http://127.0.0.1:9", transport=FakeService())
+    with pytest.raises(wiro_async.ConfigurationError, match="either transport= or ssl_context="):
+        Client(KEY, ssl_context=ssl.create_default_context(), transport=FakeService())
 
 
 # -- submit ----------------------------------------------------------------------------------------------
@@ -462,7 +460,7 @@ async def test_a_client_listens_where_it_knows_how() -> None:
         listening = wiro_async.Client(KEY, SECRET, **options)
         assert listening._service.sockets is not None
         await listening.aclose()
-    for options in ({"base_url": LOCAL}, {"proxy": "http://127.0.0.1:8"}, {"transport": FakeService()}):
+    for options in ({"base_url": LOCAL}, {"transport": FakeService()}):
         polling = wiro_async.Client(KEY, SECRET, **options)
         assert polling._service.sockets is None
         await polling.aclose()

@@ -31,6 +31,7 @@ __all__ = [
     "Gate",
     "Turnstile",
     "ask_in_thread",
+    "cancel_softly",
     "finish",
     "now",
     "on_asyncio",
@@ -146,6 +147,55 @@ async def ask_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
         threads.gate.leave()
 
 
+async def cancel_softly(
+    work: Callable[[], Coroutine[Any, Any, T]], undo: Callable[[T], Coroutine[Any, Any, object]]
+) -> T:
+    """Run *work* so that a cancellation of the caller reaches it as AnyIO's, and never as a native one.
+
+    Libraries that are built on AnyIO may lose a connection for ever when a native cancellation meets them.
+
+    Args:
+        work: What to do. The cancellation waits for its end.
+        undo: Called with the result when the caller was cancelled and so will not get it.
+
+    Returns:
+        What *work* returned.
+    """
+    if not on_asyncio():
+        return await work()
+    scope = anyio.CancelScope()
+    results: list[T] = []
+
+    async def guarded() -> None:
+        with scope:
+            results.append(await work())
+
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(guarded())
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        scope.cancel()
+        await _outlast(task)
+        if results:
+            await _outlast(loop.create_task(undo(results[0])))
+        raise
+    task.result()
+    return results[0]
+
+
+async def _outlast(task: asyncio.Task[Any]) -> None:
+    """Wait for a task's end, through any number of cancellations."""
+    # The shield holds off anyio, which would cancel again in each turn of the event loop; native
+    # cancellations come one by one.
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                continue
+
+
 async def _finish_trio(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:
     results: list[T] = []  # a scope may swallow an exception, as far as pyright knows
     with anyio.CancelScope(shield=True):
@@ -164,14 +214,7 @@ async def _finish_asyncio(work: Callable[[], Coroutine[Any, Any, T]], late: Call
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
-        # The shield holds off anyio, which would cancel again in each turn of the event loop; native
-        # cancellations come one by one.
-        with anyio.CancelScope(shield=True):
-            while not task.done():
-                try:
-                    await asyncio.wait({task})
-                except asyncio.CancelledError:
-                    continue
+        await _outlast(task)
         if not task.cancelled() and task.exception() is None:
             late(task.result())
         raise

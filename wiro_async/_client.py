@@ -6,10 +6,12 @@ import os
 from collections.abc import AsyncIterable, Collection, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, final, overload
+from urllib.request import getproxies
 
 from wiro_async._config import Config, Limits, Polling, check_names, configure
 from wiro_async._errors import ClientUseError, ConfigurationError, InvalidInput, SubmissionUnknown
 from wiro_async._files.inputs import FileSource, TypedInputs
+from wiro_async._http.foreign import AsyncTransport, Network
 from wiro_async._jobs.job import Inputs, JobState
 from wiro_async._jobs.options import DEFAULTS, CallSettings, RunOptions, SubmitOptions
 from wiro_async._jobs.pipeline import Pipeline, get_model
@@ -22,7 +24,7 @@ from wiro_async._types import Secret, Watch
 from wiro_async._watch.schedule import Statistics
 
 if TYPE_CHECKING:
-    import httpx
+    import ssl
 
     from wiro_async._batch.batch import Batch
     from wiro_async._batch.options import BatchOptions, MapOptions
@@ -49,16 +51,20 @@ class Client:
             ``base_url`` names another service).
         watch: How to notice a task's end: ``"auto"`` uses the WebSocket if the extra ``ws`` is installed, and
             polls otherwise; ``"socket"`` does the same, but raises if the extra is missing; ``"poll"``;
-            ``"callback"`` (see ``CallbackReceiver``). On trio, behind a proxy, and over your own transport,
-            tasks are polled.
+            ``"callback"`` (see ``CallbackReceiver``). On trio, and over your own transport, tasks are polled.
         tasks_per_socket: How many tasks share one WebSocket; use more than 1 only if the service is known to
             allow it.
         polling: How often waiting tasks are polled.
         limits: Bounds on time and traffic.
         download_hosts: Additional hosts that outputs may be downloaded from, over https.
-        transport: Sends the requests instead of our own connections, for API calls and downloads; it is
-            closed with the client.
-        proxy: The URL of a proxy for all requests, instead of our own connections.
+        transport: An asynchronous transport of httpx or httpx2, which sends the requests instead of our own
+            connections, for API calls and downloads; it is closed with the client.
+        proxy: The URL of a proxy for everything, WebSockets included: ``http://user:password@host:port``, or
+            with ``https`` or ``socks5`` (defaults to ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and
+            ``NO_PROXY``, in capitals or not; this machine itself is never looked for behind those).
+        ssl_context: The TLS settings for everything (defaults to certifi's certificates, or to those that
+            ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name). It must not offer HTTP/2.
+        trust_env: Whether the environment may name proxies and certificates.
 
     Raises:
         ConfigurationError: A value is missing or invalid.
@@ -76,8 +82,10 @@ class Client:
         polling: Polling | None = None,
         limits: Limits | None = None,
         download_hosts: Collection[str] = (),
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncTransport | None = None,
         proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        trust_env: bool = True,
     ) -> None:
         problem: ConfigurationError | None = None
         try:
@@ -99,7 +107,15 @@ class Client:
         del api_key, api_secret
         if problem is not None:
             raise problem
-        self._service: Service = Service.connect(self._config, transport, proxy)
+        network = Network.of(
+            transport=transport,
+            proxy=proxy,
+            ssl_context=ssl_context,
+            trust_env=trust_env,
+            environment=getproxies(),
+            connect_timeout=self._config.limits.connect_timeout,
+        )
+        self._service: Service = Service.connect(self._config, network)
         self._pipeline: Pipeline = Pipeline.for_single_calls(self._service)
 
     # -- one job -----------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-import attrs
 import httpx
 import pytest
 
@@ -29,12 +28,14 @@ from tests.servers import (
     refused_port,
     replies,
     tls_settings,
+    trusted_file,
     until,
 )
 from wiro_async._http.connections import ConnectionStack, address_of
 from wiro_async._http.http11 import LocalProtocolError, RemoteProtocolError
-from wiro_async._http.messages import Content, Request
+from wiro_async._http.messages import Content, Request, SendProgress
 from wiro_async._http.network import ReadError, Stream, WriteError, connect
+from wiro_async._http.tls import Tls
 
 LOOPS = [
     pytest.param("asyncio", id="asyncio"),
@@ -47,13 +48,6 @@ LOOPS = [
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Run every async test on asyncio's own loop, on uvloop and on trio."""
     return request.param
-
-
-@attrs.define(eq=False)
-class Progress:
-    """How far a request has come, as the stack tells whoever sends it one."""
-
-    sent: bool | None = None
 
 
 class Clock:
@@ -255,7 +249,7 @@ async def test_bytes_left_over_in_tls_answer_nobody() -> None:
         peer.send_corked(answer(b"%d" % peer.number), EVIL)
         peer.hold()
 
-    async with serving(handler, server_tls, tls=client_tls) as (stack, server):
+    async with serving(handler, server_tls, tls=Tls(client_tls)) as (stack, server):
         for number in range(3):
             assert await exchange(stack, server.url) == b"%d" % number
             assert stack.connections == 0
@@ -413,7 +407,7 @@ async def test_a_body_in_tiny_pieces_leaves_others_their_turn(leave: bool) -> No
 @pytest.mark.parametrize("name", BROKEN)
 async def test_broken_answers_are_errors_after_the_request_was_sent(name: str) -> None:
     """What is no whole HTTP answer raises an httpx error; the connection is closed, `sent` is true."""
-    progress = Progress()
+    progress = SendProgress()
 
     def handler(peer: Peer) -> None:
         assert peer.request()
@@ -444,7 +438,7 @@ async def test_a_reset_at_any_byte_is_an_error() -> None:
 
     async with serving(handler) as (stack, server):
         for _ in cuts:
-            progress = Progress()
+            progress = SendProgress()
             with pytest.raises(httpx.TransportError):
                 await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
             assert stack.connections == 0
@@ -538,7 +532,7 @@ async def test_a_cancellation_while_a_connection_is_given_back() -> None:
 
 async def test_a_refused_connection_was_not_sent() -> None:
     """Nobody listens: ConnectError, and `sent` is false."""
-    progress = Progress()
+    progress = SendProgress()
     stack = ConnectionStack()
     with pytest.raises(httpx.ConnectError):
         await exchange(
@@ -550,7 +544,7 @@ async def test_a_refused_connection_was_not_sent() -> None:
 
 async def test_a_connection_that_takes_too_long_was_not_sent() -> None:
     """The connect timeout raises ConnectTimeout, and `sent` is false."""
-    progress = Progress()
+    progress = SendProgress()
 
     async def never(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
         await anyio.sleep_forever()
@@ -632,7 +626,7 @@ async def test_errors_become_httpxs(kind: type[Exception], sent: bool) -> None:
         return stream
 
     stack = ConnectionStack(connect=open_failing)
-    progress = Progress()
+    progress = SendProgress()
     with pytest.raises(expected, match="what happened") as caught:
         await exchange(stack, "http://127.0.0.1:9/", extensions={"wiro_async.progress": progress})
     assert type(caught.value) is expected
@@ -652,7 +646,7 @@ async def test_a_used_connection_that_breaks_before_the_next_request_was_not_sen
     async with serving(numbered, connect=open_hooked) as (stack, server):
         assert await exchange(stack, server.url) == b"0"
         streams[0].broken = True
-        progress = Progress()
+        progress = SendProgress()
         with pytest.raises(httpx.ConnectError, match="closed before"):
             await exchange(stack, server.url, extensions={"wiro_async.progress": progress})
         assert progress.sent is False
@@ -663,7 +657,7 @@ async def test_a_used_connection_that_breaks_before_the_next_request_was_not_sen
 async def test_an_illegal_request_is_not_sent() -> None:
     """A header that HTTP cannot carry is a LocalProtocolError, and nothing was sent."""
     async with serving(echo) as (stack, server):
-        bad = request(server.url, extensions={"wiro_async.progress": (progress := Progress())})
+        bad = request(server.url, extensions={"wiro_async.progress": (progress := SendProgress())})
         bad.headers["X-Bad"] = "one\r\ntwo"
         with pytest.raises(httpx.LocalProtocolError):
             await stack.handle_async_request(bad)
@@ -854,18 +848,19 @@ async def test_a_body_in_memory_is_sent_each_time() -> None:
 async def test_tls_settings_are_made_when_first_needed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without settings of its own a stack uses httpx's, asks for HTTP/1.1, and shares them."""
-    server_tls, client_tls = tls_settings()
+    """Without settings of its own a stack uses the environment's, asks for HTTP/1.1, and shares them."""
+    server_tls, _ = tls_settings()
     server_tls.set_alpn_protocols(["h2", "http/1.1"])
     made: list[ssl.SSLContext] = []
+    create = ssl.create_default_context
 
-    def create() -> ssl.SSLContext:
-        made.append(client_tls)
-        return client_tls
+    def created(**options: Any) -> ssl.SSLContext:
+        made.append(create(**options))
+        return made[-1]
 
     # They are kept for the files that they were read from.
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    monkeypatch.setattr(httpx, "create_ssl_context", create)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted_file(tmp_path)))
+    monkeypatch.setattr(ssl, "create_default_context", created)
     async with serving(numbered, server_tls) as (stack, server):
         responses = [await stack.handle_async_request(request(server.url)) for _ in range(2)]
         assert [await read(response) for response in responses] == [b"0", b"1"]
@@ -881,7 +876,7 @@ async def test_tls_settings_are_made_when_first_needed(
 async def test_by_default_certificates_are_checked() -> None:
     """A certificate that nobody vouches for is a ConnectError: nothing was sent."""
     server_tls, _ = tls_settings()
-    progress = Progress()
+    progress = SendProgress()
     async with serving(numbered, server_tls) as (stack, server):
         with pytest.raises(httpx.ConnectError, match="certificate"):
             await exchange(stack, server.url, extensions={"wiro_async.progress": progress})

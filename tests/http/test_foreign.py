@@ -12,9 +12,7 @@ from tests.conftest import KEY
 from tests.fakes import BASE, client, ok
 from tests.fakes import task as wire
 from tests.servers import Peer, Server, answer
-from wiro_async import Client, ConfigurationError, InvalidResponse
-from wiro_async._http.connections import ConnectionStack
-from wiro_async._http.foreign import adapted
+from wiro_async import Client, InvalidResponse
 
 
 class Endless(httpx.AsyncByteStream):
@@ -62,12 +60,6 @@ async def test_any_httpx_transport_serves_our_requests() -> None:
     assert seen[0].extensions["wiro_async.progress"].sent is None
 
 
-def test_our_own_connections_need_no_adapting() -> None:
-    """They are a sender as they are."""
-    stack = ConnectionStack()
-    assert adapted(stack) is stack
-
-
 def detail(peer: Peer) -> None:
     """Answer every request with a task."""
     while peer.request() is not None:
@@ -75,7 +67,7 @@ def detail(peer: Peer) -> None:
 
 
 async def test_the_sender_is_ours_unless_told_otherwise() -> None:
-    """A transport is used as it is, a proxy goes through httpx, and otherwise connections are our own."""
+    """With a proxy or without, connections are our own; a proxy gets requests to plain http as they are."""
     with Server(detail) as server:
         async with Client(KEY, base_url=f"{server.url}/v1") as ours:
             assert (await ours.attach("2221").refresh()).id == "2221"
@@ -83,9 +75,3 @@ async def test_the_sender_is_ours_unless_told_otherwise() -> None:
         async with Client(KEY, base_url=BASE, proxy=server.url) as through:
             assert (await through.attach("2221").refresh()).id == "2221"
         assert server.peers[1].received.startswith(b"POST http://127.0.0.1:9/v1/Task/Detail HTTP/1.1")
-    with pytest.raises(ConfigurationError, match="either"):
-        Client(KEY, transport=httpx.MockTransport(detail_offline), proxy="http://127.0.0.1:9")
-
-
-def detail_offline(_request: httpx.Request) -> httpx.Response:
-    raise AssertionError

@@ -8,17 +8,15 @@ exchange that left nothing behind; after anything else it is closed.
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from time import monotonic
 
 import anyio
-import anyio.to_thread
 import httpx
 
 from wiro_async._http.http11 import (
+    EndedEarlyError,
     Head,
     LocalProtocolError,
     RemoteProtocolError,
@@ -40,14 +38,17 @@ from wiro_async._http.messages import (
     SendProgress,
 )
 from wiro_async._http.network import Connect, ReadError, Stream, WriteError, connect
+from wiro_async._http.proxies import DIRECT, Proxy, Routes, connect_through
+from wiro_async._http.tls import Tls
 
-__all__ = ["ConnectionStack", "OwnResponse", "address_of", "make_tls"]
+__all__ = ["ConnectionStack", "OwnResponse", "address_of"]
 
 _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
     ReadError: httpx.ReadError,
     WriteError: httpx.WriteError,
     LocalProtocolError: httpx.LocalProtocolError,
     RemoteProtocolError: httpx.RemoteProtocolError,
+    EndedEarlyError: httpx.RemoteProtocolError,
 }
 
 
@@ -65,11 +66,12 @@ def address_of(url: httpx.URL, headers: Headers, method: str = "POST") -> Addres
 class _Connection:
     """A stream, and the reply that is read from it."""
 
-    __slots__ = ("_asked", "_parser", "idle_since", "key", "stream")
+    __slots__ = ("_asked", "_parser", "idle_since", "key", "proxy", "stream")
 
-    def __init__(self, key: Key, stream: Stream) -> None:
+    def __init__(self, key: Key, stream: Stream, proxy: Proxy | None) -> None:
         self.key: Key = key
         self.stream: Stream = stream
+        self.proxy: Proxy | None = proxy
         self.idle_since: float = 0.0
         self._parser: ReplyParser = ReplyParser()
         # Whether all of the request was sent.
@@ -89,9 +91,14 @@ class _Connection:
         """Send a request, and return its reply's head, and what has come of the body."""
         # What an earlier request sent does not count.
         self.stream.sent = False
-        lines = request.address.head + header_lines(request.headers) + b"\r\n"
+        head = request.address.head
+        if self.proxy is not None and self.key[0] == "http" and not self.proxy.is_socks:
+            # The proxy itself reads it.
+            method, _, rest = head.partition(b" ")
+            head = b"%b http://%b%b" % (method, request.address.url.netloc, rest)
+            head += header_lines(self.proxy.headers)
         self._parser = ReplyParser()
-        self._asked = await self._ask(lines, request)
+        self._asked = await self._ask(head + header_lines(request.headers) + b"\r\n", request)
         start = b""
         while self._parser.head is None:
             start = await self.receive()
@@ -169,7 +176,7 @@ class OwnResponse(Response):
                 piece = await connection.receive()
         except BaseException as error:
             await self.aclose()
-            raise _translated(error, sent=True) from None
+            raise _translated(error, connection, sent=True) from None
         if connection.is_done and not self._done:
             self._done = True
             await self._stack.release(connection)
@@ -188,7 +195,8 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         connect_timeout: Seconds to open a connection, TLS included.
         connect: How to open a stream.
         clock: A clock that never goes back, in seconds.
-        tls: TLS settings (None: httpx's defaults, loaded when first needed).
+        tls: TLS settings.
+        routes: Which proxy leads to which host.
     """
 
     def __init__(
@@ -197,12 +205,14 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         connect_timeout: float = 10.0,
         connect: Connect = connect,
         clock: Callable[[], float] = monotonic,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
+        routes: Routes = DIRECT,
     ) -> None:
         self._connect_timeout = connect_timeout
         self._open = connect
         self._clock = clock
-        self._tls = tls
+        self._tls = tls or Tls()
+        self._routes = routes
         self._idle: dict[Key, deque[_Connection]] = {}
         self._busy: set[_Connection] = set()
         self._closed: bool = False
@@ -238,17 +248,19 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         """
         progress = request.progress
         progress.sent = False
-        connection = await self._take(request.address.key, request.max_idle)
+        proxy = self._routes.find(request.address.key)
+        progress.through = "" if proxy is None else repr(proxy)
+        connection = await self._take(request.address.key, request.max_idle, proxy)
         try:
             head, start = await connection.exchange(request)
         except BaseException as error:
             progress.sent = connection.stream.sent
             await self.close(connection)
-            raise _translated(error, sent=progress.sent) from None
+            raise _translated(error, connection, sent=progress.sent) from None
         progress.sent = True
         return OwnResponse(self, connection, head, start)
 
-    async def _take(self, key: Key, max_idle: float) -> _Connection:
+    async def _take(self, key: Key, max_idle: float, proxy: Proxy | None) -> _Connection:
         """Return the connection that was used last, if it is fresh enough, or a new one."""
         oldest = self._clock() - max_idle
         idle = self._idle.get(key)
@@ -258,25 +270,32 @@ class ConnectionStack(httpx.AsyncBaseTransport):
                 self._busy.add(candidate)
                 return candidate
             await self.close(candidate)
-        connection = await self._connect(key)
+        connection = await self._connect(key, proxy)
         self._busy.add(connection)
         return connection
 
-    async def _connect(self, key: Key) -> _Connection:
+    async def _connect(self, key: Key, proxy: Proxy | None) -> _Connection:
         scheme, host, port = key
         if scheme not in PORTS:
             raise httpx.UnsupportedProtocol(f"{scheme!r} is not http or https")
-        tls = None
-        if scheme == "https":
-            tls = self._tls = self._tls or await _default_tls()
+        problem: httpx.TransportError
+        where = "" if proxy is None else f"{proxy!r}: "
         try:
             with anyio.fail_after(self._connect_timeout):
-                stream = await self._open(host, port, tls)
+                tls = None
+                if scheme == "https" or (proxy is not None and proxy.scheme == "https"):
+                    tls = await self._tls.settings()
+                if proxy is None:
+                    return _Connection(key, await self._open(host, port, tls), None)
+                return _Connection(key, await connect_through(proxy, key, self._open, tls), proxy)
         except TimeoutError:
-            raise httpx.ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
+            problem = httpx.ConnectTimeout(f"{where}no connection within {self._connect_timeout:g} s")
         except OSError as error:
-            raise httpx.ConnectError(str(error) or type(error).__name__) from error
-        return _Connection(key, stream)
+            problem = httpx.ConnectError(f"{where}{str(error) or type(error).__name__}")
+            if proxy is None:
+                raise problem from error
+        # Outside of the handler: the frames below hold the proxy's password, and some tracebacks print those.
+        raise problem
 
     async def release(self, connection: _Connection) -> None:
         """Take a connection back after an exchange: for the next one if nothing was left behind."""
@@ -326,36 +345,21 @@ class _HttpxBody(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
-_tls: dict[tuple[str | None, ...], ssl.SSLContext] = {}
-
-
-def make_tls() -> ssl.SSLContext:
-    """Make the settings that https and wss use alike. It reads files, and takes milliseconds."""
-    return httpx.create_ssl_context()
-
-
-async def _default_tls() -> ssl.SSLContext:
-    """Return httpx's TLS settings, the same for the whole process."""
-    # What they depend on.
-    files = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if files not in _tls:
-        # Reading the certificates takes tens of milliseconds, which the event loop does not have.
-        settings = await anyio.to_thread.run_sync(make_tls)
-        settings.set_alpn_protocols(["http/1.1"])
-        _tls[files] = settings
-    return _tls[files]
-
-
 def _declared(request: Request) -> int:
     """Return the length that a request says that its body has."""
     headers = (*request.address.headers, *request.headers)
     return next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
 
 
-def _translated(error: BaseException, *, sent: bool) -> BaseException:
+def _translated(error: BaseException, connection: _Connection, *, sent: bool) -> BaseException:
     """Map what our connections raise to httpx's errors; others stay what they are."""
     kind = _ERRORS.get(type(error))  # type: ignore[arg-type]
     if kind is None:
         return error
+    where = "" if connection.proxy is None else f"{connection.proxy!r}: "
+    # Others may read what we refuse.
+    advice = "; another HTTP client may read it: Client(transport=httpx.AsyncHTTPTransport())"
     unsent = not sent and kind is not httpx.LocalProtocolError
-    return (httpx.ConnectError if unsent else kind)(str(error))
+    return (httpx.ConnectError if unsent else kind)(
+        f"{where}{error}{advice if type(error) is RemoteProtocolError else ''}"
+    )

@@ -1,40 +1,116 @@
-"""Any httpx transport as a sender: a proxy's, the user's own, or a test's."""
+"""Transports of other HTTP clients: the user's own, or a test's; and what a client sends by."""
 
 from __future__ import annotations
 
+import inspect
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import Any, Protocol
+
 import anyio
+import attrs
 import httpx
 
+from wiro_async._aio import cancel_softly
 from wiro_async._errors import ConfigurationError
 from wiro_async._http.connections import ConnectionStack
 from wiro_async._http.messages import MAX_IDLE, PROGRESS, Request, Response, Sender
+from wiro_async._http.proxies import DIRECT, Routes, parse_proxy
+from wiro_async._http.tls import Tls
 
-__all__ = ["adapted", "sender"]
+__all__ = ["AsyncTransport", "ForeignTransport", "Network", "adapted"]
+
+CLOSE_SECONDS = 1.0
+"""Seconds that closing a reply may take which its caller does not want any more."""
 
 
-def sender(
-    transport: httpx.AsyncBaseTransport | None, proxy: str | None, connect_timeout: float
-) -> httpx.AsyncBaseTransport:
-    """Return what sends a client's requests: the user's transport, a proxy, or connections of our own.
+class AsyncTransport(Protocol):
+    """An asynchronous transport of httpx, or of a client made after it, as httpx2."""
 
-    Raises:
-        ConfigurationError: Both a transport and a proxy were given.
+    def handle_async_request(self, request: Any, /) -> Awaitable[Any]:
+        """Send one request, and return its reply."""
+        ...
+
+    def aclose(self) -> Awaitable[None]:
+        """Close all connections."""
+        ...
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Network:
+    """How a client reaches the network.
+
+    Attributes:
+        transport: The user's own transport (None: our connections).
+        routes: Which proxy leads to which host.
+        tls: The TLS settings.
+        connect_timeout: Seconds to open a connection.
     """
-    if transport is not None and proxy is not None:
-        raise ConfigurationError("give either transport= or proxy=; a transport brings its own proxy")
-    if transport is not None:
-        return transport
-    if proxy is not None:
-        return httpx.AsyncHTTPTransport(proxy=proxy, trust_env=False)
-    return ConnectionStack(connect_timeout=connect_timeout)
+
+    transport: httpx.AsyncBaseTransport | None
+    routes: Routes
+    tls: Tls
+    connect_timeout: float
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        transport: object,
+        proxy: object,
+        ssl_context: object,
+        trust_env: bool,
+        environment: Mapping[str, str],
+        connect_timeout: float,
+    ) -> Network:
+        """Check a client's options.
+
+        Args:
+            transport: As ``Client`` takes it.
+            proxy: As ``Client`` takes it.
+            ssl_context: As ``Client`` takes it.
+            trust_env: As ``Client`` takes it.
+            environment: The environment's proxies, as ``urllib.request.getproxies`` returns them.
+            connect_timeout: As in ``Limits``.
+
+        Raises:
+            ConfigurationError: They cannot work, or not together.
+        """
+        if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+            raise ConfigurationError(
+                f"ssl_context is a {type(ssl_context).__name__}; it must be an ssl.SSLContext, such as "
+                f"ssl.create_default_context(cafile=...), or None"
+            )
+        if not isinstance(trust_env, bool):
+            raise ConfigurationError(f"trust_env is {trust_env!r}; it must be True or False")
+        if transport is not None:
+            if proxy is not None or ssl_context is not None:
+                option = "proxy" if proxy is not None else "ssl_context"
+                raise ConfigurationError(
+                    f"give either transport= or {option}=; a transport brings its own: "
+                    f"httpx.AsyncHTTPTransport({'proxy' if proxy is not None else 'verify'}=...)"
+                )
+            foreign = ForeignTransport(transport, connect_timeout)
+            return cls(transport=foreign, routes=DIRECT, tls=Tls(), connect_timeout=connect_timeout)
+        fixed = None if proxy is None else parse_proxy(proxy, "proxy=")
+        routes = Routes(fixed, environment if trust_env else None)
+        tls = Tls(ssl_context, trust_env=trust_env)
+        return cls(transport=None, routes=routes, tls=tls, connect_timeout=connect_timeout)
+
+    def sender(self) -> httpx.AsyncBaseTransport:
+        """Return what sends requests: the user's transport, or connections that nobody else has."""
+        return self.transport or ConnectionStack(
+            connect_timeout=self.connect_timeout, tls=self.tls, routes=self.routes
+        )
 
 
 def adapted(transport: httpx.AsyncBaseTransport) -> Sender:
     """Return *transport* as a sender: our own connections are one, any other is wrapped."""
-    return transport if isinstance(transport, ConnectionStack) else _Foreign(transport)
+    return transport if isinstance(transport, ConnectionStack) else _ByTransport(transport)
 
 
-class _Foreign:
+class _ByTransport:
     """Sends by an httpx transport."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
@@ -48,13 +124,13 @@ class _Foreign:
             stream=request.body,
             extensions={MAX_IDLE: request.max_idle, PROGRESS: request.progress},
         )
-        return _ForeignResponse(await self._transport.handle_async_request(theirs))
+        return _HttpxResponse(await self._transport.handle_async_request(theirs))
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
 
-class _ForeignResponse(Response):
+class _HttpxResponse(Response):
     def __init__(self, inner: httpx.Response) -> None:
         self._inner = inner
         self.status = inner.status_code
@@ -75,3 +151,158 @@ class _ForeignResponse(Response):
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
             await self._inner.aclose()
+
+
+# -- other clients' transports ---------------------------------------------------------------------------
+
+
+class ForeignTransport(httpx.AsyncBaseTransport):
+    """Another HTTP client's transport, as one of httpx's that survives cancellations.
+
+    Each step of an exchange, to the reply's head and from one piece of its body to the next, runs in a task
+    of its own, which no native cancellation reaches: httpcore loses a connection's slot for ever when one
+    meets it (encode/httpcore#1093). The caller always waits for the step's end.
+
+    Args:
+        inner: The transport.
+        connect_timeout: Seconds to open a connection, for those that heed httpx's ``timeout`` extension.
+
+    Raises:
+        ConfigurationError: It is no asynchronous transport.
+    """
+
+    def __init__(self, inner: object, connect_timeout: float) -> None:
+        _check_shape(inner)
+        self._inner: Any = inner
+        self._library = _library_of(inner)
+        self._connect_timeout = connect_timeout
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one of httpx's requests."""
+        request.extensions.setdefault("timeout", {"connect": self._connect_timeout})
+
+        async def send() -> Any:
+            return await self._inner.handle_async_request(self._theirs(request))
+
+        theirs = await self._step(send, _closed)
+        return httpx.Response(
+            theirs.status_code,
+            headers=theirs.headers.raw,
+            stream=_SteppedBody(theirs.stream, self._step),
+            extensions=theirs.extensions,
+        )
+
+    async def aclose(self) -> None:
+        """Close the transport."""
+        await self._inner.aclose()
+
+    def _theirs(self, request: httpx.Request) -> Any:
+        """Return the request as one of their library's."""
+        if self._library is httpx:
+            return request
+        library: Any = self._library
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        # They ask for a stream of their own class.
+        kind = type("Stream", (library.AsyncByteStream,), {"__aiter__": lambda _: aiter(request.stream)})
+        return library.Request(
+            request.method,
+            str(request.url),
+            headers=request.headers.raw,
+            stream=kind(),
+            extensions=request.extensions,
+        )
+
+    async def _step(self, work: Any, undo: Any) -> Any:
+        problem: httpx.TransportError | None
+        try:
+            return await cancel_softly(work, undo)
+        except Exception as error:
+            problem = self._translated(error)
+            if problem is None:
+                raise
+        # Outside of the handler: theirs holds the signed request.
+        raise problem
+
+    def _translated(self, error: Exception) -> httpx.TransportError | None:
+        """Return httpx's error of the same name as theirs (None: it has none)."""
+        if self._library is httpx:
+            return None
+        for kind in type(error).__mro__:
+            ours = getattr(httpx, kind.__name__, None)
+            if isinstance(ours, type) and issubclass(ours, httpx.TransportError):
+                return ours(str(error))
+        return None
+
+
+async def _closed(response: Any) -> None:
+    """Close a reply that nobody wants any more."""
+    with anyio.move_on_after(CLOSE_SECONDS):
+        await response.aclose()
+
+
+class _SteppedBody(httpx.AsyncByteStream):
+    """The body of another library's reply."""
+
+    def __init__(self, stream: Any, step: Any) -> None:
+        self._stream = stream
+        self._step = step
+        self._pieces: AsyncIterator[bytes] | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._pieces is None:
+            self._pieces = aiter(self._stream)
+        pieces = self._pieces
+
+        async def read() -> bytes | None:
+            return await anext(pieces, None)
+
+        piece: bytes | None = await self._step(read, _nothing)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        async def close() -> None:
+            await self._stream.aclose()
+
+        await self._step(close, _nothing)
+
+
+async def _nothing(_result: object) -> None:
+    """Nothing has to be undone."""
+
+
+def _check_shape(transport: object) -> None:
+    """Refuse what is no asynchronous transport, and say what to give instead."""
+    name = type(transport).__name__
+    if isinstance(transport, type):
+        name = transport.__name__
+        raise ConfigurationError(f"transport is the class {name} itself; give an object of it: {name}()")
+    if callable(getattr(transport, "handle_async_request", None)) and inspect.iscoroutinefunction(
+        getattr(transport, "aclose", None)
+    ):
+        return
+    if hasattr(transport, "handle_request"):
+        problem = "is synchronous; give an asynchronous one, such as httpx.AsyncHTTPTransport()"
+    elif hasattr(transport, "get") and hasattr(transport, "request"):
+        problem = "is a whole HTTP client; give what it sends by, such as httpx.AsyncHTTPTransport(proxy=...)"
+    else:
+        problem = (
+            "has no handle_async_request() and aclose(); give an asynchronous transport of httpx or httpx2, "
+            "such as httpx.AsyncHTTPTransport()"
+        )
+    raise ConfigurationError(f"transport is of the type {name}, which {problem}")
+
+
+def _library_of(transport: object) -> object:
+    """Return the module whose requests a transport takes: httpx2 has its own, of the same names."""
+    if isinstance(transport, httpx.AsyncBaseTransport):
+        return httpx
+    for kind in type(transport).__mro__:
+        library = sys.modules.get(kind.__module__.partition(".")[0])
+        if kind.__name__ == "AsyncBaseTransport" and hasattr(library, "AsyncByteStream"):
+            return library
+    return httpx

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "MAX_EXTRA_BYTES",
+    "EndedEarlyError",
     "Head",
     "LocalProtocolError",
     "RemoteProtocolError",
@@ -49,6 +50,10 @@ class LocalProtocolError(Exception):
 
 class RemoteProtocolError(Exception):
     """What came is no HTTP/1.1 reply, or not a whole one."""
+
+
+class EndedEarlyError(RemoteProtocolError):
+    """The stream ended before the reply did."""
 
 
 # -- requests --------------------------------------------------------------------------------------------
@@ -212,16 +217,16 @@ class ReplyParser:
         """Take the end of the stream.
 
         Raises:
-            RemoteProtocolError: The reply is not whole.
+            EndedEarlyError: The reply is not whole.
         """
         if self.head is None:
             where = "in the middle of a head" if self._buffer else "without an answer"
-            raise RemoteProtocolError(f"the connection was closed {where}")
+            raise EndedEarlyError(f"the connection was closed {where}")
         if self._chunk is None and self._left is None:
             self.whole = True
         if not self.whole:
             lacking = "the last chunk" if self._left is None else f"{self._left} bytes"
-            raise RemoteProtocolError(f"the connection was closed in the middle of a body, before {lacking}")
+            raise EndedEarlyError(f"the connection was closed in the middle of a body, before {lacking}")
 
     # -- the head ----------------------------------------------------------------------------------------
 

@@ -47,9 +47,11 @@ class SendProgress:
 
     Attributes:
         sent: Whether any byte of it may have left. None: the transport does not tell.
+        through: The proxy that it goes through ("": none, or the transport does not tell).
     """
 
     sent: bool | None = None
+    through: str = ""
 
 
 @attrs.define(eq=False, repr=False, slots=False)

@@ -24,7 +24,17 @@ from wiro_async._aio import ask_in_thread, on_asyncio
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
-__all__ = ["Connect", "ReadError", "Stream", "WriteError", "connect", "is_address", "race"]
+__all__ = [
+    "Connect",
+    "ReadError",
+    "Stream",
+    "WriteError",
+    "connect",
+    "hand_over",
+    "is_address",
+    "race",
+    "secured",
+]
 
 _HIGH_WATER = 256 * 1024
 _RACE_SECONDS = 0.25
@@ -103,6 +113,33 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
     if on_asyncio():
         return await _connect_asyncio(host, port, tls)
     return await _connect_anyio(host, port, tls)
+
+
+async def secured(stream: Stream, host: str, tls: ssl.SSLContext) -> Stream:
+    """Begin TLS on an open stream, which may be a tunnel, and carry TLS itself.
+
+    Args:
+        stream: The stream; whoever fails here closes it.
+        host: Whom the certificate must name.
+        tls: The TLS settings.
+
+    Raises:
+        OSError: The handshake failed.
+    """
+    if isinstance(stream, _AsyncioStream):
+        await stream.start_tls(host, tls)
+        return stream
+    assert isinstance(stream, _AnyioStream)
+    try:
+        return await _secured(stream, host, tls)
+    except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
+        raise OSError(str(error) or "the peer left in the TLS handshake") from None
+
+
+def hand_over(stream: Stream, protocol: asyncio.Protocol) -> None:
+    """Give an open stream of asyncio's to a protocol, as if that had been connected."""
+    assert isinstance(stream, _AsyncioStream)
+    stream.hand_over(protocol)
 
 
 # -- asyncio ---------------------------------------------------------------------------------------------
@@ -248,6 +285,17 @@ class _AsyncioStream(Stream, asyncio.Protocol):
 
     # -- what our side asks for --------------------------------------------------------------------------
 
+    async def start_tls(self, host: str, tls: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        transport = await loop.start_tls(self._transport, self, tls, server_hostname=host)
+        if transport is None:
+            raise ConnectionError("the peer left in the TLS handshake")
+        self._transport = transport
+
+    def hand_over(self, protocol: asyncio.Protocol) -> None:
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+
     @property
     def is_readable(self) -> bool:
         return bool(self._pieces) or self._ended
@@ -307,10 +355,7 @@ async def _connect_anyio(host: str, port: int, tls: ssl.SSLContext | None) -> St
     if tls is None:
         return plain
     try:
-        return await _secured(plain, host, tls)
-    except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
-        await plain.aclose()
-        raise OSError(str(error) or "the peer left in the TLS handshake") from None
+        return await secured(plain, host, tls)
     except BaseException:
         await plain.aclose()
         raise

@@ -357,6 +357,8 @@ def _broken(operation: Operation, request: Request, error: Exception | None) -> 
         sent = not isinstance(error, _NOT_SENT)
     if error is None:
         what = "no complete answer in time; see Limits.request_timeout and upload_timeout"
+        if request.progress.through:
+            what += f"; it went through {request.progress.through}"
     else:
         what = "the connection broke before the answer was in" if sent else "the service was not reached"
         what += f" ({type(error).__name__}: {str(error) or 'no details'})"

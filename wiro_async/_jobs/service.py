@@ -16,8 +16,7 @@ from wiro_async._config import Config, check, check_path, text
 from wiro_async._errors import InvalidInput, SubmissionUnknown
 from wiro_async._files.download import Downloader, current
 from wiro_async._files.upload import Uploader
-from wiro_async._http.connections import make_tls
-from wiro_async._http.foreign import sender
+from wiro_async._http.foreign import Network
 from wiro_async._http.signing import Signer, SigningTransport
 from wiro_async._http.transport import USER_AGENT, Transport
 from wiro_async._jobs.limiter import ConcurrencyLimiter, Line
@@ -35,8 +34,6 @@ from wiro_async._tasks.state import TaskContext, TaskState
 from wiro_async._watch.schedule import Schedule
 
 if TYPE_CHECKING:
-    import httpx
-
     from wiro_async._watch.pool import Sockets
 
 __all__ = ["Service"]
@@ -84,26 +81,21 @@ class Service:
     chance: Callable[[], float] = random.random
 
     @classmethod
-    def connect(
-        cls, config: Config, transport: httpx.AsyncBaseTransport | None, proxy: str | None
-    ) -> Service:
+    def connect(cls, config: Config, network: Network) -> Service:
         """Assemble a client's parts; nothing is opened before it is used.
 
         Raises:
-            ConfigurationError: Both a transport and a proxy were given.
+            ConfigurationError: The environment names a proxy for the service that cannot be used.
         """
+        network.routes.find(config.origin)
         limits, polling = config.limits, config.polling
         signer = Signer(config.api_key, config.api_secret)
-        sending = sender(transport, proxy, limits.connect_timeout)
-        calls = Transport(config, SigningTransport(sending, signer, config.origin))
+        calls = Transport(config, SigningTransport(network.sender(), signer, config.origin))
 
         # Downloads have connections of their own, so that none of them ever carried a credential.
-        downloader = Downloader(
-            config, sender(transport, proxy, limits.connect_timeout), partial(current, calls)
-        )
-        sockets = None
-        if transport is None and proxy is None:
-            sockets = _sockets(config)
+        downloader = Downloader(config, network.sender(), partial(current, calls))
+        # A transport carries no WebSockets.
+        sockets = _sockets(config, network) if network.transport is None else None
         known, in_flight = KnownTasks(), InFlightRuns()
         limiter = ConcurrencyLimiter(limits.max_in_flight)
         tasks = TaskContext(
@@ -199,9 +191,9 @@ class Service:
         await self.downloader.aclose()
 
 
-def _sockets(config: Config) -> Sockets | None:
+def _sockets(config: Config, network: Network) -> Sockets | None:
     """Return the client's WebSockets (None: it polls)."""
-    from wiro_async._watch import pool  # noqa: PLC0415 - clients that go through a proxy need none
+    from wiro_async._watch import pool  # noqa: PLC0415 - clients with a transport of their own need none
 
     if config.watch == "socket":
         pool.require()
@@ -213,5 +205,6 @@ def _sockets(config: Config) -> Sockets | None:
         tasks_per_socket=config.tasks_per_socket,
         connect_timeout=config.limits.connect_timeout,
         user_agent=USER_AGENT,
-        tls=make_tls,
+        tls=network.tls.load,
+        routes=network.routes,
     )

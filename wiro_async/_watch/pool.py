@@ -17,6 +17,8 @@ import anyio
 
 from wiro_async._aio import Gate, on_asyncio, run_in_thread
 from wiro_async._errors import MissingExtra
+from wiro_async._errors import ConfigurationError
+from wiro_async._http.proxies import DIRECT, Routes
 from wiro_async._http.retry import RetryPolicy
 from wiro_async._protocol.events import Message, read_message, register
 from wiro_async._types import Priority
@@ -100,6 +102,7 @@ class Sockets:
         connect_timeout: Seconds to open one.
         user_agent: How the client introduces itself.
         tls: Makes the TLS settings, once, in a worker thread.
+        routes: Which proxy leads to the service.
         chance: A source of random numbers between 0 and 1.
     """
 
@@ -112,6 +115,7 @@ class Sockets:
         connect_timeout: float,
         user_agent: str,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        routes: Routes = DIRECT,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._url = url
@@ -120,6 +124,7 @@ class Sockets:
         self._connect_timeout = connect_timeout
         self._user_agent = user_agent
         self._tls = tls
+        self._routes = routes
         self._pause = _Pause(chance)
         self._opening = Gate(OPENINGS)
         self._preparing = Gate(1)
@@ -196,8 +201,9 @@ class Sockets:
                 return
         except TimeoutError:
             problem = f"no socket within {self._connect_timeout:g} s"
-        except (OSError, ImportError, UnicodeError) as error:
-            # A host that no name server could be asked for is a UnicodeError.
+        except (OSError, ImportError, UnicodeError, ConfigurationError) as error:
+            # A host that no name server could be asked for is a UnicodeError. What is wrong with the
+            # environment is told by the polls.
             problem = str(error) or type(error).__name__
         except BaseException:
             # Whoever waits for a silent peer may lose patience before the timeout does.
@@ -216,7 +222,9 @@ class Sockets:
         try:
             if self._setup is None:
                 # Imports and certificates take tens of milliseconds, which the event loop does not have.
-                self._setup = await run_in_thread(make_setup, self._url, self._tls, self._user_agent)
+                self._setup = await run_in_thread(
+                    make_setup, self._url, self._tls, self._user_agent, self._routes
+                )
         finally:
             self._preparing.leave()
         return self._setup

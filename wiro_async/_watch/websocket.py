@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from wiro_async._http import network
+from wiro_async._http.proxies import DIRECT, Proxy, Routes, connect_through
 from wiro_async._protocol.events import MAX_READ
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ class Setup(NamedTuple):
     Attributes:
         protocol, state: Classes of websockets, which is an extra and so is imported late.
         uri: The address.
-        tls: The TLS settings (None: plain).
+        tls: The TLS settings (None: none are needed).
         user_agent: How the client introduces itself.
+        proxy: The proxy that leads there (None: it is reached directly).
     """
 
     protocol: type[ClientProtocol]
@@ -79,21 +81,26 @@ class Setup(NamedTuple):
     uri: WebSocketURI
     tls: ssl.SSLContext | None
     user_agent: str
+    proxy: Proxy | None
 
 
-def make_setup(url: str, tls: Callable[[], ssl.SSLContext], user_agent: str) -> Setup:
+def make_setup(
+    url: str, tls: Callable[[], ssl.SSLContext], user_agent: str, routes: Routes = DIRECT
+) -> Setup:
     """Import websockets and make the TLS settings. It takes tens of milliseconds, so do it in a thread.
 
     Raises:
         ImportError: websockets is not installed.
-        OSError: The certificates could not be read.
+        ConfigurationError: The certificates could not be read, or the environment names no usable proxy.
     """
     from websockets.client import ClientProtocol  # noqa: PLC0415
     from websockets.protocol import State  # noqa: PLC0415
     from websockets.uri import parse_uri  # noqa: PLC0415
 
     uri = parse_uri(url)
-    return Setup(ClientProtocol, State, uri, tls() if uri.secure else None, user_agent)
+    proxy = routes.find(("wss" if uri.secure else "ws", uri.host, uri.port))
+    needs_tls = uri.secure or (proxy is not None and proxy.scheme == "https")
+    return Setup(ClientProtocol, State, uri, tls() if needs_tls else None, user_agent, proxy)
 
 
 class Owner(Protocol):
@@ -268,7 +275,9 @@ class Connection(asyncio.Protocol):
         assert handshake is not None
         try:
             uri = self._setup.uri
-            if network.is_address(uri.host):
+            if self._setup.proxy is not None:
+                await self._open_through(self._setup.proxy)
+            elif network.is_address(uri.host):
                 await self.loop.create_connection(lambda: self, uri.host, uri.port)
             else:
                 sock = await network.race(uri.host, uri.port)
@@ -284,6 +293,15 @@ class Connection(asyncio.Protocol):
         if problem:
             raise ConnectionError(problem)
 
+    async def _open_through(self, proxy: Proxy) -> None:
+        uri = self._setup.uri
+        key = ("wss" if uri.secure else "ws", uri.host, uri.port)
+        try:
+            stream = await connect_through(proxy, key, network.connect, self._setup.tls)
+        except OSError as error:
+            raise ConnectionError(f"{proxy!r}: {error}") from None
+        network.hand_over(stream, self)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with TLS, or else with the handshake."""
         # No isinstance: uvloop's transports do not inherit from asyncio's.
@@ -292,7 +310,7 @@ class Connection(asyncio.Protocol):
             stream.abort()
             return
         self._transport = stream
-        if self._setup.tls is None:
+        if self._setup.tls is None or not self._setup.uri.secure:
             self._ask()
             return
         self._tls = _Tls(self._setup.tls, self._setup.uri.host)
