@@ -19,7 +19,7 @@ import httpx
 
 from wiro_async._config import is_loopback
 from wiro_async._errors import ConfigurationError
-from wiro_async._http.http11 import MAX_EXTRA_BYTES, RemoteProtocolError, parse_head, read_head
+from wiro_async._http.http11 import MAX_EXTRA_BYTES, Head, RemoteProtocolError, parse_head, read_head
 from wiro_async._http.messages import Headers, Key
 from wiro_async._http.network import Connect, ReadError, Stream, WriteError, secured
 from wiro_async._types import Secret
@@ -248,23 +248,21 @@ async def _dig_tunnel(stream: Stream, proxy: Proxy, host: str, port: int) -> Non
         + b"\r\n"
     )
     data = b""
-    while True:
+    head: Head | None = None
+    while head is None or head.status < 200:
+        try:
+            cut = read_head(data)
+            if cut is not None:
+                head, data = parse_head(cut[0]), cut[1]
+                continue
+        except RemoteProtocolError as error:
+            raise ProxyError(f"its answer to CONNECT is no HTTP: {error}") from None
         data += await _more(stream)
         if not data.startswith(b"HTTP/1."[: len(data)]) or len(data) > MAX_EXTRA_BYTES:
             raise ProxyError(
                 "it does not answer in HTTP; if it wants TLS, its URL begins with https://, and if it speaks "
                 "SOCKS5, with socks5://"
             )
-        try:
-            cut = read_head(data)
-            head = None if cut is None else parse_head(cut[0])
-        except RemoteProtocolError as error:
-            raise ProxyError(f"its answer to CONNECT is no HTTP: {error}") from None
-        if cut is None or head is None:
-            continue
-        data = cut[1]
-        if head.status >= 200:
-            break
     if head.status >= 300:
         advice = "; give its user and password, as in http://user:password@host:port"
         raise ProxyError(
