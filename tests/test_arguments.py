@@ -235,6 +235,7 @@ CALLS: dict[str, Call] = {
             "tasks_per_socket": NOT_COUNTS,
             "polling": ["fast", 5, {"min_interval": 1}, Polling, Limits()],
             "limits": ["low", 5, {"max_in_flight": 1}, Limits, Polling()],
+            "trust_env": ["yes", 1, None],
             "download_hosts": [
                 "cdn.example.org",
                 b"cdn.example.org",
@@ -252,7 +253,7 @@ CALLS: dict[str, Call] = {
             ],
         },
         {"api_key": KEY, "api_secret": SECRET},
-        free=frozenset({"transport", "proxy"}),
+        free=frozenset({"transport", "proxy", "ssl_context"}),  # tests/http tries these
     ),
     "Polling": Call(Polling, made(Polling), POLLING),
     "Limits": Call(Limits, made(Limits), LIMITS),

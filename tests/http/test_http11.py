@@ -295,13 +295,6 @@ def test_head_and_chunks_have_a_limit_each() -> None:
     assert (parser.whole, body) == (True, b"okok")
 
 
-def test_a_bare_line_feed_ends_no_head() -> None:
-    """Two of them do not end it either: the peer's end does, as an error."""
-    parser, body = fed(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
-    assert parser.head is None
-    assert body == b""
-    with pytest.raises(RemoteProtocolError, match="middle of a head"):
-        parser.feed_end()
 def test_a_head_that_ends_in_line_feeds_alone_is_refused_at_once() -> None:
     """Before it has timed out, and before its peer leaves."""
     with pytest.raises(RemoteProtocolError, match="not certain where the body begins"):

@@ -1,1 +1,1 @@
-"""HTTP: connections, signing, retries. The only room that knows httpx and httptools."""
+"""HTTP: connections, signing, retries. The only room that knows httpx."""

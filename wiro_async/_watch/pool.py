@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Protocol, final
 import anyio
 
 from wiro_async._aio import Gate, on_asyncio, run_in_thread
-from wiro_async._errors import MissingExtra
-from wiro_async._errors import ConfigurationError
+from wiro_async._errors import ConfigurationError, MissingExtra
 from wiro_async._http.proxies import DIRECT, Routes
 from wiro_async._http.retry import RetryPolicy
 from wiro_async._protocol.events import Message, read_message, register

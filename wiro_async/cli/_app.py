@@ -107,12 +107,20 @@ class Common:
     base_url: Annotated[
         str | None, Parameter(help="The API's address (default: WIRO_BASE_URL, or the service's own).")
     ] = None
+    proxy: Annotated[
+        str | None,
+        Parameter(
+            help="A proxy: http://host:port, https://host:port or socks5://host:port (default: HTTPS_PROXY, "
+            "ALL_PROXY and NO_PROXY). Other users of this machine can read a password in a command line, and "
+            "not one in the environment."
+        ),
+    ] = None
 
     def session(
         self, timeout: float = 3600.0, interval: float | None = None, folder: Path | None = None
     ) -> Session:
         """Begin a command."""
-        return Session(Report(as_json=self.json), self.base_url, timeout, interval, folder)
+        return Session(Report(as_json=self.json), self.base_url, timeout, interval, folder, self.proxy)
 
 
 _COMMON = Common()

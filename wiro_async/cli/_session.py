@@ -75,6 +75,7 @@ class Session:
         timeout: Seconds to wait for a task's end.
         interval: Shortest time between two polls of a task, in seconds (None: the client's default).
         folder: Where a task's outputs are to be saved, for the hint at how to go on (None: nowhere).
+        proxy: The URL of a proxy (None: the environment's).
     """
 
     report: Report
@@ -82,6 +83,7 @@ class Session:
     timeout: float = 3600.0
     interval: float | None = None
     folder: Path | None = None
+    proxy: str | None = None
     _handles: list[TaskHandle] = attrs.field(init=False, factory=list)
     _client: Client | None = attrs.field(init=False, default=None)
 
@@ -116,7 +118,7 @@ class Session:
             )
         polling = Polling() if self.interval is None else Polling(min_interval=self.interval)
         limits = Limits(wait_timeout=self.timeout)
-        async with Client(base_url=self.base_url, polling=polling, limits=limits) as client:
+        async with Client(base_url=self.base_url, polling=polling, limits=limits, proxy=self.proxy) as client:
             self._client = client
             return await work(client)
 
@@ -153,6 +155,8 @@ class Session:
     def command(self, *words: str) -> str:
         """Quote a command that goes to the same service, for a message."""
         options = [] if self.base_url is None else ["--base-url", self.base_url]
+        if self.proxy is not None and "@" not in self.proxy:  # there may be a password
+            options += ["--proxy", self.proxy]
         return f"`{shlex.join(['wiro', *words, *options])}`"
 
     def _failed(self, error: WiroError | OSError) -> int:
