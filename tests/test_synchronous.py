@@ -77,9 +77,9 @@ def test_django(recipes: Path) -> None:
     settings = pytest.importorskip("django.conf").settings
     if not settings.configured:
         settings.configure(DEFAULT_CHARSET="utf-8", ALLOWED_HOSTS=["*"])
-    RequestFactory = importlib.import_module("django.test").RequestFactory
+    requests = importlib.import_module("django.test").RequestFactory()
 
-    request = RequestFactory().post("/clips", json.dumps(INPUTS), content_type="application/json")
+    request = requests.post("/clips", json.dumps(INPUTS), content_type="application/json")
     answer = recipe("django_view").make_clip(request)
     assert json.loads(answer.content)["url"].startswith("http")
 
