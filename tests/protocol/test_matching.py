@@ -306,6 +306,10 @@ def test_what_is_known_is_bounded() -> None:
     for number in range(5):
         known.add(str(number))
     assert [number for number in range(5) if str(number) in known] == [2, 3, 4]
+    everything = KnownTasks()
+    for number in range(100_001):
+        everything.add(str(number))
+    assert [str(number) in everything for number in range(3)] == [False, True, True]
 
 
 def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
@@ -367,6 +371,19 @@ def test_a_claimed_task_is_free_for_a_search_if_it_cannot_be_the_claimants() -> 
     assert known.is_free(recorded(prompt="other"))
 
 
+def test_a_thousand_claims_keep_their_payloads() -> None:
+    """The next one takes the oldest's."""
+    known = KnownTasks()
+    oldest = weakref.ref(claimed(known, "oldest"))
+    for number in range(999):
+        claimed(known, str(number))
+    gc.collect()
+    assert oldest() is not None
+    claimed(known, "newest")
+    gc.collect()
+    assert oldest() is None
+
+
 def test_a_claim_shows_no_inputs() -> None:
     """They are the user's."""
     assert "waves" not in repr(claimed(KnownTasks()))
@@ -396,7 +413,7 @@ def test_a_run_without_doubt_is_never_digested() -> None:
 
 
 def test_claims_that_nobody_verifies_keep_no_payload() -> None:
-    """Of a thousand tasks that are never polled; the older ones are known by their fingerprints, as well."""
+    """But the newest thousand of them; the older ones are known by their fingerprints, as well."""
     known = KnownTasks()
     oldest = claimed(known, "0")
     known.add("1")

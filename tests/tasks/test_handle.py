@@ -730,14 +730,15 @@ async def test_events_come_between_the_statuses_that_they_came_between(pushed: F
 
 
 @PUSH
-async def test_who_is_slow_misses_progress_and_no_status(pushed: FakeSockets) -> None:
-    """The newest are kept."""
+@pytest.mark.parametrize(("told", "kept"), [(256, 256), (257, 129), (1000, 232)])
+async def test_who_is_slow_misses_progress_and_no_status(pushed: FakeSockets, told: int, kept: int) -> None:
+    """The newest 256 are kept; of one more, the older half goes."""
     service = timed_service()
     handle = await listening(service, pushed)
 
     async def tell() -> None:
         await anyio.sleep(7.0)
-        for step in range(1000):
+        for step in range(told):
             pushed.listeners[0].heard(say(None, wiro_async.TaskProgress(step=step)))
         await anyio.sleep(60.0)
         pushed.listeners[0].heard(say(Status.POSTPROCESS_END))
@@ -746,8 +747,7 @@ async def test_who_is_slow_misses_progress_and_no_status(pushed: FakeSockets) ->
         group.start_soon(tell)
         await handle.wait()
     steps = [event.step async for event in handle.events() if isinstance(event, wiro_async.TaskProgress)]
-    assert steps == list(range(1000 - len(steps), 1000))
-    assert 128 <= len(steps) <= 256
+    assert steps == list(range(told - kept, told))
 
 
 async def test_without_a_socket_events_are_the_transitions() -> None:
