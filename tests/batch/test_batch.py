@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -459,7 +460,7 @@ async def test_a_price_that_cannot_be_asked_is_learned(caplog: pytest.LogCapture
 
 
 async def test_a_limit_holds_where_no_costs_are_told(tmp_path: Path, databases: list[Database]) -> None:
-    """The catalogue's price counts in their place, at every resume; without one a single run is too many."""
+    """The catalogue's price counts in their place, at every resume; without one, a minute is given."""
     owner, project = MODEL.split("/")
     listed = {"slugowner": owner, "slugproject": project}
     made = {}
@@ -475,8 +476,20 @@ async def test_a_limit_holds_where_no_costs_are_told(tmp_path: Path, databases: 
             assert report.stopped is not None
             assert report.stopped.reason == ("max_cost" if price else "unpriced")
         made[price] = len(service.made), report.progress.spent
-    assert made == {"0.50": (2, Decimal(1)), "": (1, Decimal(0))}
-    assert "does not report what task" in str(report.stopped)
+    assert made == {"0.50": (2, Decimal(1)), "": (2, Decimal(0))}
+    assert "the service shows no charge for task" in str(report.stopped)
+    # An hour later there is still no charge: nothing more is paid.
+    await anyio.to_thread.run_sync(_an_hour_ago, path)
+    async with batch_of(service, endless(), max_cost=1, journal=path) as batch:
+        report = await batch.wait()
+    assert report.stopped is not None
+    assert (report.stopped.reason, len(service.made)) == ("unpriced", 2)
+
+
+def _an_hour_ago(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE runs SET ended_at = ended_at - 3600")
+    database.close()
 
 
 async def test_the_journals_earlier_cost_counts(tmp_path: Path, databases: list[Database]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tests.batches import MODEL, Fate, Service, batch_of, full, job, jobs, outcomes, states_of
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
-from tests.fakes import client, ok, task
+from tests.fakes import client, ok
 from tests.journals import Database
 from wiro_async import (
     AuthenticationError,
@@ -38,9 +38,8 @@ from wiro_async._batch.stopping import Coordinator
 from wiro_async._jobs.budget import Budget
 from wiro_async._jobs.job import JobState
 from wiro_async._journal.sqlite import SQLiteJournal
-from wiro_async._journal.steps import Doubted, Intended
+from wiro_async._journal.steps import Doubted, Intended, UnchargedRun
 from wiro_async._protocol.matching import RunFingerprint
-from wiro_async._protocol.records import parse_task
 
 ZERO = Decimal(0)
 
@@ -305,13 +304,12 @@ def test_why_there_is_no_money(estimates: list[str | None], reason: str, why: st
     assert f"{why}." in str(caught.value)
 
 
-@pytest.mark.parametrize(("limit", "reason"), [("1.00", "unpriced"), (None, None)])
-def test_what_nobody_can_count_stops_a_batch_with_a_limit(limit: str | None, reason: str | None) -> None:
-    """Neither a price nor a cost is known; without a limit that is no matter."""
-    given = desk(max_cost=limit)
-    given.at.uncounted(given.job(), parse_task(task("7", "task_postprocess_end", pexit="0")))
-    assert given.reason == reason
-    assert given.at.stopped is None or "the service does not report what task 7 cost" in str(given.at.stopped)
+def test_what_nobody_can_count_stops_a_batch_with_a_limit() -> None:
+    """Neither a price nor a charge is known."""
+    given = desk(max_cost="1.00")
+    given.at.uncounted(UnchargedRun("a", MODEL, {}, "7", 0.0, 0.0, None))
+    assert given.reason == "unpriced"
+    assert "a minute after its end the service shows no charge for task 7" in str(given.at.stopped)
 
 
 # -- the same in a batch ---------------------------------------------------------------------------------
@@ -326,9 +324,9 @@ def priced(service: Service, price: str) -> Service:
 
 
 async def test_money_is_set_aside_and_settled() -> None:
-    """By what runs of the model have cost; failed ones cost nothing, and of others the price is learned."""
+    """By what runs of the model have cost; a failed one cost nothing, and what is not told is estimated."""
     service = Service()
-    service.fates |= {"b": Fate(pexit="1", cost=None), "c": Fate(cost=None)}
+    service.fates |= {"b": Fate(pexit="1", cost="0"), "c": Fate(cost=None)}
     async with batch_of(service, jobs(*"abcd"), max_cost=1) as batch:
         await anyio.sleep(30)
         assert (batch.progress.running, batch.progress.spent, batch.progress.reserved) == (1, ZERO, ZERO)
@@ -339,7 +337,7 @@ async def test_money_is_set_aside_and_settled() -> None:
         found += [outcome async for outcome in batch]
         report = batch.report
     assert [(outcome.key, outcome.cost) for outcome in found] == [
-        ("a", Decimal("0.35")), ("b", None), ("c", Decimal("0.35")), ("d", None),
+        ("a", Decimal("0.35")), ("b", ZERO), ("c", None), ("d", None),
     ]  # fmt: skip
     assert (report.progress.spent, report.progress.reserved) == (Decimal("0.70"), ZERO)
     assert report.stopped is not None

@@ -114,16 +114,35 @@ def test_a_run_of_an_earlier_process_is_counted_whatever_is_left() -> None:
 
 
 def test_a_cost_that_nobody_tells_is_guessed() -> None:
-    """By the run's own estimate, or else by the highest cost of any run so far."""
-    budget = Budget(Decimal(10))
+    """By the run's own estimate, or else by the highest cost of any run so far, until it is told."""
+    budget = Budget(Decimal(20))
     assert budget.reserve("a", None)
-    assert budget.settle("a", None) == 0
+    assert budget.settle("a", None, "1") == 0
+    assert budget.is_blind
     assert budget.reserve("b", Decimal(2))
-    assert budget.settle("b", None) == 2
+    assert budget.settle("b", None, "2") == 2
     assert budget.settle("c", Decimal(3)) == 3
+    assert not budget.is_blind
+    assert budget.spent == 8, "the first counts as the highest now"
     assert budget.reserve("d", None)
-    assert budget.settle("d", Decimal("NaN")) == 3
-    assert budget.spent == 8
+    assert budget.settle("d", Decimal("NaN"), "4") == 3
+    assert budget.spent == 11
+    budget.charge("2", Decimal("2.5"))
+    assert budget.spent == Decimal("11.5")
+    budget.charge("1", Decimal(4))
+    assert budget.spent == Decimal("13.5"), "the last one counts as four, too"
+    budget.charge("unknown", Decimal(1))
+    assert budget.spent == Decimal("14.5")
+
+
+def test_what_an_earlier_process_counted_is_not_counted_twice() -> None:
+    """Its estimate is among what was spent; without one the price that is known by now counts."""
+    budget = Budget(Decimal(10), spent=Decimal(5))
+    assert budget.expect("1", Decimal(2), before=Decimal(2)) == 2
+    assert budget.expect("2", Decimal(1)) == 1
+    assert budget.spent == 6
+    budget.charge("1", Decimal("0.5"))
+    assert budget.spent == Decimal("4.5")
 
 
 def test_a_run_reserves_once() -> None:
@@ -173,7 +192,8 @@ class Spending(RuleBasedStateMachine):
         """Set a limit."""
         self.budget = Budget(limit)
         self.held: dict[int, Decimal | None] = {}
-        self.spent = self.excess = ZERO
+        self.spent = self.excess = self.highest = ZERO
+        self.uncharged: dict[str, Decimal | None] = {}
         self.number = 0
 
     @rule(estimate=st.none() | amounts)
@@ -203,10 +223,32 @@ class Spending(RuleBasedStateMachine):
         """End a run."""
         key = data.draw(st.sampled_from(sorted(self.held)))
         estimate = self.held.pop(key)
-        counted = self.budget.settle(key, cost)
-        assert counted == cost or cost is None
-        self.spent += counted
+        counted = self.budget.settle(key, cost, str(key))
+        if cost is None:
+            assert counted == (self.highest if estimate is None else estimate)
+            self.uncharged[str(key)] = estimate
+        else:
+            assert counted == cost
+            self.charge(cost)
         self.excess += max(counted - (estimate or ZERO), ZERO)
+
+    def charge(self, cost: Decimal) -> None:
+        """Count a charge."""
+        self.spent += cost
+        more = max(cost - self.highest, ZERO)
+        self.highest += more
+        self.excess += more * list(self.uncharged.values()).count(None)
+
+    @precondition(lambda self: self.uncharged)
+    @rule(data=st.data(), cost=amounts)
+    def charge_late(self, data: st.DataObject, cost: Decimal) -> None:
+        """Tell a charge at last."""
+        task_id = data.draw(st.sampled_from(sorted(self.uncharged)))
+        estimate = self.uncharged.pop(task_id)
+        before = self.highest if estimate is None else estimate
+        self.excess += max(cost - before, ZERO)
+        self.charge(cost)
+        self.budget.charge(task_id, cost)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -220,7 +262,8 @@ class Spending(RuleBasedStateMachine):
     def the_sums_are_right(self) -> None:
         """And the limit is passed by no more than was taken over, or cost beyond its estimate."""
         budget = self.budget
-        assert budget.spent == self.spent
+        counted = sum((self.highest if each is None else each for each in self.uncharged.values()), ZERO)
+        assert budget.spent == self.spent + counted
         assert budget.reserved == sum((held or ZERO for held in self.held.values()), ZERO)
         assert budget.in_flight == len(self.held)
         if budget.max_cost is not None:

@@ -337,7 +337,7 @@ async def test_a_cost_that_is_not_told(tmp_path: Path, databases: list[Database]
     async with batch_of(service, jobs("b", "a"), max_cost=1, concurrency=1, journal=path) as batch:
         found = {outcome.key: outcome async for outcome in batch}
         assert batch.progress.spent == Decimal("0.70")
-    assert found["a"].cost == Decimal("0.35")
+    assert found["a"].cost is None
     assert found["a"].result is not None
     assert found["a"].result.cost is None
     assert (await rows_of(path))["a"].cost == Decimal("0.35")
@@ -918,14 +918,20 @@ async def test_a_catalogue_that_refuses_the_key_stops_the_batch() -> None:
 
 
 async def test_a_run_whose_cost_nobody_knows_stops_a_batch_with_a_limit() -> None:
-    """No price is known either, so the limit cannot be kept."""
+    """No price is known either; a minute after its end there is no charge yet, and nothing follows."""
     service = Service()
-    service.fates["a"] = Fate(cost=None)
-    async with batch_of(service, jobs("a", "b"), max_cost=1) as batch:
+    service.fates |= {"a": Fate(cost="0"), "b": Fate(lasts=200.0)}
+    async with batch_of(service, jobs("a", "b", "c"), max_cost=1) as batch:
+        await anyio.sleep(118)
+        assert batch.report.stopped is None
+        assert (batch.progress.running, batch.progress.waiting) == (1, 1), "meanwhile one at a time"
+        await anyio.sleep(10)
+        assert batch.report.stopped is not None
         report = await batch.wait()
     assert report.stopped is not None
     assert report.stopped.reason == "unpriced"
-    assert service.runs == {"a": 1}
+    assert service.runs == {"a": 1, "b": 1}
+    assert report.progress.spent == Decimal("0.70"), "what is not told counts as the highest charge"
 
 
 async def test_a_job_that_waits_for_its_turn_when_the_batch_stops_is_not_sent() -> None:

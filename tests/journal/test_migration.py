@@ -31,6 +31,9 @@ VERSION = 2
 SAID: Any = json.loads((DATA / "journal-v1.json").read_text("utf-8"))
 """What the first edition read from its own journal."""
 
+SAID["by_state"]["stalled"] = []
+SAID["counts"]["jobs"]["stalled"] = 0
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -67,6 +70,8 @@ def record_of(entry: JournalEntry) -> Any:
     kept = {field.name: getattr(entry, field.name) for field in attrs.fields(JournalEntry)}
     # Only an open attempt can still have a task that nobody knows; today's defaults tell until when.
     assert kept.pop("open") == (entry.state in {"intended", "unknown"})
+    # What it counted for a charge is taken as told: it made no difference.
+    assert kept.pop("cost_final") == (entry.outcome is not None)
     assert entry.fingerprint.quiet_at == entry.fingerprint.sent_at + 85
     return kept | {
         "model": entry.model,
@@ -121,7 +126,7 @@ def test_earlier_attempts_are_kept(path: Path) -> None:
         ]
     db.close()
     jobs, kept, tasks, *rest = dump(opened(path, clock=lambda: SAID["clock"]))
-    assert [run[:6] + run[11:] for run in kept] == [run[:9] + run[11:] for run in runs]
+    assert [run[:6] + run[11:16] + run[17:] for run in kept] == [run[:9] + run[11:] for run in runs]
     assert tasks == sorted((run[6], *run[:2], "answer", run[8]) for run in runs if run[6])
     assert [jobs, *rest] == others
 

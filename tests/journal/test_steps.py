@@ -55,17 +55,21 @@ OUTPUT = {"name": "0.mp4", "url": "https://cdn1.wiro.ai/0.mp4", "size": "3", "co
 
 
 def test_an_end_is_recorded_as_the_service_tells_it() -> None:
-    """But for the cost, which may be an estimate; a success has no reason."""
+    """Until it tells the charge, the estimate counts; a success has no reason."""
     told = task(
         "2221", "task_postprocess_end", pexit="0", totalcost="0.35", outputs=[OUTPUT], debugoutput="x"
     )
     file = JournalFile(0, "0.mp4", "https://cdn1.wiro.ai/0.mp4", "video/mp4", 3)
     ended = Ended.of("k", parse_task(told), Decimal("0.28"))
-    assert ended == Ended("k", "succeeded", None, Decimal("0.28"), None, "", (file,))
+    assert ended == Ended("k", "succeeded", None, Decimal("0.35"), None, "", (file,))
+    ended = Ended.of("k", parse_task({**told, "totalcost": "0"}), Decimal("0.28"))
+    assert ended == Ended("k", "succeeded", None, Decimal("0.28"), None, "", (file,), cost_final=False)
     told = task(
         "2221", "task_postprocess_end", pexit="1", debugoutput="no face", postprocessendtime="1700000000"
     )
-    assert Ended.of("k", parse_task(told), None) == Ended("k", "failed", 1.7e9, reason="no face")
+    assert Ended.of("k", parse_task(told), None) == Ended(
+        "k", "failed", 1.7e9, reason="no face", cost_final=False
+    )
 
 
 def test_neither_inputs_nor_tokens_are_in_a_repr() -> None:

@@ -44,11 +44,12 @@ from tests.journals import (
     succeeded,
 )
 from tests.journals import databases_are_closed as databases_are_closed
-from wiro_async import JournalError, JournalFailure, JournalFile, Secret
+from wiro_async import JournalError, JournalFailure, JournalFile, Outcome, Secret
 from wiro_async._journal import steps
 from wiro_async._journal.journal import Conflict
 from wiro_async._journal.steps import (
     Accepted,
+    Charged,
     Confirmed,
     Done,
     Doubted,
@@ -57,6 +58,7 @@ from wiro_async._journal.steps import (
     Learned,
     Released,
     Saved,
+    Stalled,
     State,
     Step,
     Uploaded,
@@ -98,7 +100,9 @@ def at(store: Store, key: str, state: State) -> None:
         apply(store, refused(key))
     elif state != "intended":
         apply(store, Accepted(key, f"task-{key}", Secret(f"token-of-{key}")))
-        if state != "running":
+        if state == "stalled":
+            apply(store, Stalled(key, "worker lost"))
+        elif state != "running":
             apply(store, {"failed": failed, "cancelled": cancelled}.get(state, succeeded)(key))
         if state == "done":
             apply(store, Done(key))
@@ -178,12 +182,33 @@ WAYS: dict[str, tuple[Callable[[str], Step], Mapping[str, str], str]] = {
     "Late": (
         lambda key: Late(key, NOW + 200),
         {state: state for state in get_args(State)},
-        "intended, running, ended, done, failed, cancelled, unknown, refused",
+        "intended, running, ended, done, failed, cancelled, unknown, refused, stalled",
+    ),
+    # Never by itself a new Run: its task may go on.
+    "Stalled": (
+        lambda key: Stalled(key, "worker lost"),
+        dict.fromkeys(("running", "stalled"), "stalled"),
+        "running, stalled",
+    ),
+    # It may come at any time.
+    "Charged": (
+        lambda key: Charged(key, f"task-{key}", Decimal("0.31")),
+        {state: state for state in get_args(State)},
+        "intended, running, ended, done, failed, cancelled, unknown, refused, stalled",
     ),
     # A success stays one, and still has its outputs to be fetched.
-    "Ended": (succeeded, dict.fromkeys(("running", "ended"), "ended"), "running, ended"),
-    "Ended by failing": (failed, {"running": "failed"}, "running, ended"),
-    "Ended by a cancel": (cancelled, {"running": "cancelled"}, "running, ended"),
+    "Ended": (succeeded, dict.fromkeys(("running", "stalled", "ended"), "ended"), "running, ended, stalled"),
+    "Ended by failing": (failed, dict.fromkeys(("running", "stalled"), "failed"), "running, ended, stalled"),
+    "Ended by a cancel": (
+        cancelled,
+        dict.fromkeys(("running", "stalled"), "cancelled"),
+        "running, ended, stalled",
+    ),
+    "Ended somehow": (
+        lambda key: Ended(key, None),
+        dict.fromkeys(("running", "stalled", "ended"), "ended"),
+        "running, ended, stalled",
+    ),
     # The state is the caller's to change, when everything wanted is there.
     "Saved": (lambda key: Saved(key, 0, "p", 1, "ab"), STAYS, "ended, done, failed, cancelled"),
     "Done": (Done, dict.fromkeys(("ended", "done"), "done"), "ended, done"),
@@ -205,7 +230,7 @@ def test_where_each_step_leads_from_every_state(path: Path, way: str) -> None:
             entry_of(store, state, cast(State, leads[state]))
         else:
             said = conflict(lambda step=step: apply(store, step))  # type: ignore[misc]
-            if not (isinstance(step, Accepted) and state in ("running", *STAYS)):
+            if not (isinstance(step, Accepted) and state in ("running", "stalled", *STAYS)):
                 assert said.endswith(f"; {type(step).__name__} is for jobs that are {origins}")
                 assert ("knows no job 'new'" if state == "new" else f"as {state!r}") in said
             assert dump(store) == before
@@ -470,10 +495,74 @@ def test_everything_is_counted(path: Path) -> None:
     apply(store, failed("b"))
     counts = store.counts()
     assert counts.jobs == {**dict.fromkeys(steps.STATES, 1), "failed": 2}
-    assert counts.total == 9
+    assert counts.total == 10
+    assert counts.uncharged == 0
     assert counts.cost == Decimal("0.70")
     assert counts.failures[0] == JournalFailure("failed", "", "no face found", 2)
-    assert {failure.state for failure in counts.failures} == {"failed", "cancelled", "unknown", "refused"}
+    assert {failure.state for failure in counts.failures} == {
+        "failed", "cancelled", "stalled", "unknown", "refused",
+    }  # fmt: skip
+
+
+# -- charges that come late, and ends that come in pieces ---------------------------------------------------
+
+
+def test_a_late_charge_replaces_the_estimate_once(path: Path) -> None:
+    """Of whichever attempt; whatever is told later changes nothing."""
+    store = opened(path)
+    at(store, "k", "running")
+    apply(store, Charged("k", "task-k", Decimal(9)))
+    assert entry_of(store, "k", "running").cost is None, "it has not ended"
+    apply(store, Ended("k", "failed", NOW, Decimal("0.28"), cost_final=False))
+    intend(store, "k")
+    apply(store, Accepted("k", "second"), Ended("k", "succeeded", NOW + 1, None, cost_final=False))
+    assert store.counts().cost == Decimal("0.28")
+    assert store.counts().uncharged == 2
+    assert [(run.key, run.task_id, run.counted) for run in store.uncharged()] == [
+        ("k", "second", None), ("k", "task-k", Decimal("0.28")),
+    ]  # fmt: skip
+    run = store.uncharged()[1]
+    assert (run.model, run.inputs, run.ended_at) == (
+        "MiniMax/image-to-video-01-director",
+        {"prompt": "waves"},
+        NOW,
+    )
+    apply(store, Charged("k", "task-k", Decimal("0.35")), Charged("k", "task-k", Decimal(5)))
+    assert store.counts().cost == Decimal("0.35")
+    apply(store, Charged("k", "second", Decimal("0.1")))
+    # The same end again: what the service has said stays.
+    apply(store, Ended("k", "succeeded", NOW + 1, Decimal(7), cost_final=False))
+    entry = entry_of(store, "k", "ended")
+    assert (entry.cost, entry.cost_final) == (Decimal("0.1"), True)
+    assert (store.counts().cost, store.counts().uncharged, store.uncharged()) == (Decimal("0.45"), 0, [])
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("succeeded", "ended"), ("failed", "failed")])
+def test_an_unclear_end_becomes_a_clear_one(path: Path, outcome: Outcome, state: State) -> None:
+    """It is kept as ended, with the error; then it is what the service says at last, and stays that."""
+    store = opened(path)
+    at(store, "k", "running")
+    apply(store, Ended("k", None, NOW, Decimal("0.28"), cost_final=False))
+    entry = entry_of(store, "k", "ended")
+    assert (entry.outcome, entry.error, entry.cost_final) == (None, "TaskUnclear", False)
+    apply(store, Ended("k", outcome, NOW, Decimal("0.35")))
+    entry = entry_of(store, "k", state)
+    assert (entry.outcome, entry.error, entry.cost, entry.cost_final) == (outcome, "", Decimal("0.35"), True)
+    if outcome == "succeeded":
+        conflict(lambda: apply(store, failed("k")))
+        apply(store, Ended("k", None, NOW))
+        assert entry_of(store, "k", "ended").outcome == "succeeded"
+
+
+def test_a_stalled_job_keeps_its_reason_until_its_end(path: Path) -> None:
+    """Its task is known, and no other Run is made for it."""
+    store = opened(path)
+    at(store, "k", "stalled")
+    entry = entry_of(store, "k", "stalled")
+    assert (entry.error, entry.reason, entry.task_id) == ("TaskStalled", "worker lost", "task-k")
+    assert store.task_ids() == ["task-k"]
+    apply(store, succeeded("k"))
+    assert entry_of(store, "k", "ended").reason == ""
 
 
 def test_an_empty_journal_has_counts_too(path: Path) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self, final
@@ -33,7 +35,7 @@ from wiro_async._errors import (
     SubmissionUnknown,
     WiroError,
 )
-from wiro_async._jobs.budget import Budget, Prices
+from wiro_async._jobs.budget import Budget, Charges, Prices
 from wiro_async._jobs.job import Inputs, Job, JobOutcome, JobState
 from wiro_async._jobs.limiter import Line
 from wiro_async._jobs.options import CallSettings
@@ -189,6 +191,7 @@ class Batch:
         self._working: int = 0
         self._ended_at: float | None = None
         self._all_read: bool = False
+        self._settled: bool = False
         self._problem: Exception | None = None
         self._failures: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], str] = {}
@@ -264,6 +267,7 @@ class Batch:
             raise
         self._group = await group.__aenter__()
         group.start_soon(self._read_all)
+        group.start_soon(self._follow_charges)
         if self._settings.on_progress is not None:
             group.start_soon(self._tell_on, self._settings.on_progress)
         return self
@@ -272,7 +276,7 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if not self._is_over():
+            if not self._jobs_ended():
                 self._stop("stopped", "its block was left")
                 self._group.cancel_scope.cancel()
             # The group hears of no error: it would wrap it.
@@ -322,7 +326,7 @@ class Batch:
             retries=settings.retry_failed,
             fetches=settings.download is not None,
         )
-        self._budget = Budget(settings.max_cost, counts.cost)
+        self._budget, charges = await self._count_earlier(counts.cost, prices)
         self._counter = ProgressCounter(anyio.current_time(), settings.total)
         self._coordinator = Coordinator(
             settings,
@@ -339,6 +343,7 @@ class Batch:
             journal=journal,
             budget=self._budget,
             prices=prices,
+            charges=charges,
             saver=self._saver,
             monitor=self._coordinator,
             wait_timeout=service.config.limits.wait_timeout if settings.timeout is None else settings.timeout,
@@ -347,6 +352,17 @@ class Batch:
             delete_remote=settings.delete_remote,
             ahead=anyio.Semaphore(AHEAD),
         )
+
+    async def _count_earlier(self, spent: Decimal, prices: Prices) -> tuple[Budget, Charges]:
+        """Count what earlier processes spent, with estimates for charges that are not recorded yet."""
+        uncharged = await self._journal.uncharged()
+        budget = Budget(self._settings.max_cost, spent)
+        charges = Charges(budget, prices)
+        for run in uncharged:
+            estimate = run.counted or prices.highest(run.model, run.inputs)
+            budget.expect(run.task_id, estimate, before=run.counted)
+            charges.add(run, anyio.current_time() - max(time.time() - run.ended_at, 0.0))
+        return budget, charges
 
     # -- the work ----------------------------------------------------------------------------------------
 
@@ -358,6 +374,8 @@ class Batch:
                 try:
                     # Whoever stops the batch does not wait for the next job.
                     with self._reading:
+                        # Before new money is spent: what earlier processes spent may be known by now.
+                        await self._pipeline.settle_charges()
                         while self._stopped is None:
                             await self._make_room()
                             job = await source.next()
@@ -378,6 +396,22 @@ class Batch:
             self._news.ring()
             if source.changed:
                 logger.warning(CHANGED, source.changed)
+
+    async def _follow_charges(self) -> None:
+        """Read charges that are recorded late: now and then, and once more when all jobs have ended."""
+        pipeline, charges = self._pipeline, self._pipeline.charges
+        assert charges is not None
+        try:
+            while not self._jobs_ended():
+                look = charges.next_look()
+                if anyio.current_time() >= look:
+                    await pipeline.settle_charges()
+                else:
+                    await self._news.sleep_until(look)
+            await pipeline.settle_charges(last=True)
+        finally:
+            self._settled = True
+            self._news.ring()
 
     async def _make_room(self) -> None:
         while (
@@ -491,7 +525,10 @@ class Batch:
         return outcome
 
     def _is_over(self) -> bool:
-        return self._ended_at is not None or (self._all_read and self._working == 0)
+        return self._ended_at is not None or (self._jobs_ended() and self._settled)
+
+    def _jobs_ended(self) -> bool:
+        return self._all_read and self._working == 0
 
     async def wait(self) -> BatchReport:
         """Run the batch to its end, and discard the outcomes.

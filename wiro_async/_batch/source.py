@@ -31,7 +31,7 @@ __all__ = ["CHANGED", "JobSource", "Jobs", "KeyFunction"]
 Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
 KeyFunction: TypeAlias = Callable[[Job], object]
 
-UNFINISHED: tuple[State, ...] = ("running", "ended", "unknown", "intended", "refused")
+UNFINISHED: tuple[State, ...] = ("running", "stalled", "ended", "unknown", "intended", "refused")
 """What a batch resumes: first jobs with money reserved, last those that need some."""
 
 CHANGED = (
@@ -217,6 +217,7 @@ class JobSource:
                     entry=entry,
                     attempts=entry.runs,
                     spent=entry.cost,
+                    is_uncharged=_is_uncharged(entry),
                 )
         return None
 
@@ -305,6 +306,7 @@ class JobSource:
             self.skipped += 1
             return None
         state.entry, state.attempts, state.spent = entry, entry.runs, entry.cost
+        state.is_uncharged = _is_uncharged(entry)
         return state
 
     def _key_of(self, job: Job, model: str, told: Mapping[str, Any]) -> tuple[str, bool]:
@@ -342,6 +344,10 @@ class _Lacking:
 def _lacks_files(entry: JournalEntry) -> bool:
     """Whether an output of a job is missing on disk; one without a URL was never available."""
     return any(file.url and not (file.path and Path(file.path).is_file()) for file in entry.files)
+
+
+def _is_uncharged(entry: JournalEntry) -> bool:
+    return entry.ended_at is not None and not entry.cost_final
 
 
 def _is_bytes(value: object) -> bool:

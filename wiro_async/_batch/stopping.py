@@ -22,7 +22,7 @@ from wiro_async._errors import (
 from wiro_async._jobs.budget import ZERO, Budget, plain
 from wiro_async._jobs.job import JobState
 from wiro_async._jobs.pipeline import Monitor
-from wiro_async._protocol.records import Task
+from wiro_async._journal.steps import UnchargedRun
 from wiro_async._tasks.ends import TaskCancelled, TaskFailed
 from wiro_async._types import Stage
 
@@ -249,14 +249,14 @@ class Coordinator(Monitor):
                 "breaker", f"{self._breaker.count} failures in a row were identical: {self._breaker.reason}"
             )
 
-    def uncounted(self, job: JobState, task: Task) -> None:
-        """Stop a batch with a limit: the cost of one of its runs is unknown."""
-        if self._budget.max_cost is not None:
-            self.stop(
-                "unpriced",
-                f"max_cost={plain(self._budget.max_cost)} cannot be guaranteed: the service does not report "
-                f"what task {task.id} cost, and no price of {job.model} is known; omit max_cost to go on",
-            )
+    def uncounted(self, run: UnchargedRun) -> None:
+        """Stop a batch with a limit: it is not known what its runs cost."""
+        self.stop(
+            "unpriced",
+            f"max_cost={plain(self._budget.max_cost or ZERO)} cannot be guaranteed: a minute after its end "
+            f"the service shows no charge for task {run.task_id}, and no price of {run.model} is known; "
+            f"resume later, or omit max_cost to go on",
+        )
 
     def succeeded(self, job: JobState) -> None:
         """Count a job that succeeded, including its files."""

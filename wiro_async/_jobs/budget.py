@@ -5,19 +5,21 @@ Amounts are ``Decimal`` USD, counted to 1e-12, which is the service's own precis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from decimal import ROUND_CEILING, Context, Decimal
 
 import attrs
 
+from wiro_async._journal.steps import Charged, UnchargedRun
 from wiro_async._protocol.catalogue import listed_price
 from wiro_async._protocol.envelope import integer, money, objects
 from wiro_async._protocol.matching import digest
 from wiro_async._protocol.operations import MAX_SLUG, clean_slug
-from wiro_async._protocol.records import Model
+from wiro_async._protocol.records import Model, Task
 from wiro_async._types import JSON, JSONMapping
 
-__all__ = ["ZERO", "Budget", "Prices", "plain"]
+__all__ = ["ZERO", "Budget", "Charges", "Prices", "plain"]
 
 ZERO = Decimal(0)
 _MOST = Decimal(10) ** 12
@@ -48,6 +50,8 @@ class Budget:
     is exceeded by at most what the runs in flight cost beyond their estimates. A run without an estimate
     reserves all that is left: such runs go one at a time, until a cost is known.
 
+    Until a run's charge is recorded, its estimate counts; without one, the highest charge seen so far.
+
     Args:
         max_cost: Total USD that may be spent (None: no limit, only count).
         spent: USD already spent by an earlier process.
@@ -60,6 +64,8 @@ class Budget:
         self._held: dict[Hashable, Decimal | None] = {}
         self._blind: int = 0
         self._highest: Decimal = ZERO
+        # By task, what counts for its charge, and whether that is no estimate of its own.
+        self._uncharged: dict[str, tuple[Decimal, bool]] = {}
 
     @property
     def in_flight(self) -> int:
@@ -113,25 +119,60 @@ class Budget:
         self._blind += estimate is None
         self.reserved = _EXACT.add(self.reserved, self._held[key] or ZERO)
 
-    def settle(self, key: Hashable, cost: Decimal | None) -> Decimal:
+    @property
+    def is_blind(self) -> bool:
+        """Whether a run has ended for which nothing counts: no estimate, and no charge of any run yet."""
+        return not self._highest and any(guessed for _, guessed in self._uncharged.values())
+
+    def settle(self, key: Hashable, cost: Decimal | None, task_id: str = "") -> Decimal:
         """Count what a run has cost, and release its reservation.
 
         Args:
             key: The run; it need not hold a reservation.
-            cost: USD; 0 for a failed run (None: it ended, and its cost is unknown).
+            cost: USD; 0 for a failed run (None: it ended, and its charge is not recorded yet).
+            task_id: Its task, to which the charge may come later.
 
         Returns:
-            USD counted: the cost, else the estimate, else the highest cost of any run so far.
+            USD counted: the cost, else the estimate, else the highest charge of any run so far.
         """
         estimate = self._held.get(key)
         self.release(key)
-        if cost is not None and cost.is_finite():
-            counted = _usd(cost)
-            self._highest = max(self._highest, counted)
-        else:
-            counted = self._highest if estimate is None else estimate
-        self.spent = _EXACT.add(self.spent, counted)
+        if cost is None or not cost.is_finite():
+            return self.expect(task_id, estimate)
+        self._charge(cost)
+        return _usd(cost)
+
+    def expect(self, task_id: str, estimate: Decimal | None, *, before: Decimal | None = None) -> Decimal:
+        """Count a run that has ended, and whose charge is not recorded yet.
+
+        Args:
+            task_id: Its task.
+            estimate: USD that it may have cost (None: unknown).
+            before: USD that an earlier process counted for it, which are among those spent (None: nothing).
+
+        Returns:
+            USD counted: the estimate, else the highest charge of any run so far.
+        """
+        counted = self._highest if estimate is None else _usd(estimate)
+        self._uncharged[task_id] = counted, estimate is None
+        self.spent = _EXACT.add(self.spent, _EXACT.subtract(counted, before or ZERO))
         return counted
+
+    def charge(self, task_id: str, cost: Decimal) -> None:
+        """Count the charge of a task, recorded at last, in place of what counted for it."""
+        counted, _ = self._uncharged.pop(task_id, (ZERO, False))
+        self.spent = _EXACT.subtract(self.spent, counted)
+        self._charge(cost)
+
+    def _charge(self, cost: Decimal) -> None:
+        charge = _usd(cost)
+        self.spent = _EXACT.add(self.spent, charge)
+        if charge > self._highest:
+            self._highest = charge
+            for task_id, (counted, guessed) in self._uncharged.items():
+                if guessed:
+                    self._uncharged[task_id] = charge, True
+                    self.spent = _EXACT.add(self.spent, _EXACT.subtract(charge, counted))
 
     def release(self, key: Hashable) -> None:
         """Release the reservation of a run that was not sent, or was refused."""
@@ -156,9 +197,101 @@ class NullBudget(Budget):
         """Let every run start."""
         return True
 
-    def settle(self, key: Hashable, cost: Decimal | None) -> Decimal:  # noqa: ARG002
+    def settle(self, key: Hashable, cost: Decimal | None, task_id: str = "") -> Decimal:  # noqa: ARG002
         """Return the cost."""
         return cost or ZERO
+
+
+# -- charges that are recorded late ------------------------------------------------------------------------
+
+FIRST_LOOKS = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
+"""Seconds after its end at which a run's charge is looked for while nothing at all counts for it. If the last
+of these shows none, a budget cannot be kept."""
+
+LOOK_EVERY = 60.0
+MOST_LOOKS = 10
+"""How often other charges are looked for in between, in seconds, and how often for each; then at the end."""
+
+STOPPED_FOR_FREE = 3600.0
+"""Seconds after which a task that was stopped while it ran, and that shows a charge of 0, is free."""
+
+
+@attrs.define
+class _Awaited:
+    """A charge that is not recorded yet: whose, since when on the event loop's clock, how many looks."""
+
+    run: UnchargedRun
+    since: float
+    looks: int = 0
+
+
+class Charges:
+    """The charges of a batch that were not recorded when their tasks ended, and when to look for them.
+
+    Args:
+        budget: The money, which counts them.
+        prices: What learns from them.
+    """
+
+    def __init__(self, budget: Budget, prices: Prices) -> None:
+        self._budget = budget
+        self._prices = prices
+        self._awaited: dict[str, _Awaited] = {}
+        self._looked_at: float = -math.inf
+
+    def add(self, run: UnchargedRun, since: float) -> None:
+        """Await the charge of a run whose task ended at *since*, on the event loop's clock."""
+        self._awaited[run.task_id] = _Awaited(run, since)
+
+    def next_look(self) -> float:
+        """Return when to look next, on the event loop's clock (inf: not before the end)."""
+        if self._is_blind():
+            first = min(awaited.since for awaited in self._awaited.values())
+            return next((first + at for at in FIRST_LOOKS if first + at > self._looked_at), math.inf)
+        wanted = [awaited.since for awaited in self._awaited.values() if awaited.looks < MOST_LOOKS]
+        return max(min(wanted), self._looked_at) + LOOK_EVERY if wanted else math.inf
+
+    def wanted(self, now: float, *, last: bool) -> list[UnchargedRun]:
+        """Return the runs to look for at *now*: all if it is the *last* time, else no run for ever."""
+        self._looked_at = now
+        wanted = [awaited for awaited in self._awaited.values() if last or awaited.looks < MOST_LOOKS]
+        for awaited in wanted:
+            awaited.looks += 1
+        return [awaited.run for awaited in wanted]
+
+    def take(self, task: Task, time: float) -> Charged | None:
+        """Learn from a snapshot of any task.
+
+        Args:
+            task: The snapshot.
+            time: The time of day, in unix seconds.
+
+        Returns:
+            The step that tells the charge (None: it is not awaited, or not recorded yet).
+        """
+        awaited = self._awaited.get(task.id)
+        if awaited is None:
+            return None
+        run, cost = awaited.run, task.cost
+        if cost is None and task.outcome == "cancelled" and time > run.ended_at + STOPPED_FOR_FREE:
+            cost = task.total_cost
+        if cost is None:
+            return None
+        del self._awaited[task.id]
+        self._budget.charge(task.id, cost)
+        if task.outcome == "succeeded":
+            self._prices.learn(run.model, run.inputs, cost)
+        return Charged(run.key, task.id, cost)
+
+    def overdue(self) -> UnchargedRun | None:
+        """Return the first run that shows no charge a minute after its end, if nothing counts for it."""
+        if not self._is_blind():
+            return None
+        first = min(self._awaited.values(), key=lambda awaited: awaited.since)
+        return first.run if self._looked_at >= first.since + FIRST_LOOKS[-1] else None
+
+    def _is_blind(self) -> bool:
+        return bool(self._awaited) and self._budget.max_cost is not None and self._budget.is_blind
 
 
 # -- what runs cost --------------------------------------------------------------------------------------

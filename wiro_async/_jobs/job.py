@@ -99,7 +99,7 @@ class JobOutcome(Record):
         result: Its result (None: it did not succeed, or only files were left to fetch).
         error: Why it has no result, or why its files were not saved.
         attempts: How many Runs were made for it.
-        cost: What these cost in USD; estimated if the service does not report it (None: unknown).
+        cost: What these cost in USD (None: unknown, as the service may record a charge after the end).
         paths: Where its outputs were saved.
         task_id: The id of the last task ("" if there was none).
     """
@@ -144,6 +144,7 @@ class JobState:
         through: Whether it has had a slot.
         attempts: How many Runs were made for it.
         spent: What these cost, in USD (None: unknown).
+        is_uncharged: Whether the charge of one of them is not recorded yet.
         patience: Seconds that it waits for a slot.
         slot_until: When that ends, on the event loop's clock.
         until: When its caller's timeout ends, on the event loop's clock.
@@ -173,6 +174,7 @@ class JobState:
     through: bool = False
     attempts: int = 0
     spent: Decimal | None = None
+    is_uncharged: bool = False
     patience: float = math.inf
     slot_until: float = math.inf
     until: float = math.inf

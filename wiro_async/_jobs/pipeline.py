@@ -48,7 +48,7 @@ from wiro_async._errors import (
 )
 from wiro_async._files.inputs import FileSource, by_name, holds, is_local_file, resolve
 from wiro_async._http.retry import RUNS, run_knowledge, run_may_repeat
-from wiro_async._jobs.budget import ZERO, Budget, NullBudget, Prices
+from wiro_async._jobs.budget import Budget, Charges, NullBudget, Prices
 from wiro_async._jobs.job import JobOutcome, JobState
 from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
@@ -68,7 +68,9 @@ from wiro_async._journal.steps import (
     JournalEntry,
     JournalFile,
     Released,
+    Stalled,
     Step,
+    UnchargedRun,
 )
 from wiro_async._protocol import records
 from wiro_async._protocol.catalogue import detail_payload, read_model
@@ -79,7 +81,7 @@ from wiro_async._protocol.operations import run as run_of
 from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult
 from wiro_async._protocol.refusals import was_believed_too_soon
 from wiro_async._tasks.ends import TaskError, TaskFailed, ending
-from wiro_async._tasks.handle import TaskHandle, TaskTimeout, unfinished
+from wiro_async._tasks.handle import TaskHandle, TaskStalled, TaskTimeout, TaskUnclear, unfinished
 from wiro_async._tasks.state import TaskState
 from wiro_async._types import Stage, Watch
 
@@ -89,6 +91,12 @@ logger = logging.getLogger("wiro_async")
 
 RESUBMITS = 2
 """How often a Run that was proved absent is resent, if the caller asks for that."""
+
+FEW = 10
+"""Up to so many charges are read by polling their tasks; more of them from the service's list."""
+
+LIST_MARGIN = 3600.0
+"""Seconds by which the service's clock may differ from ours where a reading of its list ends."""
 
 AHEAD = 8
 """How many jobs of a batch may upload files, or be searched for, before their turn for a slot."""
@@ -125,8 +133,8 @@ class Monitor:
     def run_failed(self, error: WiroError) -> None:
         """A task has failed."""
 
-    def uncounted(self, job: JobState, task: Task) -> None:
-        """A task succeeded, and its cost is unknown."""
+    def uncounted(self, run: UnchargedRun) -> None:
+        """A minute after its end a run shows no charge, and nobody knows what such runs cost."""
 
     def broken(self, error: JournalError) -> None:
         """A step happened but could not be recorded."""
@@ -149,6 +157,7 @@ class Pipeline:
         journal: Where steps are recorded.
         budget: The money.
         prices: What Runs cost, for the budget.
+        charges: The charges that are recorded late (None: they are the caller's affair).
         saver: Saves outputs (None: not wanted).
         monitor: Observes the jobs.
         slot_timeout: The default seconds that a job waits for a slot.
@@ -166,6 +175,7 @@ class Pipeline:
     journal: Journal = attrs.field(factory=NullJournal)
     budget: Budget = attrs.field(factory=NullBudget)
     prices: Prices = attrs.field(factory=Prices)
+    charges: Charges | None = None
     saver: OutputSaver | None = None
     monitor: Monitor = attrs.field(factory=Monitor)
     slot_timeout: float = math.inf
@@ -270,7 +280,7 @@ class Pipeline:
             result=None if job.task is None else TaskResult.of(job.task),
             error=problem,
             attempts=job.attempts,
-            cost=job.spent,
+            cost=None if job.is_uncharged else job.spent,
             paths=tuple(job.paths),
             task_id=known or "",
         )
@@ -725,7 +735,7 @@ class Pipeline:
         await self._learn_price(entry.model)
         # A Run that may have left may have been paid: its money is set aside before the next job comes.
         self.budget.adopt(job, self.prices.highest(job.model, job.told))
-        if entry.state == "running":
+        if entry.state in ("running", "stalled"):
             self._adopt(job, TaskKey(entry.task_id, entry.token))
             self._let_next(job)
             return
@@ -761,13 +771,17 @@ class Pipeline:
         Raises:
             TaskFailed, TaskCancelled: It ended so, with no retry left.
             TaskTimeout: The wait timed out; the task continues.
+            TaskStalled: It stands in ``task_error``; perhaps it continues.
+            TaskUnclear: It has ended, and the service does not say how.
             WiroError: Its end cannot be seen.
         """
         slot = job.slot
         assert slot is not None
         wait = self.wait_timeout if job.until == math.inf else max(job.until - now(), 0.0)
+        # One that was found so by an earlier process has had its grace: a poll tells whether it still is.
+        was_stalled = job.entry is not None and job.entry.state == "stalled" and job.run is None
         try:
-            obstacle = await state.reach(None, wait)
+            obstacle = await state.reach(None, wait, grace=0.0 if was_stalled else None)
             if obstacle is not None:
                 raise unfinished(TaskHandle(state), obstacle, wait)
         except SubmissionUnknown as error:
@@ -782,8 +796,14 @@ class Pipeline:
                 self._let_go(slot)
                 raise
             return
-        except BaseException:
+        except TaskUnclear:
+            assert state.task is not None
+            await self._settle(job, state.task)
+            raise
+        except BaseException as error:
             self._let_go(slot)
+            if isinstance(error, TaskStalled):
+                await self._record(Stalled(job.key, error.debug_error))
             raise
         task = state.task
         assert task is not None
@@ -831,29 +851,83 @@ class Pipeline:
     async def _settle(self, job: JobState, task: Task) -> None:
         """Count what a task cost, and record its end.
 
-        If the service reports no cost, the estimate counts: otherwise the next process would start with
-        money already spent.
+        Until the service tells the charge, the estimate counts, in the journal too: otherwise the next
+        process would start with money already spent.
         """
-        cost = task.total_cost
+        cost = task.cost
         # Without a slot it is settled: whoever stops it does not count it again.
         slot, job.slot = job.slot, None
         assert slot is not None
-        if task.outcome != "succeeded":
-            self.budget.settle(job, cost or ZERO)
+        counted = self.budget.settle(job, cost, task.id)
+        if cost is None:
+            job.is_uncharged = True
+            self._await_charge(job, task, counted or None)
         else:
-            counted = self.budget.settle(job, cost)
-            self.prices.learn(job.model, job.told, cost)
-            if cost is None and not counted:
-                self.monitor.uncounted(job, task)
-            elif cost is None:
-                cost = counted
-        if cost is not None:
             job.spent = cost if job.spent is None else job.spent + cost
+            if task.outcome == "succeeded":
+                self.prices.learn(job.model, job.told, cost)
         try:
-            await self._record(Ended.of(job.key, task, cost=cost))
+            await self._record(Ended.of(job.key, task, counted or None))
         finally:
             # Whoever waits for the slot is woken even if the end of asyncio.run() cuts the record off.
-            slot.release(task.total_cost)
+            slot.release(cost)
+
+    # -- charges -----------------------------------------------------------------------------------------
+
+    def _await_charge(self, job: JobState, task: Task, counted: Decimal | None) -> None:
+        if self.charges is not None:
+            sent_at = time.time() if task.created_at is None else task.created_at.timestamp()
+            run = UnchargedRun(job.key, job.model, job.told, task.id, sent_at, time.time(), counted)
+            self.charges.add(run, now())
+
+    async def settle_charges(self, *, last: bool = False) -> None:
+        """Look for charges that were not recorded when their tasks ended, and record each, once.
+
+        Args:
+            last: Whether this batch looks no more: then all are looked for.
+        """
+        charges = self.charges
+        assert charges is not None
+        runs = {run.task_id: run for run in charges.wanted(now(), last=last)}
+        steps: list[Step] = []
+
+        def take(task: Task) -> None:
+            step = charges.take(task, time.time())
+            if step is not None:
+                steps.append(step)
+
+        try:
+            with anyio.move_on_after(self.service.config.limits.request_timeout):
+                await self._read_tasks(runs, take)
+        finally:
+            if steps:
+                await self._record(*steps)
+                self.service.limiter.change()
+        overdue = charges.overdue()
+        if overdue is not None:
+            self.monitor.uncounted(overdue)
+
+    async def _read_tasks(self, runs: Mapping[str, UnchargedRun], take: Callable[[Task], object]) -> None:
+        """Read the tasks of runs: a few are polled; of many the list is read, back to the oldest of them.
+
+        What cannot be read now stays for another time.
+        """
+        if len(runs) <= FEW:
+            for task_id in runs:
+                try:
+                    take(await self.service.attach(TaskKey(task_id)).poll_once())
+                except WiroError as error:
+                    logger.debug("reading the charge of task %s: %s", task_id, error)
+            return
+        left, oldest = set(runs), min(run.sent_at for run in runs.values()) - LIST_MARGIN
+        try:
+            async for task in self.service.list_tasks(None, None):
+                take(task)
+                left.discard(task.id)
+                if not left or (task.created_at is not None and task.created_at.timestamp() < oldest):
+                    break
+        except WiroError as error:
+            logger.debug("reading charges from the list: %s", error)
 
     async def _stop(self, job: JobState, state: TaskState) -> None:
         """Stop a task whose caller leaves, within ``Limits.stop_timeout``; ignore failures."""
@@ -883,7 +957,10 @@ class Pipeline:
         if job.paths:
             await self._close(job)
             return
-        task = job.task = await state.poll_once()
+        task = await state.poll_once()
+        if not entry.files:
+            task = await self._judge(job, state, entry)
+        job.task = task
         if self.saver is not None:
             known = {output.index for output in task.outputs if output.url}
             for file in entry.files:
@@ -895,6 +972,28 @@ class Pipeline:
                         path=file.path,
                     )
         await self._save(job, task, {file.n: file for file in entry.files if file.path})
+
+    async def _judge(self, job: JobState, state: TaskState, entry: JournalEntry) -> Task:
+        """Look again at an end that was recorded without outputs: perhaps it is whole now.
+
+        Raises:
+            TaskFailed: It is clear now that the task failed.
+            TaskUnclear: It is not clear yet.
+            WiroError: It cannot be read.
+        """
+        obstacle = await state.reach(None, self.wait_timeout)
+        if obstacle is not None:
+            raise unfinished(TaskHandle(state), obstacle, self.wait_timeout)
+        task = state.task
+        assert task is not None
+        step = None if self.charges is None else self.charges.take(task, time.time())
+        if entry.state == "ended" and entry.outcome in (None, task.outcome):
+            await self._record(Ended.of(job.key, task, entry.cost))
+        if step is not None:
+            await self._record(step)
+        if task.outcome != "succeeded":
+            raise ending(task)
+        return task
 
     async def _save(self, job: JobState, task: Task, before: Mapping[int, JournalFile]) -> None:
         """Save the outputs, if wanted, and close the job."""

@@ -8,7 +8,14 @@ from decimal import Decimal
 from typing import Protocol, Self, TypeAlias
 
 from wiro_async._errors import InvalidInput, JournalError
-from wiro_async._journal.steps import STATES, JournalCounts, JournalEntry, State, Step
+from wiro_async._journal.steps import (
+    STATES,
+    JournalCounts,
+    JournalEntry,
+    State,
+    Step,
+    UnchargedRun,
+)
 from wiro_async._types import JSON
 
 __all__ = ["Conflict", "Entries", "Journal", "NullJournal"]
@@ -81,6 +88,10 @@ class Journal(Protocol):
         """Return where that content was uploaded to (None: nowhere, or too long ago to be trusted)."""
         ...
 
+    async def uncharged(self) -> Sequence[UnchargedRun]:
+        """Return attempts whose tasks have ended, and whose charges are not recorded yet."""
+        ...
+
     async def task_ids(self) -> Sequence[str]:
         """Return the tasks that a lost answer might be mistaken for, oldest first."""
         ...
@@ -131,6 +142,10 @@ class NullJournal:
     async def url_of(self, _: str) -> str | None:
         """Return None."""
         return None
+
+    async def uncharged(self) -> Sequence[UnchargedRun]:
+        """Return nothing."""
+        return ()
 
     async def task_ids(self) -> Sequence[str]:
         """Return nothing."""

@@ -27,7 +27,7 @@ import anyio.lowlevel
 from wiro_async._aio import finish, on_asyncio, run_in_thread, uptime
 from wiro_async._errors import ClientUseError, JournalError, WiroError
 from wiro_async._journal.journal import Entries, Page
-from wiro_async._journal.steps import JournalCounts, JournalEntry, State, Step, text_of
+from wiro_async._journal.steps import JournalCounts, JournalEntry, State, Step, UnchargedRun, text_of
 from wiro_async._journal.store import Connect, Store, connect
 from wiro_async._types import JSON
 
@@ -394,6 +394,10 @@ class SQLiteJournal:
     async def url_of(self, sha256: str) -> str | None:
         """Return where that content was uploaded to, if it can be trusted to be there."""
         return await self._ask(lambda store: store.url_of(sha256))
+
+    async def uncharged(self) -> Sequence[UnchargedRun]:
+        """Return the newest attempts whose charges are not recorded yet, at most 5 000."""
+        return await self._ask(lambda store: store.uncharged())
 
     async def task_ids(self) -> Sequence[str]:
         """Return the tasks that a lost answer might be mistaken for, oldest first."""

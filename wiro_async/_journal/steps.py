@@ -23,21 +23,22 @@ from wiro_async._protocol.records import Task, TaskResult
 from wiro_async._types import JSON, JSONMapping, Outcome, Record, Secret
 
 __all__ = [
-    "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Confirmed", "Done",
-    "Doubted", "Ended", "Found", "Intended", "JobStep", "JournalCounts", "JournalEntry", "JournalFailure",
-    "JournalFile", "Late", "Learned", "LocalFile", "Released", "Saved", "State", "Step", "Uploaded",
-    "described", "key_of",
+    "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Charged",
+    "Confirmed", "Done", "Doubted", "Ended", "Found", "Intended", "JobStep", "JournalCounts",
+    "JournalEntry", "JournalFailure", "JournalFile", "Late", "Learned", "LocalFile", "Released",
+    "Saved", "Stalled", "State", "Step", "UnchargedRun", "Uploaded", "described", "key_of",
 ]  # fmt: skip
 
 State: TypeAlias = Literal[
-    "intended", "running", "ended", "done", "failed", "cancelled", "unknown", "refused"
+    "intended", "running", "ended", "done", "failed", "cancelled", "unknown", "refused", "stalled"
 ]
 """Where a job stands.
 
-``"intended"``: a Run may have left. ``"running"``: its task is known. ``"ended"``: the task succeeded, its
-outputs may be missing on the disk. ``"done"``: everything wanted is there. ``"failed"``, ``"cancelled"``: how
-the task ended. ``"unknown"``: the Run's answer was lost, and its task not found. ``"refused"``: no task
-exists.
+``"intended"``: a Run may have left. ``"running"``: its task is known. ``"stalled"``: its task stands in
+``task_error``, and nobody knows whether it goes on. ``"ended"``: the task has ended, and outputs may be
+missing on the disk, or it is not clear how it ended. ``"done"``: everything wanted is there. ``"failed"``,
+``"cancelled"``: how the task ended. ``"unknown"``: the Run's answer was lost, and its task not found.
+``"refused"``: no task exists.
 """
 
 STATES: tuple[State, ...] = get_args(State)
@@ -161,41 +162,65 @@ class Late:
 
 @attrs.frozen
 class Ended:
-    """The task has ended. Again, for a task that succeeded: its outputs have newer addresses.
+    """The task has ended. Again: its outputs have newer addresses, or it is clear now how it ended.
 
     Attributes:
-        outcome: How it ended.
+        outcome: How it ended (None: the service does not say).
         at: When, in unix seconds (None: when this is recorded).
-        cost: What was charged, in USD (None: not known).
+        cost: What was charged, in USD; what counts for it until the charge is recorded (None: nothing does).
         elapsed: The run time in seconds (None: not told).
         reason: On failure, what the model said.
         outputs: The files that it made.
+        cost_final: Whether the cost is what the service said. What it has said before stays.
     """
 
     key: str
-    outcome: Outcome
+    outcome: Outcome | None
     at: float | None = None
     cost: Decimal | None = None
     elapsed: float | None = None
     reason: str = ""
     outputs: tuple[JournalFile, ...] = ()
+    cost_final: bool = True
 
     @classmethod
-    def of(cls, key: str, task: Task, cost: Decimal | None) -> Ended:
-        """Make the step of a task that has ended; *cost* is an estimate where the service does not tell."""
-        assert task.outcome is not None
+    def of(cls, key: str, task: Task, estimate: Decimal | None) -> Ended:
+        """Make the step of a task that has ended; the *estimate* counts until its charge is recorded."""
         return cls(
             key,
             task.outcome,
             None if task.ended_at is None else task.ended_at.timestamp(),
-            cost,
+            estimate if task.cost is None else task.cost,
             TaskResult.of(task).elapsed,
             "" if task.outcome == "succeeded" else task.reason,
             tuple(
                 JournalFile(output.index, output.name, output.url, output.content_type, output.size)
                 for output in task.outputs
             ),
+            cost_final=task.cost is not None,
         )
+
+
+@attrs.frozen
+class Stalled:
+    """The task stands in ``task_error``, and did not change for a while: *reason* is what it met."""
+
+    key: str
+    reason: str = ""
+
+
+@attrs.frozen
+class Charged:
+    """The charge of a task is recorded at last, some time after its end; once, whatever is told later.
+
+    Attributes:
+        task_id: The task, of whichever attempt.
+        cost: The charge, in USD.
+    """
+
+    key: str
+    task_id: str
+    cost: Decimal
 
 
 @attrs.frozen
@@ -253,7 +278,9 @@ class Confirmed:
     tasks: tuple[str, ...]
 
 
-JobStep: TypeAlias = Intended | Accepted | Released | Doubted | Late | Ended | Saved | Done
+JobStep: TypeAlias = (
+    Intended | Accepted | Released | Doubted | Late | Stalled | Ended | Charged | Saved | Done
+)
 """What happens to a job."""
 
 Step: TypeAlias = JobStep | Uploaded | Learned | Confirmed
@@ -270,7 +297,9 @@ _RULES: Mapping[type[JobStep], tuple[frozenset[State | None], State | None]] = {
     # A running job too: its first poll may show that the Run's answer was another's.
     Doubted: (frozenset({"intended", "unknown", "running"}), "unknown"),
     Late: (frozenset(get_args(State)), None),
-    Ended: (frozenset({"running", "ended"}), "ended"),
+    Stalled: (frozenset({"running", "stalled"}), "stalled"),
+    Ended: (frozenset({"running", "stalled", "ended"}), "ended"),
+    Charged: (frozenset(get_args(State)), None),
     Saved: (frozenset({"ended", "done", "failed", "cancelled"}), None),
     Done: (frozenset({"ended", "done"}), "done"),
 }
@@ -279,18 +308,23 @@ _RULES: Mapping[type[JobStep], tuple[frozenset[State | None], State | None]] = {
 _ENDS: Mapping[Outcome, State] = {"succeeded": "ended", "failed": "failed", "cancelled": "cancelled"}
 
 
-def after(state: State | None, step: JobStep) -> State | None:
+def after(state: State | None, step: JobStep, *, unclear: bool = False) -> State | None:
     """Return the state that a step brings a job to, or None where it cannot be made.
 
     ``Accepted`` is also right in any other state, if it names the task that the job has already.
+
+    Args:
+        state: Where it stands (None: there is no such job yet).
+        step: The step.
+        unclear: Whether nobody knew so far how the job's task ended.
     """
     origins, target = _RULES[type(step)]
     if state not in origins:
         return None
     if isinstance(step, Ended):
-        target = _ENDS[step.outcome]
+        target = "ended" if step.outcome is None else _ENDS[step.outcome]
         # A success stays one.
-        return target if state in ("running", target) else None
+        return target if unclear or state in ("running", "stalled", target) else None
     return target or state
 
 
@@ -351,8 +385,8 @@ class JournalEntry(Record):
         key: The key that it has in its batch.
         inputs: Its inputs. A local file is there by its path and can be submitted again; of bytes there is
             only the digest.
-        state: Where it stands: ``intended``, ``running``, ``ended``, ``done``, ``failed``, ``cancelled``,
-            ``unknown`` or ``refused``; docs/journal.md tells what they mean.
+        state: Where it stands: ``intended``, ``running``, ``stalled``, ``ended``, ``done``, ``failed``,
+            ``cancelled``, ``unknown`` or ``refused``; docs/journal.md tells what they mean.
         attempt: The number of the latest attempt, from 1.
         runs: How many Runs were made for it; attempts that were turned away do not count.
         fingerprint: Model, digest, marker and times of the latest Run, which find its task.
@@ -361,7 +395,8 @@ class JournalEntry(Record):
         token: The task's socket token (None while unknown).
         accepted_at: When the task became known, in unix seconds.
         outcome: How the task ended (None: it has not, or nobody knows).
-        cost: What the latest Run was charged, in USD (None: not known).
+        cost: What the latest Run was charged, in USD, or what counts until that is known (None: not known).
+        cost_final: Whether that is what the service says, and no estimate.
         elapsed: The run time in seconds (None: not known).
         ended_at: When the task ended, in unix seconds.
         error: The class of the error that the Run met, such as ``RateLimited`` ("" for none).
@@ -381,6 +416,7 @@ class JournalEntry(Record):
     accepted_at: float | None = None
     outcome: Outcome | None = None
     cost: Decimal | None = None
+    cost_final: bool = False
     elapsed: float | None = None
     ended_at: float | None = None
     error: str = ""
@@ -398,7 +434,7 @@ class JournalFailure(Record):
     """A way in which jobs came to nothing.
 
     Attributes:
-        state: ``failed``, ``cancelled``, ``unknown`` or ``refused``.
+        state: ``failed``, ``cancelled``, ``stalled``, ``unknown`` or ``refused``.
         error: The class of the error ("" where a task failed by itself).
         reason: What was said, the same for all of these jobs.
         jobs: How many jobs.
@@ -416,18 +452,44 @@ class JournalCounts(Record):
 
     Attributes:
         jobs: How many are in each state; every state is there.
-        cost: What all attempts were charged together, in USD, exact to 1e-12.
+        cost: What all attempts were charged together, in USD, exact to 1e-12; estimates count for charges
+            that are not recorded yet.
+        uncharged: How many attempts' charges are not recorded yet.
         failures: The commonest failures, at most 50, most frequent first.
     """
 
     jobs: Mapping[State, int] = attrs.field(hash=False)
     cost: Decimal
     failures: tuple[JournalFailure, ...] = ()
+    uncharged: int = 0
 
     @property
     def total(self) -> int:
         """How many jobs there are."""
         return sum(self.jobs.values())
+
+
+@attrs.frozen
+class UnchargedRun:
+    """An attempt whose task has ended, and whose charge is not recorded yet.
+
+    Attributes:
+        key: The job's key.
+        model: The model's slug.
+        inputs: The job's inputs.
+        task_id: The attempt's task.
+        sent_at: When the Run was sent, in unix seconds.
+        ended_at: When the task ended, in unix seconds.
+        counted: What counts for the charge, in USD (None: nothing, there was no estimate).
+    """
+
+    key: str
+    model: str
+    inputs: JSONMapping = attrs.field(repr=False)
+    task_id: str
+    sent_at: float
+    ended_at: float
+    counted: Decimal | None
 
 
 # -- keys and inputs -------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from wiro_async._journal.location import (
 )
 from wiro_async._journal.steps import (
     Accepted,
+    Charged,
     Confirmed,
     Doubted,
     Ended,
@@ -51,8 +52,10 @@ from wiro_async._journal.steps import (
     Learned,
     Released,
     Saved,
+    Stalled,
     State,
     Step,
+    UnchargedRun,
     Uploaded,
 )
 from wiro_async._protocol.envelope import is_utf8
@@ -74,9 +77,11 @@ _RUNS_2 = """CREATE TABLE runs (
         sent_at REAL NOT NULL, not_after REAL NOT NULL, quiet_at REAL NOT NULL,
         boot TEXT NOT NULL DEFAULT '', quiet_ticks REAL NOT NULL DEFAULT 0, open INTEGER NOT NULL DEFAULT 1,
         task_id TEXT NOT NULL DEFAULT '', token TEXT, accepted_at REAL,
-        outcome TEXT, cost INTEGER, elapsed REAL, ended_at REAL,
+        outcome TEXT, cost INTEGER, cost_final INTEGER NOT NULL DEFAULT 0, elapsed REAL, ended_at REAL,
         error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (job, attempt)) WITHOUT ROWID"""
+
+_UNCHARGED_2 = "CREATE INDEX runs_uncharged ON runs (ended_at) WHERE NOT cost_final AND ended_at IS NOT NULL"
 
 _ONE_OPEN_2 = "CREATE UNIQUE INDEX runs_one_open ON runs (job) WHERE open"
 
@@ -93,6 +98,7 @@ SCHEMA: Mapping[str, str] = {
     "jobs_state": "CREATE INDEX jobs_state ON jobs (state, job)",
     "runs": _RUNS_2,
     "runs_one_open": _ONE_OPEN_2,
+    "runs_uncharged": _UNCHARGED_2,
     "tasks": _TASKS_2,
     "files": """CREATE TABLE files (
         job INTEGER NOT NULL, attempt INTEGER NOT NULL, n INTEGER NOT NULL,
@@ -115,10 +121,11 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         # Version 1 knew no send window: 10 s, and 75 s for the way and for the list, are today's defaults.
         """INSERT INTO runs SELECT job, attempt, names, digest, marker,
         sent_at, sent_at + 10, sent_at + 85, '', 0, state IN ('intended', 'unknown') AND attempt = latest,
-        task_id, token, accepted_at, outcome, cost, elapsed, ended_at, error, reason
+        task_id, token, accepted_at, outcome, cost, outcome IS NOT NULL, elapsed, ended_at, error, reason
         FROM runs_1 JOIN (SELECT job, state, attempt AS latest FROM jobs) USING (job)""",
         "DROP TABLE runs_1",
         _ONE_OPEN_2,
+        _UNCHARGED_2,
         _TASKS_2,
         # Nothing kept one task from being recorded for two jobs: it is the first one's.
         """INSERT OR IGNORE INTO tasks SELECT task_id, job, attempt, 'answer', coalesce(accepted_at, sent_at)
@@ -182,7 +189,7 @@ _ENTRIES = (
     "SELECT jobs.job, key, inputs, state, jobs.attempt, (SELECT count(*) FROM runs AS tried "  # noqa: S608
     f"WHERE tried.job = jobs.job AND (tried.task_id != '' OR tried.error NOT IN ({_TURNED_AWAY}))), "
     "model, names, digest, marker, sent_at, quiet_at, boot, quiet_ticks, open, task_id, "
-    "token, accepted_at, outcome, cost, elapsed, ended_at, error, reason "
+    "token, accepted_at, outcome, cost, cost_final, elapsed, ended_at, error, reason "
     "FROM jobs JOIN runs ON runs.job = jobs.job AND runs.attempt = jobs.attempt"
 )
 
@@ -194,6 +201,9 @@ RECENT = 25 * 3600.0
 
 TRUSTED = 3600.0
 """Seconds by which the wall clock may have been set since this computer was started; see ``_restamp``."""
+
+MOST_UNCHARGED = 5000
+"""Attempts whose charges are looked for at a time: what one reading of the service's list holds."""
 
 MOST_TASKS = 100_000
 """Task ids that are told at most: as many as a client remembers."""
@@ -218,6 +228,7 @@ class _Job(NamedTuple):
     state: State | None
     attempt: int
     task_id: str
+    unclear: bool = False
 
 
 class _Hidden:
@@ -551,7 +562,7 @@ class Store:
                     f"former is another job's, record Doubted first",
                 )
             self._check_free(job, step)
-        state = steps.after(job.state, step)
+        state = steps.after(job.state, step, unclear=job.unclear)
         if state is None:
             has = f"has the job {step.key!r} as {job.state!r}" if job.state else f"knows no job {step.key!r}"
             name, origins = type(step).__name__, steps.origins_of(step)
@@ -644,8 +655,18 @@ class Store:
                     "ELSE quiet_ticks END, quiet_at = CASE WHEN open THEN max(quiet_at, ?) ELSE quiet_at END",
                     (quiet_at, quiet_at),
                 )
+            case Stalled(_, reason):
+                self._set_run(
+                    job, "error = 'TaskStalled', reason = ?", (steps.clean(reason, steps.MAX_REASON),)
+                )
             case Ended():
                 self._end(job, step, now)
+            case Charged(_, task_id, cost):
+                self._db.execute(
+                    "UPDATE runs SET cost = ?, cost_final = 1 "
+                    "WHERE job = ? AND task_id = ? AND ended_at IS NOT NULL AND NOT cost_final",
+                    (steps.picos(cost), job.id, task_id),
+                )
             case Saved(_, n, path, size, sha256):
                 self._db.execute(
                     "INSERT INTO files (job, attempt, n, path, size, sha256, saved_at) "
@@ -658,12 +679,15 @@ class Store:
     def _end(self, job: _Job, step: Ended, now: float) -> None:
         self._set_run(
             job,
-            "outcome = ?, cost = ?, elapsed = ?, ended_at = ?, error = '', reason = ?",
+            "outcome = coalesce(?, outcome), cost = CASE WHEN cost_final THEN cost ELSE ? END, "
+            "cost_final = max(cost_final, ?), elapsed = ?, ended_at = ?, error = ?, reason = ?",
             (
                 step.outcome,
                 steps.picos(step.cost),
+                step.cost_final,
                 steps.seconds(step.elapsed),
                 steps.seconds(now if step.at is None else step.at),
+                "TaskUnclear" if step.outcome is None else "",
                 steps.clean(step.reason, steps.MAX_REASON),
             ),
         )
@@ -705,7 +729,8 @@ class Store:
 
     def _find(self, key: str) -> _Job:
         found = self._db.execute(
-            "SELECT job, state, attempt, task_id FROM jobs JOIN runs USING (job, attempt) WHERE key = ?",
+            "SELECT job, state, attempt, task_id, state = 'ended' AND outcome IS NULL "
+            "FROM jobs JOIN runs USING (job, attempt) WHERE key = ?",
             (key,),
         ).fetchone()
         return _Job(0, None, 0, "") if found is None else _Job(*found)
@@ -730,7 +755,7 @@ class Store:
     def _entry(self, job: int, *columns: Any) -> tuple[int, JournalEntry]:
         (key, inputs, state, attempt, runs, model, names, digest, marker, sent_at, quiet_at, boot,
          quiet_ticks, is_open, task_id, token,
-         accepted_at, outcome, cost, elapsed, ended_at, error, reason) = columns  # fmt: skip
+         accepted_at, outcome, cost, cost_final, elapsed, ended_at, error, reason) = columns  # fmt: skip
         entry = JournalEntry(
             key=key,
             inputs=steps.recalled(inputs),
@@ -751,6 +776,7 @@ class Store:
             accepted_at=accepted_at,
             outcome=outcome,
             cost=None if cost is None else steps.usd(cost),
+            cost_final=bool(cost_final),
             elapsed=elapsed,
             ended_at=ended_at,
             error=error,
@@ -786,12 +812,33 @@ class Store:
         ).fetchone()
         failures = self._db.execute(
             "SELECT state, error, reason, count(*) AS n FROM jobs JOIN runs USING (job, attempt) "
-            "WHERE state IN ('failed', 'cancelled', 'unknown', 'refused') "
+            "WHERE state IN ('failed', 'cancelled', 'stalled', 'unknown', 'refused') "
             "GROUP BY state, error, reason ORDER BY n DESC, state, error, reason LIMIT 50"
         )
+        uncharged = self._value("SELECT count(*) FROM runs WHERE NOT cost_final AND ended_at IS NOT NULL")
         return JournalCounts(
-            jobs, steps.usd(high * _PART + low), tuple(JournalFailure(*row) for row in failures)
+            jobs, steps.usd(high * _PART + low), tuple(JournalFailure(*row) for row in failures), uncharged
         )
+
+    def uncharged(self) -> list[UnchargedRun]:
+        """Return the newest attempts whose charges are not recorded yet."""
+        found = self._db.execute(
+            "SELECT key, model, inputs, task_id, sent_at, ended_at, cost FROM runs JOIN jobs USING (job) "
+            "WHERE NOT cost_final AND ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT :most",
+            {"most": MOST_UNCHARGED},
+        )
+        return [
+            UnchargedRun(
+                key=key,
+                model=model,
+                inputs=steps.recalled(inputs),
+                task_id=task_id,
+                sent_at=sent_at,
+                ended_at=ended_at,
+                counted=None if cost is None else steps.usd(cost),
+            )
+            for key, model, inputs, task_id, sent_at, ended_at, cost in found
+        ]
 
     def url_of(self, sha256: str) -> str | None:
         """Return where an upload of that content is, if it is young enough to be trusted."""
@@ -816,7 +863,7 @@ class Store:
             "SELECT task_id FROM runs WHERE task_id != '' AND (sent_at >= :recent "
             "OR sent_at >= (SELECT min(sent_at) FROM jobs JOIN runs USING (job, attempt) "
             "WHERE state IN ('intended', 'unknown')) - :span "
-            "OR job IN (SELECT job FROM jobs WHERE state = 'running')) "
+            "OR job IN (SELECT job FROM jobs WHERE state IN ('running', 'stalled'))) "
             "ORDER BY sent_at DESC LIMIT :most",
             {"recent": self._clock() - RECENT, "span": RECENT, "most": MOST_TASKS},
         )

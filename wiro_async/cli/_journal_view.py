@@ -37,13 +37,14 @@ from wiro_async.cli._text import JSON, clean, clipped, clock, usd
 __all__ = ["State", "accept", "open_existing", "show_failed", "show_journal", "show_rows"]
 
 State: TypeAlias = Literal[
-    "intended", "running", "ended", "done", "failed", "cancelled", "unknown", "refused"
+    "intended", "running", "stalled", "ended", "done", "failed", "cancelled", "unknown", "refused"
 ]
 
 MEANINGS: Mapping[State, str] = {
     "intended": "a run may have left",
     "running": "the task is under way",
-    "ended": "succeeded; outputs may be missing on the disk",
+    "stalled": "the task stands in task_error; it may go on and be billed",
+    "ended": "the task has ended; outputs may be missing on the disk, or it is not clear how it ended",
     "done": "complete",
     "failed": "the task failed, or was given up",
     "cancelled": "the task was cancelled",
@@ -106,6 +107,7 @@ async def show_journal(path: Path, report: Report) -> int:
             "total": counts.total,
             "jobs": dict(counts.jobs),
             "cost": f"{counts.cost:f}",
+            "uncharged": counts.uncharged,
             "failures": [
                 {"state": each.state, "error": each.error, "reason": each.reason, "jobs": each.jobs}
                 for each in counts.failures
@@ -114,7 +116,9 @@ async def show_journal(path: Path, report: Report) -> int:
         }
     )
     report.show(_table(counts))
-    report.say(f"{counts.total} jobs; cost {usd(counts.cost)}", "bold")
+    # Estimates count until the service records a charge.
+    late = f", with estimates for {counts.uncharged} not recorded yet" if counts.uncharged else ""
+    report.say(f"{counts.total} jobs; cost {usd(counts.cost)}{late}", "bold")
     for failure in counts.failures[:REASONS_SHOWN]:
         why = clipped(failure.reason or failure.error, REASON_LENGTH)
         state = TURN if _waits(failure) else failure.state
@@ -166,6 +170,7 @@ def _entry_record(entry: JournalEntry) -> JSON:
         "accepted_at": _time(entry.accepted_at),
         "ended_at": _time(entry.ended_at),
         "cost": None if entry.cost is None else f"{entry.cost:f}",
+        "cost_final": entry.cost_final,
         "error": entry.error or None,
         "reason": entry.reason or None,
         "saved": [file.path for file in entry.files if file.path],
