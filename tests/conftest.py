@@ -98,7 +98,14 @@ def same_draws(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own credentials out of the tests."""
-    for name in ("WIRO_API_KEY", "WIRO_API_SECRET", "WIRO_BASE_URL", "WIRO_SOCKET_URL", "WIRO_TASK_TOKEN"):
+    for name in (
+        "WIRO_API_KEY",
+        "WIRO_API_SECRET",
+        "WIRO_BASE_URL",
+        "WIRO_SOCKET_URL",
+        "WIRO_TASK_TOKEN",
+        "WIRO_ALLOW_HTTP",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)

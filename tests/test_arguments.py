@@ -236,6 +236,7 @@ CALLS: dict[str, Call] = {
             "polling": ["fast", 5, {"min_interval": 1}, Polling, Limits()],
             "limits": ["low", 5, {"max_in_flight": 1}, Limits, Polling()],
             "trust_env": ["yes", 1, None],
+            "allow_http": ["sandbox", 5, [5], [""], ["http://sandbox"], ["sandbox:8000"], ["*"]],
             "download_hosts": [
                 "cdn.example.org",
                 b"cdn.example.org",

@@ -557,3 +557,29 @@ async def test_other_seconds_are_refused(given: Any) -> None:
     async with client(FakeService()) as caller:
         with pytest.raises(ConfigurationError, match=r"^timeout is .*; it must be a number of seconds"):
             await caller.attach("2221").wait(given)
+
+
+# -- plain http --------------------------------------------------------------------------------------------
+
+
+def test_plain_http_is_for_hosts_that_were_named() -> None:
+    """By argument or by the environment, in any case; nobody else gets a key without TLS."""
+    urls = {"base_url": "http://Sandbox:8000/v1", "socket_url": "ws://sandbox:8000/v1"}
+    allowed: list[tuple[dict[str, Any], dict[str, str]]] = [
+        ({"allow_http": ["sandbox"]}, {}),
+        ({"allow_http": None}, {"WIRO_ALLOW_HTTP": " SANDBOX , other"}),
+    ]
+    for named, environ in allowed:
+        made = config(api_key="k", environ=environ, **urls, **named)
+        assert made.is_local
+        assert made.may_be_plain("sandbox")
+        assert not made.may_be_plain("cdn1.wiro.ai")
+    refused: list[tuple[dict[str, Any], dict[str, str]]] = [
+        ({"allow_http": ["other"]}, {}),
+        ({"allow_http": []}, {"WIRO_ALLOW_HTTP": "sandbox"}),
+        ({}, {"WIRO_ALLOW_HTTP": ""}),
+    ]
+    for named, environ in refused:
+        with pytest.raises(ConfigurationError, match=r"allow_http=\['sandbox'\] or WIRO_ALLOW_HTTP"):
+            config(api_key="k", environ=environ, **urls, **named)
+    assert not config(api_key="k", allow_http=["sandbox"]).is_local

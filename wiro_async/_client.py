@@ -46,7 +46,7 @@ class Client:
         api_secret: The project's secret, for signed projects (defaults to ``WIRO_API_SECRET`` if the key also
             comes from the environment; without a secret, the project is treated as key-only).
         base_url: The API's URL (defaults to ``WIRO_BASE_URL``, then the service's own). Plain http is
-            allowed only for loopback addresses.
+            allowed only for loopback addresses, and the hosts of ``allow_http``.
         socket_url: The WebSocket's URL (defaults to ``WIRO_SOCKET_URL``, then the service's own, unless
             ``base_url`` names another service).
         watch: How to notice a task's end: ``"auto"`` uses the WebSocket if the extra ``ws`` is installed, and
@@ -65,6 +65,8 @@ class Client:
         ssl_context: The TLS settings for everything (defaults to certifi's certificates, or to those that
             ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name). It must not offer HTTP/2.
         trust_env: Whether the environment may name proxies and certificates.
+        allow_http: Hosts beyond this machine that may be spoken to without TLS, keys included: a sandbox in a
+            container, never the service (defaults to ``WIRO_ALLOW_HTTP``, names with commas between).
 
     Raises:
         ConfigurationError: A value is missing or invalid.
@@ -86,6 +88,7 @@ class Client:
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
+        allow_http: Collection[str] | None = None,
     ) -> None:
         problem: ConfigurationError | None = None
         try:
@@ -100,6 +103,7 @@ class Client:
                 environ=os.environ,
                 watch=watch,
                 tasks_per_socket=tasks_per_socket,
+                allow_http=allow_http,
             )
         except ConfigurationError as error:
             problem = error.with_traceback(None)

@@ -344,6 +344,16 @@ class Config:
     watch: Watch = attrs.field(default="auto", validator=one_of(*get_args(Watch)))
     tasks_per_socket: int = attrs.field(default=1, validator=count)
     socket_known: bool = True
+    plain_hosts: frozenset[str] = frozenset()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the service is the sandbox: on this machine, or where plain http was allowed."""
+        return self.may_be_plain(self.origin[1])
+
+    def may_be_plain(self, host: str) -> bool:
+        """Whether *host* may be spoken to without TLS."""
+        return is_loopback(host) or host.lower() in self.plain_hosts
 
 
 def configure(
@@ -358,18 +368,28 @@ def configure(
     environ: Mapping[str, str],
     watch: Watch = "auto",
     tasks_per_socket: int = 1,
+    allow_http: Collection[str] | None = None,
 ) -> Config:
     """Fill in missing settings from *environ* and the defaults, and check all of them.
 
     Raises:
         ConfigurationError: A value is missing or invalid. The message never quotes keys.
     """
-    base = check_url("base_url", _first(base_url, environ.get("WIRO_BASE_URL"), DEFAULT_BASE_URL), "https")
+    if allow_http is None:
+        allow_http = [name.strip() for name in environ.get("WIRO_ALLOW_HTTP", "").split(",") if name.strip()]
+    check("allow_http", allow_http, hosts)
+    plain_hosts = frozenset(host.lower() for host in allow_http)
+    base = check_url(
+        "base_url", _first(base_url, environ.get("WIRO_BASE_URL"), DEFAULT_BASE_URL), "https", plain_hosts
+    )
     if not urlsplit(base).path:
         raise ConfigurationError(f"base_url is {base!r}, without a path; the API is below /v1: {base}/v1")
     check("download_hosts", download_hosts, hosts)
     socket = check_url(
-        "socket_url", _first(socket_url, environ.get("WIRO_SOCKET_URL"), DEFAULT_SOCKET_URL), "wss"
+        "socket_url",
+        _first(socket_url, environ.get("WIRO_SOCKET_URL"), DEFAULT_SOCKET_URL),
+        "wss",
+        plain_hosts,
     )
     socket_known = socket != DEFAULT_SOCKET_URL or base == DEFAULT_BASE_URL
     if watch == "socket" and not socket_known:
@@ -395,6 +415,7 @@ def configure(
         watch=watch,
         tasks_per_socket=tasks_per_socket,
         socket_known=socket_known,
+        plain_hosts=plain_hosts,
     )
 
 
@@ -419,8 +440,8 @@ def check_key(name: str, value: object) -> Secret:
     return Secret(value)
 
 
-def check_url(name: str, url: object, scheme: str) -> str:
-    """Reject a URL that is malformed or would send credentials in plain text.
+def check_url(name: str, url: object, scheme: str, plain_hosts: frozenset[str] = frozenset()) -> str:
+    """Reject a URL that is malformed, or would send credentials in plain text to others than *plain_hosts*.
 
     The URL itself is not shown, because it may contain a password.
     """
@@ -437,10 +458,11 @@ def check_url(name: str, url: object, scheme: str) -> str:
         raise ConfigurationError(f"{name} must not hold a user, a query or a fragment")
     if parts.scheme not in (scheme, plain) or not host or port == 0 or not _is_plain(url, host):
         raise malformed
-    if parts.scheme == plain and not is_loopback(host):
+    if parts.scheme == plain and not is_loopback(host) and host.lower() not in plain_hosts:
         raise ConfigurationError(
-            f"{name} is plain {plain} to {host}, which exposes credentials; use {scheme} "
-            f"({plain} is for loopback addresses only)"
+            f"{name} is plain {plain} to {host}, which exposes credentials; use {scheme} ({plain} is for "
+            f"loopback addresses only; for a sandbox in a container, name it in allow_http=[{host!r}] or "
+            f"WIRO_ALLOW_HTTP)"
         )
     return url.rstrip("/")
 

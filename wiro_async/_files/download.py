@@ -26,7 +26,7 @@ import attrs
 import httpx
 
 from wiro_async._aio import Gate, run_in_thread
-from wiro_async._config import Config, check, check_path, is_loopback, seconds_of, whole
+from wiro_async._config import Config, check, check_path, seconds_of, whole
 from wiro_async._errors import DownloadError, InvalidInput, TaskNotFound, WiroError
 from wiro_async._files.naming import folder_names, safe_name
 from wiro_async._http.messages import Content
@@ -141,7 +141,7 @@ class Downloader:
         self._http = http
         self._refresh = refresh
         self._hosts = config.download_hosts
-        self._local = is_loopback(config.origin[1])
+        self._config = config
         self._timeout = config.limits.download_timeout
         self._gate = Gate(config.limits.max_downloads)
 
@@ -342,7 +342,7 @@ class Downloader:
             await sink.write(chunk)
 
     def _check_url(self, url: str, progress: _Progress, base: httpx.URL | None = None) -> httpx.URL:
-        """Refuse every address that is not a known host's over TLS; loopback serves the sandbox."""
+        """Refuse every address that is not a known host's over TLS, or the sandbox's."""
         if not url:
             raise progress.error(
                 "it has no file; language models answer in `content`"
@@ -356,7 +356,7 @@ class Downloader:
             raise progress.error(f"its address {url[:80]!r} is no URL") from None
         if parsed.userinfo:
             raise progress.error("its address holds a user name, which no output has")
-        local = self._local and is_loopback(parsed.host)
+        local = self._config.is_local and self._config.may_be_plain(parsed.host)
         known = parsed.scheme == "https" and not hosts.isdisjoint(self._hosts) and parsed.port is None
         if parsed.scheme not in ("http", "https") or not (local or known):
             raise progress.error(
