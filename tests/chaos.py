@@ -65,7 +65,7 @@ Backend = Literal["asyncio", "trio"]
 MODEL = "MiniMax/image-to-video-01-director"
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(200)
 
-LOOKS = (0.0, 0.03, 0.08, 0.2, 0.4)
+SETTLE = 0.4
 REQUEST = 0.6
 SLOT = 1.0
 WAIT = 1.2
@@ -79,21 +79,24 @@ LIMITS = Limits(
     slot_timeout=SLOT,
     wait_timeout=WAIT,
     stop_timeout=STOP,
+    settle_timeout=SETTLE,
+    send_window=1.0,
+    margin=0.2,
 )
 POLLING = Polling(min_interval=0.03, max_interval=0.12, requests_per_second=2000, safety_interval=0.3)
 """The safety net is wide enough that a task whose socket fell silent is still found out within ``WAIT``."""
 
 CALL = 3 * REQUEST + 0.3
 """The longest that a call may take: three attempts, and what lies between them."""
-LOOKING = LOOKS[-1] + len(LOOKS) * 2 * CALL
-"""The longest search: at each look a call, and the wait for an equal Run on its way."""
+QUIET = LIMITS.send_window + REQUEST + LIMITS.margin + SETTLE
+LOOKING = QUIET + 3 * CALL
+"""The longest search: until the Run is quiet, a reading, and the wait for an equal Run on its way."""
 
 LOOP = "(the event loop itself)"
 SLACK = 15.0
 """Seconds beyond its deadline after which an await counts as stuck: the machine may be busy."""
 
 SCALED = {
-    "wiro_async._protocol.matching.SEARCHES": tuple(look / Limits().settle_timeout for look in LOOKS),
     "wiro_async._jobs.limiter.FIRST_ASKING": 0.05,
     "wiro_async._jobs.limiter.LONGEST_ASKING": 0.2,
     # As often as a read, so that a submit has the same bound.
@@ -415,7 +418,7 @@ class Caller:
         image: Any = IMAGE if job.uploads else "https://example.org/a.png"
         inputs = {"inputImageFirstUrl": image, "prompt": job.prompt}
         submitting = (REQUEST if job.uploads else 0.0) + SLOT + CALL
-        submitting += (3 if job.on_unknown == "resubmit" else 1) * (CALL + LOOKING)
+        submitting += (3 if job.on_unknown == "resubmit" else 1) * (SLOT + CALL + LOOKING)
         if job.runs:
             await self._run(inputs, submitting)
             return
@@ -640,7 +643,7 @@ def stuck(client: Client) -> list[str]:
         "slots in flight": statistics.in_flight,
         "callers in the queue": statistics.waiting,
         "connections in use": sum(len(stack._busy) for stack in stacks_of(client)),
-        "Runs on their way": len(service.in_flight._landed),
+        "Runs on their way": service.runs.flying,
         "places in the line": service.line.waiting,
         "downloads": downloads.in_flight + downloads.waiting,
         "Runs under way": service.transport.paid_calls,

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 from blockbuster import BlockBuster
 from coverage import Coverage
 
 from tests.depth import DEPTH
 from tests.virtual import on_virtual_time
+from wiro_async._jobs.reconcile import TaskSearch
+from wiro_async._jobs.submit import OpenRuns
 
 KEY = "canary-key-5f3a"
 SECRET = "canary-secret-9b1c"
@@ -121,8 +124,20 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for lost tasks twice, without the half minute; tests/jobs has the real one, on virtual time."""
-    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 0.00003))
+    """Search for lost tasks twice, within a millisecond, and have a Run quiet after a second.
+
+    tests/jobs has the real times, on virtual time.
+    """
+    quick: dict[str, float] = {"settle_timeout": 0.001, "send_window": 1.0, "margin": 0.001}
+    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0, 1.0))
+    monkeypatch.setattr(
+        "wiro_async._jobs.service.OpenRuns",
+        lambda limits: OpenRuns(attrs.evolve(limits, request_timeout=0.001, **quick)),
+    )
+    monkeypatch.setattr(
+        "wiro_async._jobs.service.TaskSearch",
+        lambda calls, known, runs, limits: TaskSearch(calls, known, runs, attrs.evolve(limits, **quick)),
+    )
 
 
 @pytest.fixture

@@ -42,7 +42,8 @@ MODEL = "MiniMax/image-to-video-01-director"
 JOBS = 4
 SPEED = 300.0
 SETTLE = 0.3
-LIMITS = Limits(settle_timeout=SETTLE, wait_timeout=30.0)
+LIMITS = Limits(settle_timeout=SETTLE, send_window=1.0, request_timeout=1.5, margin=0.2, wait_timeout=30.0)
+"""A Run is quiet three seconds after its intent; what the network holds arrives before (``HELD``)."""
 POLLING = Polling(min_interval=0.02, max_interval=0.2, requests_per_second=500.0)
 LONGEST_LIFE = 60.0
 

@@ -112,7 +112,7 @@ def quick(*first: str) -> tuple[Callable[[str], sqlite3.Connection], list[Databa
 
 def opened(path: Path, *first: str, **options: Any) -> Store:
     """Open a quick store."""
-    given = {"connect": quick(*first)[0], "clock": clock, "boot": "a boot", "ticks": lambda: 100.0, **options}
+    given = {"connect": quick(*first)[0], "clock": clock, **options}
     return Store(path, **given)
 
 

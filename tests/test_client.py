@@ -234,7 +234,8 @@ async def test_an_unknown_submit_tells_what_to_look_for() -> None:
     assert error.submitted_at > 1.7e9
     assert "reset" in error.cause
     assert "client.reconcile" in str(error)
-    assert error.absent
+    assert not error.absent
+    assert error.quiet_at > error.submitted_at
 
 
 # -- run -------------------------------------------------------------------------------------------------

@@ -521,6 +521,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "download_timeout": 600.0,
         "slot_timeout": 600.0,
         "settle_timeout": 30.0,
+        "send_window": 10.0,
+        "margin": 15.0,
         "wait_timeout": 3600.0,
         "stop_timeout": 30.0,
         "error_grace": 120.0,

@@ -29,6 +29,7 @@ from wiro_async._types import Priority
 __all__ = [
     "Alarm",
     "Gate",
+    "SendWindow",
     "Turnstile",
     "ask_in_thread",
     "cancel_softly",
@@ -73,6 +74,39 @@ def uptime() -> float:
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
     return time.time() if clock is None else time.clock_gettime(clock)
+
+
+class SendWindow:
+    """The time within which the first byte of a Run leaves. It begins when this is made.
+
+    To be made before the Run's intent is recorded: whoever finds the record counts from there too. Of two
+    clocks it takes the one by which more time has passed: the event loop's is never set, and the other goes
+    on while the machine sleeps.
+
+    Args:
+        seconds: How long it is open.
+
+    Attributes:
+        seconds: How long it is open.
+        late: Whether something may have left after its end: the machine stood still between check and write.
+    """
+
+    __slots__ = ("_loop", "_system", "late", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds: float = seconds
+        self.late: bool = False
+        self._loop: float = now()
+        self._system: float = uptime()
+
+    @property
+    def elapsed(self) -> float:
+        """The seconds since it began."""
+        return max(now() - self._loop, uptime() - self._system)
+
+    def written(self) -> None:
+        """Note that something has left."""
+        self.late = self.elapsed > self.seconds
 
 
 def on_asyncio() -> bool:

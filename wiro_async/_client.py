@@ -217,6 +217,10 @@ class Client:
     async def reconcile(self, error: SubmissionUnknown) -> TaskHandle:
         """Search again for the task of a Run whose response was lost, even in another process.
 
+        It ends when the task is found, or with the first reading of the service's list that begins after
+        ``error.quiet_at``: only that can prove that no task exists. Until then, 85 s after the Run by
+        default, it goes on.
+
         Args:
             error: The error, live or unpickled.
 
@@ -224,7 +228,7 @@ class Client:
             The task's handle.
 
         Raises:
-            SubmissionUnknown: It was not found; ``absent`` says whether the list could be read.
+            SubmissionUnknown: It was not found; ``absent`` says whether it is proved that there is none.
             InvalidInput: The error is of another kind.
         """
         if not isinstance(error, SubmissionUnknown):
@@ -232,10 +236,8 @@ class Client:
                 f"reconcile() got a {type(error).__name__}; it searches for the task of a SubmissionUnknown",
                 name="error",
             )
-        # It may have waited for a slot before it left.
-        outcome = await self._service.search.find(
-            fingerprint_of(error), error.cause, sent_within=self._config.limits.slot_timeout
-        )
+        attempt = self._service.runs.find(fingerprint_of(error))
+        outcome = await self._service.search.find(attempt, error.cause, proves=True)
         if isinstance(outcome, SubmissionUnknown):
             raise outcome
         return TaskHandle(self._service.attach(TaskKey(outcome.id, outcome.token), exists=True))

@@ -297,12 +297,18 @@ class Limits:
         max_sockets: Open WebSockets; tasks beyond this are polled.
         connect_timeout: Seconds to open a connection.
         request_timeout: Seconds for one whole exchange, sending and reading to the end.
+        send_window: Seconds after its intent in which the first byte of a Run leaves; later it is not sent. A
+            bound, so that one can wait until none is on its way any more.
+        margin: Seconds beyond ``request_timeout`` that a Run may take until the service has taken it: what
+            happens to it between this machine's network and the service's books.
         upload_timeout: Seconds for one whole upload, retries included.
         download_timeout: Seconds for one whole download, retries included.
         slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
             for a slot when as many tasks run as the balance allows.
         settle_timeout: Seconds to search for the task of a Run whose response was lost, and to look again at
-            an end without an exit code or outputs: how long the service's replicas may lag.
+            an end without an exit code or outputs: how long the service's replicas may lag. No Run is proved
+            absent before ``send_window + request_timeout + margin + settle_timeout`` seconds after its
+            intent, 85 by default.
         wait_timeout: Seconds to wait for a task's end if the caller passes no timeout. Each wait makes one
             last poll when its time is up, for 5 s at most.
         stop_timeout: Seconds that a stop may take to see the task's end.
@@ -315,6 +321,8 @@ class Limits:
     max_sockets: int = attrs.field(default=256, validator=count)
     connect_timeout: float = attrs.field(default=10.0, validator=positive)
     request_timeout: float = attrs.field(default=30.0, validator=positive)
+    send_window: float = attrs.field(default=10.0, validator=positive)
+    margin: float = attrs.field(default=15.0, validator=positive)
     upload_timeout: float = attrs.field(default=300.0, validator=positive)
     download_timeout: float = attrs.field(default=600.0, validator=positive)
     slot_timeout: float = attrs.field(default=600.0, validator=positive)

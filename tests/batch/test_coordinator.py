@@ -398,14 +398,18 @@ async def test_what_is_left_is_the_journals(tmp_path: Path, databases: list[Data
 
 
 @pytest.mark.parametrize(
-    ("in_doubt", "ago", "polls"), [(False, 1000.0, 5), (True, 50.0, 5), (True, 1000.0, 1)]
+    ("in_doubt", "ago", "polls"),
+    [(False, 1000.0, 1), (True, 1000.0, 1), (False, 83.0, 2), (True, 0.0, 5), (False, 0.0, 6)],
 )
 async def test_how_often_a_run_of_an_earlier_process_is_searched_for(
     in_doubt: bool, ago: float, polls: int, tmp_path: Path, databases: list[Database]
 ) -> None:
-    """As long as the list may lag; once if it was searched for before, and should be there long since."""
+    """At once, and until no request of that process can be on its way and the list has caught up.
+
+    Once if that is long ago; and what was searched for before is not waited for until it is proved absent.
+    """
     service = Service()
-    fingerprint = RunFingerprint(MODEL, ("prompt",), "d" * 64, time.time() - ago)
+    fingerprint = RunFingerprint(MODEL, ("prompt",), "d" * 64, time.time() - ago, "", time.time() - ago + 85)
     async with await SQLiteJournal.open(tmp_path / "a.db") as journal:
         await journal.record(Intended("a", {"prompt": "a"}, fingerprint))
         if in_doubt:

@@ -185,6 +185,9 @@ class Hooked(Stream):
     def is_readable(self) -> bool:
         return self.inner.is_readable
 
+    def give_up_after(self, seconds: float) -> None:
+        self.inner.give_up_after(seconds)
+
     async def read(self) -> bytes:
         return await self.inner.read()
 
@@ -581,6 +584,9 @@ class Failing(Stream):
         self.error = error
         self.will_send = sent
         self.closed: bool = False
+
+    def give_up_after(self, seconds: float) -> None:
+        raise AssertionError(f"nobody asked for {seconds} s")
 
     async def write(self, data: bytes) -> None:
         self.sent = self.will_send

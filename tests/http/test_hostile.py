@@ -34,7 +34,11 @@ MODEL = "MiniMax/image-to-video-01-director"
 DATA = b"the whole clip " * 100
 DEADLINE = 0.3
 LIMITS = Limits(
-    connect_timeout=DEADLINE, request_timeout=DEADLINE, download_timeout=DEADLINE, stop_timeout=DEADLINE
+    connect_timeout=DEADLINE,
+    request_timeout=DEADLINE,
+    download_timeout=DEADLINE,
+    stop_timeout=DEADLINE,
+    settle_timeout=0.01,
 )
 POLLING = Polling(min_interval=0.02, max_interval=0.1)
 SLACK = 30.0
@@ -196,7 +200,6 @@ async def test_a_hostile_peer_neither_hangs_a_call_nor_spoils_the_next(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run, Detail, List and downloads meet it at the same time; then each works, on the same client."""
-    monkeypatch.setattr("wiro_async._protocol.matching.SEARCHES", (0.0,))
     monkeypatch.setattr("wiro_async._files.download.STALL_SECONDS", DEADLINE)
     service = Service(SHAPES[name], early=name in EARLY)
     with service.server as server:

@@ -16,6 +16,7 @@ from tests.conftest import KEY, SECRET
 from tests.fakes import BASE, FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import AuthenticationError, ConnectionFailed, InvalidResponse, Limits, Secret
+from wiro_async._aio import SendWindow
 from wiro_async._config import configure
 from wiro_async._http.foreign import adapted
 from wiro_async._http.transport import Transport
@@ -49,7 +50,9 @@ async def paid(
     await caller.enter(operation)
     try:
         return await caller.exchange(
-            operation, json.dumps(payload or {}, ensure_ascii=False, separators=(",", ":")).encode()
+            operation,
+            json.dumps(payload or {}, ensure_ascii=False, separators=(",", ":")).encode(),
+            SendWindow(10.0),
         )
     finally:
         caller.leave()
@@ -407,7 +410,7 @@ async def test_closing_waits_for_a_run_that_has_its_slot() -> None:
         group.start_soon(caller.aclose)
         await anyio.wait_all_tasks_blocked()
         assert not service.closed
-        assert await caller.exchange(RUN, b"{}") == ok(taskid="1")
+        assert await caller.exchange(RUN, b"{}", SendWindow(10.0)) == ok(taskid="1")
         caller.leave()
     assert service.closed
     assert refused == [wiro_async.ClientUseError] * 2

@@ -172,7 +172,7 @@ async def test_an_absent_run_is_not_sent_again(tmp_path: Path, databases: list[D
         async with batch_of(service, jobs("a"), journal=path, max_cost=1) as batch:
             outcome = await anext(batch)
             assert isinstance(outcome.error, SubmissionUnknown)
-            assert outcome.error.absent
+            assert not outcome.error.absent
             assert outcome.attempts == 1
             assert batch.progress.unknown == 1
         assert await states_of(path) == {"a": "unknown"}
@@ -372,7 +372,8 @@ def begun(service: Service, prompt: str = "a", ago: float = 300.0, **fate: Any) 
 def meant(key: str = "a", ago: float = 300.0, **inputs: Any) -> Intended:
     """Return the intent of a Run that left some time ago."""
     given = inputs or {"prompt": key}
-    return Intended(key, given, RunFingerprint.of(MODEL, given, time.time() - ago))
+    sent_at = time.time() - ago
+    return Intended(key, given, RunFingerprint.of(MODEL, given, sent_at, sent_at + 85.0))
 
 
 async def written(path: Path, *steps: Step) -> None:
@@ -394,17 +395,18 @@ async def test_intended_and_found(tmp_path: Path, databases: list[Database]) -> 
     assert service.counts["Run"] == 0
 
 
-async def test_intended_long_ago_and_slow_to_appear(tmp_path: Path, databases: list[Database]) -> None:
-    """An intent may be older than its Run, so the list is given its time whatever the intent says."""
+async def test_intended_lately_and_slow_to_appear(tmp_path: Path, databases: list[Database]) -> None:
+    """A request that the network holds lands after the resume, which waits until none can."""
     service, path = Service(), tmp_path / "a.db"
-    begun(service)
+    begun(service, ago=4.0)
     usual, start = service.handlers["Task/List"], anyio.current_time()
     service.handlers["Task/List"] = lambda payload: (
-        usual(payload) if anyio.current_time() > start + 20 else ok(tasklist=[])
+        usual(payload) if anyio.current_time() > start + 50 else ok(tasklist=[])
     )
-    await written(path, meant())
+    await written(path, meant(ago=5.0))
     assert (await alone(service, journal=path)).succeeded
     assert service.counts["Run"] == 0
+    assert anyio.current_time() - start > 79.0
 
 
 async def test_a_run_is_as_old_as_its_turn(
@@ -419,7 +421,7 @@ async def test_a_run_is_as_old_as_its_turn(
         return usual(inputs)
 
     service.handlers["Run"] = run
-    monkeypatch.setattr("wiro_async._jobs.pipeline.time", SimpleNamespace(time=anyio.current_time))
+    monkeypatch.setattr("wiro_async._jobs.submit.time", SimpleNamespace(time=anyio.current_time))
     async with (
         client(service, polling=RARELY, limits=Limits(max_in_flight=1)) as own,
         own.batch(jobs(*"abcdefgh"), model=MODEL, concurrency=4, journal=path) as batch,
@@ -428,7 +430,10 @@ async def test_a_run_is_as_old_as_its_turn(
         await anyio.sleep(30)
         service.delays["Run"] = 20.0
         await batch.wait()
-    assert {key: row.fingerprint.sent_at for key, row in (await rows_of(path)).items()} == left
+    rows = await rows_of(path)
+    # No two have the same time; virtual time alone would give them one.
+    assert {key: row.fingerprint.sent_at for key, row in rows.items()} == pytest.approx(left, abs=1e-4)
+    assert len({row.fingerprint.sent_at for row in rows.values()}) == 8
     assert max(left.values()) - min(left.values()) >= 60 + 3 * 20
 
 

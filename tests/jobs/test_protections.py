@@ -317,7 +317,7 @@ async def test_a_run_that_is_not_in_the_list_is_not_sent_again(way: Way) -> None
     async with client(service, polling=RARELY) as own:
         with pytest.raises(SubmissionUnknown) as caught:
             await way(own, {"prompt": "a"}, None)
-    assert caught.value.absent
+    assert not caught.value.absent
     assert service.counts["Run"] == 1
 
 

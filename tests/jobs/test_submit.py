@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import json
 import logging
@@ -18,9 +17,9 @@ import pytest
 import wiro_async
 from tests.fakes import FakeService, client, no, ok, task
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import SubmissionUnknown, TaskHandle, TaskNotFound
+from wiro_async import Limits, SubmissionUnknown, TaskHandle, TaskNotFound
 from wiro_async._aio import on_asyncio
-from wiro_async._jobs.submit import InFlightRuns, Run
+from wiro_async._jobs.submit import OpenRuns, Run
 from wiro_async._protocol.operations import run as run_of
 
 PROMPT = {"prompt": "waves"}
@@ -153,14 +152,34 @@ async def test_a_list_that_lags_is_read_again(lag: float) -> None:
     assert anyio.current_time() - start <= 30.1
 
 
-async def test_a_run_that_is_proved_absent_raises() -> None:
-    """Half a minute later it is not in the list; it was sent once."""
+async def doubt_of(caller: wiro_async.Client) -> SubmissionUnknown:
+    """Return the doubt in which a submit ends."""
+    with pytest.raises(SubmissionUnknown) as caught:
+        await caller.submit("owner/model", PROMPT)
+    return caught.value
+
+
+async def verdict_on(caller: wiro_async.Client, doubt: SubmissionUnknown) -> SubmissionUnknown:
+    """Return the doubt that is left when the Run was quiet and the list was read."""
+    with pytest.raises(SubmissionUnknown) as caught:
+        await caller.reconcile(doubt)
+    return caught.value
+
+
+async def test_a_run_that_is_not_found_is_proved_absent_only_when_it_is_quiet() -> None:
+    """Half a minute later it is not in the list, which proves nothing; 85 s after its intent it does."""
     service = Ledger()
     service.lose, service.processed = [LOST], [False]
-    with pytest.raises(SubmissionUnknown, match="seems not to exist") as caught:
-        await submit(service)
-    assert caught.value.absent
+    caller, start = client(service), anyio.current_time()
+    doubt = await doubt_of(caller)
+    assert "may be billed; whether it exists can be told from" in str(doubt)
+    assert (doubt.absent, doubt.quiet_at - doubt.submitted_at) == (False, 85.0)
     assert service.counts == {"Run": 1, "Task/List": 5}
+    assert anyio.current_time() - start == pytest.approx(30.0, abs=0.1)
+    verdict = await verdict_on(caller, doubt)
+    assert "so it does not exist" in str(verdict)
+    assert verdict.absent
+    assert anyio.current_time() - start == pytest.approx(85.0, abs=0.1)
 
 
 async def test_a_run_that_is_proved_absent_is_resent_only_if_asked() -> None:
@@ -211,7 +230,7 @@ async def test_a_list_without_an_end_proves_nothing(answer: Any, pages: int) -> 
     with pytest.raises(SubmissionUnknown) as caught:
         await submit(service, on_unknown="resubmit")
     assert not caught.value.absent
-    assert service.counts == {"Run": 1, "Task/List": pages * 5}
+    assert service.counts == {"Run": 1, "Task/List": pages * 6}
 
 
 async def test_a_list_that_grows_while_it_is_read_has_an_end() -> None:
@@ -228,9 +247,10 @@ async def test_a_list_that_grows_while_it_is_read_has_an_end() -> None:
 
     service.handlers["Task/List"] = listed
     service.lose, service.processed = [LOST], [False]
-    with pytest.raises(SubmissionUnknown, match="was not in Task/List") as caught:
-        await submit(service)
-    assert caught.value.absent
+    caller = client(service)
+    verdict = await verdict_on(caller, await doubt_of(caller))
+    assert "was not in Task/List" in str(verdict)
+    assert verdict.absent
     assert [payload["start"] for name, payload in service.calls if name == "Task/List"][:5] == list("01234")
 
 
@@ -292,11 +312,9 @@ async def test_a_task_like_it_that_is_too_old_leaves_a_doubt(held: bool) -> None
     if held:
         caller.attach("2221")
     service.lose, service.processed = [LOST], [False]
-    with pytest.raises(
-        SubmissionUnknown, match="seems not to exist" if held else "task 2221 .*compare"
-    ) as caught:
-        await caller.submit("owner/model", PROMPT)
-    assert caught.value.absent is held
+    verdict = await verdict_on(caller, await doubt_of(caller))
+    assert ("so it does not exist" if held else "task 2221 has the same") in str(verdict)
+    assert verdict.absent is held
     if not held:
         service.lose, service.processed = [LOST], [False]
         with pytest.raises(SubmissionUnknown):
@@ -318,7 +336,10 @@ async def test_older_pages_are_read_until_the_submit() -> None:
 
 
 async def test_identical_runs_in_doubt_find_as_many_tasks_as_there_are() -> None:
-    """Ten equal Runs lose their answers, six were processed: six handles, four doubts, no task twice."""
+    """Ten equal Runs lose their answers, six were processed: six handles, four are absent, no task twice.
+
+    As long as any of them can still be on its way, nobody knows whose the six are, and none is taken.
+    """
     service = Ledger()
     service.lose, service.processed = (
         [LOST] * 10,
@@ -337,9 +358,38 @@ async def test_identical_runs_in_doubt_find_as_many_tasks_as_there_are() -> None
     async with anyio.create_task_group() as group:
         for _ in range(10):
             group.start_soon(one)
+    assert (ids, len(doubts)) == ([], 10)
+    absent: list[SubmissionUnknown] = []
+
+    async def again(doubt: SubmissionUnknown) -> None:
+        try:
+            ids.append((await caller.reconcile(doubt)).id)
+        except SubmissionUnknown as error:
+            absent.append(error)
+
+    async with anyio.create_task_group() as group:
+        for doubt in doubts:
+            group.start_soon(again, doubt)
     assert sorted(map(str, ids)) == [str(2221 + number) for number in range(6)]
-    assert len(doubts) == 4
+    assert [error.absent for error in absent] == [True] * 4
     assert service.counts["Run"] == 10
+
+
+async def test_equal_runs_in_doubt_find_their_tasks_at_once_if_there_is_one_for_each() -> None:
+    """Then it is the same who has which."""
+    service = Ledger()
+    service.lose, service.lag = [LOST] * 3, 3.0
+    caller, start = client(service), anyio.current_time()
+    ids: set[str | None] = set()
+
+    async def one() -> None:
+        ids.add((await caller.submit("owner/model", PROMPT)).id)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(one)
+    assert ids == {"2221", "2222", "2223"}
+    assert anyio.current_time() - start == pytest.approx(5.0, abs=0.1)
 
 
 async def test_a_doubt_does_not_take_the_task_of_an_equal_run_on_its_way() -> None:
@@ -370,17 +420,17 @@ async def test_a_doubt_does_not_take_the_task_of_an_equal_run_on_its_way() -> No
     assert service.counts["Task/List"] == 1 + 4 * 2
 
 
-def test_a_run_that_has_landed_is_forgotten() -> None:
+async def test_a_run_that_has_landed_is_forgotten() -> None:
     """Whatever became of it: a client that makes Runs for years keeps none of their payloads."""
-    flights, runs = InFlightRuns(), []
-    for number in range(3):
-        run = Run(run_of("owner/model"), "owner/model", {"prompt": str(number)}, b"{}")
-        runs.append(weakref.ref(run))
-        with contextlib.suppress(ZeroDivisionError), flights.on_its_way(run):
-            _ = 1 / number
-    del run
+    runs, made = OpenRuns(Limits()), []
+    for number in range(2):
+        attempt = runs.begin(Run(run_of("owner/model"), "owner/model", {"prompt": str(number)}, b"{}"))
+        made.append(weakref.ref(attempt.run))
+        (runs.doubt if number else runs.close)(attempt)
+    assert runs.flying == 0
+    del attempt
     gc.collect()
-    assert [each() for each in runs] == [None] * 3
+    assert [each() for each in made] == [None] * 2
 
 
 async def test_a_task_that_is_held_is_not_adopted() -> None:
@@ -439,21 +489,23 @@ async def test_a_false_claim_neither_hides_a_task_from_its_run_nor_pays_for_it_a
 
 
 async def test_reconcile_looks_again_later() -> None:
-    """Once where the Run is old, as long as a submit where it is fresh; not found raises anew."""
+    """Until the Run is quiet, and once where it is; also by an error of which nobody told when that is."""
     service = Ledger()
-    service.lose, service.lag = [LOST], 100.0
+    service.lose, service.lag = [LOST], 300.0
     caller = client(service)
-    with pytest.raises(SubmissionUnknown) as caught:
-        await caller.submit("owner/model", PROMPT)
-    with pytest.raises(SubmissionUnknown):
-        await caller.reconcile(caught.value)
-    caught.value.submitted_at -= 7200
-    looks = service.counts["Task/List"]
-    with pytest.raises(SubmissionUnknown):
-        await caller.reconcile(caught.value)
-    assert service.counts["Task/List"] == looks + 1
-    await anyio.sleep(100)
-    assert (await caller.reconcile(caught.value)).id == "2221"
+    doubt = await doubt_of(caller)
+    doubt = await verdict_on(caller, doubt)
+    looks, start = service.counts["Task/List"], anyio.current_time()
+    assert (await verdict_on(caller, doubt)).absent
+    # The first verdict has closed the attempt: by the wall clock, which virtual time does not move, 85 s.
+    doubt.quiet_at = time.time()
+    assert (await verdict_on(caller, doubt)).absent
+    assert service.counts["Task/List"] - looks == 6 + 1
+    doubt.quiet_at = float("inf")
+    assert (await verdict_on(caller, doubt)).absent
+    assert anyio.current_time() - start == pytest.approx(2 * 85.0, abs=0.5)
+    await anyio.sleep(300)
+    assert (await caller.reconcile(doubt)).id == "2221"
 
 
 async def test_the_marker_finds_the_task_whatever_its_inputs_became() -> None:

@@ -341,7 +341,7 @@ def test_the_quiet_time_is_kept_by_a_clock_that_nobody_sets(path: Path) -> None:
 
 def test_it_counts_anew_when_the_computer_was_started_since(path: Path) -> None:
     """Its clock may have been ahead, or this may be a copy on another one; an hour is believed."""
-    store = opened(path)
+    store = opened(path, ticks=lambda: 100.0)
     intend(store, "k")
     at(store, "settled", "failed")
     before = dump(store)[1][1]
@@ -365,16 +365,16 @@ def test_without_a_name_of_the_start_the_wall_clock_tells(
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(Path, "read_text", read_text)
-    store = opened(path, boot=None)
+    store = opened(path)
     intend(store, "k")
     assert dump(store)[1][0][8] == ""
     store.close()
-    assert quiet_at(opened(path, boot=None, clock=lambda: NOW + 20, ticks=lambda: 1.0)) == NOW + 85
+    assert quiet_at(opened(path, clock=lambda: NOW + 20, ticks=lambda: 1.0)) == NOW + 85
 
 
 def test_a_late_run_is_quiet_later(path: Path) -> None:
     """Never earlier, and only while it is in doubt."""
-    store = opened(path)
+    store = opened(path, ticks=lambda: 100.0)
     intend(store, "k")
     apply(store, Late("k", NOW + 120), Late("k", NOW + 90))
     assert quiet_at(store) == NOW + 120

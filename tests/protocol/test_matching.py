@@ -44,18 +44,23 @@ def recorded(task_id: str = "1", created: float = NOW, callback: str = "", **par
 
 
 def fingerprint(**inputs: object) -> RunFingerprint:
-    return RunFingerprint.of(MODEL, inputs, NOW)
+    return RunFingerprint.of(MODEL, inputs, NOW, NOW + 85)
 
 
 def doubt(**inputs: object) -> SubmissionUnknown:
     """Return the error of a Run whose answer was lost."""
-    return Claim(KnownTasks(), MODEL, {**SENT, **inputs}, NOW).disown("", "reset")
+    return Claim(KnownTasks(), MODEL, {**SENT, **inputs}, NOW, NOW + 85).disown("", "reset")
 
 
 def sought(error: SubmissionUnknown) -> RunFingerprint:
     """Return what an error says of its Run."""
     return RunFingerprint(
-        error.model, error.input_names, error.inputs_digest, error.submitted_at, error.marker
+        error.model,
+        error.input_names,
+        error.inputs_digest,
+        error.submitted_at,
+        error.marker,
+        error.quiet_at,
     )
 
 
@@ -121,7 +126,7 @@ def test_the_digest_looks_at_the_named_inputs_only(inputs: dict[str, Any]) -> No
     """Defaults that the service adds do not change it."""
     extra = {**inputs, "added by the service": "default"}
     known = KnownTasks()
-    known.add("1", RunFingerprint.of(MODEL, inputs, NOW))
+    known.add("1", RunFingerprint.of(MODEL, inputs, NOW, NOW + 85))
     assert not known.is_free(parse_task({"id": "1", "parameters": extra}))
 
 
@@ -207,16 +212,19 @@ async def test_the_marker_decides_whatever_the_time() -> None:
     [
         (90.0, True, False),
         (91.0, False, True),
-        (86400.0, False, True),
-        (86489.0, False, True),
-        (86490.0, False, False),
-        (-99.0, True, False),
+        (3690.0, False, True),
+        (3691.0, False, False),
+        # Its task is made before it is quiet, 85 s later.
+        (-175.0, True, False),
+        (-176.0, False, True),
+        (-3775.0, False, True),
+        (-3776.0, False, False),
     ],
 )
-async def test_a_task_that_is_only_too_old_is_like_the_one_in_doubt(
+async def test_a_task_that_is_only_too_old_or_too_young_is_like_the_one_in_doubt(
     age: float, is_it: bool, like: bool
 ) -> None:
-    """By less than a day, because our clock may be ahead: then no Run is proved absent."""
+    """By up to an hour, because a clock may be off: then no Run is proved absent."""
     tasks = [wire("1", NOW - age), wire("2", NOW - age, prompt="other")]
     ids, left = await searched(doubt(), *tasks)
     assert ids == ["1"] * is_it
@@ -252,7 +260,7 @@ async def test_a_doubt_goes_through_its_error_and_back(absent: bool) -> None:
             await caller.reconcile(pickle.loads(pickle.dumps(error)))
     assert sought(caught.value) == sought(error)
     assert caught.value.absent is absent
-    assert ("seems not to exist" in str(caught.value)) is absent
+    assert ("so it does not exist" in str(caught.value)) is absent
 
 
 # -- is it ours? -----------------------------------------------------------------------------------------
@@ -272,7 +280,7 @@ async def test_a_doubt_goes_through_its_error_and_back(absent: bool) -> None:
 def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
     """Rehosted files, defaults, spellings, no parameters at all."""
     known = KnownTasks()
-    Claim(known, MODEL, SENT, NOW).verify(task)
+    Claim(known, MODEL, SENT, NOW, NOW + 85).verify(task)
     assert task.id in known
 
 
@@ -287,7 +295,7 @@ def test_what_the_service_rewrites_is_no_contradiction(task: Task) -> None:
 def test_another_jobs_task_is_a_contradiction(task: Task) -> None:
     """Another model, texts and numbers of which none is as sent, or the marker of another Run."""
     with pytest.raises(SubmissionUnknown, match="another model or of other inputs"):
-        Claim(KnownTasks(), MODEL, SENT, NOW).verify(task)
+        Claim(KnownTasks(), MODEL, SENT, NOW, NOW + 85).verify(task)
 
 
 # -- whose task is it ------------------------------------------------------------------------------------
@@ -295,7 +303,7 @@ def test_another_jobs_task_is_a_contradiction(task: Task) -> None:
 
 def claimed(known: KnownTasks, task_id: str = "1", **inputs: Any) -> Claim:
     """Return the claim of a Run whose answer named that task."""
-    claim = Claim(known, MODEL, {**SENT, **inputs}, NOW)
+    claim = Claim(known, MODEL, {**SENT, **inputs}, NOW, NOW + 85)
     known.add(task_id, claim)
     return claim
 
@@ -315,7 +323,7 @@ def test_what_is_known_is_bounded() -> None:
 def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
     """What is certain, or another's by now, stays; what was forgotten meanwhile is still the claimant's."""
     known = KnownTasks()
-    mine, other = claimed(known), Claim(known, MODEL, {"prompt": "other"}, NOW)
+    mine, other = claimed(known), Claim(known, MODEL, {"prompt": "other"}, NOW, NOW + 85)
     known.release("1", other)
     assert "1" in known
     known.release("1", mine)
@@ -331,8 +339,8 @@ def test_a_claim_is_released_or_confirmed_by_its_own_run_only() -> None:
 def test_a_claim_found_again_by_its_fingerprint_is_the_same(sent_at: float) -> None:
     """After a lost answer a task is held by what was searched for; another Run of equal inputs is not it."""
     known = KnownTasks()
-    known.add("1", RunFingerprint.of(MODEL, SENT, NOW))
-    assert known.confirm("1", Claim(known, MODEL, dict(SENT), sent_at)) is (sent_at == NOW)
+    known.add("1", RunFingerprint.of(MODEL, SENT, NOW, NOW + 85))
+    assert known.confirm("1", Claim(known, MODEL, dict(SENT), sent_at, NOW + 85)) is (sent_at == NOW)
 
 
 def test_a_verified_task_is_certain() -> None:
@@ -404,7 +412,7 @@ class Digested(dict[str, Any]):
 def test_a_run_without_doubt_is_never_digested() -> None:
     """A claim that is verified costs no SHA-256; in doubt one does for all that is asked."""
     payload, known = Digested(), KnownTasks()
-    claim = Claim(known, MODEL, payload, NOW)
+    claim = Claim(known, MODEL, payload, NOW, NOW + 85)
     known.add("1", claim)
     claim.verify(recorded())
     assert payload.taken == []

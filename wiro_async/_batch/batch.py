@@ -313,6 +313,10 @@ class Batch:
         # None of the journal's tasks is what a lost answer was about.
         for task_id in await journal.task_ids():
             service.known.add(task_id)
+        # A search must not take a task that may be one of theirs, though their turn is yet to come.
+        if counts.jobs["intended"] or counts.jobs["unknown"]:
+            async for entry in journal.entries("intended", "unknown"):
+                service.runs.find(entry.fingerprint)
         prices = Prices()
         prices.merge(await journal.load_stats("prices"))
         service.tasks.schedule.merge(await journal.load_stats("durations"))

@@ -15,6 +15,7 @@ from time import monotonic
 import anyio
 import httpx
 
+from wiro_async._aio import SendWindow
 from wiro_async._http.http11 import (
     EndedEarlyError,
     Head,
@@ -41,7 +42,7 @@ from wiro_async._http.network import Connect, ReadError, Stream, WriteError, con
 from wiro_async._http.proxies import DIRECT, Proxy, Routes, connect_through
 from wiro_async._http.tls import Tls
 
-__all__ = ["ConnectionStack", "OwnResponse", "address_of"]
+__all__ = ["ConnectionStack", "OwnResponse", "address_of", "check_window"]
 
 _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
     ReadError: httpx.ReadError,
@@ -107,8 +108,13 @@ class _Connection:
     async def _ask(self, head: bytes, request: Request) -> bool:
         try:
             if isinstance(request.body, Content):
+                data = head + request.body.data
+                # Directly before the first byte: what came before may have taken its time.
+                check_window(request.window)
                 # One system call, and one packet.
-                await self.stream.write(head + request.body.data)
+                await self.stream.write(data)
+                if request.window is not None:
+                    request.window.written()
             else:
                 await self._ask_in_pieces(head, request.body, _declared(request))
         except WriteError:
@@ -197,6 +203,8 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         clock: A clock that never goes back, in seconds.
         tls: TLS settings.
         routes: Which proxy leads to which host.
+        give_up: Seconds after which the system gives up what the peer does not acknowledge, even if this
+            process has died (None: when it likes, which may be a quarter of an hour).
     """
 
     def __init__(
@@ -207,7 +215,9 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         clock: Callable[[], float] = monotonic,
         tls: Tls | None = None,
         routes: Routes = DIRECT,
+        give_up: float | None = None,
     ) -> None:
+        self._give_up = give_up
         self._connect_timeout = connect_timeout
         self._open = connect
         self._clock = clock
@@ -286,8 +296,12 @@ class ConnectionStack(httpx.AsyncBaseTransport):
                 if scheme == "https" or (proxy is not None and proxy.scheme == "https"):
                     tls = await self._tls.settings()
                 if proxy is None:
-                    return _Connection(key, await self._open(host, port, tls), None)
-                return _Connection(key, await connect_through(proxy, key, self._open, tls), proxy)
+                    stream = await self._open(host, port, tls)
+                else:
+                    stream = await connect_through(proxy, key, self._open, tls)
+                if self._give_up is not None:
+                    stream.give_up_after(self._give_up)
+                return _Connection(key, stream, proxy)
         except TimeoutError:
             problem = httpx.ConnectTimeout(f"{where}no connection within {self._connect_timeout:g} s")
         except OSError as error:
@@ -343,6 +357,19 @@ class _HttpxBody(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def check_window(window: SendWindow | None) -> None:
+    """Refuse to send a Run whose time has passed.
+
+    Raises:
+        httpx.ConnectTimeout: It has; no byte has left.
+    """
+    if window is not None and (elapsed := window.elapsed) > window.seconds:
+        raise httpx.ConnectTimeout(
+            f"it was not sent, because it would have left {elapsed:.1f} s after its intent; a Run leaves "
+            f"within {window.seconds:g} s (Limits.send_window) or not at all"
+        )
 
 
 def _declared(request: Request) -> int:

@@ -14,7 +14,7 @@ import httpx
 
 from wiro_async._aio import cancel_softly
 from wiro_async._errors import ConfigurationError
-from wiro_async._http.connections import ConnectionStack
+from wiro_async._http.connections import ConnectionStack, check_window
 from wiro_async._http.messages import MAX_IDLE, PROGRESS, Request, Response, Sender
 from wiro_async._http.proxies import DIRECT, Routes, parse_proxy
 from wiro_async._http.tls import Tls
@@ -98,10 +98,14 @@ class Network:
         tls = Tls(ssl_context, trust_env=trust_env)
         return cls(transport=None, routes=routes, tls=tls, connect_timeout=connect_timeout)
 
-    def sender(self) -> httpx.AsyncBaseTransport:
-        """Return what sends requests: the user's transport, or connections that nobody else has."""
+    def sender(self, give_up: float | None = None) -> httpx.AsyncBaseTransport:
+        """Return what sends requests: the user's transport, or connections that nobody else has.
+
+        Args:
+            give_up: As for ``ConnectionStack``.
+        """
         return self.transport or ConnectionStack(
-            connect_timeout=self.connect_timeout, tls=self.tls, routes=self.routes
+            connect_timeout=self.connect_timeout, tls=self.tls, routes=self.routes, give_up=give_up
         )
 
 
@@ -117,12 +121,22 @@ class _ByTransport:
         self._transport = transport
 
     async def send(self, request: Request) -> Response:
+        extensions: dict[str, Any] = {MAX_IDLE: request.max_idle, PROGRESS: request.progress}
+        if (window := request.window) is not None:
+            check_window(window)
+
+            async def trace(event: str, _: object) -> None:
+                # httpx's own transports tell when they are connected, and are about to send.
+                if event.endswith("send_request_headers.started"):
+                    check_window(window)
+
+            extensions["trace"] = trace
         theirs = httpx.Request(
             request.address.method,
             request.address.url,
             headers=request.address.headers + request.headers,
             stream=request.body,
-            extensions={MAX_IDLE: request.max_idle, PROGRESS: request.progress},
+            extensions=extensions,
         )
         return _HttpxResponse(await self._transport.handle_async_request(theirs))
 

@@ -9,6 +9,8 @@ from typing import Protocol
 import attrs
 import httpx
 
+from wiro_async._aio import SendWindow
+
 __all__ = [
     "DEFAULT_MAX_IDLE",
     "MAX_IDLE",
@@ -115,6 +117,7 @@ class Request:
         body: Its body; a ``Content`` where it is in memory.
         max_idle: Seconds after which an idle connection is not used for it.
         progress: How far it has come.
+        window: When it leaves, or not at all (None: at any time).
     """
 
     address: Address
@@ -122,6 +125,7 @@ class Request:
     body: httpx.AsyncByteStream
     max_idle: float = DEFAULT_MAX_IDLE
     progress: SendProgress = attrs.field(factory=SendProgress)
+    window: SendWindow | None = None
 
 
 class Response(ABC):

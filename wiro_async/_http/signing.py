@@ -148,6 +148,7 @@ class SigningTransport:
                     request.body,
                     request.max_idle,
                     request.progress,
+                    request.window,
                 )
             )
         except BaseException as error:

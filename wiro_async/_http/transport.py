@@ -21,7 +21,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from wiro_async._aio import Gate, now, run_in_thread, running_loop
+from wiro_async._aio import Gate, SendWindow, now, run_in_thread, running_loop
 from wiro_async._config import Config
 from wiro_async._errors import (
     AuthenticationError,
@@ -36,6 +36,7 @@ from wiro_async._http.messages import Address, Content, Headers, Request, Sender
 from wiro_async._http.retry import READS, Credentials, RetryBudget, is_transient
 from wiro_async._http.signing import strip_traceback
 from wiro_async._protocol.envelope import MAX_REPLY_BYTES, Reply, encode, judge, judge_anew
+from wiro_async._protocol.matching import Skew
 from wiro_async._protocol.operations import LIST, Operation, list_payload
 from wiro_async._types import JSON, Payload
 from wiro_async._version import __version__
@@ -76,6 +77,7 @@ class Transport:
 
     Attributes:
         gate: Lets ``Limits.max_in_flight`` requests through at a time.
+        skew: How far the service's clock is ahead of ours, by its last page of Task/List (None: not known).
         paid_calls: How many Runs are under way, from ``enter()`` to ``leave()``.
         credentials: Whether a refusal of the client's credentials is believed.
     """
@@ -92,6 +94,7 @@ class Transport:
         # The process and the event loop of the first use.
         self._home: tuple[int, object] | None = None
         self._closed = False
+        self.skew: Skew | None = None
         self.paid_calls: int = 0
         self._paid_done: anyio.Event | None = None
         self.gate: Gate = Gate(config.limits.max_in_flight)
@@ -149,11 +152,17 @@ class Transport:
             await anyio.sleep(pause)
             attempt += 1
 
-    async def tasks(self, model: str | None, start: int, limit: int) -> Payload:
+    async def tasks(self, model: str | None, start: int, limit: int, *, until: float = math.inf) -> Payload:
         """Read a page of Task/List, which may be empty: the service then says that there is no task yet.
 
         The logs of a hundred tasks can be more than is read of a reply. Then half as many are asked for, and
         so on, down to one; pages that follow are as small.
+
+        Args:
+            model: Only tasks of this model (None: of all).
+            start: How many of the newest are left out.
+            limit: How many are wanted.
+            until: As for ``call()``.
 
         Raises:
             WiroError: As for ``call()``.
@@ -163,7 +172,7 @@ class Transport:
         while True:
             size = min(limit, self._page_size)
             try:
-                return await self.call(LIST, list_payload(model, start, size))
+                return await self.call(LIST, list_payload(model, start, size), until=until)
             except TaskNotFound:
                 return Payload(tasklist=[])
             except InvalidResponse as error:
@@ -210,7 +219,7 @@ class Transport:
         await self._wait_for_slot(operation, until)
         self.paid_calls += 1
 
-    async def exchange(self, operation: Operation, body: bytes) -> Payload:
+    async def exchange(self, operation: Operation, body: bytes, window: SendWindow) -> Payload:
         """Send a Run once and return the payload of its answer; it is never sent again from here.
 
         The caller has a slot, and shields this from cancellation: a Run whose answer is not read may have
@@ -219,11 +228,13 @@ class Transport:
         Args:
             operation: Which Run.
             body: Its JSON body, encoded.
+            window: When it leaves, or not at all.
 
         Raises:
             WiroError: There was no good answer; ``run_knowledge`` tells what that says of the Run.
         """
         request = self._request(operation, Content(body))
+        request.window = window
         del body  # Some tracebacks print locals.
         try:
             return await self._exchange(operation, request, now() + self._limits.request_timeout)
@@ -315,8 +326,12 @@ class Transport:
     async def _send(self, operation: Operation, request: Request) -> Reply:
         """Send one request and read its answer to the end, or to ``MAX_REPLY_BYTES``."""
         handled = sys.exception()
+        asked = time.time()
         response = await self._http.send(request)
         try:
+            if operation is LIST:
+                # Not of every reply: reading a date takes longer than the whole decoding of a small one.
+                self.skew = Skew.told(response.header("date"), asked, time.time())
             encoding = response.header("content-encoding")
             if encoding.lower() not in ("", "identity"):
                 raise InvalidResponse(

@@ -143,6 +143,7 @@ class JobState:
         on_trial: Whether it needs a Run of this batch, so that its end predicts later ones.
         through: Whether it has had a slot.
         attempts: How many Runs were made for it.
+        number: The number of its latest attempt in the journal; those that were turned away count.
         spent: What these cost, in USD (None: unknown).
         is_uncharged: Whether the charge of one of them is not recorded yet.
         patience: Seconds that it waits for a slot.
@@ -173,6 +174,7 @@ class JobState:
     on_trial: bool = False
     through: bool = False
     attempts: int = 0
+    number: int = 0
     spent: Decimal | None = None
     is_uncharged: bool = False
     patience: float = math.inf

@@ -29,6 +29,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import anyio
@@ -55,7 +56,7 @@ from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.service import Service
 from wiro_async._jobs.submit import Run, send
 from wiro_async._journal.comparison import check_not_behind, compare
-from wiro_async._journal.journal import Journal, NullJournal
+from wiro_async._journal.journal import Conflict, Journal, NullJournal
 from wiro_async._journal.steps import (
     FAILED,
     TURNED_AWAY,
@@ -64,9 +65,11 @@ from wiro_async._journal.steps import (
     Done,
     Doubted,
     Ended,
+    Found,
     Intended,
     JournalEntry,
     JournalFile,
+    Late,
     Released,
     Stalled,
     Step,
@@ -527,7 +530,7 @@ class Pipeline:
         transport = self.service.transport
         try:
             # In turn, so that a cancellation waits for what is being sent, not for all that would like to be.
-            await transport.enter(job.run.operation, job.until)
+            await transport.enter(job.run.operation, min(job.until, job.slot_until))
         except BaseException:
             self._give_back(job, slot)
             raise
@@ -594,22 +597,36 @@ class Pipeline:
         assert job.run is not None
         service = self.service
         # Not before its turn, which may have taken minutes: by this time it is judged which task can be its.
-        run = job.run = attrs.evolve(job.run, sent_at=time.time())
+        # And before the intent, as the time within which the Run leaves counts from here.
+        attempt = service.runs.begin(job.run)
+        run = job.run = attempt.run
         try:
             if self.journal.path:
-                await self.journal.record(Intended(job.key, job.told, run.fingerprint))
+                leaves = service.runs.not_after(attempt)
+                await self.journal.record(
+                    Intended(job.key, job.told, run.fingerprint, leaves, job.number + 1)
+                )
         except WiroError as error:
+            service.runs.close(attempt)
             return error
+        job.number += 1
         job.attempts += 1
         try:
-            accepted, claim = await send(run, service.transport, service.known, service.in_flight)
+            accepted, claim = await send(attempt, service.transport, service.known, service.runs)
         except SubmissionUnknown as error:
+            if attempt.is_late:
+                logger.error(
+                    "a Run of %s may have left after its time (Limits.send_window): this machine stood still "
+                    "as it was being sent; its task is waited for so much longer",
+                    run.model,
+                )
+                await self._record(Late(job.key, attempt.fingerprint.quiet_at, job.number))
             return error
         except WiroError as error:
             # Before the record, which takes its time: others are about to send.
             self.monitor.heed(error)
             job.attempts -= isinstance(error, TURNED_AWAY)
-            await self._record(Released.of(job.key, error))
+            await self._record(Released.of(job.key, error, job.number))
             return error
         except BaseException:
             # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
@@ -617,8 +634,12 @@ class Pipeline:
             self._leave_open(unknown(run.fingerprint, "the program ended before the answer was in"))
             raise
         state = self._accept(job, slot, accepted, claim)
-        await self._record(Accepted(job.key, accepted.id, accepted.token))
-        return state
+        if await self._record_task(job, accepted, "answer"):
+            return state
+        # It is no refusal: a task of this Run may exist all the same.
+        job.state = job.slot = None
+        cause = f"the reply names task {accepted.id}, which the journal has as another Run's"
+        return unknown(service.runs.find(run.fingerprint).fingerprint, cause)
 
     def _accept(
         self, job: JobState, slot: Slot, accepted: records.Accepted, claim: Claim | None
@@ -667,8 +688,25 @@ class Pipeline:
         self.budget.release(job)
         self.monitor.moved(job, "waiting")
 
+    async def _record_task(
+        self, job: JobState, found: records.Accepted, how: Found, *, doubt: str = ""
+    ) -> bool:
+        """Make it durable that a task is the job's; False if the journal has it as another attempt's.
+
+        With a *doubt* it takes the place of another task, which turned out not to be the job's.
+        """
+        accepted = Accepted(job.key, found.id, found.token, job.number, how)
+        try:
+            await self._record(*([Doubted(job.key, doubt, job.number)] if doubt else []), accepted)
+        except Conflict:
+            return False
+        return True
+
     async def _record(self, *steps: Step) -> None:
-        """Make steps that have happened durable, despite any cancellation. Never raises.
+        """Make steps that have happened durable, despite any cancellation.
+
+        Raises:
+            Conflict: They name a task that the journal has as another attempt's. Nothing else is raised.
 
         The money is spent, so the job continues in memory; the monitor stops the batch on a journal failure.
         """
@@ -677,12 +715,16 @@ class Pipeline:
                 with anyio.CancelScope(shield=True):
                     await self.journal.record(*steps)
             except JournalError as error:
+                if isinstance(error, Conflict) and error.held_by is not None:
+                    raise
                 self.monitor.broken(error)
 
     # -- reconcile ---------------------------------------------------------------------------------------
 
     async def _reconcile(self, job: JobState, slot: Slot, error: SubmissionUnknown) -> TaskState | None:
         """Find the task of a Run whose response was lost, or was about another task.
+
+        If the caller wants it resent, its absence has to be proved, which takes longer.
 
         Returns:
             The task (None: it was proved absent, and the caller wants it resent).
@@ -691,32 +733,37 @@ class Pipeline:
             SubmissionUnknown: It was not found. Its money stays reserved, because it may have been paid.
         """
         outcome: records.Accepted | SubmissionUnknown = error
+        resends = job.options.on_unknown == "resubmit" and job.resubmits < RESUBMITS
+        attempt = self.service.runs.find(fingerprint_of(error))
         try:
             with anyio.CancelScope(deadline=job.until):
-                outcome = await self.service.search.find(fingerprint_of(error), error.cause)
+                outcome = await self.service.search.find(
+                    attempt, error.cause, proves=resends, take=partial(self._record_task, job)
+                )
         except BaseException:
             slot.release()
             self._leave_open(error)
             raise
         if isinstance(outcome, records.Accepted):
             return await self._found(job, slot, outcome)
-        await self._record(Doubted(job.key, outcome.cause))
-        if not outcome.absent or job.options.on_unknown != "resubmit" or job.resubmits == RESUBMITS:
+        await self._record(Doubted(job.key, outcome.cause, job.number))
+        if not (outcome.absent and resends):
             slot.release()
             raise outcome
         job.resubmits += 1
+        # What was waited for so far was no slot.
+        job.slot_until = min(now() + job.patience, job.until)
         logger.warning("a Run of %s was proved absent; resending it (on_unknown='resubmit')", job.model)
-        await self._record(Released.of(job.key, outcome))
+        await self._record(Released.of(job.key, outcome, job.number))
         self._give_back(job, slot)
         return None
 
     async def _found(self, job: JobState, slot: Slot, task: records.Accepted) -> TaskState:
-        """Take the task that a search has found for the job's Run."""
+        """Take the task that a search has found for the job's Run, and recorded."""
         assert job.run is not None
         state = self._accept(job, slot, task, job.run.claim(self.service.known))
         slot.found()
         self.monitor.moved(job, "running")
-        await self._record(Accepted(job.key, task.id, task.token))
         return state
 
     def _leave_open(self, error: SubmissionUnknown) -> None:
@@ -727,7 +774,10 @@ class Pipeline:
     async def _take_up(self, job: JobState) -> None:
         """Resume the task that an earlier process started for the job, if any."""
         entry = job.entry
-        if entry is None or entry.state in FAILED:
+        if entry is None:
+            return
+        job.number = entry.attempt
+        if entry.state in FAILED:
             return
         if entry.state == "refused" and not was_believed_too_soon(entry.error, entry.reason):
             return
@@ -739,20 +789,22 @@ class Pipeline:
             self._adopt(job, TaskKey(entry.task_id, entry.token))
             self._let_next(job)
             return
+        # It may have to wait until no request of the dead process can be on its way: the others need not.
+        self._let_next(job)
+        attempt = self.service.runs.find(entry.fingerprint)
+        # Whoever sent an intended Run is gone, and waits for no answer any more.
+        resends = entry.state != "unknown" or job.options.on_unknown == "resubmit"
         async with self.ahead or nullcontext():
-            self._let_next(job)
-            # A doubt was looked into when it was new. Of an intended Run nobody knows when it really left.
             outcome = await self.service.search.find(
-                entry.fingerprint,
+                attempt,
                 entry.reason or "the program ended before its answer was recorded",
-                sent_within=None if entry.state == "intended" else 0.0,
+                proves=resends,
+                take=partial(self._record_task, job),
             )
         if isinstance(outcome, records.Accepted):
-            await self._record(Accepted(job.key, outcome.id, outcome.token))
             self._adopt(job, TaskKey(outcome.id, outcome.token))
-        # Whoever sent an intended Run is gone, and the service has had half a minute: it did not arrive.
-        elif outcome.absent and (entry.state != "unknown" or job.options.on_unknown == "resubmit"):
-            await self._record(Released.of(job.key, outcome))
+        elif outcome.absent and resends:
+            await self._record(Released.of(job.key, outcome, job.number))
             self.budget.release(job)
         else:
             raise outcome
@@ -788,7 +840,7 @@ class Pipeline:
             # The first poll has shown that the Run's answer was about another's task.
             job.state = None
             slot.doubted()
-            await self._record(Doubted(job.key, error.cause))
+            await self._record(Doubted(job.key, error.cause, job.number))
             await self._reconcile(job, slot, error)
             return
         except TaskNotFound as error:
@@ -836,11 +888,16 @@ class Pipeline:
             return False
         try:
             with anyio.CancelScope(deadline=job.until):
-                found = await self.service.search.find(fingerprint_of(error.doubt), error.doubt.cause)
-                if isinstance(found, records.Accepted) and job.state and found.id != job.state.key.id:
+                attempt = self.service.runs.find(fingerprint_of(error.doubt))
+                found = await self.service.search.find(
+                    attempt,
+                    error.doubt.cause,
+                    proves=False,
+                    take=partial(self._record_task, job, doubt=error.doubt.cause),
+                )
+                if isinstance(found, records.Accepted):
                     job.state = None
                     slot.doubted()
-                    await self._record(Doubted(job.key, error.doubt.cause))
                     await self._found(job, slot, found)
                     return True
         except BaseException:

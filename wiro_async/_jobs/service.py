@@ -21,7 +21,7 @@ from wiro_async._http.signing import Signer, SigningTransport
 from wiro_async._http.transport import USER_AGENT, Transport
 from wiro_async._jobs.limiter import ConcurrencyLimiter, Line
 from wiro_async._jobs.reconcile import TaskSearch
-from wiro_async._jobs.submit import InFlightRuns
+from wiro_async._jobs.submit import OpenRuns
 from wiro_async._journal.comparison import JournalComparison, compare
 from wiro_async._journal.steps import Confirmed
 from wiro_async._protocol.catalogue import list_payload, read_models
@@ -58,7 +58,7 @@ class Service:
         limiter: The account's limit on concurrent tasks.
         line: Where single calls wait for a slot.
         known: The tasks that have an owner.
-        in_flight: The Runs in flight.
+        runs: The Runs that are on their way, or in doubt.
         search: Finds the tasks of lost Runs.
         unclaimed: Tasks whose callers were cancelled.
         unresolved: Unknown Runs whose callers were cancelled.
@@ -74,7 +74,7 @@ class Service:
     limiter: ConcurrencyLimiter
     line: Line
     known: KnownTasks
-    in_flight: InFlightRuns
+    runs: OpenRuns
     search: TaskSearch
     unclaimed: deque[TaskHandle] = attrs.field(factory=lambda: deque(maxlen=KEPT))
     unresolved: deque[SubmissionUnknown] = attrs.field(factory=lambda: deque(maxlen=KEPT))
@@ -90,13 +90,15 @@ class Service:
         network.routes.find(config.origin)
         limits, polling = config.limits, config.polling
         signer = Signer(config.api_key, config.api_secret)
-        calls = Transport(config, SigningTransport(network.sender(), signer, config.origin))
+        calls = Transport(
+            config, SigningTransport(network.sender(limits.request_timeout), signer, config.origin)
+        )
 
         # Downloads have connections of their own, so that none of them ever carried a credential.
         downloader = Downloader(config, network.sender(), partial(current, calls))
         # A transport carries no WebSockets.
         sockets = _sockets(config, network) if network.transport is None else None
-        known, in_flight = KnownTasks(), InFlightRuns()
+        known, runs = KnownTasks(), OpenRuns(limits)
         limiter = ConcurrencyLimiter(limits.max_in_flight)
         tasks = TaskContext(
             transport=calls,
@@ -117,14 +119,8 @@ class Service:
             limiter,
             Line(limiter, eager=True),
             known,
-            in_flight,
-            TaskSearch(
-                calls,
-                known,
-                in_flight,
-                seconds=limits.settle_timeout,
-                request_timeout=limits.request_timeout,
-            ),
+            runs,
+            TaskSearch(calls, known, runs, limits),
         )
 
     def list_tasks(self, model: str | None, limit: int | None) -> Listing[Task]:

@@ -610,8 +610,7 @@ class Store:
                 sent_at if step.not_after is None else step.not_after,
                 quiet_at,
                 self._boot,
-                # A little too late: by as long as the step has waited for this thread.
-                self._ticks() + (quiet_at - sent_at),
+                self._ticks() + (quiet_at - self._clock()),
                 step.key,
             ),
         )

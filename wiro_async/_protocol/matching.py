@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -26,19 +27,19 @@ from wiro_async._protocol.records import Task
 from wiro_async._types import JSON, Status
 
 __all__ = [
-    "CLOCK_SKEW", "Claim", "KnownTasks", "RunFingerprint", "Strangers", "contradicts", "digest",
-    "fingerprint_of", "lookalikes", "marker_in", "marker_of", "matches", "oldest_wanted", "search_times",
-    "tag_in", "unknown", "with_marker",
+    "CLOCK_SKEW", "Claim", "KnownTasks", "RunFingerprint", "Skew", "Strangers", "contradicts", "digest",
+    "fingerprint_of", "is_marked", "lookalikes", "marker_in", "marker_of", "matches", "may_share",
+    "read_back_to", "search_times", "tag_in", "unknown", "with_marker",
 ]  # fmt: skip
 
 SEARCHES = (0.0, 1 / 15, 1 / 6, 1 / 2, 1.0)
 """When Task/List is read, as shares of ``Limits.settle_timeout``: the list may lag behind."""
 
 CLOCK_SKEW = 90.0
-"""Seconds that ours may be ahead of the service's clock: a task like a Run, so much older, is the Run's."""
+"""Seconds by which clocks may differ: a task like a Run, made so much too early or too late, is the Run's."""
 
-DAY = 86400.0
-"""Seconds by which a task like a Run may be older still without the Run being proved absent."""
+FAR_SKEW = 3600.0
+"""Seconds by which clocks may differ at worst: such a task may be the Run's, which is then not absent."""
 
 MARKER = "wiro_async"
 """The query item of a callback URL that carries the marker."""
@@ -71,11 +72,39 @@ class RunFingerprint(NamedTuple):
     quiet_at: float = math.inf
 
     @classmethod
-    def of(cls, model: str, payload: JSON, sent_at: float) -> RunFingerprint:
+    def of(cls, model: str, payload: JSON, sent_at: float, quiet_at: float) -> RunFingerprint:
         """Describe the Run of *payload*."""
         names = tuple(sorted(payload.keys() - _OURS))
         marker = marker_in(str(payload.get("callbackUrl", "")))
-        return cls(model, names, digest(payload, names), sent_at, marker)
+        return cls(model, names, digest(payload, names), sent_at, marker, quiet_at)
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What equal Runs have in common: their model and their inputs."""
+        return clean_slug(self.model), self.digest
+
+
+class Skew(NamedTuple):
+    """How far the service's clock is ahead of ours, in seconds: no less than *low*, no more than *high*."""
+
+    low: float = 0.0
+    high: float = 0.0
+
+    @classmethod
+    def told(cls, date: str, asked: float, received: float) -> Skew | None:
+        """Read a reply's ``Date``, which has whole seconds (None: it has none, or one that is no date).
+
+        Args:
+            date: The header.
+            asked: When the question was sent, by our clock.
+            received: When the reply was there.
+        """
+        try:
+            moment = parsedate_to_datetime(date)
+        except (ValueError, OverflowError):
+            return None
+        there = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+        return cls(there - received, there + 1.0 - asked)
 
 
 def digest(inputs: Mapping[str, object], names: Collection[str]) -> str:
@@ -117,17 +146,18 @@ def unknown(
         like: A task that may be the Run's if the clocks are far apart (None: there is none).
     """
     absent = absent and like is None
-    seen = (
-        "It was not in Task/List half a minute later, so it seems not to exist"
-        if absent
-        else "It may have been accepted, and may be billed"
-    )
+    seen = "It may have been accepted, and may be billed"
+    if absent:
+        seen = "It was not in Task/List once no request of it could be on its way, so it does not exist"
+    elif fingerprint.quiet_at < math.inf:
+        seen += f"; whether it exists can be told from {_utc(fingerprint.quiet_at)} on"
     if like is not None:
         sent, created = fingerprint.sent_at, like.timestamps[Status.QUEUE]
         seen += (
-            f": task {like.id} has the same model and inputs, and is {sent - created:.0f} s older by its "
-            f"creation time ({_utc(created)}) than the Run by this computer's clock ({_utc(sent)}); it is "
-            f"the Run's if the clocks are that far apart, so compare them, and attach to the task if it is"
+            f": task {like.id} has the same model and inputs, and is {abs(sent - created):.0f} s "
+            f"{'older' if created < sent else 'younger'} by its creation time ({_utc(created)}) than the Run "
+            f"by this computer's clock ({_utc(sent)}); it is the Run's if the clocks are that far apart, so "
+            f"compare them, and attach to the task if it is"
         )
     return SubmissionUnknown(
         f"Run of {fingerprint.model}: {cause}. {seen}. It was not sent again; search again with "
@@ -240,7 +270,7 @@ class KnownTasks:
         if held is None:
             return task.id not in self._claims
         fingerprint = held.fingerprint if isinstance(held, Claim) else held
-        return not any(matches(fingerprint, [task]))
+        return not any((*matches(fingerprint, [task]), *lookalikes(fingerprint, [task])))
 
 
 def _is_same(held: Claim | RunFingerprint | None, claim: Claim) -> bool:
@@ -259,19 +289,21 @@ class Claim:
         model: The slug that the Run was sent to.
         payload: What was sent.
         sent_at: When it was sent, in unix seconds.
+        quiet_at: As for ``RunFingerprint``.
     """
 
     known: KnownTasks = attrs.field(repr=False)
     model: str
     payload: JSON = attrs.field(repr=False)
     sent_at: float
+    quiet_at: float
     _fingerprint: RunFingerprint | None = attrs.field(default=None, repr=False, init=False)
 
     @property
     def fingerprint(self) -> RunFingerprint:
         """What to search for if the Run's answer is lost; computed once, when it is first needed."""
         if self._fingerprint is None:
-            self._fingerprint = RunFingerprint.of(self.model, self.payload, self.sent_at)
+            self._fingerprint = RunFingerprint.of(self.model, self.payload, self.sent_at, self.quiet_at)
         return self._fingerprint
 
     def verify(self, task: Task) -> None:
@@ -299,31 +331,63 @@ def search_times(seconds: float) -> tuple[float, ...]:
     return tuple(share * seconds for share in SEARCHES)
 
 
-def oldest_wanted(fingerprint: RunFingerprint) -> float:
-    """Return the creation time, in unix seconds, before which no task can be the one in doubt."""
-    return fingerprint.sent_at - CLOCK_SKEW
+def read_back_to(fingerprint: RunFingerprint, skew: Skew | None) -> float:
+    """Return the creation time, in unix seconds, before which no task can be the one in doubt.
+
+    Where nothing tells how far the clocks differ, it is that of the oldest task that may be the Run's.
+    """
+    return fingerprint.sent_at - FAR_SKEW if skew is None else fingerprint.sent_at + skew.low - CLOCK_SKEW
 
 
-def matches(fingerprint: RunFingerprint, tasks: Iterable[Task]) -> Iterator[Task]:
-    """Yield the tasks that may be the one in doubt: oldest first, those with its marker before all others."""
+def is_marked(fingerprint: RunFingerprint, task: Task) -> bool:
+    """Tell whether a task has the marker of the Run in doubt, and so is the Run's for certain."""
+    return bool(fingerprint.marker) and marker_in(task.callback_url) == fingerprint.marker
+
+
+def matches(fingerprint: RunFingerprint, tasks: Iterable[Task], skew: Skew | None = None) -> Iterator[Task]:
+    """Yield the tasks that may be the one in doubt, oldest first; if some have its marker, only those.
+
+    Args:
+        fingerprint: The Run in doubt.
+        tasks: Tasks of the list.
+        skew: How far the service's clock is ahead of ours (None: not known, taken for not at all).
+    """
     fitting = sorted(tasks, key=lambda task: (task.timestamps.get(Status.QUEUE, 0.0), task.id))
-    marked = [
-        task for task in fitting if fingerprint.marker and marker_in(task.callback_url) == fingerprint.marker
-    ]
-    oldest = oldest_wanted(fingerprint)
+    marked = [task for task in fitting if is_marked(fingerprint, task)]
     yield from marked or (
-        task
-        for task in fitting
-        if task.timestamps.get(Status.QUEUE, oldest) >= oldest and _alike(fingerprint, task)
+        task for task in fitting if _misfit(fingerprint, task, skew) == 0.0 and _alike(fingerprint, task)
     )
 
 
-def lookalikes(fingerprint: RunFingerprint, tasks: Iterable[Task]) -> Iterator[Task]:
-    """Yield the tasks that would match, were they not up to a day too old: our clock may be ahead."""
-    oldest = oldest_wanted(fingerprint)
+def lookalikes(
+    fingerprint: RunFingerprint, tasks: Iterable[Task], skew: Skew | None = None
+) -> Iterator[Task]:
+    """Yield the tasks that would match, were they not up to an hour too old or too young: a clock may be off.
+
+    Args:
+        fingerprint: The Run in doubt.
+        tasks: Tasks of the list.
+        skew: As for ``matches``.
+    """
     for task in tasks:
-        if oldest - DAY < task.timestamps.get(Status.QUEUE, oldest) < oldest and _alike(fingerprint, task):
+        if 0.0 < _misfit(fingerprint, task, skew) <= FAR_SKEW and _alike(fingerprint, task):
             yield task
+
+
+def _misfit(fingerprint: RunFingerprint, task: Task, skew: Skew | None) -> float:
+    """Return by how many seconds a task was made before or after all times at which the Run's can be made."""
+    if Status.QUEUE not in task.timestamps:
+        return 0.0
+    created, (low, high) = task.timestamps[Status.QUEUE], skew or Skew()
+    oldest = fingerprint.sent_at + low - CLOCK_SKEW
+    youngest = fingerprint.quiet_at + high + CLOCK_SKEW
+    return max(oldest - created, created - youngest, 0.0)
+
+
+def may_share(one: RunFingerprint, other: RunFingerprint) -> bool:
+    """Tell whether the task of one of two Runs could be taken for the other's."""
+    apart = max(one.sent_at - other.quiet_at, other.sent_at - one.quiet_at)
+    return apart <= 2 * CLOCK_SKEW and one.kind == other.kind
 
 
 class Strangers:

@@ -178,10 +178,12 @@ class Session:
             stands = f"it stands in {error.task.status} ({reason}); " if error.task and reason else ""
             return f"no end after {error.waited:g} s; {stands}{self._way_on(error.handle)}"
         if isinstance(error, SubmissionUnknown):
-            found = "it was searched for and not found" if error.absent else "it was not proved absent"
+            lost = f"the answer to the run of {error.model} was lost: {error.cause}"
+            if error.absent:
+                return f"{lost}. No task came of it, so you can run it again"
             return (
-                f"the answer to the run of {error.model} was lost: {error.cause}. The task may exist and be "
-                f"billed; {found}, so check {self.command('tasks')} before you run it again"
+                f"{lost}. The task may exist and be billed; it was searched for and not found, which proves "
+                f"nothing so soon, so check {self.command('tasks')} before you run it again"
             )
         message = error.message if isinstance(error, WiroError) else str(error)
         if isinstance(error, DownloadError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from types import TracebackType
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -106,7 +107,7 @@ class _Endpoint:
         except Refusal as refusal:
             await _send_refusal(self._service, refusal, send)
         else:
-            await _send_json(send, 200, reply)
+            await _send_json(self._service, 200, reply, send)
 
 
 async def _api(service: Service, scope: Scope, receive: Receive) -> Reply:
@@ -153,11 +154,13 @@ def _segments(scope: Scope) -> list[str]:
 async def _send_refusal(service: Service, refusal: Refusal, send: Send) -> None:
     service.engine.refuse(refusal.code)
     errors = [{"code": refusal.code, "message": refusal.message}]
-    await _send_json(send, refusal.http_status, {"result": False, "errors": errors})
+    await _send_json(service, refusal.http_status, {"result": False, "errors": errors}, send)
 
 
-async def _send_json(send: Send, status: int, reply: dict[str, Any]) -> None:
+async def _send_json(service: Service, status: int, reply: dict[str, Any], send: Send) -> None:
     body = _ENCODER.encode(reply).encode("utf-8", "replace")
     headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    if service.config.send_date:
+        headers.append((b"date", formatdate(service.clock(), usegmt=True).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -85,6 +85,8 @@ class SandboxConfig:
         strict_nonce: Whether a nonce that was used before is refused. The service accepts it today.
         receive_timeout: Seconds a client has for sending its request's body, and another server for sending
             an image that a job names.
+        clock_skew: Seconds by which the service's clock is ahead of this machine's; negative: behind.
+        send_date: Whether replies of the API have a ``Date``, by the service's clock.
         store_limit: Bytes that uploads and outputs may take together; the oldest expire first.
         first_task_id: The id of the first task.
         documented: Whether there are the three tasks that the service's documents print: 2221 has ended,
@@ -133,6 +135,8 @@ class SandboxConfig:
     kill_by_tasktoken: bool = False
     strict_nonce: bool = False
     receive_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    clock_skew: float = 0.0
+    send_date: bool = True
     store_limit: int = 512 * 1024 * 1024
     first_task_id: int = 2221
     documented: bool = False
@@ -185,6 +189,8 @@ class SandboxOptions(TypedDict, total=False):
     kill_by_tasktoken: bool
     strict_nonce: bool
     receive_timeout: float
+    clock_skew: float
+    send_date: bool
     store_limit: int
     first_task_id: int
     documented: bool

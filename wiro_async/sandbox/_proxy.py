@@ -27,6 +27,7 @@ from wiro_async.sandbox.faults import (
     Foreign,
     Garbage,
     HalfClose,
+    Held,
     Html,
     Latency,
     ListLag,
@@ -303,6 +304,9 @@ class _Connection:
                 await _relay(self._reader, UNTIL_EOF, _ignore)
             case Blackhole(seconds):
                 await self._black_out(fault, message, seconds)
+            case Held(seconds):
+                await asyncio.sleep(seconds)
+                return await self._forward(message, self._to_whoever_is_left(fault, message))
             case Latency() | Drip() | ListLag() | RotateKey() | CutSocket():
                 return await self._forward(self._prepared(fault, message), self._sink(fault, message))
             case Refused(processed=True, names_task=True):
@@ -395,6 +399,16 @@ class _Connection:
                 await self._drip(data, fault, first=first)
             else:
                 await self._send(data)
+
+        return send
+
+    def _to_whoever_is_left(self, fault: WireFault, message: _Message) -> _Sink:
+        """Where a reply goes whose client may have gone: the service has handled the request in any case."""
+        sink = self._sink(fault, message)
+
+        async def send(data: bytes) -> None:
+            with contextlib.suppress(OSError):
+                await sink(data)
 
         return send
 

@@ -181,7 +181,9 @@ class Sandbox:
     def _start(self) -> None:
         if self._thread is not None:
             raise RuntimeError("A sandbox serves once: make a new one.")
-        service = Service(self.config, Catalogue.load(), self._clock, self.faults)
+        service = Service(
+            self.config, Catalogue.load(), lambda: self._clock() + self.config.clock_skew, self.faults
+        )
         listener = _bind(self.config.host, self.config.port)
         # Beyond this machine, such as in a container, it listens on an address that nobody can ask for.
         name = self.config.host if is_loopback(self.config.host) else next(iter(self.config.allow_host))
@@ -220,6 +222,7 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 log_level="error",
                 access_log=False,
+                date_header=False,  # the app sends one by the service's clock
                 server_header=False,
                 limit_concurrency=_MAX_CONNECTIONS,
                 timeout_keep_alive=_KEEP_ALIVE,

@@ -42,6 +42,7 @@ __all__ = [
     "ForgedCallback",
     "Garbage",
     "HalfClose",
+    "Held",
     "Html",
     "Injection",
     "LateCallback",
@@ -124,6 +125,22 @@ class Latency(_Fault):
     """
 
     seconds: float = attrs.field(validator=_not_negative)
+
+
+@attrs.frozen
+class Held(_Fault):
+    """The network holds the request, and the service gets it late, though the client may have gone.
+
+    Attributes:
+        seconds: How late.
+    """
+
+    seconds: float = attrs.field(validator=_not_negative)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Where this fault can occur."""
+        return _API_OPERATIONS
 
 
 @attrs.frozen
@@ -449,6 +466,7 @@ class ForgedCallback(_Callback):
 
 WireFault: TypeAlias = (
     Latency
+    | Held
     | Drip
     | Reset
     | HalfClose
@@ -474,6 +492,7 @@ Fault: TypeAlias = WireFault | CallbackFault
 
 STANDARD_FAULTS: Final[tuple[Fault, ...]] = (
     Latency(0.1),
+    Held(0.1),
     Drip(2000),
     Reset(),
     Reset(at_request_byte=40),
