@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from unittest import mock
 
@@ -69,7 +70,7 @@ def test_the_suite_finds_what_it_is_for(sabotage: tuple[str, Any], finding: str)
     with mock.patch(*sabotage):
         report = chaos.run(range(20))
     assert finding in str(report)
-    assert "--seed" in str(report)
+    assert re.search(r"Replay it: python -m tests\.chaos --seed \d+ --backend asyncio\n", f"{report}\n")
 
 
 def entry(task_id: str, prompt: str = "a", pexit: str = "0") -> dict[str, Any]:

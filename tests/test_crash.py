@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +61,13 @@ def test_the_power_may_go_at_any_moment() -> None:
 
 @pytest.mark.timeout(300)
 def test_a_careless_batch_is_found_out() -> None:
-    """The check finds what is paid twice, if the lost answer's task is not looked for."""
-    code, said = crash("--each", "2", "--random", "0", "--points", "answer lost", "answer read", "--careless")
+    """What is paid twice if nobody looks for a lost answer's task is found; a command shows it again."""
+    code, said = crash("--each", "1", "--random", "0", "--points", "answer lost", "answer read", "--careless")
     assert code == 1
     assert "was paid 2 times" in said
+    replay = re.findall(r"Replay it: python -m tests\.crash (.*)", said)[-1]
+    assert "--points 'answer read'" in replay
+    code, said = crash(*shlex.split(replay))
+    assert code == 1
+    assert "was paid 2 times" in said
+    assert said.startswith("1 schedules")
