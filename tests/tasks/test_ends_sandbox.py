@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import wiro_async
+from tests.servers import PATIENCE, until
 from wiro_async import Client, Limits, Polling, Status, TaskHandle, Watch
 from wiro_async.sandbox import Sandbox
 
@@ -51,14 +52,12 @@ def inputs(prompt: str) -> dict[str, str]:
 
 async def status_of(task: TaskHandle, status: Status) -> None:
     """Return once somebody else's wait has seen that status."""
-    with anyio.fail_after(10):
-        while task.status != status:  # noqa: ASYNC110  # another process's news
-            await anyio.sleep(0.01)
+    await until(lambda: task.status == status)
 
 
 async def charged(task: TaskHandle) -> None:
     """Return once a refresh has seen the charge."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE):
         while (await task.refresh()).cost is None:  # noqa: ASYNC110
             await anyio.sleep(0.05)
 
@@ -134,9 +133,8 @@ async def test_a_line_on_the_error_stream_is_looked_into_at_once(watch: Watch) -
             group.start_soon(task.wait)
             await status_of(task, Status.START)
             at.engine.steer(task.id or "", "error", time.time(), "worker lost")
-            await status_of(task, Status.ERROR)
-            assert task.task is not None
-            assert task.task.reason == "worker lost"
+            await until(lambda: task.task is not None and task.task.reason == "worker lost")
+            assert task.status == Status.ERROR
             group.cancel_scope.cancel()
 
 
@@ -144,7 +142,7 @@ async def test_a_killed_task_that_is_charged_all_the_same(watch: Watch) -> None:
     """Nobody says that it was not billed; the charge is read later."""
     async with sandbox(charge_stopped=True, charge_delay=60.0) as at, client(at, watch) as own:
         task = await own.submit(MODEL, inputs("[sandbox:run=100000] waves"))
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             while (await task.refresh()).started_at is None:  # noqa: ASYNC110
                 await anyio.sleep(0.02)
         assert (await task.kill()).cost is None
@@ -166,6 +164,6 @@ async def test_a_process_that_was_frozen_beyond_its_timeout(watch: Watch) -> Non
 
         async with anyio.create_task_group() as group:
             group.start_soon(wait)
-            await anyio.sleep(0.1)
+            await anyio.wait_all_tasks_blocked()
             time.sleep(1.5)  # noqa: ASYNC251  # the process is frozen
         assert found[0].outcome == "succeeded"
