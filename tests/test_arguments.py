@@ -75,7 +75,7 @@ POLLING: dict[str, list[object]] = {
 
 LIMITS: dict[str, list[object]] = {
     "max_in_flight": NOT_COUNTS, "max_downloads": NOT_COUNTS, "max_sockets": NOT_COUNTS,
-    "error_grace": NOT_POSITIVE,
+    "error_grace": NOT_POSITIVE, "send_window": NOT_POSITIVE, "margin": NOT_POSITIVE,
 } | {
     f"{name}_timeout": NOT_POSITIVE
     for name in ("connect", "request", "upload", "download", "slot", "settle", "wait", "stop")
