@@ -60,15 +60,19 @@ MAP: Mapping[str, tuple[str, ...]] = {
     ),
     "_jobs/reconcile": (SUBMIT,),
     "_jobs/submit": (SUBMIT, "tests/jobs/test_protections.py"),
-    "_journal/steps": ("tests/journal/test_steps.py", "tests/journal/test_store.py"),
+    "_journal/steps": ("tests/journal/test_steps.py", "tests/journal/test_store.py", "tests/test_records.py"),
     "_protocol/catalogue": tuple(
         f"tests/protocol/test_{name}.py" for name in ("catalogue", "checks", "pricing")
     ),
     "_protocol/envelope": ("tests/protocol/test_envelope.py", "tests/protocol/test_records.py"),
-    "_protocol/events": ("tests/protocol/test_events.py",),
+    "_protocol/events": ("tests/protocol/test_events.py", "tests/test_records.py"),
     "_protocol/matching": ("tests/protocol/test_matching.py", SUBMIT),
     "_protocol/operations": ("tests/protocol/test_operations.py", "tests/protocol/test_slugs.py"),
-    "_protocol/records": ("tests/protocol/test_records.py", "tests/protocol/test_operations.py"),
+    "_protocol/records": (
+        "tests/test_records.py",
+        "tests/protocol/test_records.py",
+        "tests/protocol/test_operations.py",
+    ),
     "_protocol/refusals": ("tests/protocol/test_envelope.py",),
     "_tasks/history": ("tests/tasks/test_history.py",),
     "_watch/durations": ("tests/watch/test_durations.py", "tests/watch/test_schedule.py"),

@@ -107,6 +107,8 @@ def test_whole_seconds_are_blurred_where_bins_are_finer() -> None:
     stamped, exact = learned(*[1.0] * 10), learned(*[1.01] * 10)
     assert stamped.quantile(0.05) < 0.6
     assert stamped.quantile(0.95) > 1.4
+    three = learned(*[3.0] * 10)
+    assert [three.quantile(share) for share in (0.05, 0.5, 0.95)] == pytest.approx([2.4, 3.0, 3.6], abs=0.25)
     assert exact.quantile(0.95) - exact.quantile(0.05) < 0.1
 
 
