@@ -210,7 +210,7 @@ async def test_downloads_that_are_slow_hold_the_batch_up(tmp_path: Path) -> None
         download=tmp_path,
         on_progress=lambda now: downloading.append(now.downloading),
     ) as batch:
-        await anyio.sleep(200)
+        await anyio.sleep(150)
         assert 64 <= max(downloading) <= 64 + 50
         assert batch.progress.read <= batch.progress.succeeded + 64 + 50 + 1
 

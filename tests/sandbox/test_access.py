@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from tests.servers import wait_until
 from wiro_async.sandbox import Sandbox
 from wiro_async.sandbox._access import Access
 from wiro_async.sandbox._refusal import Refusal
@@ -171,7 +172,7 @@ def test_without_permission_nothing_is_fetched_or_sent() -> None:
         body = {"inputImageFirstUrl": "https://example.com/a.jpg", "prompt": "p", "callbackUrl": elsewhere}
         task = http.post(RUN, json=body).json()
         http.post(f"/sandbox/tasks/{task['taskid']}", json={"action": "finish"})
-        assert sandbox.ledger()["callbacks"]["not_sent"] == 1
+        wait_until(lambda: sandbox.ledger()["callbacks"]["not_sent"] == 1)
 
 
 # -- logs ------------------------------------------------------------------------------------------
