@@ -294,6 +294,8 @@ class Limits:
     Args:
         max_in_flight: Concurrent requests to the service; connections never exceed it.
         max_downloads: Concurrent downloads of outputs.
+        max_download: Bytes of a file whose length neither the service nor the server tells, or that has to be
+            decompressed: 8 GiB, more than any model makes.
         max_sockets: Open WebSockets; tasks beyond this are polled.
         connect_timeout: Seconds to open a connection.
         request_timeout: Seconds for one whole exchange, sending and reading to the end.
@@ -318,6 +320,7 @@ class Limits:
 
     max_in_flight: int = attrs.field(default=32, validator=count)
     max_downloads: int = attrs.field(default=8, validator=count)
+    max_download: int = attrs.field(default=8 * 1024**3, validator=count)
     max_sockets: int = attrs.field(default=256, validator=count)
     connect_timeout: float = attrs.field(default=10.0, validator=positive)
     request_timeout: float = attrs.field(default=30.0, validator=positive)

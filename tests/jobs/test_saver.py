@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,7 +22,8 @@ from tests.batches import CLIP, MODEL, Fate, Service
 from tests.batches import anyio_backend as anyio_backend
 from tests.fakes import client
 from wiro_async import Client, ConfigurationError, DownloadError, JournalFile, Output, TaskHandle
-from wiro_async._jobs.saver import OutputSaver, _Paths, check_template, file_name, has_magic
+from wiro_async._files.naming import has_magic
+from wiro_async._jobs.saver import OutputSaver, _Paths, check_template, file_name
 from wiro_async._journal.steps import Saved
 
 # -- saving ----------------------------------------------------------------------------------------------
@@ -32,16 +36,21 @@ async def ended(own: Client, service: Service) -> TaskHandle:
     return handle
 
 
+def saver_of(own: Client, template: str, *, overwrite: bool = False) -> OutputSaver:
+    return OutputSaver(template, own._service.downloader.store, overwrite=overwrite)
+
+
 async def saved(own: Client, handle: TaskHandle, folder: Path, before: JournalFile | None = None) -> Path:
     assert handle.task is not None
-    saver = OutputSaver(f"{folder}/{{key}}_{{n}}{{ext}}")
+    saver = saver_of(own, f"{folder}/{{key}}_{{n}}{{ext}}")
     path, step = await saver.save("k", MODEL, handle.task.outputs[0], before)
     if step is None:
         assert before is not None
         assert str(path) == before.path
     else:
         content = await content_of(path)
-        assert step == Saved("k", 0, str(path), len(content), hashlib.sha256(content).hexdigest())
+        digest = hashlib.sha256(content).hexdigest()
+        assert step == Saved("k", 0, str(path), len(content), digest, whole=True)
     return path
 
 
@@ -79,7 +88,7 @@ class Shelf:
 
     def __init__(self, own: Client, handle: TaskHandle, template: str) -> None:
         self._output = handle.task.outputs[0] if handle.task else None
-        self.saver = OutputSaver(template)
+        self.saver = saver_of(own, template)
 
     async def save(
         self,
@@ -178,10 +187,115 @@ async def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
         for before in (row(path), row(path, 5, digest), row(tmp_path / "gone.mp4", sha256=digest)):
             assert await saved(own, handle, tmp_path, before) == tmp_path / "k_0.mp4"
         assert sum(service.fetched.values()) == 3
-    saver = OutputSaver("")
+        saver = saver_of(own, "")
     good = row(path, sha256=digest)
     assert await saver.all_there((good, good)) == [path, path]
     assert await saver.all_there((good, row(path))) == []
+
+
+# -- files of others, and files that are not what they claim ----------------------------------------------
+
+
+JPEG = b"\xff\xd8\xff\xe0" + bytes(100)
+
+
+@pytest.mark.parametrize("content", [JPEG, b"something else"])
+async def test_a_file_of_another_kind_is_kept_as_what_it_is(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is paid for. Its name tells its kind, if that is known; that it is whole is not certain."""
+    service = Service()
+    service.fates["a"] = Fate(content=content)
+    async with client(service) as own:
+        handle = await ended(own, service)
+        assert handle.task is not None
+        saver = saver_of(own, f"{tmp_path}/{{key}}_{{n}}{{ext}}")
+        with caplog.at_level(logging.WARNING, "wiro_async"):
+            path, step = await saver.save("k", MODEL, handle.task.outputs[0], None)
+    assert path == tmp_path / ("k_0.jpg" if content is JPEG else "k_0.mp4")
+    assert step is not None
+    assert (step.path, step.whole) == (str(path), False)
+    assert "claims to be video/mp4, but begins with" in caplog.text
+
+
+async def test_a_file_of_somebody_elses_is_not_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The output is saved beside it, which is said; and stays there."""
+    path = tmp_path / "k_0.mp4"
+    path.write_bytes(b"somebody else's")
+    async with client(service := Service()) as own:
+        handle = await ended(own, service)
+        assert handle.task is not None
+        output = handle.task.outputs[0]
+        template = f"{tmp_path}/{{key}}_{{n}}{{ext}}"
+        with caplog.at_level(logging.WARNING, "wiro_async"):
+            beside, step = await saver_of(own, template).save("k", MODEL, output, None)
+        assert step is not None
+        assert re.fullmatch(r"k_0-[0-9a-f]{16}\.mp4", beside.name)
+        assert f"{path} is not replaced" in caplog.text
+        assert await content_of(beside) == CLIP
+        assert await content_of(path) == b"somebody else's"
+        # Another time: it is at the place where it was recorded.
+        before = row(beside, step.size, step.sha256)
+        assert await saver_of(own, template).save("k", MODEL, output, before) == (beside, None)
+        await anyio.to_thread.run_sync(beside.unlink)
+        assert (await saver_of(own, template).save("k", MODEL, output, before))[0] == beside
+        # Unless it may be replaced.
+        assert (await saver_of(own, template, overwrite=True).save("k", MODEL, output, None))[0] == path
+        assert await content_of(path) == CLIP
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_a_file_that_is_the_output_already_is_ours(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that saved it was killed before that was recorded. Some file systems have no hard links."""
+
+    def no_link(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+    async with client(service := Service()) as own:
+        handle = await ended(own, service)
+        for _ in range(2):
+            assert await saved(own, handle, tmp_path) == tmp_path / "k_0.mp4"
+        (tmp_path / "k_0.mp4").write_bytes(bytes(len(CLIP)))
+        assert (await saved(own, handle, tmp_path)).name.startswith("k_0-")
+    assert len(await anyio.to_thread.run_sync(lambda: list(tmp_path.iterdir()))) == 2
+
+
+async def test_other_errors_of_linking_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a disk without room for a name."""
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", no_room)
+    async with client(service := Service()) as own:
+        handle = await ended(own, service)
+        with pytest.raises(OSError, match="No space left"):
+            await saved(own, handle, tmp_path)
+
+
+async def test_a_folder_or_a_link_at_an_outputs_path_is_somebody_elses(tmp_path: Path) -> None:
+    """Neither is replaced, and nothing is written through the link."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    async with client(service := Service()) as own:
+        handle = await ended(own, service)
+        for number in range(2):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            if number:
+                (folder / "k_0.mp4").mkdir()
+            else:
+                (folder / "k_0.mp4").symlink_to(victim)
+            path = await saved(own, handle, folder)
+            assert path.name.startswith("k_0-")
+            assert await content_of(path) == CLIP
+    assert victim.read_bytes() == b"precious"
 
 
 # -- where they go ---------------------------------------------------------------------------------------

@@ -169,7 +169,10 @@ class Batch:
                 "delete_remote is for outputs that were saved; name a folder for them: download=..."
             )
         check_iterable("jobs", jobs, "a list of Job records")
-        self._saver = None if settings.download is None else OutputSaver(settings.download)
+        self._saver = None
+        if settings.download is not None:
+            store = service.downloader.store
+            self._saver = OutputSaver(settings.download, store, overwrite=settings.overwrite)
         self._service = service
         self._jobs = jobs
         self._settings = settings
@@ -496,7 +499,7 @@ class Batch:
         error = outcome.error
         self._coordinator.moved(job, _stage_of(error))
         if error is not None and not isinstance(error, BatchStopped):
-            reason = reason_of(error) if isinstance(error, WiroError) else str(error)
+            reason = reason_of(error)
             key = (type(error).__name__, reason_key(reason))
             if key in self._failures or len(self._failures) < REASONS_KEPT:
                 self._failures[key] += 1

@@ -35,7 +35,12 @@ class MapOptions(TypedDict, total=False):
             them shows no charge a minute after its end, the batch stops.
         download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
             ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
-        delete_remote: Whether to delete the service's copies once they are saved.
+        overwrite: Whether outputs replace files that are there already. Otherwise a file that the journal
+            does not know as this output's stays, unless it has the same content; the output is saved beside
+            it, with a digest in its name, and a warning says so.
+        delete_remote: Whether to delete the service's copies once they are saved. They are kept if it is not
+            certain that a file is whole: neither the service nor the server told its length, and the end of
+            the connection was its end; or its length or type is not what the service says.
         ordered: Whether to yield outcomes in the jobs' order instead of completion order.
         fail_fast: Whether to submit nothing more after the first failure.
         retry_failed: How often to rerun a job whose task failed, or was cancelled in an earlier run of the
@@ -57,6 +62,7 @@ class MapOptions(TypedDict, total=False):
     concurrency: int | Literal["auto"]
     max_cost: Decimal | float | str | None
     download: str | PathLike[str] | None
+    overwrite: bool
     delete_remote: bool
     ordered: bool
     fail_fast: bool
@@ -91,6 +97,7 @@ class BatchSettings:
     concurrency: int | Literal["auto"] = attrs.field(default="auto", validator=whole(1, or_else="auto"))
     max_cost: Decimal | None = attrs.field(default=None, converter=usd)
     download: str | PathLike[str] | None = attrs.field(default=None, validator=path)
+    overwrite: bool = attrs.field(default=False, validator=truth)
     delete_remote: bool = attrs.field(default=False, validator=truth)
     ordered: bool = attrs.field(default=False, validator=truth)
     fail_fast: bool = attrs.field(default=False, validator=truth)

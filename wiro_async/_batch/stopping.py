@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Callable
@@ -33,6 +34,11 @@ logger = logging.getLogger("wiro_async.batch")
 
 LONGEST_KEY = 200
 
+_OF_THE_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE}
+)
+"""Errors of the place where all outputs go: no room, read-only, failing. All others are one path's."""
+
 _VARYING = re.compile(
     r"""https?://\S+                            # addresses
       | (?<!\w)[/~.]?[\w.-]*/[\w./-]+           # paths and slugs
@@ -44,11 +50,11 @@ _VARYING = re.compile(
 )
 
 
-def reason_of(error: WiroError) -> str:
+def reason_of(error: WiroError | OSError) -> str:
     """Return why a job failed, for humans: the model's own last line if there is one."""
     if isinstance(error, TaskFailed) and error.reason:
         return error.reason
-    return error.message
+    return error.message if isinstance(error, WiroError) else str(error)
 
 
 def reason_key(reason: str) -> str:
@@ -235,14 +241,14 @@ class Coordinator(Monitor):
                 self.stop("credentials", error.message)
             case JournalError(reason=reason) if reason != "conflict":
                 self.stop("journal", error.message)
-            case OSError() if not isinstance(error, WiroError):
+            case OSError(errno=number) if number in _OF_THE_DISK and not isinstance(error, WiroError):
                 self.stop("disk", f"a file could not be written: {error}")
 
     def broken(self, error: JournalError) -> None:
         """A step happened but could not be recorded."""
         self.stop("journal", error.message)
 
-    def run_failed(self, error: WiroError) -> None:
+    def run_failed(self, error: WiroError | OSError) -> None:
         """Count a failed run: the breaker may open."""
         if self._breaker.failed(reason_of(error)):
             self.stop(
@@ -273,7 +279,7 @@ class Coordinator(Monitor):
         if self._settings.fail_fast:
             self.stop("fail_fast", f"a job failed: {error}")
         # A failure of what an earlier process has paid for tells nothing of the Runs to come.
-        if not job.on_trial or not isinstance(error, WiroError):
+        if not job.on_trial:
             return
         if isinstance(error, TaskCancelled):
             self._canary.withdrawn()

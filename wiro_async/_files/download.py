@@ -9,26 +9,29 @@ again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import math
 import os
 import re
 import stat
-from collections.abc import Awaitable, Callable, Sequence
+import zlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import BinaryIO, NoReturn, Protocol, TypeAlias
 
 import anyio
+import anyio.lowlevel
 import attrs
 import httpx
 
 from wiro_async._aio import Gate, run_in_thread
 from wiro_async._config import Config, check, check_path, seconds_of, whole
 from wiro_async._errors import DownloadError, InvalidInput, TaskNotFound, WiroError
-from wiro_async._files.naming import folder_names, safe_name
+from wiro_async._files.naming import HEAD, folder_names, has_magic, is_page, named_by_content, safe_name
 from wiro_async._http.messages import Content
 from wiro_async._http.retry import DOWNLOADS, is_transient
 from wiro_async._http.transport import USER_AGENT, Transport
@@ -41,12 +44,16 @@ try:
 except ImportError:  # pragma: no cover - Windows has no fcntl, and this machine is not one
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Downloader", "Refresh", "current"]
+__all__ = ["Downloader", "Refresh", "Stored", "current"]
 
 logger = logging.getLogger("wiro_async")
 
 Refresh: TypeAlias = Callable[[Output], Awaitable[Output]]
 """Looks an output up again: its address may have changed since."""
+
+Places: TypeAlias = Callable[[bytes], Sequence[Path]]
+"""Where a file may go, by its first bytes: to the first path that is free, or has the same content already;
+else to the last one, whatever is there."""
 
 MISSING = frozenset({403, 404})
 """HTTP statuses of a file that the CDN may not have yet, or whose address has expired. 410 is final."""
@@ -60,6 +67,12 @@ CLOSE_SECONDS = 1.0
 _FLUSH = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 425, 429})
+_PIECE = 1024 * 1024
+_NO_ENCODING = frozenset({"", "identity", "aws-chunked", "utf-8"})
+"""Content encodings that change no byte; object stores keep what an uploader called it."""
+
+_UNLINKABLE = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What file systems answer that have no hard links."""
 
 
 class _BreakError(Exception):
@@ -94,7 +107,9 @@ class _Progress:
     Attributes:
         output: The output, as the service described it last.
         path: The file to write (None: it is read into memory).
-        total: The file's length, from the service or else from the server (None: nobody has told).
+        total: The file's length: as the server tells it, else as the record does (None: nobody has told).
+        whole: Why it is certain that all of the file came ("": it is not).
+        odd: A length that the server told, and that is not the record's: believed when it is told again.
         validator: What an If-Range may hold ("": nothing).
         missing: The HTTP status of a file that the CDN did not have when it was last asked for it.
     """
@@ -102,6 +117,8 @@ class _Progress:
     output: Output
     path: str | None
     total: int | None = attrs.field(default=attrs.Factory(lambda self: self.output.size, takes_self=True))
+    whole: str = ""
+    odd: int | None = None
     validator: str = ""
     missing: int | None = None
 
@@ -126,6 +143,19 @@ class _Progress:
         )
 
 
+@attrs.frozen
+class Stored:
+    """A file that was saved.
+
+    Attributes:
+        path: Where.
+        is_whole: Whether it is certain that all of it came, and that it is what it claims to be.
+    """
+
+    path: Path
+    is_whole: bool
+
+
 class Downloader:
     """Reads outputs over connections that have never seen a credential.
 
@@ -143,10 +173,28 @@ class Downloader:
         self._hosts = config.download_hosts
         self._config = config
         self._timeout = config.limits.download_timeout
+        self._most = config.limits.max_download
         self._gate = Gate(config.limits.max_downloads)
 
     async def save(self, output: Output, target: str | PathLike[str], timeout: float | None) -> Path:
         """Store *output* as *target*, or in it if that is a folder; see ``Output.save``."""
+        return (await self.store(output, target, timeout)).path
+
+    async def store(
+        self,
+        output: Output,
+        target: str | PathLike[str],
+        timeout: float | None = None,
+        places: Places | None = None,
+    ) -> Stored:
+        """Store *output* as *target*, or in it if that is a folder, and say how certain that is.
+
+        Args:
+            output: What to store.
+            target: A path, or a folder, where the file is named by the service and its content.
+            timeout: As for ``Output.save``.
+            places: Where it goes instead, once its first bytes are known (None: to the target).
+        """
         seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, check_path("path_or_folder", target))
         self._check_url(output.url, progress)
@@ -160,11 +208,40 @@ class Downloader:
                 await self._fetch(progress, file)
             if file is None or scope.cancelled_caught:
                 raise progress.late(seconds, 0 if file is None else file.size)
-            await run_in_thread(file.finish, at_once=True)
+            head = await run_in_thread(file.head, at_once=True)
+            is_right = await self._check_kind(progress, file, head)
+            if places is not None:
+                candidates = places(head)
+            elif path == Path(target):
+                candidates = [path]
+            else:
+                candidates = [named_by_content(path, output.content_type, head)]
+            final = await run_in_thread(file.finish, candidates, at_once=True)
         finally:
             if file is not None:
                 await run_in_thread(file.close, at_once=True)
-        return path
+        return Stored(final, is_right and bool(progress.whole))
+
+    async def _check_kind(self, progress: _Progress, file: _PartFile, head: bytes) -> bool:
+        """Return whether a file is of the kind that it claims to be.
+
+        Raises:
+            DownloadError: It is a web page.
+        """
+        claimed = progress.output.content_type
+        if has_magic(claimed, head):
+            return True
+        if is_page(head):
+            await file.restart()
+            raise progress.error(f"it claims to be {claimed}, but is a web page; nothing was kept")
+        logger.warning(
+            "output %r of task %s claims to be %s, but begins with %r; it is kept as what it is",
+            progress.output.name[:60],
+            progress.output.task_id,
+            claimed,
+            head[:8],
+        )
+        return False
 
     async def save_all(
         self, outputs: Sequence[Output], folder: str | PathLike[str], timeout: float | None
@@ -234,7 +311,7 @@ class Downloader:
                 raise
             return
         if output.size != progress.output.size:
-            # What came so far was checked against another size, so it may be part of another file.
+            # What came so far was measured by another size, so it may be part of another file.
             await sink.restart()
             progress.total = output.size
         progress.output = output
@@ -268,13 +345,15 @@ class Downloader:
         url = self._check_url(progress.output.url, progress)
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._get(url, progress, sink.size)
+            chunks = _Chunks(response)
             try:
                 if response.status_code not in _REDIRECTS:
-                    await self._receive(response, progress, sink)
+                    await self._receive(response, chunks, progress, sink)
                     return
                 url = self._check_url(response.headers.get("location", ""), progress, url)
             finally:
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await chunks.aclose()
                     await response.aclose()
         raise progress.error(f"more than {MAX_REDIRECTS} redirects")
 
@@ -297,49 +376,83 @@ class Downloader:
             raise _BreakError(f"{type(error).__name__}: {error}") from None
         raise _BreakError(f"no answer within {STALL_SECONDS:g} s")
 
-    async def _receive(self, response: httpx.Response, progress: _Progress, sink: _Sink) -> None:
-        """Check what an answer promises, take its body, and check that the promise was kept."""
+    async def _receive(
+        self, response: httpx.Response, chunks: _Chunks, progress: _Progress, sink: _Sink
+    ) -> None:
+        """Check what an answer promises, take its body, and check that the promise was kept.
+
+        The server knows how long its file is; the service's record may be wrong, or say nothing.
+        """
         start = _judge(response, progress, sink.size)
-        total = _promised(response)
-        known = progress.total if start else progress.output.size
-        if known is not None and total is not None and total != known:
-            if start and progress.output.size is None:
-                raise _BreakError("the file has another length than before", stale=True)
-            raise progress.error(
-                f"it should have {known} bytes, the server offers {total}", response.status_code
+        decoder = _decoder(response, progress)
+        length = _promised(response)
+        if decoder is not None:
+            if start:
+                raise _BreakError("a compressed file cannot be resumed in its middle", stale=True)
+            await self._decode(chunks, decoder, progress, sink)
+            _conclude(progress, sink.size, length, "its compression ended as it should")
+            return
+        if start and None not in (length, progress.total) and length != progress.total:
+            raise _BreakError("the file has another length than before", stale=True)
+        told = progress.output.size
+        if None not in (told, length) and length != told and (length == 0 or length != progress.odd):
+            # Perhaps it is not there in full yet.
+            progress.odd = length
+            raise _BreakError(
+                f"it should have {told} bytes, the server offers {length}", response.status_code
             )
-        progress.total = total if known is None else known
+        if length is not None:
+            progress.total = length
         progress.validator = _validator(response)
         if start != sink.size:
             await sink.restart()
-        await self._drain(response, progress, sink)
-        if progress.total is not None and sink.size < progress.total:
+        await self._drain(chunks, progress, sink, length)
+        if length is not None:
+            _conclude(progress, sink.size, length, "the server told its length")
+        elif _is_framed(response):
+            _conclude(progress, sink.size, None, "its framing ended as it should")
+        elif progress.total is not None and sink.size < progress.total:
             raise _BreakError(f"the connection ended after {sink.size} of {progress.total} bytes")
-        if progress.total is None:
-            logger.warning(
-                "download of task %s: no size was told, so none was checked", progress.output.task_id
-            )
+        else:
+            _conclude(progress, sink.size, None, "")
 
-    async def _drain(self, response: httpx.Response, progress: _Progress, sink: _Sink) -> None:
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        chunks = response.stream.__aiter__()
-        while True:
-            chunk: bytes | None = None
-            problem = f"no byte for {STALL_SECONDS:g} s"
-            try:
-                with anyio.move_on_after(STALL_SECONDS):
-                    chunk = await anext(chunks, None)
-                    if chunk is None:
-                        return
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
-            if chunk is None:
-                if sink.size == progress.total:
-                    return  # Every byte is there; only the end of the framing was cut off.
-                raise _BreakError(problem)
-            if progress.total is not None and sink.size + len(chunk) > progress.total:
-                raise progress.error(f"it should have {progress.total} bytes, the server sends more")
+    async def _drain(self, chunks: _Chunks, progress: _Progress, sink: _Sink, length: int | None) -> None:
+        """Take a body as it is; *length* is what the server told of it."""
+        most = max(progress.total or 0, self._most) if length is None else length
+        while (chunk := await chunks.next(is_all=sink.size == progress.total)) is not None:
+            if sink.size + len(chunk) > most:
+                if length is not None:
+                    raise progress.error(f"it should have {length} bytes, the server sends more")
+                await self._refuse_more(progress, sink, most)
             await sink.write(chunk)
+        if length is not None and sink.size < length:
+            raise _BreakError(f"the connection ended after {sink.size} of {length} bytes")
+
+    async def _decode(self, chunks: _Chunks, decoder: _Decoder, progress: _Progress, sink: _Sink) -> None:
+        """Take a compressed body, piece by piece."""
+        await sink.restart()
+        progress.total = None
+        try:
+            while (chunk := await chunks.next()) is not None:
+                for piece in decoder.pieces(chunk):
+                    if sink.size + len(piece) > self._most:
+                        await self._refuse_more(progress, sink, self._most)
+                    await sink.write(piece)
+                    await anyio.lowlevel.checkpoint()
+        except zlib.error as error:
+            raise _BreakError(f"the server's {decoder.kind} is damaged: {error}", stale=True) from None
+        except _BreakError as error:
+            raise _BreakError(str(error), error.status, stale=True) from None
+        if not decoder.is_at_end:
+            raise _BreakError(f"the server's {decoder.kind} was cut short", stale=True)
+
+    async def _refuse_more(self, progress: _Progress, sink: _Sink, most: int) -> NoReturn:
+        # What is of no use is not left on the disk.
+        await sink.restart()
+        raise progress.error(
+            f"nobody told how long it is, and it has more than {most} bytes; allow more with "
+            f"Limits(max_download=...)"
+        )
 
     def _check_url(self, url: str, progress: _Progress, base: httpx.URL | None = None) -> httpx.URL:
         """Refuse every address that is not a known host's over TLS, or the sandbox's."""
@@ -377,6 +490,137 @@ async def current(transport: Transport, output: Output) -> Output:
     return next((known for known in task.outputs if known.index == output.index and known.url), output)
 
 
+class _Chunks:
+    """The body of an answer, as it arrives."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self._chunks = response.stream.__aiter__()
+
+    async def next(self, *, is_all: bool = False) -> bytes | None:
+        """Return the next bytes (None: that was all).
+
+        Args:
+            is_all: Whether every byte is there, so that only the end of the framing can be cut off.
+
+        Raises:
+            _BreakError: The connection broke, or nothing came.
+        """
+        problem = f"no byte for {STALL_SECONDS:g} s"
+        try:
+            with anyio.move_on_after(STALL_SECONDS):
+                return await anext(self._chunks, None)
+        except httpx.TransportError as error:
+            problem = f"{type(error).__name__}: {error}"
+        if is_all:
+            return None
+        raise _BreakError(problem)
+
+    async def aclose(self) -> None:
+        """Close a generator that was left before its end: nobody else has it."""
+        if isinstance(self._chunks, AsyncGenerator):
+            await self._chunks.aclose()
+
+
+class _Decoder:
+    """Decompresses gzip or deflate, a megabyte at a time.
+
+    Args:
+        kind: Which, as in Content-Encoding.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind: str = kind
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._head: bytes = b""
+        self._is_first: bool = True
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the compressed data said that it ends, and its sum was right."""
+        return self._zlib.eof
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what some bytes decompress to.
+
+        Raises:
+            zlib.error: They are no such data.
+        """
+        if self._is_first:
+            # Some servers send deflate without zlib's header; two bytes tell.
+            data = self._head + data
+            if len(data) < 2:
+                self._head = data
+                return
+            self._is_first = False
+            if data[:2] != b"\x1f\x8b" and (data[0] & 15 != 8 or int.from_bytes(data[:2], "big") % 31):
+                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+        while data:
+            if self._zlib.eof:
+                # Several files compressed one after the other are one; what else follows is padding.
+                if not data.startswith(b"\x1f\x8b"):
+                    return
+                self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            piece = self._zlib.decompress(data, _PIECE)
+            data = self._zlib.unused_data if self._zlib.eof else self._zlib.unconsumed_tail
+            if piece:
+                yield piece
+
+
+def _decoder(response: httpx.Response, progress: _Progress) -> _Decoder | None:
+    """Return what undoes the answer's compression (None: it has none).
+
+    Raises:
+        DownloadError: It has one that was not asked for, and that is not known here.
+    """
+    said = response.headers.get("content-encoding", "").lower().split(",")
+    kinds = [kind for kind in map(str.strip, said) if kind not in _NO_ENCODING]
+    if not kinds:
+        return None
+    if len(kinds) > 1 or kinds[0].removeprefix("x-") not in ("gzip", "deflate"):
+        raise progress.error(
+            f"the server sent an encoding that was not asked for: {', '.join(kinds)[:60]!r}",
+            response.status_code,
+        )
+    return _Decoder(kinds[0])
+
+
+def _is_framed(response: httpx.Response) -> bool:
+    """Return whether the end of the body is told by other means than the connection's end."""
+    if "chunked" in response.headers.get("transfer-encoding", "").lower():
+        return True
+    return str(response.extensions.get("http_version", b"")).find("HTTP/2") >= 0
+
+
+def _conclude(progress: _Progress, size: int, length: int | None, why: str) -> None:
+    """Note whether it is certain that all of a file came, and warn if the service's record says otherwise.
+
+    Args:
+        progress: The download.
+        size: The bytes that came.
+        length: The bytes that the server told.
+        why: What ended the body ("": the end of the connection, which may be a break).
+    """
+    told = progress.output.size
+    # Of a compressed file the record may have either length.
+    if told is not None and told in (size, length):
+        progress.whole = why or "it is as long as the service says"
+        return
+    task = progress.output.task_id
+    if told is not None:
+        progress.whole = ""
+        logger.warning(
+            "download of task %s: its record says %d bytes, the server sent %d; the file is kept as it came",
+            task,
+            told,
+            size,
+        )
+        return
+    progress.whole = why
+    if not why:
+        logger.warning("download of task %s: no size was told, so none was checked", task)
+
+
 def _judge(response: httpx.Response, progress: _Progress, offset: int) -> int:
     """Return the place in the file at which the answer's body begins.
 
@@ -392,8 +636,6 @@ def _judge(response: httpx.Response, progress: _Progress, offset: int) -> int:
         raise _BreakError(problem, status, stale=True)
     if status not in (200, 206):
         raise progress.error(_refused(status), status)
-    if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-        raise progress.error("the server sent an encoding that was not asked for", status)
     # What is known of the kind of file: its media type, or else its name's ending.
     expected = progress.output.content_type or PurePosixPath(progress.output.name).suffix
     is_page = response.headers.get("content-type", "").lower().startswith("text/html")
@@ -487,14 +729,14 @@ class _PartFile:
     """The ``.part`` file beside the target, and its way to become the target.
 
     Its name holds a digest of the output: a part that an earlier process left of the same output is resumed,
-    and a part of another one is not. The address is not in it where the task is known, because addresses
-    expire: the part would stay, and the next download begin anew.
+    and a part of another one is not. What changes between two looks at one output is not in it, or the part
+    would stay for ever: the query of its address, which expires, and its size, which may be told later.
     """
 
     def __init__(self, path: Path, progress: _Progress) -> None:
         output = progress.output
-        known = f"{output.task_id}\0{output.index}\0{output.name}\0{output.size}"
-        identity = known if output.task_id else output.url
+        known = f"{output.task_id}\0{output.index}\0{output.name}"
+        identity = known if output.task_id else re.split(r"[?#]", output.url)[0]
         digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:8]
         name = os.fsdecode(os.fsencode(path.name)[:200])
         self._path = path
@@ -510,8 +752,7 @@ class _PartFile:
         return self._stored + len(self._pending)
 
     def open(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        self._file = os.fdopen(os.open(self._part, flags, 0o644), "r+b", buffering=0)
+        self._file = os.fdopen(self._descriptor(), "r+b", buffering=0)
         try:
             self._claim(self._file)
         except BaseException:
@@ -524,11 +765,26 @@ class _PartFile:
             # of them seem to be there, the server could not be asked to go on.
             self._truncate()
 
-    def _claim(self, file: BinaryIO) -> None:
-        """Refuse what is no file, and what another download writes or has just renamed to its target."""
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    def _descriptor(self) -> int:
+        """Make the file, or open the one that an earlier download has left.
+
+        Nothing is written through a link: whoever can make one here would have us write to another file.
+        """
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        with suppress(FileExistsError):
+            return os.open(self._part, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        facts = self._part.lstat()
+        if stat.S_ISLNK(facts.st_mode) or (stat.S_ISREG(facts.st_mode) and facts.st_nlink > 1):
+            # This name only is removed; what it leads to stays.
+            self._part.unlink()
+            return os.open(self._part, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        if not stat.S_ISREG(facts.st_mode):
             raise self._progress.error(f"{self._part.name} is not a regular file; remove it")
-        free = True
+        return os.open(self._part, flags)
+
+    def _claim(self, file: BinaryIO) -> None:
+        """Refuse what another download writes or has just renamed to its target, or what became a link."""
+        free = os.fstat(file.fileno()).st_nlink == 1
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -561,14 +817,48 @@ class _PartFile:
         self._file.truncate()
         self._stored = 0
 
-    def finish(self) -> None:
-        """Flush to the disk and rename: from here on the file is there, whole, whatever happens."""
+    def head(self) -> bytes:
+        """Return the first bytes."""
+        assert self._file is not None
+        self._flush()
+        self._file.seek(0)
+        return self._file.read(HEAD)
+
+    def finish(self, candidates: Sequence[Path]) -> Path:
+        """Flush to the disk and rename: from here on the file is there, whole, whatever happens.
+
+        Args:
+            candidates: Where it may go. Nothing is replaced but by the last of them.
+        """
         assert self._file is not None
         self._flush()
         os.fsync(self._file.fileno())
-        self._part.replace(self._path)
+        *free_only, last = candidates
+        path = next((path for path in free_only if self._took(path)), None)
+        if path is None:
+            self._part.replace(last)
+            path = last
         self._renamed = True
-        _sync_folder(self._path.parent)
+        _sync_folder(path.parent)
+        return path
+
+    def _took(self, path: Path) -> bool:
+        """Take a path that is free, or that has the same content already; False if it is somebody else's."""
+        try:
+            os.link(self._part, path)
+        except FileExistsError:
+            if not _is_same(self._part, path):
+                return False
+        except OSError as error:
+            if error.errno not in _UNLINKABLE:
+                raise
+            if not path.is_symlink() and not path.exists():
+                self._part.replace(path)
+                return True
+            if not _is_same(self._part, path):
+                return False
+        self._part.unlink()
+        return True
 
     def close(self) -> None:
         """Keep what was received, if anything."""
@@ -582,6 +872,14 @@ class _PartFile:
                     self._part.unlink()
         finally:
             self._file.close()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Return whether two files have the same content."""
+    if not other.is_file() or one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as first, other.open("rb") as second:
+        return hashlib.file_digest(first, "sha256").digest() == hashlib.file_digest(second, "sha256").digest()
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:

@@ -7,11 +7,15 @@ import mimetypes
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from wiro_async._protocol.records import Output
 
-__all__ = ["KINDS", "Kind", "extension_by", "extension_of", "folder_names", "safe_name", "upload_name"]
+__all__ = [
+    "HEAD", "KINDS", "Kind", "extension_by", "extension_of", "folder_names", "has_magic", "is_page",
+    "named_by_content", "safe_name", "upload_name",
+]  # fmt: skip
 
 
 class Kind(NamedTuple):
@@ -30,6 +34,9 @@ class Kind(NamedTuple):
     marks: tuple[bytes, ...]
 
 
+HEAD = 64
+"""Leading bytes that tell the kind of a file."""
+
 KINDS: tuple[Kind, ...] = (
     Kind(".png", frozenset({"image/png"}), 0, (b"\x89PNG\r\n\x1a\n",)),
     Kind(".jpg", frozenset({"image/jpeg"}), 0, (b"\xff\xd8\xff",)),
@@ -39,6 +46,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(".webm", frozenset({"video/webm", "video/x-matroska"}), 0, (b"\x1a\x45\xdf\xa3",)),
     # Some PDFs have other bytes before the mark, so no file is refused for want of it.
     Kind(".pdf", frozenset(), 0, (b"%PDF",)),
+    Kind(".avif", frozenset({"image/avif"}), 4, (b"ftypavif", b"ftypavis")),
     Kind(
         ".mp4",
         frozenset({"video/mp4", "video/quicktime"}),
@@ -46,7 +54,7 @@ KINDS: tuple[Kind, ...] = (
         (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"),
     ),
 )
-"""The kinds of file that models read and make. ``OutputSaver`` checks outputs against the same table."""
+"""The kinds of file that models read and make. Outputs are named by the same table."""
 
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 """Names that Windows keeps for devices, with any extension."""
@@ -63,6 +71,27 @@ def extension_by(head: bytes) -> str:
 def extension_of(content_type: str) -> str:
     """Return the extension of a media type's files (".bin": the type is not known)."""
     return mimetypes.guess_extension(content_type) or ".bin"
+
+
+def has_magic(content_type: str, head: bytes) -> bool:
+    """Return whether a file that begins with *head* can have that type; types without a magic always can."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    for kind in KINDS:
+        if media_type in kind.media_types:
+            return head[kind.offset :].startswith(kind.marks)
+    return True
+
+
+def is_page(head: bytes) -> bool:
+    """Return whether a file that begins with *head* is a web page, as an edge sends it in place of a file."""
+    return head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def named_by_content(path: Path, content_type: str, head: bytes) -> Path:
+    """Return *path* with the extension of what the file is, if that is certain and not what was claimed."""
+    if has_magic(content_type, head) or (extension := extension_by(head)) == ".bin":
+        return path
+    return path.with_suffix(extension)
 
 
 def safe_name(output: Output) -> str | None:

@@ -158,6 +158,7 @@ class JobState:
         task: The task's last snapshot, once it has succeeded.
         failure: How the last task failed, if another one will follow.
         paths: Where its outputs were saved.
+        unproved: Those of which it is not certain that all of the output came.
     """
 
     model: str
@@ -189,3 +190,4 @@ class JobState:
     task: Task | None = None
     failure: TaskFailed | None = None
     paths: list[Path] = attrs.field(factory=list)
+    unproved: list[Path] = attrs.field(factory=list)

@@ -30,6 +30,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -1012,6 +1013,7 @@ class Pipeline:
         if self.saver is not None and entry.files:
             job.paths = await self.saver.all_there(entry.files)
         if job.paths:
+            job.unproved = [Path(file.path) for file in entry.files if not file.whole]
             await self._close(job)
             return
         task = await state.poll_once()
@@ -1059,15 +1061,28 @@ class Pipeline:
                 self.monitor.moved(job, "downloading")
             for output in task.outputs:
                 if output.url:
-                    path, step = await self.saver.save(job.key, job.model, output, before.get(output.index))
+                    known = before.get(output.index)
+                    path, step = await self.saver.save(job.key, job.model, output, known)
                     if step is not None:
                         await self._record(step)
                     job.paths.append(path)
+                    is_whole = step.whole if step is not None else known is not None and known.whole
+                    if not is_whole:
+                        job.unproved.append(path)
         await self._close(job)
 
     async def _close(self, job: JobState) -> None:
-        """Close the job after deleting the service's copies, which would otherwise be left."""
-        if self.delete_remote and job.paths:
+        """Close the job after deleting the service's copies, which would otherwise be left.
+
+        They are kept if it is not certain that ours are whole.
+        """
+        if self.delete_remote and job.unproved:
+            logger.warning(
+                "the service's copies of the job %r's outputs are kept: it is not certain that %s is whole",
+                job.key,
+                job.unproved[0],
+            )
+        elif self.delete_remote and job.paths:
             assert job.state is not None
             await job.state.delete_files()
         await self._record(Done(job.key))

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import string
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from wiro_async._aio import run_in_thread
-from wiro_async._errors import ConfigurationError, DownloadError
-from wiro_async._files.naming import KINDS, extension_of
+from wiro_async._errors import ConfigurationError
+from wiro_async._files.download import Places, Stored
+from wiro_async._files.naming import extension_of, named_by_content
 from wiro_async._journal.steps import JournalFile, Saved
 from wiro_async._protocol.envelope import is_utf8
 from wiro_async._protocol.records import Output
 
-__all__ = ["OutputSaver", "check_template", "file_name", "has_magic"]
+__all__ = ["OutputSaver", "check_template", "file_name"]
 
-_HEAD = 16
-"""Leading bytes that identify a file's type."""
+logger = logging.getLogger("wiro_async")
+
+StoreOutput: TypeAlias = Callable[[Output, Path, float | None, Places], Awaitable[Stored]]
+"""Downloads an output, to the first of some places that it may have; see ``Downloader.store``."""
 
 _FIELDS = frozenset({"key", "task_id", "n", "name", "ext", "model"})
 
@@ -35,13 +40,19 @@ class OutputSaver:
 
     Args:
         template: Where they go; see ``check_template``.
+        store: Downloads them.
+        overwrite: Whether files that are there and not known to be ours are replaced.
 
     Raises:
         ConfigurationError: The template is invalid.
     """
 
-    def __init__(self, template: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, template: str | os.PathLike[str], store: StoreOutput, *, overwrite: bool = False
+    ) -> None:
         self._template: str = check_template(os.fspath(template))
+        self._store = store
+        self._overwrite = overwrite
         self._paths: _Paths = _Paths()
 
     async def check_folder(self) -> None:
@@ -75,7 +86,7 @@ class OutputSaver:
             Where it is, and the step to record (None: it was already there).
 
         Raises:
-            DownloadError: It is incomplete, or not of its claimed type.
+            DownloadError: It is incomplete, or a web page in place of a file.
             WiroError: Its current URL was needed, and the service refused it.
             OSError: The file system refused.
         """
@@ -85,19 +96,43 @@ class OutputSaver:
         if before is not None and await run_in_thread(_is_there, before):
             self._paths.claim(before.path, owner)
             return Path(before.path), None
-        path = self._own(file_name(self._template, key, model, output), owner, before)
-        await output.save(path)
-        where, sha256, size = await run_in_thread(_checked, path, output)
-        return path, Saved(key, output.index, str(where), size, sha256)
+        path = file_name(self._template, key, model, output)
 
-    def _own(self, path: Path, owner: bytes, before: JournalFile | None) -> Path:
-        """Return *path*, or a variant if that is another output's, now or when it was saved before."""
+        offered: list[Path] = []
+
+        def places(head: bytes) -> list[Path]:
+            named = named_by_content(path, output.content_type, head)
+            offered.extend(self._places(named, owner, before))
+            return offered
+
+        stored = await self._store(output, path, None, places)
+        if stored.path != offered[0]:
+            logger.warning(
+                "%s is not replaced, as it is not known to be a file of this batch: output %d of the job %r "
+                "is saved as %s (overwrite=True replaces such files)",
+                offered[0],
+                output.index,
+                key,
+                stored.path.name,
+            )
+        sha256, size = await run_in_thread(_digest_of, stored.path)
+        return stored.path, Saved(
+            key, output.index, str(stored.path.absolute()), size, sha256, whole=stored.is_whole
+        )
+
+    def _places(self, path: Path, owner: bytes, before: JournalFile | None) -> list[Path]:
+        """Return where an output may go: to *path*, or beside it, under a name with its digest.
+
+        Beside it goes what is another output's, now or when it was saved before, and what is somebody else's.
+        """
         apart = path.with_stem(f"{path.stem}-{owner.hex()}")
-        was_apart = before is not None and Path(before.path) == apart.absolute()
-        if not was_apart and self._paths.claim(path, owner):
-            return path
-        self._paths.claim(apart, owner)
-        return apart
+        saved = None if before is None else Path(before.path)
+        if saved == apart.absolute() or not self._paths.claim(path, owner):
+            self._paths.claim(apart, owner)
+            return [apart]
+        if self._overwrite or saved == path.absolute():
+            return [path]
+        return [path, apart]
 
 
 class _Paths:
@@ -146,33 +181,9 @@ def _is_there(file: JournalFile) -> bool:
         return False
 
 
-def _checked(path: Path, output: Output) -> tuple[Path, str, int]:
-    """Return a saved file's path, digest and size, if it has its claimed type."""
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD)
-    if not has_magic(output.content_type, head):
-        path.unlink()
-        raise DownloadError(
-            f"output {output.name[:60]!r} of task {output.task_id} claims to be {output.content_type} but "
-            f"begins with {head[:8]!r}; the file was deleted",
-            url=output.url,
-            path=str(path),
-        )
-    return path.absolute(), *_digest_of(path)
-
-
 def _digest_of(path: Path) -> tuple[str, int]:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
-
-
-def has_magic(content_type: str, head: bytes) -> bool:
-    """Return whether a file that begins with *head* can have that type; types without a magic always can."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    for kind in KINDS:
-        if media_type in kind.media_types:
-            return head[kind.offset :].startswith(kind.marks)
-    return True
 
 
 # -- templates -------------------------------------------------------------------------------------------

@@ -232,6 +232,7 @@ class Saved:
         path: The file.
         size: Its length in bytes.
         sha256: Its digest, in hexadecimal.
+        whole: Whether it is certain that all of the output came.
     """
 
     key: str
@@ -239,6 +240,7 @@ class Saved:
     path: str
     size: int
     sha256: str
+    whole: bool = False
 
 
 @attrs.frozen
@@ -365,6 +367,7 @@ class JournalFile(Record):
         path: Where it was saved ("" if it was not).
         sha256: The digest of what was saved, in hexadecimal.
         saved_at: When it was saved, in unix seconds (None: it was not).
+        whole: Whether it is certain that all of it was saved: nothing else is deleted at the service.
     """
 
     n: int
@@ -375,6 +378,7 @@ class JournalFile(Record):
     path: str = ""
     sha256: str = ""
     saved_at: float | None = None
+    whole: bool = False
 
 
 @attrs.frozen(kw_only=True)

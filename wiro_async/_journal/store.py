@@ -89,6 +89,12 @@ _TASKS_2 = """CREATE TABLE tasks (
         task_id TEXT PRIMARY KEY, job INTEGER NOT NULL, attempt INTEGER NOT NULL,
         how TEXT NOT NULL, noted_at REAL NOT NULL) WITHOUT ROWID"""
 
+_FILES_2 = """CREATE TABLE files (
+        job INTEGER NOT NULL, attempt INTEGER NOT NULL, n INTEGER NOT NULL,
+        name TEXT NOT NULL DEFAULT '', url TEXT NOT NULL DEFAULT '', content_type TEXT NOT NULL DEFAULT '',
+        size INTEGER, path TEXT NOT NULL DEFAULT '', sha256 TEXT NOT NULL DEFAULT '', saved_at REAL,
+        whole INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (job, attempt, n)) WITHOUT ROWID"""
+
 SCHEMA: Mapping[str, str] = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     # By rowid: WITHOUT ROWID, by key, 100 000 jobs take 3 times as long to write and a fifth more room.
@@ -100,11 +106,7 @@ SCHEMA: Mapping[str, str] = {
     "runs_one_open": _ONE_OPEN_2,
     "runs_uncharged": _UNCHARGED_2,
     "tasks": _TASKS_2,
-    "files": """CREATE TABLE files (
-        job INTEGER NOT NULL, attempt INTEGER NOT NULL, n INTEGER NOT NULL,
-        name TEXT NOT NULL DEFAULT '', url TEXT NOT NULL DEFAULT '', content_type TEXT NOT NULL DEFAULT '',
-        size INTEGER, path TEXT NOT NULL DEFAULT '', sha256 TEXT NOT NULL DEFAULT '', saved_at REAL,
-        PRIMARY KEY (job, attempt, n)) WITHOUT ROWID""",
+    "files": _FILES_2,
     "uploads": """CREATE TABLE uploads (
         sha256 TEXT PRIMARY KEY, url TEXT NOT NULL, size INTEGER, uploaded_at REAL NOT NULL) WITHOUT ROWID""",
     "learned": """CREATE TABLE learned (
@@ -124,6 +126,12 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         task_id, token, accepted_at, outcome, cost, outcome IS NOT NULL, elapsed, ended_at, error, reason
         FROM runs_1 JOIN (SELECT job, state, attempt AS latest FROM jobs) USING (job)""",
         "DROP TABLE runs_1",
+        "CREATE TABLE files_1 AS SELECT * FROM files",
+        "DROP TABLE files",
+        _FILES_2,
+        """INSERT INTO files SELECT job, attempt, n, name, url, content_type, size, path, sha256, saved_at, 0
+        FROM files_1""",
+        "DROP TABLE files_1",
         _ONE_OPEN_2,
         _UNCHARGED_2,
         _TASKS_2,
@@ -666,13 +674,14 @@ class Store:
                     "WHERE job = ? AND task_id = ? AND ended_at IS NOT NULL AND NOT cost_final",
                     (steps.picos(cost), job.id, task_id),
                 )
-            case Saved(_, n, path, size, sha256):
+            case Saved(_, n, path, size, sha256, whole):
+                place = steps.path_value(path)
                 self._db.execute(
-                    "INSERT INTO files (job, attempt, n, path, size, sha256, saved_at) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, attempt, n) DO UPDATE SET "
+                    "INSERT INTO files (job, attempt, n, path, size, sha256, saved_at, whole) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, attempt, n) DO UPDATE SET "
                     "path = excluded.path, size = excluded.size, sha256 = excluded.sha256, "
-                    "saved_at = excluded.saved_at",
-                    (job.id, job.attempt, n, steps.path_value(path), steps.whole(size), sha256, now),
+                    "saved_at = excluded.saved_at, whole = excluded.whole",
+                    (job.id, job.attempt, n, place, steps.whole(size), sha256, now, int(whole)),
                 )
 
     def _end(self, job: _Job, step: Ended, now: float) -> None:
@@ -794,12 +803,13 @@ class Store:
 
     def _files(self, job: int, attempt: int) -> Iterator[JournalFile]:
         rows = self._db.execute(
-            "SELECT n, name, url, content_type, size, path, sha256, saved_at FROM files "
+            "SELECT n, name, url, content_type, size, path, sha256, saved_at, whole FROM files "
             "WHERE job = ? AND attempt = ? ORDER BY n",
             (job, attempt),
         )
-        for n, name, url, content_type, size, path, sha256, saved_at in rows:
-            yield JournalFile(n, name, url, content_type, size, steps.path_of(path), sha256, saved_at)
+        for n, name, url, content_type, size, path, sha256, saved_at, whole in rows:
+            place = steps.path_of(path)
+            yield JournalFile(n, name, url, content_type, size, place, sha256, saved_at, bool(whole))
 
     def counts(self) -> JournalCounts:
         """Count all jobs; it reads an index, and every run for its cost."""

@@ -537,7 +537,8 @@ def parse_output(wire: JSON, task_id: str, index: int, store: OutputStore | None
         name=text(wire.get("name")),
         url=text(wire.get("url")),
         content_type=text(wire.get("contenttype")),
-        size=integer(wire.get("size")),
+        # "0" stands in a record until somebody has measured the file.
+        size=integer(wire.get("size")) or None,
         id=text(wire.get("id")),
         task_id=task_id,
         index=index,

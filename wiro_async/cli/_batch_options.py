@@ -91,6 +91,10 @@ class Options:
         bool | None,
         Parameter(negative="--no-ordered", help="Tell of the ends in the order of the jobs."),
     ] = None
+    overwrite: Annotated[
+        bool | None,
+        Parameter(negative="--no-overwrite", help="Replace files that are there and not the journal's."),
+    ] = None
     delete_remote: Annotated[
         bool | None,
         Parameter(negative="--no-delete-remote", help="Delete the service's copies of what was saved."),
