@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from decimal import Decimal
@@ -109,7 +110,14 @@ def desk(**options: Any) -> Desk:
         (InsufficientBalance("no money"), "balance"),
         (AuthenticationError("no access"), "credentials"),
         (JournalError("no room", path="x", reason="full"), "journal"),
-        (OSError("no room"), "disk"),
+        (OSError(errno.ENOSPC, "no room"), "disk"),
+        (OSError(errno.EDQUOT, "no room of yours"), "disk"),
+        (OSError(errno.EROFS, "read-only"), "disk"),
+        (OSError(errno.EIO, "i/o"), "disk"),
+        (OSError("odd"), None),
+        (PermissionError(errno.EACCES, "not yours"), None),
+        (IsADirectoryError(errno.EISDIR, "a folder"), None),
+        (OSError(errno.ENAMETOOLONG, "too long"), None),
         (JournalError("no", path="x", reason="conflict"), None),
         (TaskTimeout("too long"), None),
         (InvalidInput("no such file"), None),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -580,7 +582,7 @@ async def test_ended_and_all_is_there(tmp_path: Path, databases: list[Database])
     await written(
         path,
         *finished(),
-        *(Saved("a", n, *files[n]) for n in range(2)),
+        *(Saved("a", n, *files[n], whole=True) for n in range(2)),
     )
     outcome = await alone(service, journal=path, download=tmp_path, delete_remote=True)
     assert outcome.succeeded
@@ -837,23 +839,82 @@ async def test_copies_that_cannot_be_deleted_are_tried_again(
     assert sum(service.fetched.values()) == 1
 
 
+def refusing(number: int, name: str) -> Callable[..., int]:
+    """Return an ``os.open`` that refuses to make files whose path has *name* in it."""
+    make = os.open
+
+    def refuse(path: Any, flags: int, *more: Any) -> int:
+        if flags & os.O_CREAT and name in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        return make(path, flags, *more)
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
 async def test_a_folder_that_cannot_be_written_stops_the_batch(
-    tmp_path: Path, databases: list[Database]
+    number: int, tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing more is paid for; what was paid for is fetched when there is room again."""
     service, path = Service(limit=1), tmp_path / "a.db"
     folder = tmp_path / "clips"
-    # A link to itself: nothing is there, so that the batch begins, and nothing can be made there.
-    await anyio.to_thread.run_sync(folder.symlink_to, folder)
-    async with batch_of(service, jobs("a", "b", "c"), journal=path, download=f"{folder}/x/") as batch:
-        report = await batch.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refusing(number, "clips"))
+        async with batch_of(service, jobs("a", "b", "c"), journal=path, download=folder) as batch:
+            report = await batch.wait()
     assert report.stopped is not None
     assert report.stopped.reason == "disk"
     assert 1 <= report.progress.failed == len(service.made) <= 2
-    await anyio.to_thread.run_sync(folder.unlink)
-    found = await outcomes(service, jobs("a", "b", "c"), journal=path, download=f"{folder}/x/")
+    found = await outcomes(service, jobs("a", "b", "c"), journal=path, download=folder)
     assert all(outcome.succeeded for outcome in found.values())
     assert set(service.runs.values()) == {1}
+
+
+async def test_a_path_of_one_job_that_cannot_be_written_is_its_own_affair(
+    tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others go on, and its files are fetched when its path can be written."""
+    service, path = Service(), tmp_path / "a.db"
+    template = f"{tmp_path}/clips/{{key}}/{{n}}{{ext}}"
+    await anyio.to_thread.run_sync((tmp_path / "clips").mkdir)
+    await anyio.to_thread.run_sync((tmp_path / "clips" / "b").write_bytes, b"in the way")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refusing(errno.EACCES, "/c/"))
+        async with batch_of(service, jobs("a", "b", "c", "d"), journal=path, download=template) as batch:
+            found = {outcome.key: outcome async for outcome in batch}
+            assert batch.report.stopped is None
+    assert {key for key, outcome in found.items() if outcome.succeeded} == {"a", "d"}
+    assert isinstance(found["b"].error, InvalidInput)
+    assert isinstance(found["c"].error, PermissionError)
+    await anyio.to_thread.run_sync((tmp_path / "clips" / "b").unlink)
+    found = await outcomes(service, journal=path, download=template)
+    assert {key for key, outcome in found.items() if outcome.succeeded} == {"b", "c"}
+    assert set(service.runs.values()) == {1}
+
+
+async def test_what_is_not_certain_to_be_whole_is_not_deleted(
+    tmp_path: Path, databases: list[Database], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor by the next batch, which finds it on the disk."""
+    service, path = Service(), tmp_path / "a.db"
+    service.fates["a"] = Fate(content=b"\xff\xd8\xff" + CLIP)
+    service.handlers["Task/InputOutputDelete"] = no(1, "must not be asked")
+    for _ in range(2):
+        outcome = await alone(service, journal=path, download=tmp_path / "clips", delete_remote=True)
+        assert outcome.succeeded
+        assert [each.suffix for each in outcome.paths] == [".jpg"]
+        assert "the service's copies of the outputs of the job 'a' stay" in caplog.text
+        caplog.clear()
+        assert (await rows_of(path))["a"].files[0].whole is False
+        await anyio.to_thread.run_sync(_end_again, path)
+    assert service.runs["a"] == 1
+
+
+def _end_again(path: Path) -> None:
+    """Have a journal say that its jobs' outputs may be missing, as a batch that was killed leaves it."""
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE jobs SET state = 'ended'")
+    db.close()
 
 
 async def test_left_while_downloading(tmp_path: Path) -> None:

@@ -1078,7 +1078,7 @@ class Pipeline:
         """
         if self.delete_remote and job.unproved:
             logger.warning(
-                "the service's copies of the job %r's outputs are kept: it is not certain that %s is whole",
+                "the service's copies of the outputs of the job %r stay: it is not certain that %s is whole",
                 job.key,
                 job.unproved[0],
             )
