@@ -215,7 +215,7 @@ class Downloader:
             elif path == Path(target):
                 candidates = [path]
             else:
-                candidates = [named_by_content(path, output.content_type, head)]
+                candidates = [path.with_name(named_by_content(path.name, output.content_type, head))]
             final = await run_in_thread(file.finish, candidates, at_once=True)
         finally:
             if file is not None:

@@ -7,7 +7,6 @@ import mimetypes
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from wiro_async._protocol.records import Output
@@ -87,11 +86,11 @@ def is_page(head: bytes) -> bool:
     return head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
-def named_by_content(path: Path, content_type: str, head: bytes) -> Path:
-    """Return *path* with the extension of what the file is, if that is certain and not what was claimed."""
+def named_by_content(name: str, content_type: str, head: bytes) -> str:
+    """Return *name* with the extension of what the file is, if that is certain and not what was claimed."""
     if has_magic(content_type, head) or (extension := extension_by(head)) == ".bin":
-        return path
-    return path.with_suffix(extension)
+        return name
+    return f"{_split(name)[0]}{extension}"
 
 
 def safe_name(output: Output) -> str | None:

@@ -101,8 +101,8 @@ class OutputSaver:
         offered: list[Path] = []
 
         def places(head: bytes) -> list[Path]:
-            named = named_by_content(path, output.content_type, head)
-            offered.extend(self._places(named, owner, before))
+            named = named_by_content(path.name, output.content_type, head)
+            offered.extend(self._places(path.with_name(named), owner, before))
             return offered
 
         stored = await self._store(output, path, None, places)

@@ -154,8 +154,9 @@ class Output(Record):
     async def save(self, path_or_folder: str | PathLike[str], *, timeout: float | None = None) -> Path:
         """Download the file, whole or not at all.
 
-        The bytes go to a ``.part`` file beside the target. It is checked against the size that the service
-        named, flushed to the disk, and only then renamed. A download that breaks off is resumed. A file that
+        The bytes go to a ``.part`` file beside the target. It is checked against the length that the server
+        and the service tell, flushed to the disk, and only then renamed. A file that is stored compressed
+        (gzip or deflate) is decompressed. Without a length it may have ``Limits.max_download`` bytes. A download that breaks off is resumed. A file that
         is not on the CDN yet (HTTP 404 or 403) is asked for again after 1, 2, 4, 8 and 15 seconds, at the
         address that the task has by then. No credential is sent to the CDN. An existing file of the same name
         is replaced.
@@ -163,7 +164,8 @@ class Output(Record):
         Args:
             path_or_folder: The file to write; folders above it are made when missing. Or a folder: one that
                 exists, or a path that ends in a separator, which is made when missing. In a folder the file
-                is called ``{task_id}_{name}``.
+                is called ``{task_id}_{name}``, with the extension of what it is if that is not what it claims
+                to be.
             timeout: Seconds for all of it (None: the client's ``Limits.download_timeout``).
 
         Returns:
