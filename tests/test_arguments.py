@@ -76,6 +76,7 @@ POLLING: dict[str, list[object]] = {
 LIMITS: dict[str, list[object]] = {
     "max_in_flight": NOT_COUNTS, "max_downloads": NOT_COUNTS, "max_sockets": NOT_COUNTS,
     "error_grace": NOT_POSITIVE, "send_window": NOT_POSITIVE, "margin": NOT_POSITIVE,
+    "max_download": NOT_COUNTS,
 } | {
     f"{name}_timeout": NOT_POSITIVE
     for name in ("connect", "request", "upload", "download", "slot", "settle", "wait", "stop")
@@ -99,6 +100,7 @@ MAP: dict[str, list[object]] = {
     "max_cost": ["five", -1, math.nan, math.inf, True, [5]],
     "download": NOT_PATHS,
     "delete_remote": NOT_BOOLS,
+    "overwrite": NOT_BOOLS,
     "ordered": NOT_BOOLS,
     "fail_fast": NOT_BOOLS,
     "retry_failed": [-1, 1.5, "1", True, None],

@@ -478,7 +478,7 @@ def test_another_service_s_tokens_do_not_go_to_the_service_s_own_socket() -> Non
         config(api_key="k", base_url="http://127.0.0.1:1/v1", watch="socket")
 
 
-@pytest.mark.parametrize("name", ["max_in_flight", "max_downloads", "max_sockets"])
+@pytest.mark.parametrize("name", ["max_in_flight", "max_downloads", "max_download", "max_sockets"])
 def test_a_count_is_whole(name: str) -> None:
     """There is no half request."""
     half: Any = 2.5
@@ -514,6 +514,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert attrs.asdict(Limits()) == {
         "max_in_flight": 32,
         "max_downloads": 8,
+        "max_download": 8 * 1024**3,
         "max_sockets": 256,
         "connect_timeout": 10.0,
         "request_timeout": 30.0,

@@ -22,7 +22,7 @@ from tests.batches import CLIP, MODEL, Fate, Service
 from tests.batches import anyio_backend as anyio_backend
 from tests.fakes import client
 from wiro_async import Client, ConfigurationError, DownloadError, JournalFile, Output, TaskHandle
-from wiro_async._files.naming import has_magic
+from wiro_async._files.download import has_magic
 from wiro_async._jobs.saver import OutputSaver, _Paths, check_template, file_name
 from wiro_async._journal.steps import Saved
 

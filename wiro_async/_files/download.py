@@ -31,7 +31,7 @@ import httpx
 from wiro_async._aio import Gate, run_in_thread
 from wiro_async._config import Config, check, check_path, seconds_of, whole
 from wiro_async._errors import DownloadError, InvalidInput, TaskNotFound, WiroError
-from wiro_async._files.naming import HEAD, folder_names, has_magic, is_page, named_by_content, safe_name
+from wiro_async._files.naming import HEAD, KINDS, extension_by, folder_names, is_page, safe_name
 from wiro_async._http.messages import Content
 from wiro_async._http.retry import DOWNLOADS, is_transient
 from wiro_async._http.transport import USER_AGENT, Transport
@@ -44,16 +44,16 @@ try:
 except ImportError:  # pragma: no cover - Windows has no fcntl, and this machine is not one
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Downloader", "Refresh", "Stored", "current"]
+__all__ = ["Downloader", "Refresh", "Stored", "current", "has_magic"]
 
 logger = logging.getLogger("wiro_async")
 
 Refresh: TypeAlias = Callable[[Output], Awaitable[Output]]
 """Looks an output up again: its address may have changed since."""
 
-Places: TypeAlias = Callable[[bytes], Sequence[Path]]
-"""Where a file may go, by its first bytes: to the first path that is free, or has the same content already;
-else to the last one, whatever is there."""
+Places: TypeAlias = Callable[[str], Sequence[Path]]
+"""Where a file may go, by the extension that it should have ("": the one that is expected): to the first path
+that is free, or has the same content already; else to the last one, whatever is there."""
 
 MISSING = frozenset({403, 404})
 """HTTP statuses of a file that the CDN may not have yet, or whose address has expired. 410 is final."""
@@ -209,28 +209,27 @@ class Downloader:
             if file is None or scope.cancelled_caught:
                 raise progress.late(seconds, 0 if file is None else file.size)
             head = await run_in_thread(file.head, at_once=True)
-            is_right = await self._check_kind(progress, file, head)
+            is_right = has_magic(output.content_type, head)
+            extension = "" if is_right else await self._true_extension(progress, file, head)
             if places is not None:
-                candidates = places(head)
-            elif path == Path(target):
-                candidates = [path]
+                candidates = places(extension)
+            elif extension and path != Path(target):
+                candidates = [path.with_suffix(extension)]
             else:
-                candidates = [path.with_name(named_by_content(path.name, output.content_type, head))]
+                candidates = [path]
             final = await run_in_thread(file.finish, candidates, at_once=True)
         finally:
             if file is not None:
                 await run_in_thread(file.close, at_once=True)
         return Stored(final, is_right and bool(progress.whole))
 
-    async def _check_kind(self, progress: _Progress, file: _PartFile, head: bytes) -> bool:
-        """Return whether a file is of the kind that it claims to be.
+    async def _true_extension(self, progress: _Progress, file: _PartFile, head: bytes) -> str:
+        """Return the extension of a file that is not what it claims to be ("": its kind is not known).
 
         Raises:
             DownloadError: It is a web page.
         """
         claimed = progress.output.content_type
-        if has_magic(claimed, head):
-            return True
         if is_page(head):
             await file.restart()
             raise progress.error(f"it claims to be {claimed}, but is a web page; nothing was kept")
@@ -241,7 +240,8 @@ class Downloader:
             claimed,
             head[:8],
         )
-        return False
+        extension = extension_by(head)
+        return "" if extension == ".bin" else extension
 
     async def save_all(
         self, outputs: Sequence[Output], folder: str | PathLike[str], timeout: float | None
@@ -619,6 +619,15 @@ def _conclude(progress: _Progress, size: int, length: int | None, why: str) -> N
     progress.whole = why
     if not why:
         logger.warning("download of task %s: no size was told, so none was checked", task)
+
+
+def has_magic(content_type: str, head: bytes) -> bool:
+    """Return whether a file that begins with *head* can have that type; types without a magic always can."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    for kind in KINDS:
+        if media_type in kind.media_types:
+            return head[kind.offset :].startswith(kind.marks)
+    return True
 
 
 def _judge(response: httpx.Response, progress: _Progress, offset: int) -> int:

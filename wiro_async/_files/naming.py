@@ -12,8 +12,8 @@ from typing import NamedTuple
 from wiro_async._protocol.records import Output
 
 __all__ = [
-    "HEAD", "KINDS", "Kind", "extension_by", "extension_of", "folder_names", "has_magic", "is_page",
-    "named_by_content", "safe_name", "upload_name",
+    "HEAD", "KINDS", "Kind", "extension_by", "extension_of", "folder_names", "is_page",
+    "safe_name", "upload_name",
 ]  # fmt: skip
 
 
@@ -72,25 +72,9 @@ def extension_of(content_type: str) -> str:
     return mimetypes.guess_extension(content_type) or ".bin"
 
 
-def has_magic(content_type: str, head: bytes) -> bool:
-    """Return whether a file that begins with *head* can have that type; types without a magic always can."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    for kind in KINDS:
-        if media_type in kind.media_types:
-            return head[kind.offset :].startswith(kind.marks)
-    return True
-
-
 def is_page(head: bytes) -> bool:
     """Return whether a file that begins with *head* is a web page, as an edge sends it in place of a file."""
     return head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
-
-
-def named_by_content(name: str, content_type: str, head: bytes) -> str:
-    """Return *name* with the extension of what the file is, if that is certain and not what was claimed."""
-    if has_magic(content_type, head) or (extension := extension_by(head)) == ".bin":
-        return name
-    return f"{_split(name)[0]}{extension}"
 
 
 def safe_name(output: Output) -> str | None:

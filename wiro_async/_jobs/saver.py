@@ -14,7 +14,7 @@ from typing import TypeAlias
 from wiro_async._aio import run_in_thread
 from wiro_async._errors import ConfigurationError
 from wiro_async._files.download import Places, Stored
-from wiro_async._files.naming import extension_of, named_by_content
+from wiro_async._files.naming import extension_of
 from wiro_async._journal.steps import JournalFile, Saved
 from wiro_async._protocol.envelope import is_utf8
 from wiro_async._protocol.records import Output
@@ -100,9 +100,9 @@ class OutputSaver:
 
         offered: list[Path] = []
 
-        def places(head: bytes) -> list[Path]:
-            named = named_by_content(path.name, output.content_type, head)
-            offered.extend(self._places(path.with_name(named), owner, before))
+        def places(extension: str) -> list[Path]:
+            named = path.with_suffix(extension) if extension else path
+            offered.extend(self._places(named, owner, before))
             return offered
 
         stored = await self._store(output, path, None, places)

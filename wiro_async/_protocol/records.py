@@ -156,10 +156,10 @@ class Output(Record):
 
         The bytes go to a ``.part`` file beside the target. It is checked against the length that the server
         and the service tell, flushed to the disk, and only then renamed. A file that is stored compressed
-        (gzip or deflate) is decompressed. Without a length it may have ``Limits.max_download`` bytes. A download that breaks off is resumed. A file that
-        is not on the CDN yet (HTTP 404 or 403) is asked for again after 1, 2, 4, 8 and 15 seconds, at the
-        address that the task has by then. No credential is sent to the CDN. An existing file of the same name
-        is replaced.
+        (gzip or deflate) is decompressed. Without a length it may have ``Limits.max_download`` bytes. A
+        download that breaks off is resumed. A file that is not on the CDN yet (HTTP 404 or 403) is asked for
+        again after 1, 2, 4, 8 and 15 seconds, at the address that the task has by then. No credential is sent
+        to the CDN. An existing file of the same name is replaced.
 
         Args:
             path_or_folder: The file to write; folders above it are made when missing. Or a folder: one that
