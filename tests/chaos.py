@@ -82,6 +82,7 @@ LIMITS = Limits(
     settle_timeout=SETTLE,
     send_window=1.0,
     margin=0.2,
+    error_grace=0.4,
 )
 POLLING = Polling(min_interval=0.03, max_interval=0.12, requests_per_second=2000, safety_interval=0.3)
 """The safety net is wide enough that a task whose socket fell silent is still found out within ``WAIT``."""
@@ -176,7 +177,12 @@ CANCELS = ("scope", "native", "twice", "timeout")
 ACTS = (
     "wait", "result", "stop", "cancel", "kill", "refresh", "iterate", "two waiters", "wait or stop", "tasks",
 )  # fmt: skip
-DIRECTIVES = ("short", "fail", "queue", "hang", "error", "run=5", "run=100")
+DIRECTIVES = (
+    "short", "fail", "queue", "hang", "error", "run=5", "run=100",
+    # Records that come late, and ends that are none yet.
+    "error][sandbox:after=requeue", "error][sandbox:after=end", "late=20", "late=never", "bare=20",
+    "bare=never", "nofiles=20",
+)  # fmt: skip
 
 
 @attrs.frozen
@@ -403,7 +409,8 @@ class Caller:
         self.record.errors.append(f"{type(error).__name__}: {error}")
         if isinstance(error, SubmissionUnknown):
             self.record.doubts.append(error)
-        if isinstance(error, wiro_async.TaskTimeout) and error.handle not in self.record.handles:
+        left = wiro_async.TaskTimeout | wiro_async.TaskUnclear
+        if isinstance(error, left) and error.handle not in self.record.handles:
             assert error.handle is not None
             self.record.handles.append(error.handle)
         elif isinstance(error, wiro_async.TaskFailed | wiro_async.TaskCancelled):
