@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
 import wiro_async
@@ -344,10 +343,8 @@ async def test_the_last_poll_has_an_end_and_may_fail() -> None:
     service.handlers["Task/Detail"] = no(0, "fault")
     with pytest.raises(wiro_async.TaskTimeout):
         await handle.wait(0)
-    service.handlers["Task/Detail"] = httpx.Response(
-        401, json=no(99, "Project authorization is not founded.")
-    )
-    with pytest.raises(wiro_async.AuthenticationError):
+    service.handlers["Task/Detail"] = no(1, "task-not-exist")
+    with pytest.raises(wiro_async.TaskNotFound):
         await handle.wait(0)
 
 
