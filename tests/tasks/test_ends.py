@@ -345,7 +345,7 @@ async def test_the_last_poll_has_an_end_and_may_fail() -> None:
         await handle.wait(0)
     service.handlers["Task/Detail"] = no(1, "task-not-exist")
     with pytest.raises(wiro_async.TaskNotFound):
-        await handle.wait(0)
+        await client(service, polling=CALM).attach("2221").wait(0)
 
 
 async def test_a_stop_makes_one_last_poll() -> None:
