@@ -47,6 +47,15 @@ Ts = TypeVarTuple("Ts")
 PER_TURN = 50
 """How many may begin in one turn of the event loop, which then takes some 5 ms."""
 
+FIRST_TURNS = 3
+"""Turns of the event loop that a step has before it is cancelled."""
+
+GRACE_SECONDS = 2.0
+"""Seconds that a cancellation may be put off until its work is ready for it."""
+
+LOOK_SECONDS = 0.005
+"""Seconds between two looks at whether it is."""
+
 THREADS = 40
 """How many threads of ours work at a time for one event loop; AnyIO's number."""
 
@@ -182,7 +191,9 @@ async def ask_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
 
 
 async def cancel_softly(
-    work: Callable[[], Coroutine[Any, Any, T]], undo: Callable[[T], Coroutine[Any, Any, object]]
+    work: Callable[[], Coroutine[Any, Any, T]],
+    undo: Callable[[T], Coroutine[Any, Any, object]],
+    ready: Callable[[], bool] = lambda: True,
 ) -> T:
     """Run *work* so that a cancellation of the caller reaches it as AnyIO's, and never as a native one.
 
@@ -191,6 +202,7 @@ async def cancel_softly(
     Args:
         work: What to do. The cancellation waits for its end.
         undo: Called with the result when the caller was cancelled and so will not get it.
+        ready: Whether *work* may be cancelled now; it is in any case ``GRACE_SECONDS`` later.
 
     Returns:
         What *work* returned.
@@ -209,6 +221,10 @@ async def cancel_softly(
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
+        await _outlast(loop.create_task(_turns(FIRST_TURNS)))
+        until = loop.time() + GRACE_SECONDS
+        while not ready() and not task.done() and loop.time() < until:
+            await _outlast(task, LOOK_SECONDS)
         scope.cancel()
         await _outlast(task)
         if results:
@@ -218,14 +234,20 @@ async def cancel_softly(
     return results[0]
 
 
-async def _outlast(task: asyncio.Task[Any]) -> None:
-    """Wait for a task's end, through any number of cancellations."""
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def _outlast(task: asyncio.Task[Any], seconds: float = math.inf) -> None:
+    """Wait for a task's end, but no longer than so many seconds, through any number of cancellations."""
+    until = asyncio.get_running_loop().time() + seconds
     # The shield holds off anyio, which would cancel again in each turn of the event loop; native
     # cancellations come one by one.
     with anyio.CancelScope(shield=True):
-        while not task.done():
+        while not task.done() and (left := until - asyncio.get_running_loop().time()) > 0:
             try:
-                await asyncio.wait({task})
+                await asyncio.wait({task}, timeout=None if left == math.inf else left)
             except asyncio.CancelledError:
                 continue
 

@@ -190,19 +190,26 @@ class ForeignTransport(httpx.AsyncBaseTransport):
         self._inner: Any = inner
         self._library = _library_of(inner)
         self._connect_timeout = connect_timeout
+        self._is_httpcore = any(kind.__name__ == "AsyncHTTPTransport" for kind in type(inner).__mro__)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one of httpx's requests."""
-        request.extensions.setdefault("timeout", {"connect": self._connect_timeout})
+        steps = _Steps(self._library, self._is_httpcore)
+        extensions = {"timeout": {"connect": self._connect_timeout}, "trace": steps.trace}
+        request.extensions = {**extensions, **request.extensions}
 
         async def send() -> Any:
             return await self._inner.handle_async_request(self._theirs(request))
 
-        theirs = await self._step(send, _closed)
+        try:
+            theirs = await steps.take(send, _closed)
+        finally:
+            # A transport of the user's own may have httpcore below it, too.
+            self._is_httpcore |= steps.is_traced
         return httpx.Response(
             theirs.status_code,
             headers=theirs.headers.raw,
-            stream=_SteppedBody(theirs.stream, self._step),
+            stream=_SteppedBody(theirs.stream, steps),
             extensions=theirs.extensions,
         )
 
@@ -226,10 +233,37 @@ class ForeignTransport(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
 
-    async def _step(self, work: Any, undo: Any) -> Any:
+
+class _Steps:
+    """The steps of one exchange.
+
+    Args:
+        library: The module whose requests and errors they are about.
+        is_httpcore: Whether httpcore is below. Even AnyIO's cancellation makes its pool lose a connection,
+            but while it waits for the reply: only then, or if that does not come soon, it is cancelled.
+
+    Attributes:
+        is_traced: Whether httpcore has told what it does.
+    """
+
+    def __init__(self, library: object, is_httpcore: bool) -> None:
+        self._library = library
+        self._is_safe = not is_httpcore
+        self.is_traced = False
+
+    async def trace(self, event: str, _facts: object) -> None:
+        """Take the news of what httpcore does next."""
+        self.is_traced = True
+        self._is_safe = event.endswith("receive_response_headers.started") or "body" in event
+
+    def _is_ready(self) -> bool:
+        return self._is_safe
+
+    async def take(self, work: Any, undo: Any) -> Any:
+        """Run one step to its end, or until the caller is cancelled."""
         problem: httpx.TransportError | None
         try:
-            return await cancel_softly(work, undo)
+            return await cancel_softly(work, undo, self._is_ready)
         except Exception as error:
             problem = self._translated(error)
             if problem is None:
@@ -257,9 +291,9 @@ async def _closed(response: Any) -> None:
 class _SteppedBody(httpx.AsyncByteStream):
     """The body of another library's reply."""
 
-    def __init__(self, stream: Any, step: Any) -> None:
+    def __init__(self, stream: Any, steps: _Steps) -> None:
         self._stream = stream
-        self._step = step
+        self._steps = steps
         self._pieces: AsyncIterator[bytes] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -273,7 +307,7 @@ class _SteppedBody(httpx.AsyncByteStream):
         async def read() -> bytes | None:
             return await anext(pieces, None)
 
-        piece: bytes | None = await self._step(read, _nothing)
+        piece: bytes | None = await self._steps.take(read, _nothing)
         if piece is None:
             raise StopAsyncIteration
         return piece
@@ -282,7 +316,7 @@ class _SteppedBody(httpx.AsyncByteStream):
         async def close() -> None:
             await self._stream.aclose()
 
-        await self._step(close, _nothing)
+        await self._steps.take(close, _nothing)
 
 
 async def _nothing(_result: object) -> None:
