@@ -46,6 +46,7 @@ from wiro_async import (
     InvalidInput,
     Secret,
 )
+from wiro_async._aio import on_asyncio
 from wiro_async._types import Payload
 
 KEY = "canary-of-the-callbacks"
@@ -501,6 +502,51 @@ async def test_refusals_close_the_connection(version: str, closes: bool) -> None
         assert await call(receiver) == status
         closing = (b"connection", b"close") in call.sent[0]["headers"]
         assert closing == (closes and status == 404)
+
+
+@pytest.mark.parametrize(("version", "left"), [("1.1", 3), ("2", 0)])
+async def test_over_http2_a_body_is_read_before_it_is_refused(version: str, left: int) -> None:
+    """Some servers break otherwise. No more of it is read than of a genuine one."""
+    receiver = make()
+    for url, method, status in ((PUBLIC, "POST", 404), (str(receiver.url_for("7")), "PUT", 405)):
+        call = Call(url, method, [b"a", b"b", b"c"], http_version=version)
+        assert await call(receiver) == status
+        assert call.taken == 3 - left
+    endless = Call(PUBLIC, body=[bytes(1024 * 1024)] * 5, http_version=version)
+    assert await endless(receiver) == 404
+    assert endless.taken == (0 if left else 2)
+
+
+@real_time
+async def test_refusals_leave_hypercorn_well_over_http2() -> None:
+    """Of forged callbacks with bodies, each is refused, and the genuine one behind them is taken."""
+    import hypercorn.asyncio
+    import hypercorn.config
+    import hypercorn.trio
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    receiver = make(f"http://127.0.0.1:{port}")
+    config = hypercorn.config.Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    config.errorlog = config.accesslog = None
+    stopping = anyio.Event()
+    serve: Any = hypercorn.asyncio.serve if on_asyncio() else hypercorn.trio.serve
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(serve, receiver, config, shutdown_trigger=stopping.wait))
+        for _ in range(200):
+            with suppress(OSError):
+                await (await anyio.connect_tcp("127.0.0.1", port)).aclose()
+                break
+            await anyio.sleep(0.02)
+        async with httpx.AsyncClient(http1=False, http2=True, trust_env=False) as web:
+            forged = f"http://127.0.0.1:{port}/7/{'x' * 32}"
+            statuses = [(await web.post(forged, content=bytes(60_000))).status_code for _ in range(10)]
+            taken = await web.post(receiver.url_for("7"), content=b"{}")
+        stopping.set()
+    assert statuses == [404] * 10
+    assert taken.status_code == 202
+    assert taken.http_version == "HTTP/2"
 
 
 # -- waking ----------------------------------------------------------------------------------------------

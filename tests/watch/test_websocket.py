@@ -766,3 +766,36 @@ async def test_a_close_after_the_peers() -> None:
     assert owner.messages == [b"last"]
     assert owner.problems == []
     assert len(transport.written) - before == 8
+
+
+# -- odd answers to the handshake ------------------------------------------------------------------------
+
+
+async def test_interim_answers_are_skipped() -> None:
+    """In one packet with the answer."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+
+    async def handler(peer: Peer) -> None:
+        peer.raw(b"HTTP/1.1 100 Continue\r\n\r\n" + hints + hints)
+        await peer.shake()
+        await peer.hold()
+
+    async with serving(handler, shake=False) as service:
+        owner = Owner()
+        connection = make(service.url, owner)
+        await connection.open()
+        assert owner.is_open
+        connection.close()
+
+
+async def test_a_refused_101_says_why() -> None:
+    """The line alone looks like a success."""
+
+    async def handler(peer: Peer) -> None:
+        await peer._reader.readuntil(b"\r\n\r\n")
+        peer.raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        await peer.hold()
+
+    async with serving(handler, shake=False) as service:
+        with pytest.raises(ConnectionError, match=r"101 Switching Protocols' \(.*Accept"):
+            await make(service.url, Owner()).open()

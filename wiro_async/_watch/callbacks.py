@@ -259,6 +259,9 @@ class CallbackReceiver:
             status = 405
         else:
             status = await _discard_body(scope, receive)
+        if status in (404, 405) and not _is_http1(scope):
+            # Whoever sent it forged it, but servers break when a body is answered before it was read.
+            status = status if await _discard_body(scope, receive) else None
         if status is None:
             return
         if job is not None and status == 202:
@@ -269,7 +272,7 @@ class CallbackReceiver:
         headers = [(b"content-length", b"0")]
         if status == 405:
             headers.append((b"allow", b"POST"))
-        if status != 202 and scope.get("http_version", "1.1").startswith("1"):
+        if status != 202 and _is_http1(scope):
             # The rest of the body, if there is one, need not come.
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -364,10 +367,16 @@ def _address(scope: _Scope) -> tuple[bytes, bytes]:
 # -- requests --------------------------------------------------------------------------------------------
 
 
+def _is_http1(scope: _Scope) -> bool:
+    """Tell whether an early answer ends the connection; over HTTP/2 hypercorn breaks on one."""
+    version: str = scope.get("http_version", "1.1")
+    return version.startswith("1")
+
+
 async def _discard_body(scope: _Scope, receive: _Receive) -> int | None:
     """Let the body pass, and return the status of the answer (None: the sender has left)."""
     sizes = (size for name, size in scope["headers"] if name.lower() == b"content-length" and size.isdigit())
-    if int(next(sizes, b"0")[:18]) > MAX_BODY:
+    if int(next(sizes, b"0")[:18]) > MAX_BODY and _is_http1(scope):
         return 413
     size = 0
     with anyio.move_on_after(BODY_SECONDS):

@@ -58,6 +58,8 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that the closing frame has to leave."""
 
 _CONTINUATION, _TEXT = 0, 1
+_INTERIM = (b"HTTP/1.1 100 ", b"HTTP/1.1 102 ", b"HTTP/1.1 103 ")
+"""How answers begin that another one follows."""
 _NORMAL_CLOSURE = 1000
 
 # websockets writes every frame to its log, and so every token. This logger cannot be found, nor enabled.
@@ -344,17 +346,21 @@ class Connection(asyncio.Protocol):
             self.connection_lost(None)
 
     def _shake_hands(self) -> None:
-        end = self._unread.find(b"\r\n\r\n") + 4
-        if end < 4:
-            if len(self._unread) > MAX_HEAD:
-                self._fail("the answer to the handshake has no end")
-            return
-        head = bytes(self._unread[:end])
-        del self._unread[:end]
+        head = b"HTTP/1.1 100 "
+        while head.startswith(_INTERIM):
+            end = self._unread.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(self._unread) > MAX_HEAD:
+                    self._fail("the answer to the handshake has no end")
+                return
+            head = bytes(self._unread[:end])
+            del self._unread[:end]
         self._ws.receive_data(head)
         if self._ws.state is not self._setup.state.OPEN:
             line = head.partition(b"\r\n")[0].decode("latin-1")
-            self._fail(f"the handshake was answered with {line[:100]!r}")
+            reason = self._ws.handshake_exc
+            why = f" ({reason})" if " 101" in line and reason is not None else ""
+            self._fail(f"the handshake was answered with {line[:100]!r}{why}")
             return
         # What has parsed the answer would keep it for as long as the connection lives.
         state = self._setup.state.OPEN
