@@ -37,7 +37,7 @@ import anyio
 import attrs
 
 import wiro_async
-from wiro_async import Client, Limits, Polling, SubmissionUnknown, TaskHandle, WiroError
+from wiro_async import Client, Limits, Polling, SubmissionUnknown, TaskHandle, TaskNotFound, WiroError
 from wiro_async._http.retry import DOWNLOADS, READS, RUNS
 from wiro_async.sandbox import Sandbox
 from wiro_async.sandbox.faults import (
@@ -53,6 +53,8 @@ from wiro_async.sandbox.faults import (
     Html,
     Latency,
     ListLag,
+    NoTask,
+    Refused,
     Reset,
     RotateKey,
     Status,
@@ -93,6 +95,9 @@ QUIET = LIMITS.send_window + REQUEST + LIMITS.margin + SETTLE
 LOOKING = QUIET + 3 * CALL
 """The longest search: until the Run is quiet, a reading, and the wait for an equal Run on its way."""
 
+UNSEEN = 0.3
+"""Seconds for which a task that was named may be denied."""
+
 LOOP = "(the event loop itself)"
 SLACK = 15.0
 """Seconds beyond its deadline after which an await counts as stuck: the machine may be busy."""
@@ -102,6 +107,9 @@ SCALED = {
     "wiro_async._jobs.limiter.LONGEST_ASKING": 0.2,
     # As often as a read, so that a submit has the same bound.
     "wiro_async._jobs.pipeline.RUNS": attrs.evolve(RUNS, attempts=READS.attempts, base=0.02, longest=0.1),
+    "wiro_async._jobs.limiter.RUNS": attrs.evolve(RUNS, base=0.02, longest=0.1),
+    "wiro_async._http.retry.REFUSALS": (0.02, 0.04, 0.08),
+    "wiro_async._tasks.state.UNSEEN": UNSEEN,
     "wiro_async._http.transport.READS": attrs.evolve(READS, base=0.02, longest=0.1),
     "wiro_async._files.download.DOWNLOADS": attrs.evolve(DOWNLOADS, base=0.08, longest=0.1),
     "wiro_async._files.download.STALL_SECONDS": 0.4,
@@ -124,6 +132,10 @@ LOST: tuple[Fault, ...] = (
     Html(502, processed=True),
     Status(500, processed=True),
     Status(504, processed=True),
+    Refused(processed=True),
+    Refused(processed=True, message="Request files could not be stored", status=400),
+    Html(403, processed=True),
+    Html(404, processed=True),
     Latency(1.0),
     Drip(60, part="head"),
     Drip(60),
@@ -140,6 +152,9 @@ NOT_TAKEN: tuple[Fault, ...] = (
     Status(429, retry_after=0.05),
     Status(500),
     Status(503, retry_after=0.05),
+    Refused(),
+    Html(403),
+    Html(401),
 )
 """The service never gets the request."""
 
@@ -155,6 +170,16 @@ CUTS: tuple[Fault, ...] = (
     Latency(0.3),
 )
 """A WebSocket that breaks, or does not open."""
+
+FALSE: tuple[Fault, ...] = (
+    Refused(processed=True, names_task=True),
+    Refused(processed=True, status=409, code=97, message="Insufficient balance"),
+)
+"""A Run is refused, and has a task all the same."""
+
+BLIP = Refused(message="Project authorization is not valid.", status=401)
+UNKNOWN: tuple[Fault, ...] = (NoTask(), NoTask(empty=True))
+"""The service's machine does not know the task yet."""
 
 FOREIGN: tuple[Fault, ...] = (Foreign(), Foreign(invented=True))
 SHORT_LAG: tuple[Fault, ...] = (ListLag(0.1), ListLag(0.2))
@@ -178,7 +203,7 @@ ACTS = (
     "wait", "result", "stop", "cancel", "kill", "refresh", "iterate", "two waiters", "wait or stop", "tasks",
 )  # fmt: skip
 DIRECTIVES = (
-    "short", "fail", "queue", "hang", "error", "run=5", "run=100",
+    "short", "fail", "queue", "hang", "error", "run=5", "run=100", "log=100000",
     # Records that come late, and ends that are none yet.
     "error][sandbox:after=requeue", "error][sandbox:after=end", "late=20", "late=never", "bare=20",
     "bare=never", "nofiles=20",
@@ -243,11 +268,11 @@ def _rules(rng: random.Random, *, foreign: bool, resubmits: bool) -> tuple[Rule,
     # What is resent was proved absent by the list, so there the list may be late or broken, but may not lie.
     lists = SHORT_LAG if resubmits else SHORT_LAG + LONG_LAG + others
     return (
-        Rule("Run", rng.choice((0.15, 0.35, 0.6)), common + others * 4),
-        Rule("Task/Detail", rng.choice((0.0, 0.1, 0.3)), common + others),
-        Rule("Task/List", rng.choice((0.0, 0.2, 0.5)), common + lists * 2),
-        Rule("Task/Cancel", rng.choice((0.0, 0.3)), common + others),
-        Rule("Task/Kill", rng.choice((0.0, 0.3)), common + others),
+        Rule("Run", rng.choice((0.15, 0.35, 0.6)), (*common, *FALSE, BLIP, *others * 4)),
+        Rule("Task/Detail", rng.choice((0.0, 0.1, 0.3)), (*common, BLIP) + UNKNOWN * 3 + others),
+        Rule("Task/List", rng.choice((0.0, 0.2, 0.5)), (*common, BLIP) + lists * 2),
+        Rule("Task/Cancel", rng.choice((0.0, 0.3)), (*common, BLIP, *UNKNOWN, *others)),
+        Rule("Task/Kill", rng.choice((0.0, 0.3)), (*common, BLIP, *UNKNOWN, *others)),
         Rule("File/Upload", 0.2, common),
         Rule("cdn", rng.choice((0.0, 0.3)), common),
         Rule("socket", rng.choice((0.0, 0.5, 0.9)), CUTS),
@@ -407,8 +432,9 @@ class Caller:
 
     def _note(self, error: WiroError) -> None:
         self.record.errors.append(f"{type(error).__name__}: {error}")
-        if isinstance(error, SubmissionUnknown):
-            self.record.doubts.append(error)
+        doubt = error.doubt if isinstance(error, TaskNotFound) else error
+        if isinstance(doubt, SubmissionUnknown):
+            self.record.doubts.append(doubt)
         left = wiro_async.TaskTimeout | wiro_async.TaskUnclear
         if isinstance(error, left) and error.handle not in self.record.handles:
             assert error.handle is not None
@@ -701,6 +727,10 @@ async def _claim(
         task = await _patiently((handle if new is old else new.attach(handle.id)).refresh)
     except SubmissionUnknown as error:
         doubts.append(error)
+    except TaskNotFound as error:
+        if error.doubt is None:
+            raise
+        doubts.append(error.doubt)
     else:
         claim(task.id)
 
@@ -715,6 +745,10 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
                 raise
         except (wiro_async.ConnectionFailed, wiro_async.DownloadError):
             await anyio.sleep(0.2)
+        except TaskNotFound as error:
+            if not error.passing:
+                raise
+            await anyio.sleep(UNSEEN)
     return await call()
 
 
