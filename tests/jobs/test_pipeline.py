@@ -244,6 +244,49 @@ async def test_a_task_that_is_not_there_is_looked_for() -> None:
     assert service.counts["Task/Detail"] >= 3
 
 
+async def test_the_task_of_an_answer_about_nothing_is_found_in_the_list(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """The answer named a task that does not exist: after half a minute, the Run's own one takes its place."""
+    service, path = Service(), tmp_path / "a.db"
+    usual = service.handlers["Run"]
+    service.handlers["Run"] = lambda inputs: usual(inputs) | {"taskid": "999"}
+    outcome = await alone(service, journal=path)
+    assert outcome.succeeded
+    assert outcome.task_id == "2221"
+    assert service.runs == {"a": 1}
+    assert (await rows_of(path))["a"].task_id == "2221"
+
+
+async def test_a_task_that_is_in_the_list_only_is_not_given_up(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """Detail denies it, the list shows it: its id stays on record, and a resume waits for it."""
+    service, path = Service(), tmp_path / "a.db"
+    usual = service.handlers["Task/Detail"]
+    service.handlers["Task/Detail"] = no(1, "There is no task yet.")
+    outcome = await alone(service, journal=path)
+    assert isinstance(outcome.error, TaskNotFound)
+    row = (await rows_of(path))["a"]
+    assert (row.state, row.task_id) == ("running", "2221")
+    service.handlers["Task/Detail"] = usual
+    assert (await outcomes(service, journal=path))["a"].succeeded
+    assert service.runs == {"a": 1}
+
+
+async def test_a_batch_that_is_left_while_a_denied_task_is_looked_for(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """Its id stays on record."""
+    service, path = Service(), tmp_path / "a.db"
+    service.answers["a"] = [ok(taskid="999", socketaccesstoken="x")]
+    with anyio.move_on_after(65):
+        await alone(service, journal=path)
+    assert service.counts["Task/List"] >= 1
+    row = (await rows_of(path))["a"]
+    assert (row.state, row.task_id) == ("running", "999")
+
+
 # -- ends ------------------------------------------------------------------------------------------------
 
 

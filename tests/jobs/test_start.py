@@ -24,7 +24,17 @@ from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import Accepted, Intended, Released, Step
 from wiro_async._protocol.matching import RunFingerprint
 from wiro_async.sandbox import Sandbox
-from wiro_async.sandbox.faults import Fault, FaultPlan, Html, ListLag, NoTask, Refused, RotateKey, Status
+from wiro_async.sandbox.faults import (
+    Fault,
+    FaultPlan,
+    Foreign,
+    Html,
+    ListLag,
+    NoTask,
+    Refused,
+    RotateKey,
+    Status,
+)
 
 KEY, SECRET = "sandbox-key", "sandbox-secret"
 POLLING = Polling(min_interval=0.03, max_interval=0.3, requests_per_second=500.0)
@@ -248,6 +258,26 @@ async def test_a_task_that_is_not_everywhere_yet(fault: Fault, tmp_path: Path) -
         assert found["resumed"].task_id == handle.id
         assert all(outcome.succeeded for outcome in found.values())
         assert server.ledger()["runs"] == 3
+
+
+async def test_an_answer_that_names_no_task_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while the Run's own task is found in the list, by a single call and by a batch."""
+    monkeypatch.setattr("wiro_async._tasks.state.UNSEEN", 0.3)
+    plan = FaultPlan()
+    async with sandbox(plan) as server:
+        async with client(server) as own:
+            plan.script("Run", Foreign(invented=True))
+            assert (await own.run(MODEL, inputs("single"))).task.parameters["prompt"] == "single"
+            plan.script("Run", Foreign(invented=True))
+            handle = await own.submit(MODEL, inputs("handle"))
+            with pytest.raises(TaskNotFound) as caught:
+                await handle.wait()
+            assert caught.value.doubt is not None
+            found = await own.reconcile(caught.value.doubt)
+            assert (await found.wait()).parameters["prompt"] == "handle"
+        plan.script("Run", Foreign(invented=True))
+        assert (await outcomes(server, tmp_path / "a.db", jobs("batch")))["batch"].succeeded
+        assert server.ledger()["paid"] == 3
 
 
 @pytest.mark.parametrize("verb", ["cancel", "kill"])
