@@ -37,6 +37,7 @@ from wiro_async._journal import sqlite, store
 from wiro_async._journal.steps import Accepted, Ended, Intended, Released, Saved, Step
 from wiro_async._tasks import state
 from wiro_async.sandbox import Sandbox
+from wiro_async.sandbox.faults import Fault, FaultPlan, Html, NoTask, Refused
 
 MODEL = "MiniMax/image-to-video-01-director"
 JOBS = 4
@@ -46,6 +47,14 @@ LIMITS = Limits(settle_timeout=SETTLE, send_window=1.0, request_timeout=1.5, mar
 """A Run is quiet three seconds after its intent; what the network holds arrives before (``HELD``)."""
 POLLING = Polling(min_interval=0.02, max_interval=0.2, requests_per_second=500.0)
 LONGEST_LIFE = 60.0
+
+FALSE_REFUSALS: tuple[Fault, ...] = (
+    Refused(processed=True),
+    Refused(processed=True, names_task=True),
+    Refused(processed=True, status=409, code=97, message="Insufficient balance"),
+    Html(403, processed=True),
+)
+"""Refusals of Runs that were accepted."""
 
 POINTS = (
     "before the intent",
@@ -453,7 +462,9 @@ def run(schedules: Sequence[Schedule], *, careless: bool = False) -> Record:
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
-            Sandbox(speed=SPEED, render=False, balance=1e9, concurrency_limit=100_000) as sandbox,
+            Sandbox(
+                speed=SPEED, render=False, balance=1e9, concurrency_limit=100_000, faults=_faults()
+            ) as sandbox,
         ):
             bench = Bench(sandbox, forks, Path(folder), careless=careless)
             for schedule in schedules:
@@ -461,6 +472,14 @@ def run(schedules: Sequence[Schedule], *, careless: bool = False) -> Record:
             return bench.record
     finally:
         forks.close()
+
+
+def _faults() -> FaultPlan:
+    """What the service says wrongly meanwhile: Runs are accepted and refused, tasks made and denied."""
+    plan = FaultPlan()
+    plan.random(0.1, ["Run"], faults=FALSE_REFUSALS)
+    plan.random(0.05, ["Task/Detail"], faults=[NoTask(), NoTask(empty=True), Html(403)])
+    return plan
 
 
 def schedules_of(points: Sequence[str], each: int, moments: int, seed: int) -> list[Schedule]:
