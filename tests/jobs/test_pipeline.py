@@ -274,6 +274,17 @@ async def test_a_task_that_is_in_the_list_only_is_not_given_up(
     assert service.runs == {"a": 1}
 
 
+async def test_a_resumed_task_that_is_denied_is_looked_for(tmp_path: Path, databases: list[Database]) -> None:
+    """For half a minute; its id stays on record, and nothing is sent in its place."""
+    service, path = Service(), tmp_path / "a.db"
+    service.answers["a"] = [ok(taskid="999", socketaccesstoken="x")]
+    assert isinstance((await alone(service, journal=path)).error, TaskNotFound)
+    outcome = (await outcomes(service, journal=path))["a"]
+    assert isinstance(outcome.error, TaskNotFound)
+    assert (await rows_of(path))["a"].task_id == "999"
+    assert service.counts["Run"] == 1
+
+
 async def test_a_batch_that_is_left_while_a_denied_task_is_looked_for(
     tmp_path: Path, databases: list[Database]
 ) -> None:

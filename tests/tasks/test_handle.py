@@ -586,6 +586,17 @@ async def test_a_task_that_was_seen_may_be_denied_for_a_moment() -> None:
     assert not caught.value.passing
 
 
+async def test_a_task_that_was_seen_and_is_denied_for_half_a_minute_is_gone() -> None:
+    """There is no Run of ours to search for."""
+    running, nothing = ok(tasklist=[task(status="task_start")]), no(1, "There is no task yet.")
+    handle = client(FakeService(Task_Detail=[running, nothing])).attach("2221")
+    begun = anyio.current_time()
+    with pytest.raises(TaskNotFound) as caught:
+        await handle.wait()
+    assert anyio.current_time() - begun >= 30
+    assert (caught.value.passing, caught.value.doubt) == (False, None)
+
+
 @pytest.mark.parametrize("said", [ok(tasklist=[]), ok(), ok(tasklist=None)])
 @pytest.mark.parametrize("verb", ["kill", "cancel"])
 async def test_a_stop_that_shows_no_task_is_judged_by_the_next_poll(verb: str, said: Any) -> None:
