@@ -885,17 +885,18 @@ class Pipeline:
         Returns:
             Whether one was found; it is the job's task from here on.
         """
-        if error.doubt is None:
+        doubt, denied = error.doubt, job.state
+        if doubt is None or denied is None:
             return False
+
+        async def take(found: records.Accepted, how: Found) -> bool:
+            # Its own id may be in the list: then it is that task, and Detail denies it all the same.
+            return found.id != denied.key.id and await self._record_task(job, found, how, doubt=doubt.cause)
+
         try:
             with anyio.CancelScope(deadline=job.until):
-                attempt = self.service.runs.find(fingerprint_of(error.doubt))
-                found = await self.service.search.find(
-                    attempt,
-                    error.doubt.cause,
-                    proves=False,
-                    take=partial(self._record_task, job, doubt=error.doubt.cause),
-                )
+                attempt = self.service.runs.find(fingerprint_of(doubt))
+                found = await self.service.search.find(attempt, doubt.cause, proves=False, take=take)
                 if isinstance(found, records.Accepted):
                     job.state = None
                     slot.doubted()
