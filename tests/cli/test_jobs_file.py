@@ -219,6 +219,49 @@ def test_a_table_is_read_with_its_line_numbers(tmp_path: Path) -> None:
     assert "not UTF-8" in told[4][1]
 
 
+TABLE = 'key, image, prompt\na, @x.jpg, "hello, you"\nb, @x.jpg, " kept "\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "before"),
+    [
+        ("jobs.csv", TABLE.encode(), 0),
+        ("jobs.csv", TABLE.encode("utf-8-sig"), 0),
+        ("jobs.csv", b"sep=;\r\n" + TABLE.replace(", ", "; ").replace("hello; ", "hello, ").encode(), 1),
+        ("jobs.csv", b'\xef\xbb\xbf"SEP=|"\n' + TABLE.replace(", ", "|").replace("o|y", "o, y").encode(), 1),
+        ("jobs.csv", b"sep=\t\n" + TABLE.replace(", ", "\t").replace("o\ty", "o, y").encode(), 1),
+        ("jobs.txt", TABLE.replace(", ", "\t").replace("o\ty", "o, y").encode("utf-16"), 0),
+        ("jobs.csv", b"\xfe\xff" + TABLE.replace(", ", "\t").replace("o\ty", "o, y").encode("utf-16-be"), 0),
+    ],
+)
+def test_tables_as_people_make_them(tmp_path: Path, name: str, text: bytes, before: int) -> None:
+    """With spaces behind the commas, a mark, a first line for Excel, or as Excel's "Unicode Text"."""
+    (tmp_path / "x.jpg").write_bytes(b"x")
+    assert rows(jobs_file(tmp_path, text, name)) == [
+        (before + 2, {"image": tmp_path / "x.jpg", "prompt": "hello, you"}),
+        (before + 3, {"image": tmp_path / "x.jpg", "prompt": " kept "}),
+    ]
+
+
+def test_another_encoding_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """In a cell, in the header, or in UTF-16 that is cut."""
+    ((line, told),) = rows(jobs_file(tmp_path, "prompt\nCafé\n".encode("cp1252"), "jobs.csv"))
+    assert (line, told.startswith("its 'prompt' is not UTF-8; save it as UTF-8 (Excel: ")) == (2, True)
+    assert "iconv -f WINDOWS-1252 -t UTF-8" in told
+    with pytest.raises(InvalidInput, match="column 2 of the header is not UTF-8; save it as UTF-8"):
+        rows(jobs_file(tmp_path, "prompt,größe\nx,1\n".encode("cp1252"), "jobs.csv"))
+    with pytest.raises(InvalidInput, match="begins as UTF-16 and is not"):
+        rows(jobs_file(tmp_path, TABLE.encode("utf-16")[:-1], "jobs.csv"))
+
+
+def test_a_space_before_the_at_sign_is_refused(tmp_path: Path) -> None:
+    """Where a file is wanted: it would be sent as a text, and paid for."""
+    ((_, told),) = rows(jobs_file(tmp_path, '{"image": " @x.jpg"}'))
+    assert told == "its input 'image' is the text ' @x.jpg'; remove the space before the @"
+    ((_, told),) = rows(jobs_file(tmp_path, '{"prompt": " @home"}'))
+    assert told == {"prompt": " @home"}
+
+
 @pytest.mark.parametrize("name", ["jobs.csv", "jobs.jsonl"])
 def test_an_empty_file_has_no_jobs(tmp_path: Path, name: str) -> None:
     """Neither is it an error."""
@@ -250,10 +293,12 @@ def test_a_local_file_that_is_there_is_fine(tmp_path: Path) -> None:
 
 
 def test_the_name_tells_the_format_unless_one_is_said(tmp_path: Path) -> None:
-    """Anything but .csv and .tsv is JSON Lines."""
+    """Anything but .csv and .tsv, and Excel's .txt, is JSON Lines."""
     names = {"a.csv": "csv", "b.TSV": "csv", "c.jsonl": "jsonl", "d": "jsonl"}
     assert {name: jobs_file(tmp_path, "x", name).format for name in names} == names
     assert find_jobs(tmp_path / "d", "csv").format == "csv"
+    assert jobs_file(tmp_path, "a\n".encode("utf-16"), "e.txt").format == "csv"
+    assert jobs_file(tmp_path, "{}", "f.txt").format == "jsonl"
 
 
 @pytest.mark.parametrize("name", ["none.jsonl", ".", "a\0b"])

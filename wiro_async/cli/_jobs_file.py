@@ -2,13 +2,15 @@
 
 A row of JSON Lines is ``{"inputs": {...}, "model": ..., "key": ...}``, or an object of inputs, among which
 ``model`` and ``key`` mean the job's own. A CSV file's header names its columns likewise; an empty cell is an
-input that is left out. A text that begins with ``@`` is a local file; ``@@`` stands for one ``@``.
+input that is left out. Spaces behind a delimiter do not count; a first line ``sep=;`` names the delimiter,
+as in Excel. A text that begins with ``@`` is a local file; ``@@`` stands for one ``@``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -18,10 +20,13 @@ import attrs
 from wiro_async import InvalidInput, Job, JournalEntry
 from wiro_async.cli._text import JSON
 
-__all__ = ["Columns", "Reading", "delimiter_of", "files_in", "job_of_json", "line_of"]
+__all__ = ["Columns", "Reading", "delimiter_of", "files_in", "job_of_json", "line_of", "told_delimiter"]
 
 MAX_DEPTH = 64
 """Levels of an input: as many as the library sends."""
+
+_NOT_UTF8 = 'save it as UTF-8 (Excel: "CSV UTF-8"; if it is in cp1252: iconv -f WINDOWS-1252 -t UTF-8)'
+"""What to do about a file in another encoding."""
 
 _AS_INPUT = "inputs."
 """What makes a field an input, whatever its name: three models have an input that is called ``model``."""
@@ -52,7 +57,7 @@ def job_of_json(line: bytes, reading: Reading) -> Job:
     try:
         fields = json.loads(line.decode().removeprefix("\ufeff"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"it is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
+        raise InvalidInput(f"it is not UTF-8 (byte {error.start}); {_NOT_UTF8}") from None
     except json.JSONDecodeError as error:
         # Its own words count lines, too, from the beginning of this one.
         raise InvalidInput(f"it is not JSON: {error.msg} (character {error.pos + 1})") from None
@@ -120,6 +125,12 @@ def delimiter_of(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
+def told_delimiter(line: str) -> str | None:
+    """Return the delimiter that a line ``sep=;`` names, as in Excel (None: it is no such line)."""
+    told = re.fullmatch(r'"?sep=([^"\s]|\t)"?[\r\n]*', line, re.IGNORECASE)
+    return None if told is None else told[1]
+
+
 class Columns:
     """The columns of a CSV file.
 
@@ -135,6 +146,8 @@ class Columns:
         self._names: list[str] = [name.strip() for name in names]
         self._reading: Reading = reading
         for place, name in enumerate(self._names, 1):
+            if not _is_whole(name):
+                raise InvalidInput(f"column {place} of the header is not UTF-8; {_NOT_UTF8}")
             if not name:
                 raise InvalidInput(f"column {place} of the header has no name; name it, or remove it")
             if name in self._names[: place - 1]:
@@ -154,12 +167,15 @@ class Columns:
         if len(cells) != len(self._names):
             raise InvalidInput(f"it has {len(cells)} cells; the header has {len(self._names)}")
         for name, cell in zip(self._names, cells, strict=True):
-            try:
-                cell.encode()
-            except UnicodeEncodeError:  # The reader lets other bytes through as halves of surrogate pairs.
-                raise InvalidInput(f"its {name[:60]!r} is not UTF-8; save the file as UTF-8") from None
+            if not _is_whole(cell):
+                raise InvalidInput(f"its {name[:60]!r} is not UTF-8; {_NOT_UTF8}")
         fields = {name: cell for name, cell in zip(self._names, cells, strict=True) if cell}
         return _job(*_split(fields, self._reading), self._reading)
+
+
+def _is_whole(text: str) -> bool:
+    """Whether all of it was read: the reader lets other bytes through as halves of surrogate pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 # -- local files ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import anyio.to_thread
 import attrs
 
 from wiro_async import InvalidInput, InvalidJob, Job
-from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json
+from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, told_delimiter
 
 __all__ = ["Format", "JobsFile", "JobsReader", "find_jobs", "given_jobs", "read_rows"]
 
@@ -30,6 +30,9 @@ Format: TypeAlias = Literal["jsonl", "csv"]
 
 ROWS_AT_ONCE = 200
 """Rows that the thread reads ahead."""
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""How a text in UTF-16 begins."""
 
 _OF_FILE = re.compile("^input|url$|image|video|audio|mask|photo|file", re.IGNORECASE)
 """Names of inputs that take files; the catalogue calls many of them mere texts."""
@@ -110,11 +113,15 @@ def find_jobs(path: Path, format: Format | None) -> JobsFile:  # noqa: A002 - th
         with absolute.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             mark = _mark(stream)
+            stream.seek(0)
+            head = stream.read(2)
     except (OSError, ValueError) as error:
         raise InvalidInput(
             f"the jobs cannot be read from {str(path)[:200]!r}: {getattr(error, 'strerror', error)}"
         ) from None
-    kind: Format = format or ("csv" if path.suffix.lower() in (".csv", ".tsv") else "jsonl")
+    # Excel's "Unicode Text" is a table in UTF-16, and called .txt.
+    is_table = path.suffix.lower() in (".csv", ".tsv") or (path.suffix.lower() == ".txt" and head in _UTF16)
+    kind: Format = format or ("csv" if is_table else "jsonl")
     return JobsFile(absolute, kind, sha256, mark, str(path), absolute.parent)
 
 
@@ -142,7 +149,12 @@ def read_rows(file: JobsFile | None, key: str | None) -> Generator[JobRow, None,
     with file.path.open("rb") as stream:
         if _mark(stream) != file.mark:
             raise InvalidInput(f"{file.name} has changed while it was being read; start again")
-        yield from _csv_rows(stream, reading) if file.format == "csv" else _json_rows(stream, reading)
+        try:
+            yield from _csv_rows(stream, reading) if file.format == "csv" else _json_rows(stream, reading)
+        except UnicodeDecodeError:
+            raise InvalidInput(
+                f"{file.name} begins as UTF-16 and is not; open it where it was written, and save it as UTF-8"
+            ) from None
 
 
 def _json_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
@@ -159,13 +171,19 @@ def _json_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
 
 def _csv_rows(stream: BinaryIO, reading: Reading) -> Iterator[JobRow]:
     # What is not UTF-8 is let through here, so that it is told with its line.
-    with io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text:
-        delimiter = delimiter_of(text.readline())
-        text.seek(0)
-        rows = csv.reader(text, delimiter=delimiter, strict=True)
+    encoding = "utf-16" if stream.read(2) in _UTF16 else "utf-8-sig"
+    stream.seek(0)
+    errors = "strict" if encoding == "utf-16" else "surrogateescape"
+    with io.TextIOWrapper(stream, encoding, errors=errors, newline="") as text:
+        first = text.readline()
+        delimiter, before = told_delimiter(first), 1
+        if delimiter is None:
+            delimiter, before = delimiter_of(first), 0
+            text.seek(0)
+        rows = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True)
         columns: Columns | None = None
         while True:
-            number = rows.line_num + 1
+            number = before + rows.line_num + 1
             try:
                 cells = next(rows, None)
             except csv.Error as error:
@@ -198,6 +216,10 @@ def _check_text(name: str, value: object, folder: Path) -> None:
     for item in value if isinstance(value, list) else [value]:
         if not isinstance(item, str) or not _OF_FILE.search(name):
             continue
+        if item.lstrip().startswith("@") and not item.startswith("@"):
+            raise InvalidInput(
+                f"its input {name[:60]!r} is the text {item[:60]!r}; remove the space before the @"
+            )
         if "://" not in item and PurePath(item).suffix and _is_there(folder / item):
             raise InvalidInput(
                 f"its input {name[:60]!r} is the text {item[:200]!r}, and there is such a file; "
