@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Awaitable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from wiro_async import ClientUseError, InvalidInput, JournalEntry, JournalError,
 from wiro_async._journal import sqlite as _sqlite
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import (
+    MEMO,
     Accepted,
     Done,
     Doubted,
@@ -159,6 +161,24 @@ async def test_uploads_and_lessons(path: Path) -> None:
         assert await journal.url_of("cd") is None
         assert await journal.load_stats("prices") == {"o/m": [1, "0.35"]}
         assert await journal.load_stats("durations") == {}
+
+
+@pytest.mark.parametrize("data", ["{", "[1]", "null", "[" * 100_000, 5, b"\xff"])
+async def test_a_row_that_was_edited_by_hand_is_learned_anew(
+    path: Path, data: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a warning; but the options of a batch are not dropped, because a limit may be among them."""
+    async with (await open_quick(path))[0] as journal:
+        await journal.record(Learned("prices", {"o/m": [1, "0.35"]}), Learned(MEMO, {"max_cost": "5"}))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE learned SET data = ?", (data,))
+    async with (await open_quick(path))[0] as journal:
+        assert await journal.load_stats("prices") == {}
+        assert "has learned of prices cannot be read" in caplog.text
+        with pytest.raises(JournalError, match="has an unreadable memo") as caught:
+            await journal.load_stats(MEMO)
+        assert caught.value.reason == "corrupt"
+        assert journal.broken is None
         assert await journal.task_ids() == []
         with pytest.raises(InvalidInput):
             await journal.record(Learned("prices", {"x": float("nan")}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import io
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import anyio
 import httpx
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.sync.client import connect
@@ -148,6 +150,26 @@ def test_a_server_that_cannot_start_says_why() -> None:
     with pytest.raises(RuntimeError, match="did not start") as caught:
         Sandbox(render=False, wrap=exiting).__enter__()
     assert isinstance(caught.value.__cause__, SystemExit)
+
+
+def unready(_: ASGIApp) -> ASGIApp:
+    """An application whose own start fails."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        if not app.routes:
+            raise OSError("the database is not there")
+        yield
+
+    return Starlette(lifespan=lifespan)
+
+
+def test_an_application_that_cannot_start_says_why() -> None:
+    """Its own error is the cause, and in the message."""
+    told = r"did not start: OSError\('the database is not there'\)"
+    with pytest.raises(RuntimeError, match=told) as caught:
+        Sandbox(render=False, wrap=unready).__enter__()
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_an_idle_server_lives_on() -> None:

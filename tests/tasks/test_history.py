@@ -306,6 +306,19 @@ def test_an_announcement_is_a_transition_of_our_own_clock() -> None:
     assert history.status == Status.ACCEPT
 
 
+@pytest.mark.parametrize("step", [-3600.0, -5.0, 3600.0])
+def test_transitions_are_in_order_of_time_whatever_the_clock_does(step: float) -> None:
+    """Our own is set back or forth between two steps; the service's may be behind it from the beginning."""
+    history = fold(History(), poll(Status.QUEUE, createtime=0), asked=0, now=T0)
+    history = hear(history, Status.ACCEPT, at=1, now=T0 + 5)
+    history = hear(history, Status.PREPROCESS_START, at=2, now=T0 + 6 + step)
+    history = fold(history, poll(Status.START, createtime=0, accepttime=1, starttime=8), asked=3, now=T0)
+    history = fold(history, poll(Status.CANCEL, createtime=0, starttime=8, canceltime=7), asked=4, now=T0)
+    times = [transition.at for transition in history.transitions]
+    assert times == sorted(times)
+    assert statuses(history)[-1] == Status.CANCEL
+
+
 def test_an_announcement_does_not_end_the_list() -> None:
     """How a task ended is in its snapshot, which is read for that."""
     history = fold(History(), poll(Status.START, createtime=0), asked=0, now=T0)

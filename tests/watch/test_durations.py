@@ -58,6 +58,14 @@ def test_the_bins_reach_from_a_quarter_of_a_second_to_a_day(index: int) -> None:
     assert len(learned(60.0).survival()) == len(EDGES)
 
 
+def test_survival_of_nothing_known_is_the_prior() -> None:
+    """It falls from one, and no sample is needed."""
+    survival = Durations().survival()
+    assert survival[0] == pytest.approx(1.0, abs=1e-3)
+    assert all(later <= earlier for earlier, later in pairwise(survival))
+    assert survival[-1] > 0
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_what_cannot_be_a_duration_is_ignored(odd: object) -> None:
     """It changes nothing."""

@@ -27,7 +27,15 @@ import anyio.lowlevel
 from wiro_async._aio import finish, on_asyncio, run_in_thread, uptime
 from wiro_async._errors import ClientUseError, JournalError, WiroError
 from wiro_async._journal.journal import Entries, Page
-from wiro_async._journal.steps import JournalCounts, JournalEntry, State, Step, UnchargedRun, text_of
+from wiro_async._journal.steps import (
+    MEMO,
+    JournalCounts,
+    JournalEntry,
+    State,
+    Step,
+    UnchargedRun,
+    text_of,
+)
 from wiro_async._journal.store import Connect, Store, connect
 from wiro_async._types import JSON
 
@@ -412,8 +420,23 @@ class SQLiteJournal:
         return await self._ask(lambda store: store.known(tasks))
 
     async def load_stats(self, name: str) -> JSON:
-        """Return what was learned under that name ({}: nothing)."""
-        return await self._ask(lambda store: store.load_stats(name))
+        """Return what was learned under that name ({}: nothing, or nothing that can be read).
+
+        Raises:
+            JournalError: What the journal was asked to keep (``MEMO``) cannot be read; a limit on the cost
+                may be among it.
+        """
+        data = await self._ask(lambda store: store.load_stats(name))
+        if data is None and name == MEMO:
+            raise JournalError(
+                f"the journal {self._path!r} has an unreadable memo, the options of its batch; give them "
+                f"again: batch(memo=...), or `wiro batch` with all options",
+                path=self._path,
+                reason="corrupt",
+            )
+        if data is None:
+            logger.warning("what %s has learned of %s cannot be read, and is learned anew", self._path, name)
+        return data or {}
 
     def _check_use(self) -> None:
         """Refuse what would hang or corrupt: a forked child, a closed journal, another event loop."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 from wiro_async._aio import uptime
 from wiro_async._errors import JournalError
@@ -857,10 +857,14 @@ class Store:
         ).fetchone()
         return None if found is None else str(found[0])
 
-    def load_stats(self, name: str) -> JSON:
-        """Return what was learned under that name ({}: nothing)."""
+    def load_stats(self, name: str) -> JSON | None:
+        """Return what was learned under that name ({}: nothing; None: it cannot be read)."""
         found = self._db.execute("SELECT data FROM learned WHERE name = ?", (name,)).fetchone()
-        return {} if found is None else cast(JSON, json.loads(found[0]))
+        try:
+            data: object = {} if found is None else json.loads(found[0])
+        except (ValueError, TypeError, RecursionError):  # edited by hand
+            return None
+        return data if isinstance(data, dict) else None
 
     def task_ids(self) -> list[str]:
         """Return the tasks that a lost answer might be taken to have been about, oldest first.

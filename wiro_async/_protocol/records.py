@@ -105,6 +105,7 @@ class Transition(Record):
     Attributes:
         status: The status that began, by its wire name.
         at: When it began (UTC). The service's time where it tells one, to the second; else when we saw it.
+            Never before the step that came before it.
         observed: True when the task was seen in this status; False when it was filled in from the
             timestamps of a later poll.
     """

@@ -176,9 +176,10 @@ def _precedes(status: str, present: str, times: dict[str, float]) -> bool:
 
 
 def _beginning(status: str, task: Task | None, now: float, last: datetime | None) -> datetime:
-    """Return the service's time for *status*; without one, ours, cut to the service's whole seconds."""
+    """Return the service's time for *status*; without one, ours, cut to the service's whole seconds.
+
+    It is never before *last*: either clock may have been set back, and ours may be ahead of the service's.
+    """
     told = None if task is None else task.time_of(status)
-    if told is not None:
-        return told
-    ours = datetime.fromtimestamp(int(now), UTC)
-    return ours if last is None else max(ours, last)
+    began = datetime.fromtimestamp(int(now), UTC) if told is None else told
+    return began if last is None else max(began, last)

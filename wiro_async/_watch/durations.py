@@ -174,7 +174,7 @@ class Durations:
         prior = PRIOR / (self.count + PRIOR)
         median = max(self.quantile(0.5), SMALLEST)
         longer = list(accumulate(reversed(_smooth(self._weights, self._bandwidth()))))[::-1]
-        scale = (1.0 - prior) / longer[0]
+        scale = (1.0 - prior) / longer[0] if self.count else 0.0
         tails = (1.0 - 0.5 * edge / median if edge < median else 0.5 * median / edge for edge in EDGES)
         return array("f", (scale * known + prior * tail for known, tail in zip(longer, tails, strict=True)))
 

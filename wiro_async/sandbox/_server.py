@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 import attrs
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wiro_async.sandbox._app import build_app
 from wiro_async.sandbox._catalogue import Catalogue
@@ -214,7 +214,7 @@ class _Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, service: Service, proxy: Proxy | None) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                self._watched(app),
                 http="auto",  # httptools where it is installed: it serves half as many requests again
                 # uvicorn only calls it. After a reset the sockets are others.
                 ws=cast("type[asyncio.Protocol]", lambda **given: service.sockets.protocol(**given)),  # noqa: PLW0108
@@ -237,6 +237,19 @@ class _Server(uvicorn.Server):
         self._stopping: asyncio.Event = asyncio.Event()
         self._failure: BaseException | None = None
 
+    def _watched(self, app: ASGIApp) -> ASGIApp:
+        """Keep why the application does not start: uvicorn only logs it."""
+
+        async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            except Exception as error:
+                if scope["type"] == "lifespan":
+                    self._failure = error
+                raise
+
+        return watched
+
     def serve_in_thread(self, listener: socket.socket) -> None:
         """Serve until stopped. The thread's only call."""
         try:
@@ -244,7 +257,7 @@ class _Server(uvicorn.Server):
                 self._loop = runner.get_loop()
                 runner.run(self.serve(sockets=[listener]))
         except BaseException as error:  # handed to the thread that waits
-            self._failure = error
+            self._failure = self._failure or error  # uvicorn exits for the application's own
         finally:
             listener.close()
             if self._proxy is not None:
@@ -254,7 +267,8 @@ class _Server(uvicorn.Server):
     def wait_ready(self) -> None:
         """Wait until connections are accepted."""
         if not self._ready.wait(_START_TIMEOUT) or not self.started:
-            raise RuntimeError("The sandbox did not start.") from self._failure
+            why = "it took too long" if self._failure is None else repr(self._failure)
+            raise RuntimeError(f"The sandbox did not start: {why}.") from self._failure
 
     def stop(self) -> None:
         """End the server, from any thread."""
