@@ -484,10 +484,13 @@ class Watching(RuleBasedStateMachine):
         assert after.transitions[: len(before.transitions)] == before.transitions, "only grows at its end"
         if before.is_terminal:
             assert after.transitions == before.transitions, "sticky"
+        latest = before.transitions[-1].at if before.transitions else None
         for step in after.transitions[len(before.transitions) :]:
             assert step.observed == (step.status == task.status)
             assert step.observed or step.status in task.timestamps
-            assert step.at == (task.time_of(step.status) or step.at)
+            began = task.time_of(step.status) or step.at
+            assert step.at == (began if latest is None else max(began, latest)), "in order of time"
+            latest = step.at
         # What was announced stands, and what came before it cannot be put before it any more.
         complete = self.undisturbed and not self.overheard
         if complete and self.stamped and not before.is_terminal and asked >= before.asked:

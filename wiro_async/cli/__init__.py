@@ -24,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return serve(words[1:])
     try:
         from wiro_async.cli._app import execute  # noqa: PLC0415 - the extra may be missing
+    except KeyboardInterrupt:
+        # Nothing was begun; a traceback of the half second of imports would look like a failure.
+        sys.stderr.write("wiro: interrupted\n")
+        return 130
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("cyclopts", "rich"):

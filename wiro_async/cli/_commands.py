@@ -31,6 +31,7 @@ from wiro_async import (
     TaskTimeout,
     WiroError,
 )
+from wiro_async.cli._jobs_file import FILE_LIKE
 from wiro_async.cli._live import StatusLine, status_line
 from wiro_async.cli._records import (
     model_record,
@@ -140,7 +141,8 @@ class Run:
     async def __call__(self, client: Client) -> int:
         """Run it."""
         report = self.watch.session.report
-        inputs = parse_values(self.inputs)
+        inputs = await anyio.to_thread.run_sync(parse_values, self.inputs)
+        await check_texts(client, self.model, inputs)
         if self.watch.folder is not None:
             await check_folder(self.watch.folder)
         with status_line(report, "submitting") as line:
@@ -158,6 +160,37 @@ class Run:
             for handle in client.unclaimed if self.watch.on_cancel == "stop" else ():
                 await stop_quietly(handle)
             raise
+
+
+TEXTS = frozenset({".txt", ".text", ".md", ".rst"})
+"""Endings of files that hold words."""
+
+
+async def check_texts(client: Client, slug: str, inputs: Mapping[str, object]) -> None:
+    """Refuse a file of text for an input that is a text: its URL would be sent, and paid for.
+
+    Raises:
+        InvalidInput: There is one.
+    """
+    suspects = {
+        name: value
+        for name, value in inputs.items()
+        if isinstance(value, Path) and value.suffix.lower() in TEXTS
+    }
+    if not suspects:
+        return
+    try:
+        model = await client.get_model(slug)
+    except WiroError:
+        return  # one that is not listed can be run all the same
+    for item in model.inputs:
+        file = suspects.get(item.name)
+        if file is not None and item.type in ("text", "textarea") and not FILE_LIKE.search(item.name):
+            raise InvalidInput(
+                f"{item.name}=@{file} would upload the file and send its URL, and {item.name} is a text; "
+                f"{item.name}=<{file} reads it",
+                name=item.name,
+            )
 
 
 async def check_folder(folder: Path) -> None:
@@ -283,17 +316,18 @@ async def list_tasks(client: Client, model: str | None, limit: int, report: Repo
     if not tasks:
         report.say("no tasks found")
         return Code.OK
-    table = _table("task", "created", "status", "outcome", "cost", "model")
-    for task in tasks:
-        table.add_row(
+    rows = [
+        (
             Text(clean(task.id), "bold"),
-            f"{task.created_at:%Y-%m-%d %H:%M:%S}" if task.created_at else "",
+            Text(f"{task.created_at:%Y-%m-%d %H:%M:%S}" if task.created_at else ""),
             Text(clean(task.status)),
-            task.outcome or "",
-            charge(task.cost) if task.outcome else "",
+            Text(task.outcome or ""),
+            Text(charge(task.cost) if task.outcome else ""),
             Text(clean(task.model)),
         )
-    report.show(table)
+        for task in tasks
+    ]
+    _show_rows(report, ("task", "created", "status", "outcome", "cost", "model"), rows, whole=(0, 5))
     _say_more(len(tasks), limit, report)
     return Code.OK
 
@@ -317,19 +351,51 @@ async def list_models(client: Client, word: str, category: str | None, limit: in
     if not models:
         report.say("no model matches; try a shorter word, or no category")
         return Code.OK
-    table = _table("model", "title", "categories")
-    # The slug is what one came for: it is broken last.
-    longest = max(len(model.slug) for model in models)
-    table.columns[0].min_width = min(longest, max(20, report.console.width - 30))
-    for model in models:
-        table.add_row(
+    rows = [
+        (
             Text(clean(model.slug), "bold"),
             Text(clipped(model.title, 60)),
             Text(clean(", ".join(model.categories))),
         )
-    report.show(table)
+        for model in models
+    ]
+    _show_rows(report, ("model", "title", "categories"), rows, whole=(0,))
     _say_more(len(models), limit, report)
     return Code.OK
+
+
+NARROWEST = 12
+"""Columns of a terminal that a cell needs which may be broken."""
+
+
+def _show_rows(
+    report: Report, columns: Sequence[str], rows: Sequence[tuple[Text, ...]], whole: Sequence[int]
+) -> None:
+    """Show a table; or a few lines for each row, if the terminal is too narrow for what one came to copy.
+
+    Args:
+        report: Where it goes.
+        columns: The names of the columns.
+        rows: The cells.
+        whole: The columns that must not be broken: the first of them heads the lines.
+    """
+    widths = [
+        max(map(len, cells)) if place in whole else NARROWEST
+        for place, cells in enumerate(zip(*rows, strict=True))
+    ]
+    if sum(widths) + 2 * (len(widths) - 1) <= report.console.width:
+        table = _table(*columns)
+        for place in whole:
+            table.columns[place].no_wrap = True
+        for row in rows:
+            table.add_row(*row)
+        report.show(table)
+        return
+    for head, *cells in rows:
+        report.show(head, soft_wrap=True)
+        for name, cell in zip(columns[1:], cells, strict=True):
+            if cell.plain:
+                report.show(Text(f"  {name}  ", "dim").append_text(cell), soft_wrap=True)
 
 
 def _say_more(count: int, limit: int, report: Report) -> None:

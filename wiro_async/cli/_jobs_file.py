@@ -20,13 +20,25 @@ import attrs
 from wiro_async import InvalidInput, Job, JournalEntry
 from wiro_async.cli._text import JSON
 
-__all__ = ["Columns", "Reading", "delimiter_of", "files_in", "job_of_json", "line_of", "told_delimiter"]
+__all__ = [
+    "FILE_LIKE",
+    "Columns",
+    "Reading",
+    "delimiter_of",
+    "files_in",
+    "job_of_json",
+    "line_of",
+    "told_delimiter",
+]
 
 MAX_DEPTH = 64
 """Levels of an input: as many as the library sends."""
 
 _NOT_UTF8 = 'save it as UTF-8 (Excel: "CSV UTF-8"; if it is in cp1252: iconv -f WINDOWS-1252 -t UTF-8)'
 """What to do about a file in another encoding."""
+
+FILE_LIKE = re.compile("^input|url$|image|video|audio|mask|photo|file", re.IGNORECASE)
+"""Names of inputs that take files; the catalogue calls many of them mere texts."""
 
 _AS_INPUT = "inputs."
 """What makes a field an input, whatever its name: three models have an input that is called ``model``."""

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,15 @@ import anyio.to_thread
 import attrs
 
 from wiro_async import InvalidInput, InvalidJob, Job
-from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, told_delimiter
+from wiro_async.cli._jobs_file import (
+    FILE_LIKE,
+    Columns,
+    Reading,
+    delimiter_of,
+    files_in,
+    job_of_json,
+    told_delimiter,
+)
 
 __all__ = ["Format", "JobsFile", "JobsReader", "find_jobs", "given_jobs", "read_rows"]
 
@@ -33,9 +40,6 @@ ROWS_AT_ONCE = 200
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 """How a text in UTF-16 begins."""
-
-_OF_FILE = re.compile("^input|url$|image|video|audio|mask|photo|file", re.IGNORECASE)
-"""Names of inputs that take files; the catalogue calls many of them mere texts."""
 
 MOST_INVALID = 1000
 """Rows that cannot be sent are kept up to this number, and counted beyond."""
@@ -214,7 +218,7 @@ def _row(number: int, read: Callable[[], Job], folder: Path) -> JobRow:
 def _check_text(name: str, value: object, folder: Path) -> None:
     """Refuse the name of a file that is there, where a file is wanted and the @ is missing."""
     for item in value if isinstance(value, list) else [value]:
-        if not isinstance(item, str) or not _OF_FILE.search(name):
+        if not isinstance(item, str) or not FILE_LIKE.search(name):
             continue
         if item.lstrip().startswith("@") and not item.startswith("@"):
             raise InvalidInput(
