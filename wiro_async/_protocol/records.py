@@ -234,7 +234,14 @@ class Task(Record):
         raw: What the service sent beyond the above.
     """
 
-    _derived: ClassVar[tuple[str, ...]] = ("outcome", "reason", "created_at", "started_at", "ended_at")
+    _derived: ClassVar[tuple[str, ...]] = (
+        "outcome",
+        "cost",
+        "reason",
+        "created_at",
+        "started_at",
+        "ended_at",
+    )
 
     id: str
     status: str

@@ -393,9 +393,10 @@ def _show_rows(
         return
     for head, *cells in rows:
         report.show(head, soft_wrap=True)
-        for name, cell in zip(columns[1:], cells, strict=True):
+        for place, cell in enumerate(cells, 1):
             if cell.plain:
-                report.show(Text(f"  {name}  ", "dim").append_text(cell), soft_wrap=True)
+                line = Text(f"  {columns[place]}  ", "dim").append_text(cell)
+                report.show(line, soft_wrap=place in whole)
 
 
 def _say_more(count: int, limit: int, report: Report) -> None:
