@@ -147,7 +147,7 @@ class Client:
         Args:
             model: The slug, ``owner/model``; or typed inputs, which name their model.
             inputs: The model's inputs by name, or typed inputs. Local files (``pathlib.Path``, bytes, an
-                open binary file) are uploaded, and replaced by their URLs.
+                open binary file, an upload of a web framework) are uploaded, and replaced by their URLs.
             **options: See ``SubmitOptions``.
 
         Returns:
@@ -326,7 +326,8 @@ class Client:
         """Upload one local file, for use as an input.
 
         Args:
-            file: A path, bytes, or an open, seekable binary file; at most 100 MB.
+            file: A path, bytes, an open, seekable binary file, or an upload as FastAPI, Starlette, Django and
+                aiohttp give it; at most 100 MB. A file that stands at its end is sent from its beginning.
             name: Its name (defaults to its own name). It is sanitized and made unique.
             folder: The service's id of the target folder.
 

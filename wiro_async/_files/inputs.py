@@ -22,10 +22,29 @@ __all__ = [
     "holds",
     "is_local_file",
     "resolve",
+    "unwrapped",
 ]
 
-FileSource: TypeAlias = str | PathLike[str] | bytes | BinaryIO
-"""A local file: its path, its content, or an open binary file. For ``image``, a str may also be a URL."""
+
+class UploadedFile(Protocol):
+    """A file as web frameworks give it: Starlette's and FastAPI's ``UploadFile``, aiohttp's ``FileField``."""
+
+    @property
+    def file(self) -> Any:
+        """The plain binary file."""
+        ...
+
+    @property
+    def filename(self) -> str | None:
+        """What its sender called it."""
+        ...
+
+
+FileSource: TypeAlias = str | PathLike[str] | bytes | BinaryIO | UploadedFile
+"""A local file: its path, its content, an open binary file, or an upload as web frameworks give it.
+
+For ``image``, a str may also be a URL.
+"""
 
 Uploader: TypeAlias = Callable[[FileSource], Awaitable[str]]
 
@@ -137,7 +156,18 @@ def file_or_url(image: FileSource) -> object:
 
 def is_local_file(value: object) -> bool:
     """Whether an input is a local file: in a mapping, a str never is."""
-    return isinstance(value, bytes | bytearray | PathLike) or hasattr(value, "read")
+    return isinstance(value, bytes | bytearray | PathLike) or hasattr(unwrapped(value)[0], "read")
+
+
+def unwrapped(value: object) -> tuple[object, str]:
+    """Return the plain file in what frameworks give, and what its sender called it ("": nobody told).
+
+    Starlette's and FastAPI's ``UploadFile`` and aiohttp's ``FileField`` have it as ``file``, AnyIO's
+    ``AsyncFile`` as ``wrapped``. Django's uploads are plain files themselves.
+    """
+    if hasattr(value, "filename") and hasattr(value, "file"):
+        return value.file, value.filename if isinstance(value.filename, str) else ""
+    return (value.wrapped if hasattr(value, "wrapped") else value), ""
 
 
 def holds(value: object, wanted: Callable[[object], bool], depth: int = 0) -> bool:

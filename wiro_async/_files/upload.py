@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import anyio
 import httpx
@@ -32,7 +32,7 @@ from wiro_async._errors import (
     InvalidResponse,
     WiroError,
 )
-from wiro_async._files.inputs import FileSource
+from wiro_async._files.inputs import FileSource, unwrapped
 from wiro_async._files.naming import extension_by, upload_name
 from wiro_async._http.retry import UPLOADS, is_transient
 from wiro_async._http.transport import Transport
@@ -173,7 +173,7 @@ async def open_source(source: FileSource, name: str | None = None) -> Source:
     """Open and check a local file, without blocking the event loop.
 
     Args:
-        source: A path, bytes, or an open binary file that can be sought.
+        source: A path, bytes, an open binary file that can be sought, or what ``unwrapped`` finds one in.
         name: What to call it (None: by its own name).
 
     Raises:
@@ -197,12 +197,13 @@ def _open(source: FileSource, name: str | None) -> Source:
         file, size = _open_path(Path(source))
         own_name = Path(source).name
     else:
-        file = source
+        plain, told = unwrapped(source)
+        file = cast(BinaryIO, plain)
         start, size = _extent(file)
-        own_name = _own_name(file, start)
-    owned = file is not source
+        own_name = Path(told).name or _own_name(file, start)
+    owned = isinstance(source, bytes | str | PathLike)
     try:
-        _check_size(size, start, own_name)
+        _check_size(size, own_name)
     except InvalidInput:
         if owned:
             file.close()
@@ -229,7 +230,9 @@ def _open_path(path: Path) -> tuple[BinaryIO, int]:
 
 
 def _extent(file: BinaryIO) -> tuple[int, int]:
-    """Return the position at which an open file stands, and how many bytes there are from there on.
+    """Return the position from which an open file is to be sent, and how many bytes there are from there on.
+
+    It is where the file stands; or its beginning, if it stands at its end: it was just written, or read.
 
     Raises:
         InvalidInput: It gives no bytes, or cannot be sought.
@@ -240,17 +243,22 @@ def _extent(file: BinaryIO) -> tuple[int, int]:
             nothing.close()
             raise InvalidInput(
                 f"the open file has the type {type(file).__name__}, which is read with await; give its "
-                f"content, `await file.read()`, or the plain file in it (UploadFile has it as `file.file`)"
+                f"content, `await file.read()`, or the plain file in it"
             )
         if not isinstance(nothing, bytes):
             raise InvalidInput("the open file gives text; open it with mode 'rb'")
         position = file.tell()
-        end = file.seek(0, os.SEEK_END)
+        file.seek(0, os.SEEK_END)  # what it returns is not the same everywhere
+        end = file.tell()
+        if position >= end:
+            position = 0
         file.seek(position)
     except (OSError, AttributeError, ValueError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"the open file cannot be sought ({error}); read it, and give its bytes") from None
+        raise InvalidInput(
+            f"the open file cannot be read or sought ({error}); open it with mode 'rb', or give its bytes"
+        ) from None
     return position, end - position
 
 
@@ -264,13 +272,7 @@ def _own_name(file: BinaryIO, position: int) -> str:
     return f"file{extension_by(head)}"
 
 
-def _check_size(size: int, start: int, name: str) -> None:
-    if size <= 0 and start:
-        raise InvalidInput(
-            f"the open file {name!r} stands at its end, so nothing is left to upload; go back with "
-            f"file.seek(0) before you give it",
-            name=name,
-        )
+def _check_size(size: int, name: str) -> None:
     if size <= 0:
         raise InvalidInput(f"{name!r} is empty; there is nothing to upload", name=name)
     if size > MAX_UPLOAD_BYTES:

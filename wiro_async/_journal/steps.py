@@ -611,7 +611,7 @@ def _file(value: object, path: str) -> object:
     if location is not None:
         stored = path_value(location())
         return {"$path": stored} if isinstance(stored, str) else {"$path_hex": stored.hex()}
-    if hasattr(value, "read"):
+    if hasattr(value, "read") or hasattr(value, "filename"):
         raise InvalidInput(
             f"{path} is an open file, which can be read once only; a journal needs a pathlib.Path or bytes",
             name=path,
