@@ -50,6 +50,7 @@ from wiro_async.sandbox.faults import (
     Foreign,
     Garbage,
     HalfClose,
+    Held,
     Html,
     Latency,
     ListLag,
@@ -83,7 +84,7 @@ LIMITS = Limits(
     stop_timeout=STOP,
     settle_timeout=SETTLE,
     send_window=1.0,
-    margin=0.2,
+    margin=0.6,
     error_grace=0.4,
 )
 POLLING = Polling(min_interval=0.03, max_interval=0.12, requests_per_second=2000, safety_interval=0.3)
@@ -123,6 +124,7 @@ LOST: tuple[Fault, ...] = (
     Reset(at_reply_byte=150),
     HalfClose(),
     HalfClose(100),
+    Held(0.7),
     Blackhole(2.0, processed=True),
     WrongLength(7),
     WrongLength(-7),

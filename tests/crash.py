@@ -37,14 +37,16 @@ from wiro_async._journal import sqlite, store
 from wiro_async._journal.steps import Accepted, Ended, Intended, Released, Saved, Step
 from wiro_async._tasks import state
 from wiro_async.sandbox import Sandbox
-from wiro_async.sandbox.faults import Fault, FaultPlan, Html, NoTask, Refused
+from wiro_async.sandbox.faults import Fault, FaultPlan, Held, Html, NoTask, Refused, Request
 
 MODEL = "MiniMax/image-to-video-01-director"
 JOBS = 4
 SPEED = 300.0
 SETTLE = 0.3
 LIMITS = Limits(settle_timeout=SETTLE, send_window=1.0, request_timeout=1.5, margin=0.2, wait_timeout=30.0)
-"""A Run is quiet three seconds after its intent; what the network holds arrives before (``HELD``)."""
+"""A Run is quiet three seconds after its intent."""
+HELD = 1.2
+"""Seconds for which the network holds a Run whose process is killed: past the resume, and not past that."""
 POLLING = Polling(min_interval=0.02, max_interval=0.2, requests_per_second=500.0)
 LONGEST_LIFE = 60.0
 
@@ -62,6 +64,7 @@ POINTS = (
     "connection made",
     "request half written",
     "request written",
+    "request held",
     "answer lost",
     "answer read",
     "answer recorded",
@@ -216,6 +219,7 @@ def _lay_to_the_wire(fuse: _Fuse) -> None:
             die()
         write(self, data)
         fuse.at("request written")
+        fuse.at("request held")
         sent.add(id(self))
 
     def receiving(self: Any) -> None:
@@ -369,6 +373,11 @@ class Record:
     failures: list[str] = attrs.field(factory=list)
 
 
+def _runs_of(name: str) -> Callable[[Request], bool]:
+    """Return what tells the Runs of a schedule from all others."""
+    return lambda request: request.operation == "Run" and name.encode() in request.body
+
+
 class Bench:
     """Runs schedules on one sandbox.
 
@@ -385,6 +394,8 @@ class Bench:
         self._forks = forks
         self._folder = folder
         self._runs = 0
+        assert sandbox.faults is not None
+        self._plan: FaultPlan = sandbox.faults
         self.record = Record()
 
     def run(self, schedule: Schedule) -> None:
@@ -405,6 +416,9 @@ class Bench:
             "secret": config.api_secret,
             "careless": self._careless,
         }
+        if schedule.point == "request held":
+            # The first ones, up to the one at which the process is killed; they land while it is resumed.
+            self._plan.script(_runs_of(name), Held(HELD), times=schedule.cuts[0].nth)
         for cut in schedule.cuts:
             status = self._forks.run({**order, "cut": attrs.asdict(cut)})
             killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

@@ -43,7 +43,7 @@ def cuts_in(said: str) -> dict[str, int]:
 
 @pytest.mark.timeout(900)
 def test_the_power_may_go_at_any_point() -> None:
-    """Some times at each of the fourteen points of a job's life, now and then again while it is resumed."""
+    """Some times at each of the fifteen points of a job's life, now and then again while it is resumed."""
     code, said = crash("--each", str(EACH), "--random", "0")
     assert code == 0, said
     cuts = cuts_in(said)

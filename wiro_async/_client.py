@@ -138,7 +138,8 @@ class Client:
         The Run is resent automatically only if the service certainly did not accept it: it waits for a slot
         when as many tasks run as the balance allows, and for a service that cannot be reached. When its
         response is lost, the client searches the service's list for the task for half a minute, and adopts
-        it if found.
+        it if found. So it returns within ``slot_timeout + 2 * request_timeout + settle_timeout`` (see
+        ``Limits``), uploads apart.
 
         A caller that is cancelled while the Run is in flight gets its cancellation once the response is in
         (after ``Limits.request_timeout`` at the latest); the task is then in ``unclaimed``, or, if the

@@ -285,8 +285,8 @@ class SubmissionUnknown(WiroError):
         quiet_at: From when on its task is in the list or will never exist, in unix seconds (infinity: not
             known). A search that begins later can prove it absent.
         cause: What was seen instead of an answer.
-        absent: True when the list was read back to the Run's time and does not have it: then it seems not to
-            exist. False when it could not be read so far, or has a task like it that is up to a day older.
+        absent: True when it is proved that no task exists: a reading of the list that began after
+            ``quiet_at`` does not have it, nor a task like it that is up to an hour off.
     """
 
     def __init__(

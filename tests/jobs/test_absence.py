@@ -6,7 +6,9 @@ import json
 import random
 import time
 from collections import Counter
+from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -232,3 +234,71 @@ async def test_the_races_find_out_who_breaks_a_rule(rule: str) -> None:
             if judge(*await race_of_calls(seed)):
                 return
     pytest.fail("nobody was found out")
+
+
+# -- clocks ----------------------------------------------------------------------------------------------
+
+
+def clock_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have the computer's clock be ahead of the service's."""
+    shifted = SimpleNamespace(time=lambda: time.time() + seconds)
+    monkeypatch.setattr("wiro_async._jobs.submit.time", shifted)
+
+
+async def test_a_clock_ten_minutes_ahead_and_a_busy_account_prove_nothing_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """New tasks have pushed the Run's off the first page, and each of these is older than the Run, too."""
+    clock_ahead(monkeypatch, 600)
+    service = Ledger()
+    service.lose = [LOST]
+    usual = service.list
+
+    def listed(payload: dict[str, Any]) -> Any:
+        if payload["start"] == "0":
+            for _ in range(100):
+                service.add(parameters={"prompt": "others"})
+        return usual(payload)
+
+    service.handlers["Task/List"] = listed
+    with pytest.raises(SubmissionUnknown, match="task 2221 has the same model and inputs") as caught:
+        await client(service).submit("owner/model", PROMPT, on_unknown="resubmit")
+    assert not caught.value.absent
+    assert service.counts["Run"] == 1
+
+
+async def test_what_was_seen_once_keeps_the_run_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though later looks do not show it; until it turns out to be another's."""
+    clock_ahead(monkeypatch, 600)
+    service = Ledger()
+    service.lose = [LOST]
+    usual, looks = service.list, [0]
+
+    def listed(payload: dict[str, Any]) -> Any:
+        looks[0] += 1
+        return usual(payload) if looks[0] <= 2 else ok(tasklist=[])
+
+    service.handlers["Task/List"] = listed
+    caller = client(service)
+    with pytest.raises(SubmissionUnknown, match="task 2221 has the same") as caught:
+        await caller.submit("owner/model", PROMPT)
+    with pytest.raises(SubmissionUnknown, match="task 2221 has the same"):
+        await caller.reconcile(caught.value)
+    caller.attach("2221")
+    with pytest.raises(SubmissionUnknown, match="so it does not exist"):
+        await caller.reconcile(caught.value)
+
+
+@pytest.mark.parametrize("ahead", [600.0, -600.0])
+async def test_the_services_own_date_tells_how_far_the_clocks_differ(
+    ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the task is the Run's, whatever this computer's clock says."""
+    clock_ahead(monkeypatch, ahead)
+    monkeypatch.setattr("wiro_async._http.transport.time", SimpleNamespace(time=lambda: time.time() + ahead))
+    service = Ledger()
+    service.lose = [LOST]
+    usual = service.list
+    date = {"date": formatdate(time.time(), usegmt=True)}
+    service.handlers["Task/List"] = lambda payload: httpx.Response(200, json=usual(payload), headers=date)
+    assert (await client(service).submit("owner/model", PROMPT)).id == "2221"

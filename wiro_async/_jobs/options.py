@@ -23,7 +23,9 @@ class SubmitOptions(TypedDict, total=False):
             ``Limits.slot_timeout``; 0: raise at once). It also bounds the wait for a service that cannot be
             reached, which ends after a minute in any case.
         on_unknown: What to do if the Run's response was lost and its task was proved absent: ``"raise"``, or
-            ``"resubmit"``, which may pay twice if the service's list is wrong.
+            ``"resubmit"``, which may pay twice if the service's list is wrong. To prove it absent takes
+            until 85 s after the Run by default (``send_window + request_timeout + margin + settle_timeout``
+            of ``Limits``) and one reading of the list; it is resent twice at most.
         callback_url: Where the service POSTs the result when the task ends. A query item is added, to find
             the task if the Run's response is lost.
         project_id: The project to assign the task to (defaults to the key's own).

@@ -112,9 +112,10 @@ class Attempt:
         return self.window is not None and self.window.late
 
     def postpone(self, seconds: float) -> None:
-        """Have it quiet so many seconds from now on."""
-        self.quiet = now() + seconds
-        self._fingerprint = self.fingerprint._replace(quiet_at=time.time() + seconds)
+        """Have it quiet not before so many seconds from now on."""
+        quiet_at = max(self.fingerprint.quiet_at, time.time() + seconds)
+        self.quiet = max(self.quiet, now() + seconds)
+        self._fingerprint = self.fingerprint._replace(quiet_at=quiet_at)
 
     def land(self) -> None:
         """Note that its answer is here, or lost."""
