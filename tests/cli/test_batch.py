@@ -39,7 +39,7 @@ from tests.journals import apply, cancelled, failed, intended, opened, succeeded
 from tests.journals import intend as intend_at
 from tests.servers import PATIENCE, wait_until
 from wiro_async import BatchStopped, Client, JobOutcome, TaskCancelled
-from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Learned, Released, Saved
+from wiro_async._journal.steps import Accepted, Blob, Done, Doubted, Ended, Learned, Released, Saved
 from wiro_async.cli import _batch, _batch_view
 from wiro_async.cli._batch_options import Memory, Options
 from wiro_async.cli._batch_view import BatchView, outcome_record, stacked
@@ -755,6 +755,20 @@ def test_a_journal_is_shown(alone: Wiro, journal: str) -> None:
     assert [line.split(",")[0] for line in out.splitlines() if line.startswith("running: ")] == [
         f"running: r{number}" for number in range(1, 6)
     ]
+
+
+def test_a_journal_tells_of_charges_that_are_not_recorded_yet(alone: Wiro, tmp_path: Path) -> None:
+    """Their estimates are in the sum."""
+    store = opened(tmp_path / "late.db")
+    intend_at(store, "a")
+    apply(
+        store, Accepted("a", "7"), Ended("a", "succeeded", cost=Decimal("0.5"), outputs=(), cost_final=False)
+    )
+    store.close()
+    out = alone("journal", str(tmp_path / "late.db")).out
+    assert "1 jobs; cost $0.50, with estimates for 1 not recorded yet\n" in out
+    (record,) = alone("journal", str(tmp_path / "late.db"), "--json").records
+    assert (record["cost"], record["uncharged"]) == ("0.5", 1)
 
 
 def test_a_journal_is_a_record(alone: Wiro, journal: str) -> None:

@@ -109,6 +109,20 @@ def test_run_of_a_failing_task_is_3(wiro: Wiro, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_timeout_in_task_error_says_what_the_task_met(wiro: Wiro) -> None:
+    """Nobody knows whether it goes on: the reason and the way on are told."""
+    said = wiro(*RUN, "prompt=[sandbox:error worker lost]", "--timeout", "1", code=5)
+    assert "it stands in task_error (worker lost); task 2221 goes on" in said.problem
+
+
+def test_an_end_in_pieces_is_no_end_yet(wiro: Wiro) -> None:
+    """The task is not said to go on; its charge may come later."""
+    said = wiro(*RUN, "prompt=[sandbox:bare=never]", "--timeout", "1", code=5)
+    assert said.problem.endswith("task 2221 has ended (task_postprocess_end)")
+    assert "goes on" not in said.problem
+    assert "cost" not in wiro("status", "2221").out
+
+
 def test_a_hint_keeps_the_folder(wiro: Wiro, tmp_path: Path) -> None:
     """What was to be saved is saved by the command that takes the task up."""
     said = wiro(

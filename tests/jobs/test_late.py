@@ -111,6 +111,22 @@ async def test_charges_that_cannot_be_read_stay_for_another_time(
         assert report.progress.spent == Decimal("0.50") * number
 
 
+async def test_a_charge_whose_task_is_not_in_the_list_stays_awaited(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """The others are settled; its estimate counts."""
+    service, path = priced(Service(limit=20), "0.50"), tmp_path / "a.db"
+    names = [f"p{each}" for each in range(12)]
+    service.fates = {name: Fate(cost="0") for name in names}
+    await outcomes(service, jobs(*names), max_cost=50, journal=path)
+    for fate in service.fates.values():
+        fate.cost = "0.35"
+    del service.made["2221"]
+    async with batch_of(service, max_cost=50, journal=path) as batch:
+        report = await batch.wait()
+    assert report.progress.spent == Decimal("0.35") * 11 + Decimal("0.50")
+
+
 async def test_a_task_that_was_stopped_while_it_ran_is_free_after_an_hour() -> None:
     """It shows 0 until then, and that may be a charge that is not recorded yet."""
     budget = Budget(None)
