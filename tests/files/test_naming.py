@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.depth import examples
 from wiro_async import Output
-from wiro_async._files.naming import folder_names, safe_name, upload_name
+from wiro_async._files.naming import extension_by, folder_names, safe_name, upload_name
 
 
 def output(**fields: Any) -> Output:
@@ -158,3 +158,18 @@ def test_no_name_can_break_a_header(name: str) -> None:
 def test_a_media_type_has_an_extension(content_type: str, extension: str) -> None:
     """Or it is not known."""
     assert safe_name(output(name="", content_type=content_type)) == f"2221_0{extension}"
+
+
+@pytest.mark.parametrize(
+    ("head", "extension"),
+    [
+        (b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff\xe0", ".jpg"), (b"GIF87a", ".gif"),
+        (b"GIF89a", ".gif"), (b"RIFF....WEBPVP8 ", ".webp"), (b"RIFF....WAVEfmt ", ".wav"),
+        (b"\x1a\x45\xdf\xa3", ".webm"), (b"%PDF-1.7", ".pdf"), (b"....ftypavif", ".avif"),
+        (b"....ftypisom", ".mp4"), (b"....moov", ".mp4"), (b"....mdat", ".mp4"), (b"", ".bin"),
+        (b"PNG", ".bin"), (b".\x89PNG\r\n\x1a\n", ".bin"), (b"ftypisom", ".bin"), (b"WEBP", ".bin"),
+    ],
+)  # fmt: skip
+def test_a_mark_at_its_place_tells_the_kind_of_a_file(head: bytes, extension: str) -> None:
+    """And nowhere else in the file."""
+    assert extension_by(head) == extension

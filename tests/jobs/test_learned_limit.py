@@ -414,6 +414,17 @@ def test_what_others_spend_is_learned_from_two_refusals() -> None:
     assert learned.limit == 19, "a top-up between them tells nothing about the others"
 
 
+def test_our_spending_opens_no_room_where_others_hold_everything() -> None:
+    """A lower limit leaves none of it to us either: only time helps."""
+    learned = LearnedLimit()
+    learned.submitted()
+    learned.refused(0.0, 0, 10, Decimal(100))
+    assert not learned.may_submit(0, 1.0)
+    learned.ended(Decimal("0.01"))
+    assert learned.limit == 9
+    assert not learned.may_submit(0, 1.0)
+
+
 def test_others_are_taken_to_spend_twenty_times_as_much_as_we_at_most() -> None:
     """One bill of theirs between two refusals does not take the whole limit away."""
     learned = LearnedLimit()
