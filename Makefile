@@ -53,7 +53,7 @@ test-all: test ## the tests on Python 3.12 and 3.13 too
 
 chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, 3 400 power cuts, and new Hypothesis examples
 	$(BIN)/python -m tests.chaos --schedules 10000
-	$(BIN)/python -m tests.crash --each 100 --random 2000
+	$(BIN)/python -m tests.crash --each 100 --random 2000 --moved 100
 	DEPTH=explore $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "hypothesis or deep" $(ARGS)
 
 mutants: $(VENV)/.mutants ## 200 small breaks of the code: the tests notice at least 95 % (ARGS="--only limiter")

@@ -15,6 +15,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -24,12 +25,13 @@ import time
 from asyncio import selector_events
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from wiro_async import Client, InvalidInput, Job, Limits, Polling
+from wiro_async import Client, InvalidInput, Job, JournalError, Limits, Polling
 from wiro_async._files import download
 from wiro_async._jobs import pipeline
 from wiro_async._jobs.job import JobState
@@ -95,18 +97,23 @@ class Schedule:
         seed: What it is drawn from, together with the point.
         point: Where the first cut is ("": at a random moment).
         cuts: All of them.
+        moved: What befalls the journal after the first cut: ``half``: a copy of its main file alone is
+            opened; ``restored``: a backup is resumed after the batch has come to its end ("": nothing).
     """
 
     seed: int
     point: str
     cuts: tuple[Cut, ...]
+    moved: str = ""
 
     @property
     def command(self) -> str:
         """What plays this schedule again, and no other."""
-        which = "--each 0 --random 1"
-        if self.point:
-            which = f"--each 1 --random 0 --points {shlex.quote(self.point)}"
+        which = "--each 0 --random 1 --moved 0"
+        if self.moved:
+            which = "--each 0 --random 0 --moved 1"
+        elif self.point:
+            which = f"--each 1 --random 0 --moved 0 --points {shlex.quote(self.point)}"
         return f"python -m tests.crash --seed {self.seed} {which}"
 
 
@@ -123,6 +130,17 @@ def at_random(seed: int) -> Schedule:
     """Return a schedule of one to three cuts at random moments."""
     rng = random.Random(f"moment/{seed}")
     return Schedule(seed, "", tuple(Cut(after=rng.uniform(0.0, 0.5)) for _ in range(rng.randint(1, 3))))
+
+
+def with_moved_journal(how: str, seed: int) -> Schedule:
+    """Return a schedule of one cut, at any point or moment, of a batch whose journal is copied then."""
+    rng = random.Random(f"{how}/{seed}")
+    cut = (
+        Cut(after=rng.uniform(0.1, 0.5))
+        if rng.random() < 0.5
+        else Cut(rng.choice(POINTS[1:12]), rng.randint(1, 3))
+    )
+    return Schedule(seed, cut.point, (cut,), how)
 
 
 # -- the child -------------------------------------------------------------------------------------------
@@ -258,7 +276,7 @@ _TAKE_UP = pipeline.Pipeline._take_up
 
 async def _batch(order: dict[str, Any]) -> None:
     jobs = [
-        Job(inputs={"prompt": prompt, "inputImageFirstUrl": order["image"]}, key=prompt)
+        Job(inputs={"prompt": prompt, "inputImageFirstUrl": order["image"], **order["more"]}, key=prompt)
         for prompt in order["prompts"]
     ]
     client = Client(
@@ -415,6 +433,8 @@ class Bench:
             "key": config.api_key,
             "secret": config.api_secret,
             "careless": self._careless,
+            # Nobody is there: what the service keeps of it is our marker.
+            "more": {"callbackUrl": "http://127.0.0.1:9/"} if schedule.moved == "restored" else {},
         }
         if schedule.point == "request held":
             # The first ones, up to the one at which the process is killed; they land while it is resumed.
@@ -426,11 +446,50 @@ class Bench:
                 self.record.cuts[cut.point or "a random moment"] += 1
             elif status != 0:
                 self._fail(schedule, f"a child ended with status {status}")
+            if schedule.moved == "half":
+                self._resume_half(schedule, order)
+            backup = self._copied(order, "backup.db")
         status = self._forks.run({**order, "cut": None})
         if status != 0:
             self._fail(schedule, f"the last child ended with status {status}")
         self._check(schedule, prompts, folder)
+        if schedule.moved == "restored" and _journal_rows(backup):
+            # It lacks the Runs since then, and must not make them again.
+            status = self._forks.run({**order, "journal": str(backup), "cut": None})
+            if status != 0:
+                self._fail(schedule, f"the child on the backup ended with status {status}")
+            self._check(schedule, prompts, folder)
+            self.record.cuts["restored"] += 1
         self.record.schedules += 1
+
+    def _copied(self, order: dict[str, Any], name: str, *, wal: bool = True) -> Path:
+        """Copy a journal as it is, with its -wal file or without."""
+        path, copy = Path(order["journal"]), Path(order["journal"]).with_name(name)
+        for end in ("", "-wal") if wal else ("",):
+            if Path(f"{path}{end}").exists():
+                shutil.copyfile(f"{path}{end}", f"{copy}{end}")
+        return copy
+
+    def _resume_half(self, schedule: Schedule, order: dict[str, Any]) -> None:
+        """Resume a copy of a killed batch's main file alone: it must be refused, or be whole.
+
+        Where it is whole (its batch was killed before its first step, or after its last), nothing is to be
+        resumed by it: this machine has the journal itself.
+        """
+        if not Path(order["journal"]).exists() or not Path(f"{order['journal']}-wal").exists():
+            return
+        half = self._copied(order, "half.db", wal=False)
+        before = half.read_bytes()
+        try:
+            store.Store(half).close()
+        except JournalError as error:
+            if error.reason != "apart" or half.read_bytes() != before:
+                self._fail(schedule, f"half a journal: {error!r}")
+            self.record.cuts["half"] += 1
+            return
+        whole = _journal(self._copied(order, "whole.db"))
+        if _journal(half) != whole:
+            self._fail(schedule, "half a journal was taken for a whole one")
 
     def _fail(self, schedule: Schedule, problem: str) -> None:
         replay = schedule.command + (" --careless" if self._careless else "")
@@ -455,6 +514,19 @@ class Bench:
         for clip in clips:
             if clip.suffix == ".mp4" and clip.stat().st_size not in whole:
                 self._fail(schedule, f"{clip.name} has {clip.stat().st_size} bytes, not {set(whole)}")
+
+
+def _journal_rows(path: Path) -> int:
+    """Return how many Runs a copy of a journal has; only those with some can be told from new ones."""
+    if not path.exists():
+        return 0
+    seen = path.with_name("seen.db")
+    for end in ("", "-wal"):
+        if Path(f"{path}{end}").exists():
+            shutil.copyfile(f"{path}{end}", f"{seen}{end}")
+    with closing(sqlite3.connect(seen)) as database:
+        has_runs = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'runs'").fetchone()[0]
+        return int(database.execute("SELECT count(*) FROM runs").fetchone()[0]) if has_runs else 0
 
 
 def _journal(path: Path) -> tuple[dict[str, int], Counter[str]]:
@@ -496,9 +568,14 @@ def _faults() -> FaultPlan:
     return plan
 
 
-def schedules_of(points: Sequence[str], each: int, moments: int, seed: int) -> list[Schedule]:
-    """Return the schedules of a first seed: *each* for every point, and *moments* at random."""
+def schedules_of(points: Sequence[str], each: int, moments: int, moved: int, seed: int) -> list[Schedule]:
+    """Return the schedules of a first seed: *each* for every point, *moments* at random, *moved* of a way."""
     schedules = [at_point(point, number) for point in points for number in range(seed, seed + each)]
+    schedules += [
+        with_moved_journal(how, number)
+        for how in ("half", "restored")
+        for number in range(seed, seed + moved)
+    ]
     return [*schedules, *(at_random(number) for number in range(seed, seed + moments))]
 
 
@@ -528,6 +605,7 @@ def main() -> int:
     )
     parser.add_argument("--each", type=int, default=100, help="schedules for each of the 14 points")
     parser.add_argument("--random", type=int, default=2000, help="schedules with cuts at random moments")
+    parser.add_argument("--moved", type=int, default=100, help="schedules for each way to move a journal")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--points", nargs="*", default=POINTS, help="which points (default: all)")
     parser.add_argument(
@@ -537,7 +615,7 @@ def main() -> int:
     parser.add_argument("--part", type=int, nargs=2, help="which part of how many, for these processes")
     options = parser.parse_args()
     began = time.monotonic()
-    schedules = schedules_of(options.points, options.each, options.random, options.seed)
+    schedules = schedules_of(options.points, options.each, options.random, options.moved, options.seed)
     if options.part is not None:
         part, parts = options.part
         record = run(schedules[part::parts], careless=options.careless)

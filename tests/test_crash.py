@@ -44,7 +44,7 @@ def cuts_in(said: str) -> dict[str, int]:
 @pytest.mark.timeout(900)
 def test_the_power_may_go_at_any_point() -> None:
     """Some times at each of the fifteen points of a job's life, now and then again while it is resumed."""
-    code, said = crash("--each", str(EACH), "--random", "0")
+    code, said = crash("--each", str(EACH), "--random", "0", "--moved", "0")
     assert code == 0, said
     cuts = cuts_in(said)
     assert set(cuts) == set(POINTS)
@@ -54,15 +54,26 @@ def test_the_power_may_go_at_any_point() -> None:
 @pytest.mark.timeout(900)
 def test_the_power_may_go_at_any_moment() -> None:
     """Many batches, each cut one to three times."""
-    code, said = crash("--each", "0", "--random", str(MOMENTS))
+    code, said = crash("--each", "0", "--random", str(MOMENTS), "--moved", "0")
     assert code == 0, said
     assert cuts_in(said)["a random moment"] >= MOMENTS / 2
+
+
+@pytest.mark.timeout(900)
+def test_the_journal_may_be_moved() -> None:
+    """Half of a killed one is refused or whole, and a restored one pays for nothing again."""
+    code, said = crash("--each", "0", "--random", "0", "--moved", str(EACH + 5))
+    assert code == 0, said
+    cuts = cuts_in(said)
+    assert cuts["half"] >= 1
+    assert cuts["restored"] >= 1
 
 
 @pytest.mark.timeout(300)
 def test_a_careless_batch_is_found_out() -> None:
     """What is paid twice if nobody looks for a lost answer's task is found; a command shows it again."""
-    code, said = crash("--each", "1", "--random", "0", "--points", "answer lost", "answer read", "--careless")
+    drawn = ("--each", "1", "--random", "0", "--moved", "0", "--points", "answer lost", "answer read")
+    code, said = crash(*drawn, "--careless")
     assert code == 1
     assert "was paid 2 times" in said
     replay = re.findall(r"Replay it: python -m tests\.crash (.*)", said)[-1]
