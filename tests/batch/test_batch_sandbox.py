@@ -28,6 +28,7 @@ from wiro_async import (
     TaskFailed,
 )
 from wiro_async.sandbox import Sandbox
+from wiro_async.sandbox._config import CdnEncoding
 from wiro_async.sandbox.faults import FaultPlan, ListLag, Reset, Status
 
 SPEED = 200.0
@@ -178,3 +179,46 @@ def test_the_benchmark_runs(options: list[str]) -> None:
         assert figure in run.stdout
     if "--stub" not in options:
         assert "21 runs, 21 paid, refused {}" in run.stdout
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "aws-chunked", "utf-8", ""])
+async def test_files_as_object_stores_serve_them(encoding: CdnEncoding, tmp_path: Path) -> None:
+    """Compressed, or with an encoding that is none, or without a length: everybody gets them whole."""
+    path = tmp_path / "a.db"
+    async with Sandbox(
+        speed=SPEED, render=False, balance=105, cdn_encoding=encoding, cdn_length=bool(encoding)
+    ) as sandbox:
+        async with client(sandbox) as own:
+            result = await own.run(MODEL, job("single").inputs)
+            (single,) = await result.save(tmp_path)
+            content = await anyio.to_thread.run_sync(single.read_bytes)
+            assert len(content) == result.outputs[0].size
+            assert await result.outputs[0].read() == content
+            for _ in range(2):
+                async with own.batch(
+                    [job("a")], model=MODEL, journal=path, download=tmp_path / "clips", delete_remote=True
+                ) as batch:
+                    report = await batch.wait()
+                assert report.complete
+        assert sandbox.ledger()["paid"] == 2
+    row = (await rows_of(path))["a"]
+    assert row.state == "done"
+    assert row.files[0].whole
+
+
+async def test_a_file_of_somebody_elses_at_an_outputs_path(tmp_path: Path) -> None:
+    """It stays, on a resume too; and is replaced where that is wanted."""
+    path, clip = tmp_path / "a.db", tmp_path / "a_0.mp4"
+    await anyio.to_thread.run_sync(clip.write_bytes, b"mine")
+    template = f"{tmp_path}/{{key}}_{{n}}{{ext}}"
+    async with Sandbox(speed=SPEED, render=False, balance=105) as sandbox, client(sandbox) as own:
+        for _ in range(2):
+            async with own.batch([job("a")], model=MODEL, journal=path, download=template) as batch:
+                assert (await batch.wait()).complete
+            assert await anyio.to_thread.run_sync(clip.read_bytes) == b"mine"
+            saved = (await rows_of(path))["a"].files[0].path
+            assert Path(saved).name.startswith("a_0-")
+        async with own.batch([job("a")], model=MODEL, download=template, overwrite=True) as batch:
+            assert (await batch.wait()).complete
+        assert await anyio.to_thread.run_sync(clip.read_bytes) != b"mine"
+        assert sandbox.ledger()["paid"] == 2

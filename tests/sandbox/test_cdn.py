@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from wiro_async.sandbox._cdn import Cdn, Store, file_path
+from wiro_async.sandbox._cdn import Cdn, File, Store, file_path
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 PATH = file_path("folder", "a b.mp4")
@@ -136,3 +136,17 @@ async def test_an_empty_file_has_no_ranges(rig: Rig) -> None:
     """It is served whole, and every range of it is refused."""
     rig.store.put("empty", b"", "text/plain", NOW)
     assert (await rig.get("empty", range="bytes=0-")).status_code == 416
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "deflate", "aws-chunked"])
+@pytest.mark.parametrize("length", [True, False])
+async def test_files_as_object_stores_serve_them(encoding: str, length: bool) -> None:
+    """With the encoding that their uploader named, whatever was asked for; and perhaps without a length."""
+    file = File(b"abc" * 100, "video/mp4", '"1"', "")
+    app = Cdn(lambda _: file, lambda _: None, encoding=encoding, length=length)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cdn") as own:
+        for method in ("GET", "HEAD"):
+            reply = await own.request(method, "/cdn/x", headers={"accept-encoding": "identity"})
+            assert reply.headers.get("content-encoding", "") == encoding
+            assert ("content-length" in reply.headers) == length
+            assert reply.content == (b"abc" * 100 if method == "GET" else b"")

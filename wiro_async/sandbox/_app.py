@@ -42,6 +42,8 @@ def build_app(service: Service) -> ASGIApp:
     cdn = Cdn(
         lambda path: service.store.get(path),  # noqa: PLW0108 - the store is another one after a reset
         lambda leaked: service.engine.count("cdn", leaked=leaked),
+        encoding=service.config.cdn_encoding,
+        length=service.config.cdn_length,
     )
     routes = [
         Mount("/cdn", app=cdn),

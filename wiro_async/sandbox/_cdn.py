@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from urllib.parse import quote, unquote
@@ -71,9 +73,20 @@ class Cdn:
     Args:
         find: Gives the file for a path below ``/cdn/``.
         count: Called for each request, with whether it carried credentials.
+        encoding: The Content-Encoding of whole files ("": none).
+        length: Whether whole files have a Content-Length.
     """
 
-    def __init__(self, find: Callable[[str], File | None], count: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        find: Callable[[str], File | None],
+        count: Callable[[bool], None],
+        *,
+        encoding: str = "",
+        length: bool = True,
+    ) -> None:
+        self._encoding: str = encoding
+        self._length: bool = length
         self._find: Callable[[str], File | None] = find
         self._count: Callable[[bool], None] = count
 
@@ -90,8 +103,20 @@ class Cdn:
             await _send(send, 405, [(b"allow", b"GET, HEAD")], b"")
         elif file is None:
             await _send(send, 404, [(b"content-type", b"text/plain")], b"Not Found")
+        elif self._encoding or not self._length:
+            await self._serve_oddly(file, send, head=scope["method"] == "HEAD")
         else:
             await _serve(file, headers, send, head=scope["method"] == "HEAD")
+
+    async def _serve_oddly(self, file: File, send: Send, *, head: bool) -> None:
+        """Serve the whole of a file, as an uploader stored it."""
+        headers = [(b"content-type", file.contenttype.encode("latin-1", "replace"))]
+        data = file.data
+        if self._encoding:
+            headers.append((b"content-encoding", self._encoding.encode()))
+        if self._encoding in {"gzip", "deflate"}:
+            data = gzip.compress(data) if self._encoding == "gzip" else zlib.compress(data)
+        await _send(send, 200, headers, b"" if head else data, length=len(data) if self._length else None)
 
 
 async def _serve(file: File, headers: Mapping[bytes, bytes], send: Send, *, head: bool) -> None:

@@ -20,6 +20,7 @@ __all__ = [
 
 StoppedForm: TypeAlias = Literal["bare", "documented"]
 SocketFormat: TypeAlias = Literal["old", "new"]
+CdnEncoding: TypeAlias = Literal["", "gzip", "deflate", "aws-chunked", "utf-8"]
 CallbackShape: TypeAlias = Literal["tasklist", "bare"]
 AfterError: TypeAlias = Literal["stay", "end", "requeue"]
 
@@ -88,6 +89,10 @@ class SandboxConfig:
         clock_skew: Seconds by which the service's clock is ahead of this machine's; negative: behind.
         send_date: Whether replies of the API have a ``Date``, by the service's clock.
         store_limit: Bytes that uploads and outputs may take together; the oldest expire first.
+        cdn_encoding: The Content-Encoding that files are served with, whatever a client accepts, as object
+            stores keep it: ``"gzip"`` and ``"deflate"`` are compressed, ``"aws-chunked"`` and ``"utf-8"``
+            change no byte.
+        cdn_length: Whether files are served with their length; without, they are chunked.
         first_task_id: The id of the first task.
         documented: Whether there are the three tasks that the service's documents print: 2221 has ended,
             534574 runs, 634574 is in the queue. Then the first new task is 634575.
@@ -138,6 +143,10 @@ class SandboxConfig:
     clock_skew: float = 0.0
     send_date: bool = True
     store_limit: int = 512 * 1024 * 1024
+    cdn_encoding: CdnEncoding = attrs.field(
+        default="", validator=attrs.validators.in_(("", "gzip", "deflate", "aws-chunked", "utf-8"))
+    )
+    cdn_length: bool = True
     first_task_id: int = 2221
     documented: bool = False
     socket_format: SocketFormat = attrs.field(default="old", validator=attrs.validators.in_(("old", "new")))
@@ -192,6 +201,8 @@ class SandboxOptions(TypedDict, total=False):
     clock_skew: float
     send_date: bool
     store_limit: int
+    cdn_encoding: CdnEncoding
+    cdn_length: bool
     first_task_id: int
     documented: bool
     socket_format: SocketFormat
