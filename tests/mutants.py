@@ -56,10 +56,12 @@ MAP: Mapping[str, tuple[str, ...]] = {
         SUBMIT,
         "tests/jobs/test_pipeline.py",
         "tests/jobs/test_protections.py",
+        "tests/jobs/test_start.py",
+        "tests/jobs/test_absence.py",
         "tests/batch/test_batch.py",
     ),
-    "_jobs/reconcile": (SUBMIT,),
-    "_jobs/submit": (SUBMIT, "tests/jobs/test_protections.py"),
+    "_jobs/reconcile": (SUBMIT, "tests/jobs/test_absence.py", "tests/jobs/test_window.py"),
+    "_jobs/submit": (SUBMIT, "tests/jobs/test_absence.py", "tests/jobs/test_protections.py"),
     "_journal/steps": ("tests/journal/test_steps.py", "tests/journal/test_store.py", "tests/test_records.py"),
     "_protocol/catalogue": tuple(
         f"tests/protocol/test_{name}.py" for name in ("catalogue", "checks", "pricing")
