@@ -198,6 +198,7 @@ class Downloader:
         seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, check_path("path_or_folder", target))
         self._check_url(output.url, progress)
+        path = Path(target)
         file: _PartFile | None = None
         try:
             with anyio.move_on_after(seconds) as scope:

@@ -222,9 +222,10 @@ class ForeignTransport(httpx.AsyncBaseTransport):
         if self._library is httpx:
             return request
         library: Any = self._library
-        assert isinstance(request.stream, httpx.AsyncByteStream)
+        stream = request.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
         # They ask for a stream of their own class.
-        kind = type("Stream", (library.AsyncByteStream,), {"__aiter__": lambda _: aiter(request.stream)})
+        kind = type("Stream", (library.AsyncByteStream,), {"__aiter__": lambda _: aiter(stream)})
         return library.Request(
             request.method,
             str(request.url),
