@@ -267,6 +267,9 @@ def _skipped(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
             isinstance(node, ast.Expr) and ast.unparse(node).startswith("logger.")
         ):
             parts.append(node)
+        elif isinstance(node, ast.keyword) and node.arg == "init":
+            # Whether a private field may be passed: nobody does.
+            parts.append(node.value)
         for part in parts:
             if part is not None:
                 assert isinstance(part, ast.expr | ast.stmt)
