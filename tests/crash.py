@@ -549,7 +549,14 @@ def run(schedules: Sequence[Schedule], *, careless: bool = False) -> Record:
         with (
             tempfile.TemporaryDirectory() as folder,
             Sandbox(
-                speed=SPEED, render=False, balance=1e9, concurrency_limit=100_000, faults=_faults()
+                speed=SPEED,
+                render=False,
+                balance=1e9,
+                concurrency_limit=100_000,
+                faults=_faults(),
+                # Ends come in pieces, and charges after them: a child dies in between, too.
+                bare_seconds=15.0,
+                charge_delay=60.0,
             ) as sandbox,
         ):
             bench = Bench(sandbox, forks, Path(folder), careless=careless)
