@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from tests.conftest import KEY, SECRET
 from tests.jobs.test_pipeline import alone
 from tests.journals import Database
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import Client, JournalReader, Limits
+from wiro_async import Client, JournalReader, Limits, SubmissionUnknown
 from wiro_async import _aio as aio
-from wiro_async._jobs.submit import OpenRuns, Run
+from wiro_async._jobs.submit import OpenRuns, Run, send
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import Intended, Step
+from wiro_async._protocol.matching import KnownTasks
 from wiro_async._protocol.operations import run as run_of
 
 
@@ -141,3 +143,32 @@ async def test_doubts_of_long_ago_are_forgotten() -> None:
     assert runs.rivals(new) == [old]
     runs.doubt(new)
     assert runs.rivals(new) == []
+
+
+async def test_an_exchange_that_is_cut_off_leaves_its_run_in_doubt() -> None:
+    """As the end of asyncio.run() does; a verdict on it can be given twice."""
+
+    class CutOff:
+        async def exchange(self, *_: object) -> Any:
+            raise KeyboardInterrupt
+
+    runs, known = OpenRuns(Limits()), KnownTasks()
+    attempt = runs.begin(Run(run_of(MODEL), MODEL, {"prompt": "a"}, b"{}"))
+    with pytest.raises(KeyboardInterrupt):
+        await send(attempt, CutOff(), known, runs)  # type: ignore[arg-type]
+    assert (runs.flying, attempt.is_open) == (0, True)
+    runs.close(attempt)
+    runs.close(attempt)
+    assert not attempt.is_open
+
+
+async def test_readings_that_are_void_again_and_again_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal Runs adopt tasks all the time: after five more readings the search ends in doubt."""
+    versions = itertools.count()
+    monkeypatch.setattr(OpenRuns, "version", lambda *_: next(versions))
+    service = Service()
+    service.answers["a"] = ["gone"]
+    outcome = await alone(service, on_unknown="resubmit")
+    assert isinstance(outcome.error, SubmissionUnknown)
+    assert not outcome.error.absent
+    assert (service.counts["Run"], service.counts["Task/List"]) == (1, 5 + 1 + 5)

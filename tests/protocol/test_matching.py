@@ -17,6 +17,7 @@ from wiro_async._protocol.matching import (
     Claim,
     KnownTasks,
     RunFingerprint,
+    Skew,
     marker_in,
     with_marker,
 )
@@ -434,3 +435,17 @@ def test_claims_that_nobody_verifies_keep_no_payload() -> None:
     assert not known.is_free(recorded("0"))
     assert known.is_free(recorded("0", prompt="other"))
     assert known.confirm("0", oldest)
+
+
+@pytest.mark.parametrize(
+    ("date", "skew"),
+    [
+        ("Thu, 01 Jan 1970 00:10:00 GMT", (590.0, 601.0)),
+        ("Thu, 01 Jan 1970 00:10:00 -0000", (590.0, 601.0)),
+        ("", None),
+        ("soon", None),
+    ],
+)
+def test_a_date_bounds_how_far_the_clocks_differ(date: str, skew: tuple[float, float] | None) -> None:
+    """It has whole seconds, and was written some time between the question and the reply."""
+    assert Skew.told(date, 0.0, 10.0) == skew
