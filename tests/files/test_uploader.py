@@ -140,7 +140,7 @@ async def test_a_file_that_is_closed_meanwhile_is_refused() -> None:
         file.close()
         return httpx.Response(502)
 
-    with pytest.raises(InvalidInput, match="cannot be sought"):
+    with pytest.raises(InvalidInput, match="cannot be read or sought"):
         await client(Site(close)).upload(file)
 
 
