@@ -1506,3 +1506,14 @@ async def test_errors_name_the_output(tmp_path: Path) -> None:
     assert error.message == ("output '0.mp4' of task 2221: HTTP 410; outputs are kept for a limited time")
     nameless = await fails(Cdn(reply(410)), tmp_path / "b.mp4", output(name="", task_id=""))
     assert nameless.message.startswith(f"output {URL!r} of task ?:")
+
+
+@pytest.mark.parametrize("kind", [b"\xff\xd8\xff\xe0", b"?"])
+async def test_a_mislabelled_file_in_a_folder_is_named_by_its_content(tmp_path: Path, kind: bytes) -> None:
+    """A path of the caller's own is kept."""
+    data = kind.ljust(20, b"x") + DATA[20:]
+    named = await downloader(Cdn(data=data)).save(output(), tmp_path, None)
+    assert named.suffix == (".jpg" if len(kind) > 1 else ".mp4")
+    own = await downloader(Cdn(data=data)).save(output(), tmp_path / "own.mp4", None)
+    assert own.name == "own.mp4"
+    assert own.read_bytes() == named.read_bytes() == data
