@@ -39,7 +39,7 @@ from wiro_async._http.messages import (
     SendProgress,
 )
 from wiro_async._http.network import Connect, ReadError, Stream, WriteError, connect
-from wiro_async._http.proxies import DIRECT, Proxy, Routes, connect_through
+from wiro_async._http.proxies import Proxy, Routes, connect_through
 from wiro_async._http.tls import Tls
 
 __all__ = ["ConnectionStack", "OwnResponse", "address_of", "check_window"]
@@ -202,7 +202,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         connect: How to open a stream.
         clock: A clock that never goes back, in seconds.
         tls: TLS settings.
-        routes: Which proxy leads to which host.
+        routes: Which proxy leads to which host (None: there are no proxies).
         give_up: Seconds after which the system gives up what the peer does not acknowledge, even if this
             process has died (None: when it likes, which may be a quarter of an hour).
     """
@@ -214,7 +214,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         connect: Connect = connect,
         clock: Callable[[], float] = monotonic,
         tls: Tls | None = None,
-        routes: Routes = DIRECT,
+        routes: Routes | None = None,
         give_up: float | None = None,
     ) -> None:
         self._give_up = give_up
@@ -258,7 +258,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         """
         progress = request.progress
         progress.sent = False
-        proxy = self._routes.find(request.address.key)
+        proxy = None if self._routes is None else self._routes.find(request.address.key)
         progress.through = "" if proxy is None else repr(proxy)
         connection = await self._take(request.address.key, request.max_idle, proxy)
         try:

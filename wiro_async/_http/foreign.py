@@ -105,7 +105,10 @@ class Network:
             give_up: As for ``ConnectionStack``.
         """
         return self.transport or ConnectionStack(
-            connect_timeout=self.connect_timeout, tls=self.tls, routes=self.routes, give_up=give_up
+            connect_timeout=self.connect_timeout,
+            tls=self.tls,
+            routes=self.routes if self.routes.has_proxies else None,
+            give_up=give_up,
         )
 
 

@@ -151,6 +151,11 @@ class Routes:
             except httpx.InvalidURL:
                 return  # It names no host that anybody could ask for.
 
+    @property
+    def has_proxies(self) -> bool:
+        """Whether anything may be reached through a proxy."""
+        return self._fixed is not None or bool(self._urls)
+
     def find(self, key: Key) -> Proxy | None:
         """Return the proxy that leads to an address (None: it is reached directly).
 
