@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard, get_args
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast, get_args
 from urllib.parse import urlsplit
 
 import attrs
@@ -41,11 +41,8 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # the value, and ``check`` with the name of an argument. None passes where a default stands in for it.
 
 
-class Option(Protocol):
-    """What a validator is told of an option: its name."""
-
-    @property
-    def name(self) -> str: ...
+Option: TypeAlias = "attrs.Attribute[Any]"
+"""What a validator is told of an option; it asks for the name only."""
 
 
 class _Argument(NamedTuple):
@@ -61,7 +58,7 @@ def check(name: str, value: object, validator: Validator) -> None:
     Raises:
         ConfigurationError: It cannot work.
     """
-    validator(None, _Argument(name), value)
+    validator(None, cast("Option", _Argument(name)), value)
 
 
 def positive(_record: object, option: Option, value: Any) -> None:
@@ -221,7 +218,8 @@ def check_path(name: str, value: object, or_else: str = "") -> str:
     Raises:
         ConfigurationError: It is no path.
     """
-    text = value.__fspath__() if hasattr(value, "__fspath__") else value
+    as_path: Any = getattr(value, "__fspath__", None)
+    text = value if as_path is None else as_path()
     if not isinstance(text, str) or not text or "\0" in text:
         raise ConfigurationError(f"{name} is {value!r}; it must be a path{or_else}")
     return text

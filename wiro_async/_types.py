@@ -235,8 +235,8 @@ def _plain(value: object, tokens: bool, depth: int = 0) -> Any:
             return value._value if tokens else None
         case Mapping():
             return {str(name): _plain(item, tokens, depth + 1) for name, item in value.items()}
-        case tuple() if hasattr(value, "_asdict"):
-            return _plain(value._asdict(), tokens, depth)
+        case tuple() if (named := getattr(value, "_asdict", None)) is not None:
+            return _plain(named(), tokens, depth)
         case list() | tuple():
             return [_plain(item, tokens, depth + 1) for item in value]
         case BaseException():

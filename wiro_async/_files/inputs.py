@@ -165,9 +165,11 @@ def unwrapped(value: object) -> tuple[object, str]:
     Starlette's and FastAPI's ``UploadFile`` and aiohttp's ``FileField`` have it as ``file``, AnyIO's
     ``AsyncFile`` as ``wrapped``. Django's uploads are plain files themselves.
     """
-    if hasattr(value, "filename") and hasattr(value, "file"):
-        return value.file, value.filename if isinstance(value.filename, str) else ""
-    return (value.wrapped if hasattr(value, "wrapped") else value), ""
+    name: object = getattr(value, "filename", ...)
+    if name is not ... and hasattr(value, "file"):
+        file: object = getattr(value, "file")  # noqa: B009 - of no type that could be named
+        return file, name if isinstance(name, str) else ""
+    return getattr(value, "wrapped", value), ""
 
 
 def holds(value: object, wanted: Callable[[object], bool], depth: int = 0) -> bool:

@@ -189,7 +189,7 @@ class OpenRuns:
             # Nobody has told: it counts from now on.
             fingerprint = fingerprint._replace(quiet_at=time.time() + self._window + self._arrives)
         quiet = now() + (fingerprint.quiet_at - time.time())
-        attempt = Attempt(fingerprint.model, quiet, fingerprint=fingerprint)
+        attempt = Attempt(fingerprint.model, quiet, None, fingerprint)
         attempt.land()
         self._keep(attempt)
         return attempt
