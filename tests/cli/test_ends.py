@@ -317,7 +317,8 @@ def test_a_task_that_is_not_there_does_not_go_on(wiro: Wiro) -> None:
 def test_a_services_words_are_only_shown(call: Callable[..., Said]) -> None:
     """Neither a log nor a refusal can colour the screen, move the cursor, or add a line."""
     failed = about("task_postprocess_end", pexit="1", debugoutput="bad\x1b[2J \x9b31m[bold]image[/bold]\r")
-    with Stub(Run=[accepted(), no(0, "no\x1b]0;owned\x07\nwiro: all is well")], Task_Detail=failed) as stub:
+    words = "Insufficient balance\x1b]0;owned\x07\nwiro: all is well"
+    with Stub(Run=[accepted(), no(97, words)], Task_Detail=failed) as stub:
         said = call(stub, *RUN, "prompt=waves", code=3)
         refused = call(stub, *RUN, "prompt=waves", code=1)
     assert "bad�[2J �31m[bold]image[/bold]" in said.problem
