@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +169,16 @@ def test_the_environment_is_asked_unless_told_otherwise(monkeypatch: pytest.Monk
             Client(KEY, trust_env=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("exempt", "direct"),
+    [("*", True), ("a.example, *", True), ("[", False), ("b.example", False), ("example", True)],
+)
+def test_what_no_proxy_exempts(exempt: str, direct: bool) -> None:
+    """A star exempts everything; what names no host exempts nothing, and does no harm."""
+    routes = Routes(environment={"all": "http://proxy:1", "no": exempt})
+    assert (routes.find(("https", "x.example", 443)) is None) == direct
+
+
 def test_routes_of_many_hosts_are_forgotten() -> None:
     """There is no end of hosts, and not of memory for them."""
     routes = Routes(environment={"all": "http://proxy:1"})
@@ -288,6 +300,12 @@ def talking(peer: Peer) -> None:
     peer.hold()
 
 
+def resetting(peer: Peer) -> None:
+    peer.sock.recv(65536)
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.sock.close()
+
+
 def endless(peer: Peer) -> None:
     peer.send(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 40_000)
     peer.hold()
@@ -295,6 +313,7 @@ def endless(peer: Peer) -> None:
 
 BAD: dict[str, tuple[str, Callable[[Peer], None], str]] = {
     "closes": ("http", closing, "closed the connection"),
+    "resets": ("http", resetting, "the connection broke|closed the connection"),
     "is silent": ("http", silent, "no connection within 1 s"),
     "talks TLS": ("http", talking, "does not answer in HTTP; if it wants TLS"),
     "answers in TLS": ("http", replying(EARLY_TLS), "does not answer in HTTP"),

@@ -198,8 +198,12 @@ class ForeignTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one of httpx's requests."""
         steps = _Steps(self._library, self._is_httpcore)
-        extensions = {"timeout": {"connect": self._connect_timeout}, "trace": steps.trace}
-        request.extensions = {**extensions, **request.extensions}
+        steps.also = request.extensions.get("trace")
+        request.extensions = {
+            "timeout": {"connect": self._connect_timeout},
+            **request.extensions,
+            "trace": steps.trace,
+        }
 
         async def send() -> Any:
             return await self._inner.handle_async_request(self._theirs(request))
@@ -248,17 +252,21 @@ class _Steps:
 
     Attributes:
         is_traced: Whether httpcore has told what it does.
+        also: Who else is told (None: nobody).
     """
 
     def __init__(self, library: object, is_httpcore: bool) -> None:
         self._library = library
         self._is_safe = not is_httpcore
         self.is_traced = False
+        self.also: Any = None
 
-    async def trace(self, event: str, _facts: object) -> None:
+    async def trace(self, event: str, facts: object) -> None:
         """Take the news of what httpcore does next."""
         self.is_traced = True
         self._is_safe = event.endswith("receive_response_headers.started") or "body" in event
+        if self.also is not None:
+            await self.also(event, facts)
 
     def _is_ready(self) -> bool:
         return self._is_safe

@@ -52,9 +52,7 @@ class Tls:
         if self._given is not None:
             return self._given
         sources = self._sources()
-        if sources not in _made:
-            _made[sources] = make_tls(*sources)
-        return _made[sources]
+        return _made.setdefault(sources, _made.get(sources) or make_tls(*sources))
 
     def _sources(self) -> tuple[str, str]:
         if not self._trust_env:
