@@ -70,7 +70,7 @@ class Watch:
     def _pickle(self, thing: object, protocol: int) -> None:
         try:
             data = pickle.dumps(thing, protocol)
-        except (TypeError, AttributeError, pickle.PicklingError):
+        except (wiro_async.ClientUseError, TypeError, AttributeError, pickle.PicklingError):
             return  # what cannot be pickled shows nothing
         self.shown += [data.decode("latin-1"), repr(pickle.loads(data)), repr(copy.copy(thing))]
 
