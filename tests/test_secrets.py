@@ -161,6 +161,7 @@ FAULTS: tuple[Any, ...] = (
 )
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("fault", FAULTS, ids=range(len(FAULTS)))
 async def test_no_error_shows_a_secret(watch: Watch, fault: Any) -> None:
     """Whatever the service answers, by id and by token, for every kind of call."""
