@@ -101,12 +101,14 @@ def _perform(demo: _Demo) -> int:
 
 
 async def _read_journal(demo: _Demo) -> Decimal:
-    """Take over what the journal says of each job, and return what all cost together."""
+    """Take over what the journal says of each job, and return the charges that are recorded."""
     jobs = {job.key: job for job in demo.jobs}
     async with JournalReader(demo.journal) as journal:
         async for entry in journal.entries():
             jobs[entry.key].entry = entry
-        return (await journal.counts()).cost
+    # For a task that was stopped, the journal has an estimate until the service tells a charge.
+    recorded = (job.entry for job in demo.jobs if job.entry is not None and job.entry.cost_final)
+    return sum((entry.cost for entry in recorded if entry.cost is not None), Decimal(0))
 
 
 def _concluded(jobs: Sequence[Job], folder: Path, books: Books, report: Report) -> int:

@@ -38,7 +38,7 @@ def say_summary(report: Report, jobs: Sequence[Job], folder: Path, books: Books)
     report.say(
         f"{books.paid} of them paid. Bill: {usd(books.bill)} of play money; the sandbox's books {theirs}."
     )
-    report.say("The failed and the cancelled job cost nothing.")
+    report.say("The failed job cost nothing, and no charge is recorded for the cancelled one.")
     report.say(f"{books.requests} requests in {clock(books.seconds)}, none of which left this machine.")
     report.say()
     for line in _NEXT:
