@@ -267,7 +267,7 @@ async def _forget_and_resend(self: pipeline.Pipeline, job: JobState) -> None:
     """Do what a careless client would: take a lost answer for a lost request."""
     if job.entry is not None and job.entry.state == "intended":
         await self.journal.record(Released.of(job.key, InvalidInput("sent again without a search")))
-        job.entry = None
+        job.entry = attrs.evolve(job.entry, state="refused", open=False, error="InvalidInput", reason="")
     await _TAKE_UP(self, job)
 
 

@@ -304,9 +304,11 @@ async def test_a_run_cancelled_while_it_waits_leaves_its_handle(
     assert "task 2221 was left" in caplog.text
 
 
+@pytest.mark.virtual_time
 async def test_a_run_that_may_not_look_leaves_its_handle() -> None:
     """A key that was rotated during the wait: the error is the look's, the task is not lost."""
-    caller = client(FakeService(Run=ok(taskid="2221"), Task_Detail=httpx.Response(401)), polling=FAST)
+    refused = httpx.Response(401, json=no(0, "Project authorization is not valid."))
+    caller = client(FakeService(Run=ok(taskid="2221"), Task_Detail=refused), polling=FAST)
     with pytest.raises(wiro_async.AuthenticationError):
         await caller.run("owner/model", {})
     assert [handle.id for handle in caller.unclaimed] == ["2221"]

@@ -401,9 +401,10 @@ class Client:
         """Return the client.
 
         Raises:
-            ClientUseError: It is closed, or was used in another event loop or process.
+            ClientUseError: It is closed.
         """
-        self._service.transport.check_use()
+        # Nothing is bound to this event loop and process before the first call.
+        self._service.transport.check_open()
         return self
 
     async def __aexit__(

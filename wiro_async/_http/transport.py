@@ -267,16 +267,24 @@ class Transport:
             self.gate.leave()
             self.check_use()
 
+    def check_open(self) -> None:
+        """Refuse a closed client.
+
+        Raises:
+            ClientUseError: It is one.
+        """
+        if self._closed:
+            raise ClientUseError(
+                "this client is closed; make a new one, or call within its `async with` block"
+            )
+
     def check_use(self) -> None:
         """Refuse what would hang or corrupt: a closed client, another event loop, a forked child.
 
         Raises:
             ClientUseError: It is one of these.
         """
-        if self._closed:
-            raise ClientUseError(
-                "this client is closed; make a new one, or call within its `async with` block"
-            )
+        self.check_open()
         home = (os.getpid(), running_loop() or anyio.lowlevel.current_token())
         if self._home is None:
             self._home = home
