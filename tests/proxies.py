@@ -46,8 +46,8 @@ class Proxy:
             host, _, port = netloc.decode().rpartition(":")
             with self._connect(host, int(port)) as upstream:
                 upstream.sendall(b"%b /%b %b\r\nConnection: close\r\n%b" % (method, path, version, rest))
-                while data := upstream.recv(65536):
-                    peer.send(data)
+                # Until either side leaves: not every server heeds that header.
+                splice(peer, upstream)
             return
 
     def socks(self, peer: Peer) -> None:

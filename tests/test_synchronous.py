@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,17 @@ PAGE = Path(__file__).parents[1] / "docs" / "synchronous.md"
 MODEL = "MiniMax/image-to-video-01-director"
 INPUTS = {"inputImageFirstUrl": "http://127.0.0.1:9/x.jpg", "prompt": "[Zoom in] waves roll in"}
 NAMES = ("wiro_portal", "flask_app", "django_view", "celery_tasks")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a framework does to the root logger: Celery raises its level."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    for handler in {*root.handlers} - {*handlers}:
+        root.removeHandler(handler)
 
 
 @pytest.fixture

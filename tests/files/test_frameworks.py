@@ -19,9 +19,10 @@ from django.test import RequestFactory
 from fastapi import FastAPI, UploadFile
 
 from tests.conftest import KEY, SECRET
-from wiro_async import Client, Director, InvalidInput, Job
+from wiro_async import Client, Director, InvalidInput, Job, Polling
 from wiro_async.sandbox import Sandbox
 
+POLLING = Polling(min_interval=0.03, max_interval=0.1, requests_per_second=500.0)
 JPEG = b"\xff\xd8\xff" + bytes(500)
 LARGE = b"\xff\xd8\xff" + bytes(3 * 1024 * 1024)
 """More than the frameworks keep in memory."""
@@ -37,7 +38,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 async def own(sandbox: Sandbox) -> AsyncIterator[Client]:
     """A client of it."""
-    async with Client(KEY, SECRET, base_url=sandbox.base_url, watch="poll") as client:
+    async with Client(KEY, SECRET, base_url=sandbox.base_url, watch="poll", polling=POLLING) as client:
         yield client
 
 

@@ -417,7 +417,7 @@ async def test_sockets_go_through_the_proxy_too(scheme: str) -> None:
     handler: Callable[[Peer], None] = proxy.socks if scheme == "socks5" else proxy
     with Server(handler, server_tls if scheme == "https" else None) as between:
         async with (
-            Sandbox(api_key=KEY, api_secret=SECRET, speed=10, render=False) as sandbox,
+            Sandbox(api_key=KEY, api_secret=SECRET, speed=50, render=False) as sandbox,
             Client(
                 KEY, SECRET, base_url=sandbox.base_url, socket_url=sandbox.socket_url, watch="socket",
                 proxy=f"{scheme}://127.0.0.1:{between.port}", ssl_context=client_tls,
