@@ -19,9 +19,8 @@ import pytest
 
 from tests.fakes import BASE, FakeService, client, no, ok
 from tests.journals import Database, entries_of, quick
-from tests.virtual import counted, on_virtual_time
+from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Batch, Job, JobOutcome, JournalEntry, Polling
-from wiro_async._journal import sqlite
 from wiro_async._journal.sqlite import SQLiteJournal
 
 T = TypeVar("T")
@@ -29,16 +28,6 @@ T = TypeVar("T")
 MODEL = "MiniMax/image-to-video-01-director"
 RARELY = Polling(min_interval=15.0, max_interval=15.0, requests_per_second=1000.0)
 CLIP = b"\0\0\0\x18ftypmp42" + bytes(100)
-
-
-# -- a clock that waits for the journal, too ------------------------------------------------------------
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Import this into a test module for virtual time that the journal's thread does not upset."""
-    monkeypatch.setattr("wiro_async._journal.sqlite._Order.wait", counted(sqlite._Order.wait))
-    return on_virtual_time(request.param, monkeypatch)
 
 
 # -- journals --------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """A clock that jumps: sleeping costs nothing, on asyncio as with trio's own MockClock.
 
-It stands still while somebody awaits a thread (``anyio.to_thread.run_sync``, and what is ``counted``), and it
-knows nothing of sockets.
+It stands still while somebody awaits a thread (``anyio.to_thread.run_sync``, a journal's own, and what is
+``counted``), and it knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import pytest
 import trio.testing
+
+from wiro_async._journal import sqlite
 
 T = TypeVar("T")
 
@@ -91,6 +93,7 @@ def counted(work: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
 def on_virtual_time(backend: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
     """Return an event loop, as anyio's plugin takes it, on a clock of its own that waits for threads."""
     monkeypatch.setattr(anyio.to_thread, "run_sync", counted(anyio.to_thread.run_sync))
+    monkeypatch.setattr(sqlite._Order, "wait", counted(sqlite._Order.wait))
     if backend == "asyncio":
         return "asyncio", {"loop_factory": VirtualLoop}
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
