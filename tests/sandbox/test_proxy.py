@@ -564,7 +564,7 @@ def connections_of(sandbox: Sandbox) -> set[Any]:
 
 
 def test_a_reset_waits_for_no_client_for_ever(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that does not read loses what was on its way."""
+    """One that does not read is reset all the same; at most what the kernels hold has arrived."""
     monkeypatch.setattr(_proxy, "_FLUSH", 0.01)
     path = uploaded(sandbox, b"x" * LARGE)
     plan(sandbox).script("cdn", Reset(at_reply_byte=100_000))
@@ -574,7 +574,7 @@ def test_a_reset_waits_for_no_client_for_ever(sandbox: Sandbox, monkeypatch: pyt
         wait_until(lambda: not connections_of(sandbox))
         data, end = wire.rest()
     assert end == "rst"
-    assert len(data) < 100_000
+    assert len(data) <= 100_000
 
 
 def test_a_client_may_leave_before_the_reset(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
