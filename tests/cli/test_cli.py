@@ -32,7 +32,7 @@ from tests.cli_tools import (
 )
 from tests.sandbox.test_main import served as served
 from wiro_async.cli import main
-from wiro_async.cli._app import app
+from wiro_async.cli._app import app, execute
 from wiro_async.cli._report import Report
 from wiro_async.sandbox import Sandbox, demo_images
 
@@ -550,6 +550,9 @@ def test_sandbox_has_the_sandboxs_own_options(capsys: pytest.CaptureFixture[str]
     assert "--ready-file" in capsys.readouterr().out
     assert main(["sandbox", "--speed", "0"]) == 2
     assert "speed" in capsys.readouterr().err
+    # As a command among the others it is the same.
+    assert execute(["sandbox", "--help"]) == 0
+    assert "--ready-file" in capsys.readouterr().out
 
 
 def test_sandbox_serves(served: list[Any]) -> None:

@@ -171,7 +171,14 @@ def test_the_environment_is_asked_unless_told_otherwise(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("exempt", "direct"),
-    [("*", True), ("a.example, *", True), ("[", False), ("b.example", False), ("example", True)],
+    [
+        ("*", True),
+        ("a.example, *", True),
+        ("[", False),
+        ("a\0b", False),
+        ("b.example", False),
+        ("example", True),
+    ],
 )
 def test_what_no_proxy_exempts(exempt: str, direct: bool) -> None:
     """A star exempts everything; what names no host exempts nothing, and does no harm."""

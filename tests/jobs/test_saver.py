@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from tests.batches import CLIP, MODEL, Fate, Service
 from tests.batches import anyio_backend as anyio_backend
-from tests.fakes import client
-from wiro_async import Client, ConfigurationError, DownloadError, JournalFile, Output, TaskHandle
+from tests.fakes import FakeService, client
+from wiro_async import Client, ConfigurationError, DownloadError, Job, JournalFile, Output, TaskHandle
 from wiro_async._files.download import has_magic
 from wiro_async._jobs.saver import OutputSaver, _Paths, check_template, file_name
 from wiro_async._journal.steps import Saved
@@ -412,3 +412,15 @@ def test_two_keys_have_two_names(first: str, second: str) -> None:
 def test_what_a_file_begins_with(content_type: str, head: bytes, fits: bool) -> None:
     """An error page that calls itself a video is found out."""
     assert has_magic(content_type, head) is fits
+
+
+async def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a folder that would have to be made in one."""
+    service = FakeService()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ConfigurationError, match="nothing can be written in"):
+        async with client(service).batch([Job("owner/model", {})], download=tmp_path / "new") as batch:
+            await batch.wait()
+    assert service.calls == []

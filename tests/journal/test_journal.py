@@ -44,3 +44,10 @@ async def test_a_state_that_is_none_is_refused(kind: str, tmp_path: Path) -> Non
     with pytest.raises(InvalidInput, match="'over' is none of intended"):
         journal.entries("over")  # type: ignore[arg-type]
     await journal.aclose()
+
+
+async def test_a_journal_that_keeps_nothing_knows_nothing() -> None:
+    """Neither tasks nor where its newest is."""
+    journal = NullJournal()
+    assert await journal.task_ids() == ()
+    assert await journal.known([("2221", "")]) == frozenset()

@@ -316,3 +316,15 @@ def test_a_forked_child_is_not_kept_out_by_its_parents_journal(path: Path) -> No
         os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
     store.close()
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_wal_that_is_still_needed_is_kept(tmp_path: Path, removed: bool) -> None:
+    """If SQLite removes it on closing, it is put back; if not, nothing is left beside it."""
+    wal = tmp_path / "a.db-wal"
+    wal.write_bytes(b"frames")
+    with mark.kept_wal(str(tmp_path / "a.db")):
+        if removed:
+            wal.unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.db-wal"]
+    assert wal.read_bytes() == b"frames"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import pickle
 import weakref
 from typing import Any
@@ -19,6 +20,7 @@ from wiro_async._protocol.matching import (
     RunFingerprint,
     Skew,
     marker_in,
+    unknown,
     with_marker,
 )
 from wiro_async._protocol.records import parse_task
@@ -449,3 +451,11 @@ def test_claims_that_nobody_verifies_keep_no_payload() -> None:
 def test_a_date_bounds_how_far_the_clocks_differ(date: str, skew: tuple[float, float] | None) -> None:
     """It has whole seconds, and was written some time between the question and the reply."""
     assert Skew.told(date, 0.0, 10.0) == skew
+
+
+def test_a_doubt_without_a_quiet_time_gives_none() -> None:
+    """Only one that is known says from when on the list can tell."""
+    known = Claim(KnownTasks(), MODEL, SENT, NOW, NOW + 85).disown("", "reset")
+    assert "can be told from" in known.message
+    fingerprint = sought(known)._replace(quiet_at=math.inf)
+    assert "can be told from" not in unknown(fingerprint, "reset").message

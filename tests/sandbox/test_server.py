@@ -214,6 +214,21 @@ def test_something_can_be_wrapped_around_the_application() -> None:
         assert httpx.get(f"{sandbox.origin}/sandbox/ledger").status_code == 418
 
 
+def test_an_application_that_fails_later_does_not_keep_the_server_from_being_ready() -> None:
+    """Only what goes wrong at the start is told by whoever started it."""
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                raise RuntimeError("broken")
+            await app(scope, receive, send)
+
+        return broken
+
+    with Sandbox(render=False, wrap=wrap) as sandbox:
+        assert httpx.get(f"{sandbox.origin}/cdn/x", trust_env=False).status_code == 500
+
+
 def test_websockets_are_served_and_can_be_cut() -> None:
     """On the same port as everything else."""
     with Sandbox(render=False) as sandbox, connect(sandbox.socket_url) as client:

@@ -100,7 +100,7 @@ class Stream(ABC):
 
 def _give_up_after(sock: Any, seconds: float) -> None:
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
-    if option is not None:
+    if option is not None:  # pragma: no branch - elsewhere there is none
         # Where the peer has left already, the exchange will tell.
         with suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, option, max(int(seconds * 1000), 1))
