@@ -99,14 +99,15 @@ def test_slugs_and_ids_can_be_copied(
     columns: int, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From a terminal of any width: no name is broken in two."""
-    assert main(["run", DIRECTOR, "-i", "inputImageFirstUrl=https://e.org/a.jpg", "-i", "prompt=x"]) == 0
-    (task,) = sandbox.ledger()["tasks"]
+    run = ["run", DIRECTOR, "-i", "inputImageFirstUrl=https://e.org/a.jpg", "-i"]
+    assert main([*run, "prompt=x"]) == 0
+    assert main([*run, "prompt=[sandbox:queue]", "--timeout", "0.01"]) == 5
     for words, names in ((["models", "director"], [DIRECTOR]), (["tasks"], [DIRECTOR, "2221"])):
         terminal = be_a_terminal(monkeypatch, columns)
         assert main(words) == 0
         assert all(name in terminal.getvalue() for name in names), terminal.getvalue()
         assert "image-to-video" in terminal.getvalue()
-    assert task
+    assert len(sandbox.ledger()["tasks"]) == 2
 
 
 # -- inputs ----------------------------------------------------------------------------------------------

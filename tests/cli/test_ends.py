@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import wiro_async
 from tests.cli_tools import (
     DIRECTOR,
     TOKEN,
@@ -31,7 +32,8 @@ from tests.cli_tools import (
     wiro as wiro,
 )
 from tests.servers import wait_until
-from wiro_async.cli._session import interruptible
+from wiro_async.cli._report import Report
+from wiro_async.cli._session import Session, interruptible
 from wiro_async.sandbox import Sandbox
 
 URL = "https://example.org/photo.jpg"
@@ -269,6 +271,19 @@ def test_a_run_without_an_answer_is_6(call: Callable[..., Said], listed: dict[st
     assert "The task may exist and be billed; it was searched for and not found" in said.problem
     assert said.problem.endswith("check `wiro tasks` before you run it again")
     assert said.records[-1]["error"] == "SubmissionUnknown"
+
+
+def test_a_run_that_certainly_left_no_task_may_be_run_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """The only case in which that is said."""
+    error = wiro_async.SubmissionUnknown(
+        "m", model="a/b", inputs_digest="", submitted_at=0.0, cause="reset", absent=True
+    )
+
+    def fail() -> int:
+        raise error
+
+    assert Session(Report()).attempt(fail) == 6
+    assert "No task came of it, so you can run it again" in capsys.readouterr().err
 
 
 def test_a_watch_that_fails_for_good_leaves_the_way_on(call: Callable[..., Said]) -> None:
