@@ -650,12 +650,29 @@ async def test_a_bomb_does_not_go_off(tmp_path: Path) -> None:
     )
 
 
+async def test_more_than_the_server_has_told_is_an_error(tmp_path: Path) -> None:
+    """A transport that lets it through is no reason to keep it."""
+    cdn = Cdn(*[reply(200, DATA, Content_Length="3")] * 8)
+    error = await fails(cdn, tmp_path / "clip.mp4", output(size=3))
+    assert "it should have 3 bytes, the server sends more" in error.message
+    assert entries(tmp_path) == []
+
+
+async def test_a_target_below_a_file_is_refused_before_anything_is_asked_for(tmp_path: Path) -> None:
+    """There is no part to clean up then."""
+    (tmp_path / "file").write_bytes(b"")
+    cdn = Cdn()
+    with pytest.raises(InvalidInput, match="cannot be a folder"):
+        await downloader(cdn).save(output(), tmp_path / "file" / "clip.mp4", None)
+    assert cdn.requests == []
+
+
 async def test_a_compressed_file_that_breaks_off_begins_anew(tmp_path: Path) -> None:
     """Nothing can go on in its middle; nor is a part of it mixed with a plain one."""
     packed = gzip.compress(DATA)
     half = reply(200, packed[:500], CUT, Content_Encoding="gzip")
     short = reply(200, packed[:-4], Content_Encoding="gzip")
-    damaged = reply(200, packed[:500] + b"\xff" * 100, Content_Encoding="gzip")
+    damaged = reply(200, packed[:10] + b"\xff" * 100, Content_Encoding="gzip")
     whole = reply(200, packed, Content_Encoding="gzip")
     cdn = Cdn(half, short, damaged, whole)
     stored = await downloader(cdn).store(output(), tmp_path / "clip.mp4")

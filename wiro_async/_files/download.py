@@ -220,7 +220,7 @@ class Downloader:
                 candidates = [path]
             final = await run_in_thread(file.finish, candidates, at_once=True)
         finally:
-            if file is not None:
+            if file is not None:  # pragma: no branch - where there is no error, there is a file
                 await run_in_thread(file.close, at_once=True)
         return Stored(final, is_right and bool(progress.whole))
 
