@@ -313,6 +313,7 @@ def test_a_batch_that_stops_is_7(wiro: Wiro, sandbox: Sandbox) -> None:
     assert sandbox.ledger()["runs"] == 3
 
 
+@pytest.mark.usefixtures("quick_search")
 def test_runs_that_nobody_knows_of_are_told(wiro: Wiro, monkeypatch: pytest.MonkeyPatch) -> None:
     """They may be billed."""
     wiro("batch", table("a"), *MODEL)
