@@ -498,7 +498,8 @@ class Caller:
             if not self.record.doubts:
                 await self._act(act, handle)
         task = handle.task
-        if self._job.downloads and task is not None and task.outcome == "succeeded":
+        # Who stops a task that has ended meanwhile does not wait for outputs that come later.
+        if self._job.downloads and task is not None and task.outcome == "succeeded" and task.outputs:
             await self._download(task)
 
     async def _act(self, act: str, handle: TaskHandle) -> None:

@@ -49,6 +49,8 @@ LIMITS = Limits(settle_timeout=SETTLE, send_window=1.0, request_timeout=1.5, mar
 """A Run is quiet three seconds after its intent."""
 HELD = 1.2
 """Seconds for which the network holds a Run whose process is killed: past the resume, and not past that."""
+RESUMES = 3
+"""How often a batch is resumed at its end until every job is done."""
 POLLING = Polling(min_interval=0.02, max_interval=0.2, requests_per_second=500.0)
 LONGEST_LIFE = 60.0
 
@@ -449,9 +451,13 @@ class Bench:
             if schedule.moved == "half":
                 self._resume_half(schedule, order)
             backup = self._copied(order, "backup.db")
-        status = self._forks.run({**order, "cut": None})
-        if status != 0:
-            self._fail(schedule, f"the last child ended with status {status}")
+        # A task whose end could not be read stays `ended`, and is looked at again by the next resume.
+        for _ in range(RESUMES):
+            status = self._forks.run({**order, "cut": None})
+            if status != 0:
+                self._fail(schedule, f"the last child ended with status {status}")
+            if set(_journal(folder / "run.db")[1]) == {"done"}:
+                break
         self._check(schedule, prompts, folder)
         if schedule.moved == "restored" and _journal_rows(backup):
             # It lacks the Runs since then, and must not make them again.
