@@ -169,10 +169,14 @@ async def race_of_jobs(seed: int, path: Path) -> tuple[Racing, list[str | None],
     chance = random.Random(f"jobs/{seed}")
     jobs = [Job("owner/model", PROMPT, key=key) for key in "wxyz"[: chance.randint(2, 4)]]
     got: dict[str, str] = {}
+    not_begun: set[str] = set()
 
     async def take(batch: Batch) -> None:
         """Take what the batch gives, one by one: a comprehension would lose all when it is cut off."""
         async for outcome in batch:
+            # Before the first Run of a resume the list is read, and here it may be out of reach.
+            if isinstance(outcome.error, wiro_async.ConnectionFailed) and not outcome.attempts:
+                not_begun.add(outcome.key)
             if outcome.succeeded:
                 assert outcome.key not in got
                 got[outcome.key] = outcome.task_id
@@ -194,8 +198,8 @@ async def race_of_jobs(seed: int, path: Path) -> tuple[Racing, list[str | None],
         assert not time_limit.cancelled_caught
     async with JournalReader(path) as journal:
         entries = [entry async for entry in journal.entries()]
-    # Money is judged below. One seed (trio, 71) leaves a job without a row: why is not known yet.
-    assert len(entries) <= len(jobs)
+    keys = {entry.key for entry in entries}
+    assert keys <= {job.key for job in jobs} <= keys | not_begun
     paid = {entry.key: entry.task_id for entry in entries if entry.task_id}
     # A job that was cut off between the record of its end and its outcome is in the journal only.
     assert got.items() <= paid.items()
