@@ -15,6 +15,7 @@ from unittest.mock import patch
 from urllib.request import getproxies
 
 import attrs
+import anyio
 import httpx
 import httpx._utils
 import pytest
@@ -316,6 +317,23 @@ def resetting(peer: Peer) -> None:
 def endless(peer: Peer) -> None:
     peer.send(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 40_000)
     peer.hold()
+
+
+def test_a_peer_that_leaves_in_the_handshake_has_got_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio tells so by giving no connection, where the peer leaves as the handshake ends."""
+
+    async def gone(*_: object, **__: object) -> None:
+        return None
+
+    async def call(port: int) -> None:
+        async with Client(KEY, base_url="https://127.0.0.1:9/v1", proxy=f"http://127.0.0.1:{port}") as client:
+            with pytest.raises(ConnectionFailed, match="the peer left in the TLS handshake") as caught:
+                await client.submit("owner/model", {}, slot_timeout=0)
+            assert not caught.value.sent
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.start_tls", gone)
+    with Server(replying(b"HTTP/1.1 200 Connection established\r\n\r\n")) as between:
+        anyio.run(call, between.port)
 
 
 BAD: dict[str, tuple[str, Callable[[Peer], None], str]] = {

@@ -14,6 +14,7 @@ from unittest import mock
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import attrs
 import httpx
 import pytest
@@ -23,7 +24,7 @@ from tests.batches import databases as databases
 from tests.depth import plays
 from tests.fakes import FakeService, client, ok, task
 from tests.jobs.test_submit import LOST, PROMPT, Ledger
-from tests.journals import Database
+from tests.journals import NOW, Database, intend, opened
 from tests.virtual import anyio_backend as anyio_backend
 from wiro_async import Batch, Job, JournalReader, Limits, SubmissionUnknown
 from wiro_async._jobs import reconcile
@@ -255,6 +256,22 @@ async def test_the_races_find_out_who_breaks_a_rule(rule: str) -> None:
             if judge(*await race_of_calls(seed)):
                 return
     pytest.fail("nobody was found out")
+
+
+async def test_a_list_without_an_end_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
+    """The comparison says that it is not complete."""
+    path = tmp_path / "a.db"
+
+    def make() -> None:
+        store = opened(path)
+        intend(store, "a")
+        store.close()
+
+    await anyio.to_thread.run_sync(make)
+    endless = FakeService(Task_List=ok(tasklist=[task("7", createtime=str(int(NOW) + 60))]))
+    comparison = await client(endless).accept_journal(path)
+    assert not comparison.complete
+    assert {found.id for found in comparison.others} == {"7"}
 
 
 # -- clocks ----------------------------------------------------------------------------------------------

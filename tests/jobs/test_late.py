@@ -197,6 +197,28 @@ async def test_an_end_that_is_not_clear_is_looked_at_again(
     assert service.runs == {"a": 1}
 
 
+async def test_a_charge_that_comes_with_a_clear_end_is_recorded_with_it(
+    tmp_path: Path, databases: list[Database]
+) -> None:
+    """Neither was there when the resumed batch looked for charges, and both are when it judges the end."""
+    service, path = Service(), tmp_path / "a.db"
+    other = endings(service, pexit="", outputs=[], totalcost="0")
+    assert isinstance((await alone(service, journal=path)).error, TaskUnclear)
+    polls = service.counts["Task/Detail"]
+    shown = service.wire
+
+    def wire(made: Made) -> dict[str, Any]:
+        if service.counts["Task/Detail"] > polls + 2:
+            other.clear()
+        return shown(made)
+
+    service.wire = wire  # type: ignore[method-assign]
+    async with batch_of(service, journal=path) as batch:
+        assert (await anext(batch)).succeeded
+    row = (await rows_of(path))["a"]
+    assert (row.state, row.cost, row.cost_final) == ("done", Decimal("0.35"), True)
+
+
 # -- task_error ------------------------------------------------------------------------------------------
 
 
