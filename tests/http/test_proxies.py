@@ -14,8 +14,8 @@ from typing import Any
 from unittest.mock import patch
 from urllib.request import getproxies
 
-import attrs
 import anyio
+import attrs
 import httpx
 import httpx._utils
 import pytest
@@ -320,7 +320,7 @@ def endless(peer: Peer) -> None:
 
 
 def test_a_peer_that_leaves_in_the_handshake_has_got_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """asyncio tells so by giving no connection, where the peer leaves as the handshake ends."""
+    """Where the peer leaves as the handshake ends, asyncio gives no connection."""
 
     async def gone(*_: object, **__: object) -> None:
         return None
