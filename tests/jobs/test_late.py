@@ -212,7 +212,7 @@ async def test_a_charge_that_comes_with_a_clear_end_is_recorded_with_it(
             other.clear()
         return shown(made)
 
-    service.wire = wire  # type: ignore[method-assign]
+    service.wire = wire  # type: ignore[method-assign,assignment]
     async with batch_of(service, journal=path) as batch:
         assert (await anext(batch)).succeeded
     row = (await rows_of(path))["a"]

@@ -365,7 +365,7 @@ class Batch:
         uncharged = await self._journal.uncharged()
         budget = Budget(self._settings.max_cost, spent)
         charges = Charges(budget, prices)
-        for run in uncharged:
+        for run in reversed(uncharged):  # from the oldest end on
             estimate = run.counted or prices.highest(run.model, run.inputs)
             budget.expect(run.task_id, estimate, before=run.counted)
             charges.add(run, anyio.current_time() - max(time.time() - run.ended_at, 0.0))
@@ -416,6 +416,8 @@ class Batch:
                 else:
                     await self._news.sleep_until(look)
             await pipeline.settle_charges(last=True)
+        except Exception as error:
+            self._give_up(error, f"charges could not be read: {error!r}")
         finally:
             self._settled = True
             self._news.ring()

@@ -241,7 +241,7 @@ class Coordinator(Monitor):
                 self.stop("credentials", error.message)
             case JournalError(reason=reason) if reason != "conflict":
                 self.stop("journal", error.message)
-            case OSError(errno=number) if number in _OF_THE_DISK and not isinstance(error, WiroError):
+            case OSError(errno=number) if number in _OF_THE_DISK:
                 self.stop("disk", f"a file could not be written: {error}")
 
     def broken(self, error: JournalError) -> None:

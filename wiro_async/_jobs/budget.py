@@ -139,8 +139,7 @@ class Budget:
         self.release(key)
         if cost is None or not cost.is_finite():
             return self.expect(task_id, estimate)
-        self._charge(cost)
-        return _usd(cost)
+        return self._charge(cost)
 
     def expect(self, task_id: str, estimate: Decimal | None, *, before: Decimal | None = None) -> Decimal:
         """Count a run that has ended, and whose charge is not recorded yet.
@@ -164,7 +163,7 @@ class Budget:
         self.spent = _EXACT.subtract(self.spent, counted)
         self._charge(cost)
 
-    def _charge(self, cost: Decimal) -> None:
+    def _charge(self, cost: Decimal) -> Decimal:
         charge = _usd(cost)
         self.spent = _EXACT.add(self.spent, charge)
         if charge > self._highest:
@@ -173,6 +172,7 @@ class Budget:
                 if guessed:
                     self._uncharged[task_id] = charge, True
                     self.spent = _EXACT.add(self.spent, _EXACT.subtract(charge, counted))
+        return charge
 
     def release(self, key: Hashable) -> None:
         """Release the reservation of a run that was not sent, or was refused."""
@@ -210,7 +210,8 @@ of these shows none, a budget cannot be kept."""
 
 LOOK_EVERY = 60.0
 MOST_LOOKS = 10
-"""How often other charges are looked for in between, in seconds, and how often for each; then at the end."""
+"""Seconds between two looks for all other charges, and how many looks each of them gets before the last one,
+at the batch's end."""
 
 STOPPED_FOR_FREE = 3600.0
 """Seconds after which a task that was stopped while it ran, and that shows a charge of 0, is free."""
@@ -240,19 +241,27 @@ class Charges:
         self._looked_at: float = -math.inf
 
     def add(self, run: UnchargedRun, since: float) -> None:
-        """Await the charge of a run whose task ended at *since*, on the event loop's clock."""
+        """Await the charge of a run whose task ended at *since*, on the event loop's clock.
+
+        They are added in the order of their ends.
+        """
         self._awaited[run.task_id] = _Awaited(run, since)
 
     def next_look(self) -> float:
         """Return when to look next, on the event loop's clock (inf: not before the end)."""
         if self._is_blind():
-            first = min(awaited.since for awaited in self._awaited.values())
+            first = self._oldest.since
             return next((first + at for at in FIRST_LOOKS if first + at > self._looked_at), math.inf)
-        wanted = [awaited.since for awaited in self._awaited.values() if awaited.looks < MOST_LOOKS]
-        return max(min(wanted), self._looked_at) + LOOK_EVERY if wanted else math.inf
+        # This is asked at each news of the batch; those that had all their looks are the oldest.
+        wanted = (awaited.since for awaited in self._awaited.values() if awaited.looks < MOST_LOOKS)
+        since = next(wanted, None)
+        return math.inf if since is None else max(since, self._looked_at) + LOOK_EVERY
 
     def wanted(self, now: float, *, last: bool) -> list[UnchargedRun]:
-        """Return the runs to look for at *now*: all if it is the *last* time, else no run for ever."""
+        """Note a look at *now*, and return the runs to look for.
+
+        The *last* time these are all of them, else those that had fewer than ``MOST_LOOKS`` looks.
+        """
         self._looked_at = now
         wanted = [awaited for awaited in self._awaited.values() if last or awaited.looks < MOST_LOOKS]
         for awaited in wanted:
@@ -287,8 +296,12 @@ class Charges:
         """Return the first run that shows no charge a minute after its end, if nothing counts for it."""
         if not self._is_blind():
             return None
-        first = min(self._awaited.values(), key=lambda awaited: awaited.since)
+        first = self._oldest
         return first.run if self._looked_at >= first.since + FIRST_LOOKS[-1] else None
+
+    @property
+    def _oldest(self) -> _Awaited:
+        return next(iter(self._awaited.values()))
 
     def _is_blind(self) -> bool:
         return bool(self._awaited) and self._budget.max_cost is not None and self._budget.is_blind

@@ -55,7 +55,7 @@ from wiro_async._jobs.job import JobOutcome, JobState
 from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.service import Service
-from wiro_async._jobs.submit import Run, send
+from wiro_async._jobs.submit import Attempt, Run, send
 from wiro_async._journal.comparison import check_not_behind, compare
 from wiro_async._journal.journal import Conflict, Journal, NullJournal
 from wiro_async._journal.steps import (
@@ -403,7 +403,8 @@ class Pipeline:
             WiroError: No task exists.
         """
         job.on_trial = True
-        await self._compare_journal()
+        if self.journal.path and not self._is_compared:
+            await self._compare_journal()
         if job.run is not None:
             slot = await self._slot(job)
         elif self.ahead is not None and holds(job.inputs, is_local_file):
@@ -431,28 +432,27 @@ class Pipeline:
             JournalError: ``behind``: there are some.
             WiroError: The account's tasks could not be read.
         """
-        if not self.journal.path:
-            return
         async with self._comparing:
             if self._is_compared:
                 return
-            if await self.journal.newest() is not None:
-                comparison = await compare(self.journal, self.service.search.since)
-                check_not_behind(comparison, self.journal.path)
-                if not comparison.complete:
-                    logger.warning(
-                        "the account has more newer tasks than could be compared with the journal %s; the "
-                        "newest %d were",
-                        self.journal.path,
-                        comparison.tasks,
-                    )
-                self._strangers = Strangers(comparison.others)
+            comparison = await compare(self.journal, self.service.search.since)
+            check_not_behind(comparison, self.journal.path)
+            if not comparison.complete:
+                logger.warning(
+                    "the account has more newer tasks than could be compared with the journal %s; the "
+                    "newest %d were",
+                    self.journal.path,
+                    comparison.tasks,
+                )
+            self._strangers = Strangers(comparison.others)
             self._is_compared = True
 
     def _warn_of_twin(self, job: JobState) -> None:
         """Warn of a newer task of equal inputs: only a marker could tell whose it is."""
         assert job.run is not None
-        if (twin := self._strangers.take(job.run.fingerprint)) is not None:
+        # A fingerprint takes a digest of all inputs: it is made only where there is something to compare.
+        twin = self._strangers.take(job.run.fingerprint) if self._strangers else None
+        if twin is not None:
             logger.warning(
                 "task %s is newer than all that the journal knows, and has the model and the inputs of the "
                 "job %r; if it is that job's, of a newer copy of the journal, the job is paid for again now",
@@ -600,12 +600,12 @@ class Pipeline:
         # Not before its turn, which may have taken minutes: by this time it is judged which task can be its.
         # And before the intent, as the time within which the Run leaves counts from here.
         attempt = service.runs.begin(job.run)
-        run = job.run = attempt.run
+        job.run = attempt.run
         try:
             if self.journal.path:
                 leaves = service.runs.not_after(attempt)
                 await self.journal.record(
-                    Intended(job.key, job.told, run.fingerprint, leaves, job.number + 1)
+                    Intended(job.key, job.told, attempt.fingerprint, leaves, job.number + 1)
                 )
         except WiroError as error:
             service.runs.close(attempt)
@@ -615,13 +615,7 @@ class Pipeline:
         try:
             accepted, claim = await send(attempt, service.transport, service.known, service.runs)
         except SubmissionUnknown as error:
-            if attempt.is_late:
-                logger.error(
-                    "a Run of %s may have left after its time (Limits.send_window): this machine stood still "
-                    "as it was being sent; its task is waited for so much longer",
-                    run.model,
-                )
-                await self._record(Late(job.key, attempt.fingerprint.quiet_at, job.number))
+            await self._record_lateness(job, attempt)
             return error
         except WiroError as error:
             # Before the record, which takes its time: others are about to send.
@@ -632,7 +626,7 @@ class Pipeline:
         except BaseException:
             # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
             slot.release()
-            self._leave_open(unknown(run.fingerprint, "the program ended before the answer was in"))
+            self._leave_open(unknown(attempt.fingerprint, "the program ended before the answer was in"))
             raise
         state = self._accept(job, slot, accepted, claim)
         if await self._record_task(job, accepted, "answer"):
@@ -640,7 +634,19 @@ class Pipeline:
         # It is no refusal: a task of this Run may exist all the same.
         job.state = job.slot = None
         cause = f"the reply names task {accepted.id}, which the journal has as another Run's"
-        return unknown(service.runs.find(run.fingerprint).fingerprint, cause)
+        service.runs.doubt(attempt)
+        await self._record_lateness(job, attempt)
+        return unknown(attempt.fingerprint, cause)
+
+    async def _record_lateness(self, job: JobState, attempt: Attempt) -> None:
+        """Record that a Run in doubt may have left too late, if so: its task is waited for longer."""
+        if attempt.is_late:
+            logger.error(
+                "a Run of %s may have left after its time (Limits.send_window): this machine stood still as "
+                "it was being sent; its task is waited for so much longer",
+                attempt.model,
+            )
+            await self._record(Late(job.key, attempt.fingerprint.quiet_at, job.number))
 
     def _accept(
         self, job: JobState, slot: Slot, accepted: records.Accepted, claim: Claim | None
@@ -746,7 +752,7 @@ class Pipeline:
             self._leave_open(error)
             raise
         if isinstance(outcome, records.Accepted):
-            return await self._found(job, slot, outcome)
+            return self._found(job, slot, outcome)
         await self._record(Doubted(job.key, outcome.cause, job.number))
         if not (outcome.absent and resends):
             slot.release()
@@ -759,8 +765,8 @@ class Pipeline:
         self._give_back(job, slot)
         return None
 
-    async def _found(self, job: JobState, slot: Slot, task: records.Accepted) -> TaskState:
-        """Take the task that a search has found for the job's Run, and recorded."""
+    def _found(self, job: JobState, slot: Slot, task: records.Accepted) -> TaskState:
+        """Take the task that a search has found, and recorded, for the job's Run."""
         assert job.run is not None
         state = self._accept(job, slot, task, job.run.claim(self.service.known))
         slot.found()
@@ -900,7 +906,7 @@ class Pipeline:
                 if isinstance(found, records.Accepted):
                     job.state = None
                     slot.doubted()
-                    await self._found(job, slot, found)
+                    self._found(job, slot, found)
                     return True
         except BaseException:
             self._let_go(slot)

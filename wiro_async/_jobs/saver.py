@@ -158,10 +158,17 @@ class _Paths:
         return former in (None, owner)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # Nothing can be looked up there, and so nothing written.
+        return False
+
+
 def _check_folder(template: str) -> None:
     # What comes before the first field is the same for all outputs.
     folder = Path(f"{template.partition('{')[0]}x").parent
-    while not folder.exists():
+    while not _exists(folder):
         folder = folder.parent
     if not folder.is_dir():
         raise ConfigurationError(

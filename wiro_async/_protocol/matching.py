@@ -400,6 +400,9 @@ class Strangers:
     def __init__(self, tasks: Iterable[Task] = ()) -> None:
         self._tasks: list[Task] = list(tasks)
 
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
     def take(self, fingerprint: RunFingerprint) -> Task | None:
         """Return a task of the same model and inputs as a Run, without a callback of its own; once only."""
         found = next((task for task in self._tasks if _alike(fingerprint, task)), None)

@@ -299,9 +299,9 @@ def unfinished(handle: TaskHandle, obstacle: Obstacle, waited: float) -> TaskTim
     if obstacle == "unclear":
         assert task is not None
         return TaskUnclear(
-            f"task {state.key} has ended, and its record has {missing_of(task, state.model)}, "
-            f"{state.context.limits.settle_timeout:g} s later still; refresh() its handle later, or look at "
-            f"it on the service's site; it may be billed",
+            f"task {state.key} has ended, and its record has {missing_of(task, state.model)} even "
+            f"{state.context.limits.settle_timeout:g} s later; call refresh() on its handle later, or look "
+            f"at it on the service's site; it may be billed",
             handle=handle,
             task_id=handle.id,
             task=task,
@@ -318,11 +318,13 @@ def unfinished(handle: TaskHandle, obstacle: Obstacle, waited: float) -> TaskTim
         )
         stalled.debug_error = task.debug_error
         return stalled
-    message = f"task {state.key} has not ended after {round(waited, 2):g} s; it is {state.standing}"
     if state.ended:
         assert task is not None
         message = f"task {state.key} has ended, and its record has {missing_of(task, state.model)} yet"
+        advice = "wait again, or attach to its id later; it may be billed"
+    else:
+        message = f"task {state.key} has not ended after {round(waited, 2):g} s; it is {state.standing}"
+        advice = "the task continues: wait again, stop() it, or attach to its id later"
     if state.failures:
         message += f"; the last {state.failures} polls failed"
-    message += "; the task continues: wait again, stop() it, or attach to its id later"
-    return TaskTimeout(message, handle=handle, waited=waited, task_id=handle.id, task=task)
+    return TaskTimeout(f"{message}; {advice}", handle=handle, waited=waited, task_id=handle.id, task=task)
