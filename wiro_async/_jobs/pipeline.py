@@ -435,16 +435,18 @@ class Pipeline:
         async with self._comparing:
             if self._is_compared:
                 return
-            comparison = await compare(self.journal, self.service.search.since)
-            check_not_behind(comparison, self.journal.path)
-            if not comparison.complete:
-                logger.warning(
-                    "the account has more newer tasks than could be compared with the journal %s; the "
-                    "newest %d were",
-                    self.journal.path,
-                    comparison.tasks,
-                )
-            self._strangers = Strangers(comparison.others)
+            # A new journal is not read for it.
+            if await self.journal.newest() is not None:
+                comparison = await compare(self.journal, self.service.search.since)
+                check_not_behind(comparison, self.journal.path)
+                if not comparison.complete:
+                    logger.warning(
+                        "the account has more newer tasks than could be compared with the journal %s; the "
+                        "newest %d were",
+                        self.journal.path,
+                        comparison.tasks,
+                    )
+                self._strangers = Strangers(comparison.others)
             self._is_compared = True
 
     def _warn_of_twin(self, job: JobState) -> None:
