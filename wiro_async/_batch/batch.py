@@ -61,9 +61,6 @@ logger = logging.getLogger("wiro_async.batch")
 MOST_PENDING = 1000
 """How many outcomes may wait to be taken before reading pauses."""
 
-MOST_DOWNLOADS = 64
-"""How many jobs may be downloading before submission pauses."""
-
 REASONS_KEPT = 50
 
 TELL_EVERY = 0.1
@@ -423,9 +420,10 @@ class Batch:
             self._news.ring()
 
     async def _make_room(self) -> None:
+        assert self._coordinator is not None
         while (
             len(self._outcomes) + len(self._held_back) >= MOST_PENDING
-            or self._counter.count("downloading") >= MOST_DOWNLOADS
+            or not self._coordinator.may_download
         ):
             await self._news.sleep_until()
 

@@ -32,6 +32,9 @@ __all__ = ["Breaker", "Canary", "Coordinator", "Trial", "reason_key", "reason_of
 logger = logging.getLogger("wiro_async.batch")
 """Logs warnings that callers also get as values, in ``BatchPlan`` and ``BatchReport``."""
 
+MOST_DOWNLOADS = 64
+"""How many jobs may be downloading before submission pauses."""
+
 LONGEST_KEY = 200
 
 _OF_THE_DISK = frozenset(
@@ -186,6 +189,11 @@ class Coordinator(Monitor):
         """How many jobs are being submitted, or have a running task."""
         return self._counter.count("submitting") + self._counter.count("running")
 
+    @property
+    def may_download(self) -> bool:
+        """Whether what is paid for can be fetched soon: new jobs wait while too many are downloading."""
+        return self._counter.count("downloading") < MOST_DOWNLOADS
+
     def check(self) -> None:
         """Raise if no more Runs are to be made.
 
@@ -196,9 +204,9 @@ class Coordinator(Monitor):
             raise BatchStopped(self.stopped.message, reason=self.stopped.reason)
 
     def may_start(self, job: JobState) -> bool:
-        """Whether the batch's own concurrency and canaries allow a Run."""
+        """Whether the batch's own concurrency, its downloads and its canaries allow a Run."""
         most = self._settings.concurrency
-        if most != "auto" and self.active >= most:
+        if (most != "auto" and self.active >= most) or not self.may_download:
             return False
         return job.through or self._canary.may_start()
 
