@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import os
 import random
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import attrs
@@ -28,6 +29,39 @@ SECRET = "canary-secret-9b1c"
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+
+
+ERRORS = pytest.StashKey[int]()
+"""Where a process that is ended says why: the real stderr, which no test captures."""
+
+GRACE = 60.0
+"""Seconds for which a test may go on after its timeout."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real stderr; pytest captures nothing yet."""
+    config.stash[ERRORS] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close it."""
+    os.close(config.stash[ERRORS])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End a process whose test does not end by its timeout, and print where each of its threads is.
+
+    The timeout is an exception in whatever runs just then: an event loop may take it for a task's failure,
+    and clearing up after it may hang as well. pytest-xdist reports the failed test and starts another worker.
+    """
+    marker = item.get_closest_marker("timeout")
+    seconds = float(item.config.getini("timeout") if marker is None else marker.args[0])
+    faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=item.config.stash[ERRORS])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_report_header() -> str:
