@@ -51,7 +51,7 @@ test-all: test ## the tests on Python 3.12 and 3.13 too
 	PYENV_VERSION=3.12 $(MAKE) VENV=.venv-3.12 PYTHON=python3.12 test-one
 	PYENV_VERSION=3.13 $(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-one
 
-chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, 3 400 power cuts, and new Hypothesis examples
+chaos: $(VENV)/.dev ## ten thousand schedules of faults and cancellations, 3 700 power cuts, and new Hypothesis examples
 	$(BIN)/python -m tests.chaos --schedules 10000
 	$(BIN)/python -m tests.crash --each 100 --random 2000 --moved 100
 	DEPTH=explore $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "hypothesis or deep" $(ARGS)

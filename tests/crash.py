@@ -616,7 +616,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Cut the power of batches, resume them, and check the books."
     )
-    parser.add_argument("--each", type=int, default=100, help="schedules for each of the 14 points")
+    parser.add_argument("--each", type=int, default=100, help="schedules for each of the 15 points")
     parser.add_argument("--random", type=int, default=2000, help="schedules with cuts at random moments")
     parser.add_argument("--moved", type=int, default=100, help="schedules for each way to move a journal")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
