@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -440,6 +441,21 @@ async def test_a_rest_is_for_all() -> None:
         await anyio.sleep(1)
         assert crowd.order == []
     assert anyio.current_time() == pytest.approx(start + 10)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("readings", range(8))
+async def test_a_rest_may_end_between_two_looks_at_the_clock(
+    readings: int, eager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for its end wakes then, wherever the clock stands as he begins to sleep."""
+    start, looks = anyio.current_time(), itertools.count()
+    monkeypatch.setattr("wiro_async._jobs.limiter.now", lambda: anyio.current_time() + next(looks))
+    line = Line(ConcurrencyLimiter(WIDTH), eager=eager)
+    line.limiter.rest(readings + 0.5)
+    with anyio.fail_after(60):
+        assert await line.enter() is not None
+    assert anyio.current_time() <= start + readings + 0.5
 
 
 async def test_after_a_rest_one_goes_at_a_time_until_the_service_answers() -> None:

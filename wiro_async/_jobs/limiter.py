@@ -65,9 +65,8 @@ class ConcurrencyLimiter:
         """Wake the head of each line: something has changed that it may be waiting for."""
         self._changed.ring()
 
-    def is_open(self, *, eager: bool) -> bool:
-        """Whether one more Run may leave now; *eager* is for single calls, see ``Line``."""
-        time = now()
+    def is_open(self, time: float, *, eager: bool) -> bool:
+        """Whether one more Run may leave at *time*, now; *eager* is for single calls, see ``Line``."""
         if time < self._rest_until or (self._unreachable and self._sending):
             return False
         if self.learned.may_submit(self.active, time):
@@ -79,9 +78,14 @@ class ConcurrencyLimiter:
         # when another program's slot has come free.
         return self._sending < self._width if not self._met else time >= self._ask_at and not self._sending
 
-    def next_try(self, *, eager: bool) -> float:
-        """Return when to ask ``is_open`` again if nothing changes, on the event loop's clock."""
-        time = now()
+    def next_try(self, time: float, *, eager: bool) -> float:
+        """Return when to ask ``is_open`` again if nothing changes, on the event loop's clock.
+
+        Args:
+            time: The very reading of the clock at which it was not open. A later one may be past the end of a
+                rest that has kept it shut, and nothing else would wake whoever waits.
+            eager: As there.
+        """
         if time < self._rest_until:
             return self._rest_until
         if self._unreachable and self._sending:
@@ -314,8 +318,9 @@ class Line:
             check()
         # Perhaps nobody polls the tasks of single calls: a batch without its own would wait for good.
         eager = self._eager or (not self.held and self.limiter.active > 0)
-        if not self.limiter.is_open(eager=eager):
-            return self.limiter.next_try(eager=eager)
+        time = now()
+        if not self.limiter.is_open(time, eager=eager):
+            return self.limiter.next_try(time, eager=eager)
         return self.take() if may is None or may() else math.inf
 
 
