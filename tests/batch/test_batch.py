@@ -208,7 +208,7 @@ async def test_downloads_that_are_slow_hold_the_batch_up(tmp_path: Path) -> None
         await anyio.sleep(150)
     active = max(now.submitting + now.running for now in told)
     unfinished = max(now.submitting + now.running + now.downloading for now in told)
-    # While 64 jobs download no Run is made, not even one that was refused before: only what runs adds to them.
+    # While 64 jobs download no Run is made, not even one that was refused before: only what runs comes to it.
     assert max(now.downloading for now in told) >= 64
     assert unfinished < 64 + active
 
