@@ -250,6 +250,9 @@ async def _outlast(task: asyncio.Task[Any], seconds: float = math.inf) -> None:
                 await asyncio.wait({task}, timeout=None if left == math.inf else left)
             except asyncio.CancelledError:
                 continue
+    if task.done() and not task.cancelled():
+        # Else asyncio logs what it ended in, with the frames of a request that may be signed.
+        task.exception()
 
 
 async def _finish_trio(work: Callable[[], Coroutine[Any, Any, T]], late: Callable[[T], object]) -> T:

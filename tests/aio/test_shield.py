@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from contextlib import suppress
 from typing import Any
@@ -12,7 +13,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from wiro_async._aio import finish, run_in_thread
+from wiro_async._aio import cancel_softly, finish, run_in_thread
 
 only_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio", ("asyncio", {"use_uvloop": True})])
 
@@ -251,6 +252,31 @@ async def test_work_that_is_itself_cancelled(cancelled: bool) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert work.late == []
+
+
+@only_asyncio
+@pytest.mark.parametrize("fails", ["the work", "undoing it"])
+async def test_what_fails_for_a_cancelled_caller_is_not_logged(fails: str) -> None:
+    """Else asyncio logs the error of a task that nobody asks, with frames that may hold a signed request."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: complaints.append(facts))
+    work = Work(ValueError("no") if fails == "the work" else None)
+
+    async def undo(result: str) -> None:
+        raise LookupError(result)
+
+    task = asyncio.get_running_loop().create_task(cancel_softly(work, undo, lambda: False))
+    await work.began.wait()
+    task.cancel()
+    work.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert work.ended
+    # What keeps the tasks: these, and the event loop until its next turn.
+    del task, work
+    await settle()
+    gc.collect()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
