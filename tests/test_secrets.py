@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import gc
 import logging
@@ -19,12 +20,15 @@ import pytest
 import wiro_async
 from tests.conftest import KEY, SECRET
 from tests.fakes import FakeService, client, no, ok, task
+from tests.servers import Peer, Server, answer
 from wiro_async import Client, Director
 from wiro_async.sandbox import Sandbox
 
 TOKEN = "canary-token-77d0"
 ACCESS = "canary-access-31ee"
-CANARIES = (KEY, SECRET, TOKEN, ACCESS)
+PASSWORD = "canary-password-90cc"
+SIGN_IN = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+CANARIES = (KEY, SECRET, TOKEN, ACCESS, PASSWORD, SIGN_IN)
 
 FAST = wiro_async.Polling(min_interval=0.01, max_interval=0.05)
 INPUTS = {"inputImageFirstUrl": "http://127.0.0.1:9/x.jpg", "prompt": "waves"}
@@ -220,6 +224,79 @@ def test_an_address_that_is_refused_shows_no_key(watch: Watch, monkeypatch: pyte
     with pytest.raises(wiro_async.ConfigurationError) as caught:
         Client(base_url="http://example.org")
     watch.look_at(caught.value)
+
+
+PROXY = f"http://me:{PASSWORD}@127.0.0.1:9"
+
+WRONG: dict[str, dict[str, Any]] = {
+    "port": {"proxy": f"http://me:{PASSWORD}@proxy:99999"},
+    "address": {"proxy": f"http://me:{PASSWORD}@[::1"},
+    "scheme": {"proxy": f"ftp://me:{PASSWORD}@proxy"},
+    "host": {"proxy": f"http://me:{PASSWORD}@"},
+    "another option of the network's": {"proxy": PROXY, "trust_env": "yes"},
+    "another option": {"proxy": PROXY, "tasks_per_socket": 0},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_proxy_that_is_refused_shows_no_password(watch: Watch, wrong: str) -> None:
+    """Nor does a right one beside what is refused."""
+    with pytest.raises(wiro_async.ConfigurationError) as caught:
+        Client(KEY, SECRET, **WRONG[wrong])
+    watch.look_at(caught.value)
+
+
+async def test_a_proxy_of_the_environment_shows_no_password(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at construction, nor where it is first asked for by a download."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PASSWORD}@proxy:99999")
+    with pytest.raises(wiro_async.ConfigurationError, match="HTTPS_PROXY") as caught:
+        Client(KEY, SECRET)
+    watch.look_at(caught.value)
+    async with Client(KEY, SECRET, base_url="http://127.0.0.1:9/v1") as caller:
+        output = wiro_async.Output(
+            name="x", url="https://cdn1.wiro.ai/x", size=1, store=caller._service.downloader
+        )
+        for _ in range(2):
+            with pytest.raises(wiro_async.ConfigurationError, match="HTTPS_PROXY") as caught:
+                await output.read(timeout=5)
+            watch.look_at(caught.value)
+
+
+def breaking(peer: Peer) -> None:
+    peer.sock.recv(65536)
+    peer.reset()
+
+
+def refusing(peer: Peer) -> None:
+    peer.sock.recv(65536)
+    peer.send(answer(b"", "407 Who?"))
+
+
+def refusing_by_socks(peer: Peer) -> None:
+    for reply in (b"\5\2", b"\1\1"):
+        peer.sock.recv(65536)
+        peer.send(reply)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "handler"),
+    [("http", breaking), ("http", refusing), ("socks5", breaking), ("socks5", refusing_by_socks)],
+)
+async def test_a_proxy_that_fails_shows_no_password(
+    watch: Watch, scheme: str, handler: Callable[[Peer], None]
+) -> None:
+    """To a call and to a download, whatever was written to it, and whatever it answers."""
+    with Server(handler) as server:
+        proxy = f"{scheme}://me:{PASSWORD}@127.0.0.1:{server.port}"
+        async with Client(KEY, SECRET, base_url="https://localhost:9/v1", proxy=proxy) as caller:
+            watch.look_at(caller)
+            await _look_at_failure(watch, lambda: caller.get_model("owner/model"))
+            output = wiro_async.Output(
+                name="x", url="https://cdn1.wiro.ai/x", size=1, store=caller._service.downloader
+            )
+            await _look_at_failure(watch, lambda: output.read(timeout=0.2))
 
 
 def test_every_public_error_is_safe_to_show(watch: Watch) -> None:

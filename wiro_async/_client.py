@@ -105,21 +105,21 @@ class Client:
                 tasks_per_socket=tasks_per_socket,
                 allow_http=allow_http,
             )
+            network = Network.of(
+                transport=transport,
+                proxy=proxy,
+                ssl_context=ssl_context,
+                trust_env=trust_env,
+                environment=getproxies(),
+                connect_timeout=self._config.limits.connect_timeout,
+            )
+            self._service: Service = Service.connect(self._config, network)
         except ConfigurationError as error:
             problem = error.with_traceback(None)
-        # Some tracebacks print the locals of their frames.
-        del api_key, api_secret
+        # Some tracebacks print the locals of their frames: keys, and a proxy's password.
+        del api_key, api_secret, proxy
         if problem is not None:
             raise problem
-        network = Network.of(
-            transport=transport,
-            proxy=proxy,
-            ssl_context=ssl_context,
-            trust_env=trust_env,
-            environment=getproxies(),
-            connect_timeout=self._config.limits.connect_timeout,
-        )
-        self._service: Service = Service.connect(self._config, network)
         self._pipeline: Pipeline = Pipeline.for_single_calls(self._service)
 
     # -- one job -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import ssl
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import attrs
 import httpx
@@ -99,20 +99,24 @@ def parse_proxy(url: object, source: str) -> Proxy:
     shape = "it must look like http://host:port, https://host:port or socks5://host:port"
     if not isinstance(url, str):
         raise ConfigurationError(f"{source} is a {type(url).__name__}; {shape}, as a str")
+    parts: SplitResult | None
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        port = parts.port
     except ValueError:
-        raise ConfigurationError(f"{source} is no URL; {shape}") from None
+        parts = port = None
+    if parts is None:
+        # Outside of the handler: the frames of that error hold the password, and some tracebacks print those.
+        raise ConfigurationError(f"{source} is no URL; {shape}")
     if parts.scheme not in _PORTS:
         # Without a scheme, all of it may have been taken for one, and there may be a password in it.
         shown = f" of the scheme {parts.scheme!r}" if "://" in url else ""
         raise ConfigurationError(f"{source} is no URL of a proxy that can be used{shown}; {shape}")
-    if not host or port == 0 or not url.isprintable() or " " in url:
+    if not parts.hostname or port == 0 or not url.isprintable() or " " in url:
         raise ConfigurationError(f"{source} names no host and port; {shape}")
     user = None if parts.username is None else unquote(parts.username)
     password = Secret(unquote(parts.password or ""))
-    return Proxy(parts.scheme, host, port or _PORTS[parts.scheme], source, user, password)
+    return Proxy(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], source, user, password)
 
 
 # -- which one -------------------------------------------------------------------------------------------
@@ -168,7 +172,14 @@ class Routes:
             # There is no end of hosts where outputs may be fetched from.
             if len(self._found) > 1000:
                 self._found.clear()
-            self._found[key] = self._search(key)
+            problem: ConfigurationError | None = None
+            try:
+                self._found[key] = self._search(key)
+            except ConfigurationError as error:
+                problem = error.with_traceback(None)
+            if problem is not None:
+                # Outside of the handler, and without the frames below: they hold the password.
+                raise problem
         return self._found[key]
 
     def _search(self, key: Key) -> Proxy | None:
