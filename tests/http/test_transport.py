@@ -603,28 +603,35 @@ def large_pages(most: int) -> FakeService:
     return FakeService(Task_List=answer)
 
 
+async def sizes(caller: Transport, service: FakeService, *pages: tuple[int, int]) -> list[int]:
+    """Return how many tasks are asked for, where these pages are read: their starts and limits."""
+    service.calls.clear()
+    for start, limit in pages:
+        await caller.tasks(None, start, limit)
+    return [int(payload["limit"]) for _, payload in service.calls]
+
+
 async def test_half_of_a_page_that_is_too_large_is_asked_for() -> None:
     """Once each, and so on down to one; what follows is as small, and another listing begins anew."""
     service = large_pages(30)
     caller = transport(service)
-
-    def sizes() -> list[int]:
-        asked = [int(payload["limit"]) for _, payload in service.calls]
-        service.calls.clear()
-        return asked
-
-    await caller.tasks(None, 0, 100)
-    assert sizes() == [100, 50, 25]
-    await caller.tasks(None, 25, 100)
-    await caller.tasks(None, 50, 10)
-    assert sizes() == [25, 10]
-    await caller.tasks(None, 0, 20)
-    assert sizes() == [20]
+    assert await sizes(caller, service, (0, 100)) == [100, 50, 25]
+    assert await sizes(caller, service, (25, 100), (50, 10)) == [25, 10]
+    assert await sizes(caller, service, (0, 100)) == [100, 50, 25]
     service.handlers = large_pages(0).handlers
     with pytest.raises(InvalidResponse, match="larger than 100000 values") as caught:
-        await caller.tasks(None, 0, 100)
+        await sizes(caller, service, (0, 100))
     assert caught.value.too_large
-    assert sizes() == [100, 50, 25, 12, 6, 3, 1]
+    assert [int(payload["limit"]) for _, payload in service.calls] == [100, 50, 25, 12, 6, 3, 1]
+
+
+async def test_a_short_list_makes_the_pages_of_others_neither_smaller_nor_larger() -> None:
+    """Only a page that was too large makes others smaller, and only a larger one that was read, larger."""
+    service = large_pages(30)
+    caller = transport(service)
+    assert await sizes(caller, service, (0, 1), (25, 28)) == [1, 28]
+    assert await sizes(caller, service, (0, 100), (0, 1), (25, 100)) == [100, 50, 25, 1, 25]
+    assert await sizes(caller, service, (0, 28), (25, 29)) == [28, 29]
 
 
 async def test_a_list_that_cannot_be_read_for_another_reason_is_not_halved() -> None:

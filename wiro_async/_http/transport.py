@@ -89,6 +89,7 @@ class Transport:
         self._base = config.base_url
         self._addresses: dict[str, Address] = {}
         self._budget = RetryBudget()
+        # What is left of a page of Task/List that was too large; every list shares it.
         self._page_size: int = sys.maxsize
         self.credentials: Credentials = Credentials()
         # The process and the event loop of the first use.
@@ -156,7 +157,8 @@ class Transport:
         """Read a page of Task/List, which may be empty: the service then says that there is no task yet.
 
         The logs of a hundred tasks can be more than is read of a reply. Then half as many are asked for, and
-        so on, down to one; pages that follow are as small.
+        so on, down to one; pages that follow are as small, until the first page of a list shows that a larger
+        one can be read again.
 
         Args:
             model: Only tasks of this model (None: of all).
@@ -167,18 +169,20 @@ class Transport:
         Raises:
             WiroError: As for ``call()``.
         """
-        if start == 0:
-            self._page_size = limit
+        size = limit if start == 0 else min(limit, self._page_size)
         while True:
-            size = min(limit, self._page_size)
             try:
-                return await self.call(LIST, list_payload(model, start, size), until=until)
+                page = await self.call(LIST, list_payload(model, start, size), until=until)
             except TaskNotFound:
                 return Payload(tasklist=[])
             except InvalidResponse as error:
                 if not error.too_large or size <= 1:
                     raise
-                self._page_size = size // 2
+                size = self._page_size = size // 2
+                continue
+            if size > self._page_size:
+                self._page_size = sys.maxsize
+            return page
 
     async def upload(
         self, operation: Operation, headers: Headers, body: httpx.AsyncByteStream, until: float = math.inf
