@@ -8,7 +8,7 @@ import random
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tests.servers import (
     trusted_file,
     until,
 )
+from wiro_async._aio import SendWindow
 from wiro_async._http.connections import ConnectionStack, address_of
 from wiro_async._http.http11 import LocalProtocolError, RemoteProtocolError
 from wiro_async._http.messages import Content, Request, SendProgress
@@ -822,6 +823,33 @@ async def test_an_illegal_header_of_ours_is_not_sent() -> None:
         assert "canary" not in str(caught.value)
         assert bad.progress.sent is False
         assert stack.connections == 0
+
+
+@pytest.mark.parametrize("sent", [True, False])
+@pytest.mark.parametrize("ends", ["broken", "cancelled"])
+async def test_a_write_that_does_not_end_well_may_be_late(ends: str, sent: bool) -> None:
+    """The machine stood still before the first byte: whoever looks for the Run must know of it."""
+    stream = Failing(ReadError("gone"), sent=sent)
+    asked = lean("http://127.0.0.1:9/", Content(b"{}"), (b"Content-Length", b"2"))
+    window = asked.window = SendWindow(60.0)
+
+    async def open_failing(host: str, port: int, tls: ssl.SSLContext | None) -> Stream:
+        return stream
+
+    async def write(data: bytes) -> None:
+        window.seconds = -1.0  # it is over
+        stream.sent = sent
+        if ends == "broken":
+            raise WriteError("gone")
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    stream.write = write  # type: ignore[method-assign]
+    stack = ConnectionStack(connect=open_failing)
+    with anyio.CancelScope() as scope, suppress(httpx.TransportError):
+        await stack.send(asked)
+    assert scope.cancelled_caught == (ends == "cancelled")
+    assert window.late is sent
 
 
 class Body(httpx.AsyncByteStream):

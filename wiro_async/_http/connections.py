@@ -112,9 +112,12 @@ class _Connection:
                 # Directly before the first byte: what came before may have taken its time.
                 check_window(request.window)
                 # One system call, and one packet.
-                await self.stream.write(data)
-                if request.window is not None:
-                    request.window.written()
+                try:
+                    await self.stream.write(data)
+                finally:
+                    # What breaks off, or is cancelled, may have left as well.
+                    if request.window is not None and self.stream.sent:
+                        request.window.written()
             else:
                 await self._ask_in_pieces(head, request.body, _declared(request))
         except WriteError:
