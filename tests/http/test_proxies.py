@@ -29,7 +29,7 @@ from tests.fakes import ok
 from tests.fakes import task as wire
 from tests.proxies import Proxy
 from tests.servers import Peer, Server, answer, refused_port, tls_settings
-from wiro_async import Client, ConfigurationError, ConnectionFailed, Job, Limits
+from wiro_async import Client, ConfigurationError, ConnectionFailed, DownloadError, Job, Limits
 from wiro_async._http.proxies import Routes, parse_proxy
 from wiro_async._http.retry import RUNS
 from wiro_async.sandbox import Sandbox
@@ -380,6 +380,22 @@ async def test_a_proxy_that_is_no_good_means_not_sent(name: str) -> None:
         assert not caught.value.sent
         assert f"the proxy {url} (proxy=)" in str(caught.value)
         assert time.monotonic() - began < 10  # and not request_timeout
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_a_proxy_that_no_name_server_can_be_asked_for_is_named(scheme: str) -> None:
+    """As one that does not answer; a download ends as it would then."""
+    url = f"{scheme}://{'a' * 64}.example:3128"
+    async with Client(KEY, base_url="https://127.0.0.1:9/v1", proxy=url) as client:
+        with pytest.raises(ConnectionFailed) as caught:
+            await client.submit("owner/model", {}, slot_timeout=0)
+        assert f"ConnectError: the proxy {url} (proxy=): " in str(caught.value)
+        assert not caught.value.sent
+        output = wiro_async.Output(
+            name="x", url="https://cdn1.wiro.ai/x", size=1, store=client._service.downloader
+        )
+        with pytest.raises(DownloadError):
+            await output.read(timeout=0.1)
 
 
 async def test_a_wrong_password_is_refused_and_not_shown() -> None:

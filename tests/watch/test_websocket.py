@@ -30,6 +30,7 @@ from tests.ws_servers import (
     frame,
     serving,
 )
+from wiro_async._http.proxies import Routes, parse_proxy
 from wiro_async._watch.websocket import Connection, ParseQueue, make_setup
 
 LOOPS = [
@@ -436,6 +437,16 @@ async def test_nobody_listens(host: str) -> None:
     """It is an OSError."""
     with pytest.raises(OSError):  # noqa: PT011  (the system's own words)
         await make(f"ws://{host}:{refused_port()}/v1", Owner()).open()
+
+
+async def test_a_proxy_that_no_name_server_can_be_asked_for() -> None:
+    """It is an OSError, too, and names the proxy."""
+    url = f"http://{'a' * 64}.example:3128"
+    setup = make_setup(
+        "ws://127.0.0.1:9/v1", ssl.create_default_context, "x", Routes(parse_proxy(url, "proxy="))
+    )
+    with pytest.raises(ConnectionError, match=rf"the proxy {url} \(proxy=\): "):
+        await Connection(setup, Owner(), ParseQueue()).open()
 
 
 async def test_a_certificate_of_another_host() -> None:

@@ -307,7 +307,8 @@ class ConnectionStack(httpx.AsyncBaseTransport):
                 return _Connection(key, stream, proxy)
         except TimeoutError:
             problem = httpx.ConnectTimeout(f"{where}no connection within {self._connect_timeout:g} s")
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # No name server can be asked for a host with an empty part, or one of more than 63 letters.
             problem = httpx.ConnectError(f"{where}{str(error) or type(error).__name__}")
             if proxy is None:
                 raise problem from error

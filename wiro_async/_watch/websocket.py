@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol):
         key = ("wss" if uri.secure else "ws", uri.host, uri.port)
         try:
             stream = await connect_through(proxy, key, network.connect, self._setup.tls)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise ConnectionError(f"{proxy!r}: {error}") from None
         network.hand_over(stream, self)
 
