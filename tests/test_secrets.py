@@ -233,6 +233,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "address": {"proxy": f"http://me:{PASSWORD}@[::1"},
     "scheme": {"proxy": f"ftp://me:{PASSWORD}@proxy"},
     "host": {"proxy": f"http://me:{PASSWORD}@"},
+    "length": {"proxy": f"socks5://me:{PASSWORD * 20}@proxy"},
     "another option of the network's": {"proxy": PROXY, "trust_env": "yes"},
     "another option": {"proxy": PROXY, "tasks_per_socket": 0},
 }

@@ -90,6 +90,15 @@ def test_what_is_no_proxy_is_refused_at_construction(url: Any) -> None:
             Client(KEY, proxy=url)
 
 
+@pytest.mark.parametrize(("user", "password"), [("m" * 256, "x"), ("me", "%C3%BC" * 128)])
+def test_what_socks_cannot_carry_is_refused_at_construction(user: str, password: str) -> None:
+    """User and password have 255 bytes each at most, as UTF-8; over HTTP they may be longer."""
+    with pytest.raises(ConfigurationError, match=r"proxy= has .* more than 255 bytes, which SOCKS5"):
+        Client(KEY, proxy=f"socks5://{user}:{password}@proxy")
+    assert parse_proxy(f"socks5://{user[:255]}:{password[:-6]}a@proxy", "x").user == user[:255]
+    assert parse_proxy(f"http://{user}:{password}@proxy", "x").user == user
+
+
 # -- which one leads where -------------------------------------------------------------------------------
 
 hosts = st.sampled_from(
@@ -185,6 +194,14 @@ def test_what_no_proxy_exempts(exempt: str, direct: bool) -> None:
     """A star exempts everything; what names no host exempts nothing, and does no harm."""
     routes = Routes(environment={"all": "http://proxy:1", "no": exempt})
     assert (routes.find(("https", "x.example", 443)) is None) == direct
+
+
+def test_the_variable_that_counts_is_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both are set, the one in small letters."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://capitals")
+    monkeypatch.setenv("https_proxy", "http://small")
+    found = Routes(environment=getproxies()).find(("https", "x.example", 443))
+    assert repr(found) == "the proxy http://small:80 (https_proxy)"
 
 
 def test_routes_of_many_hosts_are_forgotten() -> None:

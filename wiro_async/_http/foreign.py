@@ -13,6 +13,7 @@ import attrs
 import httpx
 
 from wiro_async._aio import cancel_softly
+from wiro_async._config import check, truth
 from wiro_async._errors import ConfigurationError
 from wiro_async._http.connections import ConnectionStack, check_window
 from wiro_async._http.messages import MAX_IDLE, PROGRESS, Request, Response, Sender
@@ -82,8 +83,7 @@ class Network:
                 f"ssl_context is a {type(ssl_context).__name__}; it must be an ssl.SSLContext, such as "
                 f"ssl.create_default_context(cafile=...), or None"
             )
-        if not isinstance(trust_env, bool):
-            raise ConfigurationError(f"trust_env is {trust_env!r}; it must be True or False")
+        check("trust_env", trust_env, truth)
         if transport is not None:
             if proxy is not None or ssl_context is not None:
                 option = "proxy" if proxy is not None else "ssl_context"

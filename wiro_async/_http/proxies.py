@@ -116,7 +116,13 @@ def parse_proxy(url: object, source: str) -> Proxy:
         raise ConfigurationError(f"{source} names no host and port; {shape}")
     user = None if parts.username is None else unquote(parts.username)
     password = Secret(unquote(parts.password or ""))
-    return Proxy(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], source, user, password)
+    proxy = Proxy(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], source, user, password)
+    if proxy.is_socks and max(len(text.encode()) for text in (user or "", password.reveal())) > 255:
+        raise ConfigurationError(
+            f"{source} has a user or a password of more than 255 bytes, which SOCKS5 cannot carry; give "
+            f"shorter ones, or an HTTP proxy"
+        )
+    return proxy
 
 
 # -- which one -------------------------------------------------------------------------------------------
@@ -191,7 +197,8 @@ class Routes:
         url = self._urls.get(named)
         if url is None:
             return None
-        names = (f"{named}_proxy".upper(), f"{named}_proxy")
+        # The one in small letters counts where both are set.
+        names = (f"{named}_proxy", f"{named}_proxy".upper())
         source = next((name for name in names if name in os.environ), "the system's settings")
         return parse_proxy(url if "://" in url else f"http://{url}", source)
 
