@@ -237,15 +237,7 @@ def seconds_of(name: str, given: float | None, default: float) -> float:
 def _is_host(value: object) -> TypeGuard[str]:
     if not isinstance(value, str) or not _HOST.fullmatch(value) or not value.strip(".-_"):
         return False
-    return ":" not in value or _is_address(value)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return ":" not in value or is_address(value)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -482,14 +474,18 @@ def _is_plain(url: str, host: str) -> bool:
     return _URL.fullmatch(url) is not None and _HOST.fullmatch(host) is not None and not climbs
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether *host* itself names this machine."""
-    if host.lower() == "localhost":
-        return True
+def is_address(host: str) -> bool:
+    """Return whether *host* is an IP address, and no name that has to be looked up."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host* itself names this machine."""
+    return host.lower() == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def origin_of(url: str) -> Origin:

@@ -7,7 +7,6 @@ awaiting anything.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 import select
 import socket
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import anyio
 
 from wiro_async._aio import ask_in_thread, on_asyncio
+from wiro_async._config import is_address
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -32,7 +32,6 @@ __all__ = [
     "WriteError",
     "connect",
     "hand_over",
-    "is_address",
     "race",
     "secured",
 ]
@@ -181,14 +180,6 @@ async def _connect_asyncio(host: str, port: int, tls: ssl.SSLContext | None) -> 
 
 def _resolved(host: str, port: int) -> Sequence[_Address]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-def is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 async def race(host: str, port: int) -> socket.socket:

@@ -17,9 +17,16 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import attrs
 import httpx
 
-from wiro_async._config import is_loopback
+from wiro_async._config import is_address, is_loopback
 from wiro_async._errors import ConfigurationError
-from wiro_async._http.http11 import MAX_EXTRA_BYTES, Head, RemoteProtocolError, parse_head, read_head
+from wiro_async._http.http11 import (
+    MAX_EXTRA_BYTES,
+    Head,
+    RemoteProtocolError,
+    header_lines,
+    parse_head,
+    read_head,
+)
 from wiro_async._http.messages import Headers, Key
 from wiro_async._http.network import Connect, ReadError, Stream, WriteError, secured
 from wiro_async._types import Secret
@@ -153,9 +160,14 @@ class Routes:
             self._urls.clear()
         elif entry:
             # A domain stands for what is below it, too; an address only for itself, and so does a whole URL.
-            by_itself = "://" in entry or entry.lower() == "localhost" or _is_address(entry)
-            host = f"[{entry}]" if ":" in entry and _is_address(entry) else entry
-            text = entry if "://" in entry else f"all://{host}" if by_itself else f"all://*{entry}"
+            if "://" in entry:
+                text = entry
+            elif is_address(entry.partition("/")[0]):
+                text = f"all://[{entry}]" if ":" in entry else f"all://{entry}"
+            elif entry.lower() == "localhost":
+                text = f"all://{entry}"
+            else:
+                text = f"all://*{entry}"
             try:
                 self._exempt.append(httpx.URL(text))
             except httpx.InvalidURL:
@@ -219,14 +231,6 @@ def _matches(pattern: httpx.URL, scheme: str, host: str, port: int) -> bool:
     return wanted in ("", host)
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text.partition("/")[0])
-    except ValueError:
-        return False
-    return True
-
-
 # -- the way through -------------------------------------------------------------------------------------
 
 
@@ -266,9 +270,7 @@ async def connect_through(proxy: Proxy, key: Key, connect: Connect, tls: ssl.SSL
 async def _dig_tunnel(stream: Stream, proxy: Proxy, host: str, port: int) -> None:
     target = _netloc(host, port).encode("ascii")
     await stream.write(
-        b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n" % (target, target)
-        + b"".join(b"%b: %b\r\n" % header for header in proxy.headers)
-        + b"\r\n"
+        b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n" % (target, target) + header_lines(proxy.headers) + b"\r\n"
     )
     data = b""
     head: Head | None = None
@@ -325,7 +327,7 @@ def _counted(text: str) -> bytes:
 
 
 def _socks_address(host: str) -> bytes:
-    if not _is_address(host):
+    if not is_address(host):
         return b"\3" + _counted(host)
     address = ipaddress.ip_address(host)
     return (b"\1" if address.version == 4 else b"\4") + address.packed

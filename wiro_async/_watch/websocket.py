@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+from wiro_async._config import is_address
 from wiro_async._http import network
 from wiro_async._http.proxies import DIRECT, Proxy, Routes, connect_through
 from wiro_async._protocol.events import MAX_READ
@@ -279,7 +280,7 @@ class Connection(asyncio.Protocol):
             uri = self._setup.uri
             if self._setup.proxy is not None:
                 await self._open_through(self._setup.proxy)
-            elif network.is_address(uri.host):
+            elif is_address(uri.host):
                 await self.loop.create_connection(lambda: self, uri.host, uri.port)
             else:
                 sock = await network.race(uri.host, uri.port)
