@@ -1,1 +1,1 @@
-"""HTTP: connections, signing, retries. The only room that knows httpx."""
+"""HTTP: connections, proxies, signing, retries. Only it uses httpx, except the streams of ``_files``."""

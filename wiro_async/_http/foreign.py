@@ -1,4 +1,4 @@
-"""Transports of other HTTP clients: the user's own, or a test's; and what a client sends by."""
+"""What sends a client's requests: our own connections, or the transport of another HTTP client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wiro_async._http.tls import Tls
 __all__ = ["AsyncTransport", "ForeignTransport", "Network", "adapted"]
 
 CLOSE_SECONDS = 1.0
-"""Seconds that closing a reply may take which its caller does not want any more."""
+"""Seconds that closing an unwanted reply may take."""
 
 
 class AsyncTransport(Protocol):
@@ -295,13 +295,13 @@ class _Steps:
 
 
 async def _closed(response: Any) -> None:
-    """Close a reply that nobody wants any more."""
+    """Close an unwanted reply, or give up closing it."""
     with anyio.move_on_after(CLOSE_SECONDS):
         await response.aclose()
 
 
 class _SteppedBody(httpx.AsyncByteStream):
-    """The body of another library's reply."""
+    """The body of a transport's reply, whose pieces are steps of the exchange."""
 
     def __init__(self, stream: Any, steps: _Steps) -> None:
         self._stream = stream

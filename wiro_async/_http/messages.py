@@ -90,7 +90,7 @@ class _Once:
 
 @attrs.frozen(eq=False, repr=False)
 class Address:
-    """Where requests go, and the headers that all of them have; made once by ``address``, used often.
+    """Where requests go, and the headers that all of them have; made once by ``address_of``, used often.
 
     Attributes:
         method: The method.

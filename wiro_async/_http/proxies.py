@@ -138,9 +138,10 @@ def parse_proxy(url: object, source: str) -> Proxy:
 class Routes:
     """Which proxy leads to a host, if any.
 
-    The environment's are read as httpx reads them: ``HTTPS_PROXY`` and ``HTTP_PROXY`` by the scheme of the
-    URL, else ``ALL_PROXY``. ``NO_PROXY`` lists hosts, domains with all that is below them (without themselves
-    where a dot leads), or ``*``. Beyond that, this machine itself is never looked for behind one.
+    The environment is read as httpx reads it: ``HTTPS_PROXY`` or ``HTTP_PROXY``, by the URL's scheme, and
+    otherwise ``ALL_PROXY``. ``NO_PROXY`` lists what is reached directly: addresses, domains with everything
+    below them (and without themselves if they begin with a dot), URLs, or ``*`` for everything. This machine
+    itself is reached directly in any case, unlike with httpx; only a fixed proxy is used for it.
 
     Args:
         fixed: The one proxy for all hosts (None: the environment's).
