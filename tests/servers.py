@@ -19,13 +19,26 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 import pytest
 
 PATIENCE = 60.0
 """Seconds after which a test that waits for something is a test that failed."""
+
+LOOPS = [
+    pytest.param("asyncio", id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    pytest.param("trio", id="trio"),
+]
+"""What our own connections run on: asyncio's own loop, uvloop and trio."""
+
+
+@pytest.fixture(params=LOOPS)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Import this into a test module, to run every async test of it on all of these."""
+    return request.param
 
 
 class Peer:

@@ -17,11 +17,10 @@ from fastapi import FastAPI
 
 import wiro_async
 from tests.conftest import KEY, SECRET
+from tests.servers import PATIENCE
 from wiro_async import Client, ConnectionFailed, DownloadError
 from wiro_async._aio import THREADS, ask_in_thread, finish, run_in_thread
 from wiro_async.sandbox import Sandbox
-
-PATIENCE = 20.0
 
 
 def threads_of_anyio() -> int:
@@ -132,6 +131,6 @@ async def test_forty_sync_endpoints_that_call_the_client_all_end() -> None:
         async with client, httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://test"
         ) as web:  # fmt: skip
-            with anyio.fail_after(60):
+            with anyio.fail_after(PATIENCE):
                 answers = await asyncio.gather(*(web.get(f"/{n}") for n in range(threads_of_anyio())))
     assert {answer.status_code for answer in answers} == {200}

@@ -31,24 +31,13 @@ from tests.servers import (
     trusted_file,
     until,
 )
+from tests.servers import anyio_backend as anyio_backend
 from wiro_async._aio import SendWindow
 from wiro_async._http.connections import ConnectionStack, address_of
 from wiro_async._http.http11 import LocalProtocolError, RemoteProtocolError
 from wiro_async._http.messages import Content, Request, SendProgress
 from wiro_async._http.network import ReadError, Stream, WriteError, connect
 from wiro_async._http.tls import Tls
-
-LOOPS = [
-    pytest.param("asyncio", id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    pytest.param("trio", id="trio"),
-]
-
-
-@pytest.fixture(params=LOOPS)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Run every async test on asyncio's own loop, on uvloop and on trio."""
-    return request.param
 
 
 class Clock:

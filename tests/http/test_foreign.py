@@ -13,6 +13,8 @@ from tests.fakes import BASE, client, ok
 from tests.fakes import task as wire
 from tests.servers import Peer, Server, answer
 from wiro_async import Client, InvalidResponse
+from wiro_async._http.connections import ConnectionStack
+from wiro_async._http.foreign import adapted
 
 
 class Endless(httpx.AsyncByteStream):
@@ -58,6 +60,12 @@ async def test_any_httpx_transport_serves_our_requests() -> None:
     assert int(seen[0].headers["content-length"]) == len(b'{"taskid":"2221"}')
     assert seen[0].extensions["wiro_async.max_idle"] == 5.0
     assert seen[0].extensions["wiro_async.progress"].sent is None
+
+
+def test_our_own_connections_need_no_adapting() -> None:
+    """They are a sender as they are."""
+    stack = ConnectionStack()
+    assert adapted(stack) is stack
 
 
 def detail(peer: Peer) -> None:

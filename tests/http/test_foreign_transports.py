@@ -211,6 +211,7 @@ async def test_cancellations_leave_nothing_stuck_on_any_transport(kind: str) -> 
 async def test_a_reply_that_comes_with_the_cancellation_is_closed() -> None:
     """Nobody would read it, and its connection would be held for ever."""
     closed: list[str] = []
+    began, may_end = asyncio.Event(), asyncio.Event()
 
     class Body(httpx.AsyncByteStream):
         async def aclose(self) -> None:
@@ -218,8 +219,9 @@ async def test_a_reply_that_comes_with_the_cancellation_is_closed() -> None:
 
     class Late:
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            began.set()
             with anyio.CancelScope(shield=True):
-                await asyncio.sleep(0.05)
+                await may_end.wait()
             return httpx.Response(200, stream=Body())
 
         async def aclose(self) -> None:
@@ -227,10 +229,11 @@ async def test_a_reply_that_comes_with_the_cancellation_is_closed() -> None:
 
     async with Client(KEY, base_url=BASE, transport=Late()) as client:
         task = asyncio.ensure_future(client.attach("2221").refresh())
-        await asyncio.sleep(0.01)
+        await began.wait()
         for _ in range(3):
             task.cancel()
             await asyncio.sleep(0)
+        may_end.set()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert closed == ["body"]

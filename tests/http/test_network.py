@@ -18,22 +18,12 @@ import pytest
 import sniffio
 from anyio.abc import ByteStream
 
-from tests.servers import Handler, Peer, Server, refused_port, tls_settings, until
+from tests.servers import LOOPS, Handler, Peer, Server, refused_port, tls_settings, until
+from tests.servers import anyio_backend as anyio_backend
 from wiro_async._http import network as _network
 from wiro_async._http.network import ReadError, Stream, WriteError, connect
 
-LOOPS = [
-    pytest.param("asyncio", id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    pytest.param("trio", id="trio"),
-]
 only_asyncio = pytest.mark.parametrize("anyio_backend", LOOPS[:2])
-
-
-@pytest.fixture(params=LOOPS)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Run every async test on asyncio's own loop, on uvloop and on trio."""
-    return request.param
 
 
 @pytest.fixture(params=["plain", "tls"])

@@ -28,25 +28,14 @@ from tests.depth import examples
 from tests.fakes import ok
 from tests.fakes import task as wire
 from tests.proxies import Proxy
-from tests.servers import Peer, Server, answer, refused_port, tls_settings
+from tests.servers import LOOPS, Peer, Server, answer, refused_port, tls_settings
+from tests.servers import anyio_backend as anyio_backend
 from wiro_async import Client, ConfigurationError, ConnectionFailed, DownloadError, Job, Limits
 from wiro_async._http.proxies import Routes, parse_proxy
 from wiro_async._http.retry import RUNS
 from wiro_async.sandbox import Sandbox
 
 PASSWORD = "canary-password-77"
-
-LOOPS = [
-    pytest.param("asyncio", id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    pytest.param("trio", id="trio"),
-]
-
-
-@pytest.fixture(params=LOOPS)
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """Run every async test on asyncio's own loop, on uvloop and on trio."""
-    return request.param
 
 
 def service(peer: Peer) -> None:

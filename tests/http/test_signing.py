@@ -127,7 +127,7 @@ def test_nonces_of_eight_processes_are_all_different(method: str) -> None:
 def test_calls_of_eight_processes_are_accepted_where_no_nonce_may_repeat() -> None:
     """All sign with one key, as the workers of a web server do."""
     with (
-        Sandbox(api_key=KEY, api_secret=SECRET, strict_nonce=True) as sandbox,
+        Sandbox(api_key=KEY, api_secret=SECRET, strict_nonce=True, render=False) as sandbox,
         multiprocessing.get_context("spawn").Pool(8) as pool,
     ):
         pool.starmap(calls_of_a_process, [(sandbox.base_url, KEY, SECRET, CALLS // 8)] * 8, chunksize=1)
