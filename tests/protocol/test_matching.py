@@ -19,6 +19,7 @@ from wiro_async._protocol.matching import (
     KnownTasks,
     RunFingerprint,
     Skew,
+    fingerprint_of,
     marker_in,
     unknown,
     with_marker,
@@ -53,18 +54,6 @@ def fingerprint(**inputs: object) -> RunFingerprint:
 def doubt(**inputs: object) -> SubmissionUnknown:
     """Return the error of a Run whose answer was lost."""
     return Claim(KnownTasks(), MODEL, {**SENT, **inputs}, NOW, NOW + 85).disown("", "reset")
-
-
-def sought(error: SubmissionUnknown) -> RunFingerprint:
-    """Return what an error says of its Run."""
-    return RunFingerprint(
-        error.model,
-        error.input_names,
-        error.inputs_digest,
-        error.submitted_at,
-        error.marker,
-        error.quiet_at,
-    )
 
 
 async def searched(error: SubmissionUnknown, *listed: dict[str, Any]) -> tuple[list[str], SubmissionUnknown]:
@@ -261,7 +250,7 @@ async def test_a_doubt_goes_through_its_error_and_back(absent: bool) -> None:
     async with client(FakeService(Task_List=reply)) as caller:
         with pytest.raises(SubmissionUnknown) as caught:
             await caller.reconcile(pickle.loads(pickle.dumps(error)))
-    assert sought(caught.value) == sought(error)
+    assert fingerprint_of(caught.value) == fingerprint_of(error)
     assert caught.value.absent is absent
     assert ("so it does not exist" in str(caught.value)) is absent
 
@@ -359,7 +348,7 @@ def test_a_task_that_is_not_the_runs_is_given_up() -> None:
     claim = claimed(known)
     with pytest.raises(SubmissionUnknown, match=r"the reply named task 1, .*other inputs") as caught:
         claim.verify(recorded(prompt="other", seed="7"))
-    assert sought(caught.value) == claim.fingerprint
+    assert fingerprint_of(caught.value) == claim.fingerprint
     assert "1" not in known
 
 
@@ -457,5 +446,5 @@ def test_a_doubt_without_a_quiet_time_gives_none() -> None:
     """Only one that is known says from when on the list can tell."""
     known = Claim(KnownTasks(), MODEL, SENT, NOW, NOW + 85).disown("", "reset")
     assert "can be told from" in known.message
-    fingerprint = sought(known)._replace(quiet_at=math.inf)
+    fingerprint = fingerprint_of(known)._replace(quiet_at=math.inf)
     assert "can be told from" not in unknown(fingerprint, "reset").message
