@@ -19,6 +19,7 @@ from wiro_async._protocol.matching import (
     KnownTasks,
     RunFingerprint,
     Skew,
+    Strangers,
     fingerprint_of,
     marker_in,
     unknown,
@@ -390,10 +391,10 @@ def test_a_claim_shows_no_inputs() -> None:
 
 
 class Digested(dict[str, Any]):
-    """A payload that notes what a digest takes out of it."""
+    """Inputs that note what a digest takes out of them."""
 
-    def __init__(self) -> None:
-        super().__init__(SENT)
+    def __init__(self, **inputs: Any) -> None:
+        super().__init__({**SENT, **inputs})
         self.taken: list[str] = []
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -448,3 +449,55 @@ def test_a_doubt_without_a_quiet_time_gives_none() -> None:
     assert "can be told from" in known.message
     fingerprint = fingerprint_of(known)._replace(quiet_at=math.inf)
     assert "can be told from" not in unknown(fingerprint, "reset").message
+
+
+# -- tasks that nobody knows -----------------------------------------------------------------------------
+
+
+def stranger(task_id: str, model: str = "", callback: str = "", **inputs: Any) -> Task:
+    """Return a task that notes what is digested of it."""
+    return Task(
+        id=task_id, status="task_queue", parameters=Digested(**inputs), model=model, callback_url=callback
+    )
+
+
+def taken(strangers: Strangers, model: str = MODEL, **inputs: Any) -> str | None:
+    """Return the id of the task that is taken for a Run of *inputs*."""
+    task = strangers.take(RunFingerprint.of(model, {**SENT, **inputs}, NOW, NOW + 85))
+    return None if task is None else task.id
+
+
+def test_a_stranger_is_taken_once() -> None:
+    """Of equal ones the first; a task of no model that is told is the first Run's, whatever its model."""
+    strangers = Strangers(
+        [
+            stranger("of another model", "google/veo-3"),
+            stranger("with a callback", MODEL, "https://e.org"),
+            stranger("other inputs", MODEL, prompt="calm"),
+            Task(id="no inputs", status="task_queue", model=MODEL),
+            stranger("first", MODEL),
+            stranger("of any model"),
+            stranger("last", MODEL),
+        ]
+    )
+    assert taken(strangers) == "first"
+    assert taken(strangers, "kling/kling-2") == "of any model"
+    assert [taken(strangers), taken(strangers)] == ["last", None]
+    assert taken(strangers, prompt="calm") == "other inputs"
+    assert taken(strangers, "google/veo-3") == "of another model"
+    assert strangers
+    only = Strangers([stranger("only", MODEL)])
+    assert (taken(only), bool(only)) == ("only", False)
+
+
+def test_a_stranger_is_digested_once_for_all_runs_of_a_kind() -> None:
+    """A model and the names of inputs are a kind; the digests of sixteen kinds are kept."""
+    task = stranger("1", prompt="calm")
+    assert isinstance(task.parameters, Digested)
+    strangers, counts = Strangers([task]), []
+    for names in ([], [], ["x0"], [], [f"x{number}" for number in range(16)], []):
+        for name in names or ["seed"]:
+            inputs: dict[str, Any] = {name: 6}
+            taken(strangers, **inputs)
+        counts.append(task.parameters.taken.count("prompt"))
+    assert counts == [1, 1, 2, 2, 17, 18]

@@ -47,6 +47,9 @@ MARKER = "wiro_async"
 LAZY_CLAIMS = 1000
 """How many claims keep their Runs' payloads; of older ones only the fingerprint is kept."""
 
+INDEXES = 16
+"""Of how many kinds of Runs ``Strangers`` keeps its digests: a kind takes 1 MB for 5 000 tasks."""
+
 _OURS = frozenset({"callbackUrl", "projectid"})
 """What we add to a payload; the service keeps these elsewhere than in the task's parameters."""
 
@@ -398,27 +401,47 @@ class Strangers:
     """
 
     def __init__(self, tasks: Iterable[Task] = ()) -> None:
-        self._tasks: list[Task] = list(tasks)
+        # By their places, so that one that was taken is found in no index any more.
+        self._tasks: dict[int, Task] = dict(enumerate(tasks))
+        # By model and names, and then by digest: the places, the first of them last.
+        self._indexes: dict[tuple[str, tuple[str, ...]], dict[str, list[int]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._tasks)
 
     def take(self, fingerprint: RunFingerprint) -> Task | None:
         """Return a task of the same model and inputs as a Run, without a callback of its own; once only."""
-        found = next((task for task in self._tasks if _alike(fingerprint, task)), None)
-        if found is not None:
-            self._tasks.remove(found)
-        return found
+        places = self._index(clean_slug(fingerprint.model), fingerprint.names).get(fingerprint.digest, [])
+        while places:
+            # A task whose model is not told is in several indexes: another may have given it away.
+            task = self._tasks.pop(places.pop(), None)
+            if task is not None:
+                return task
+        return None
+
+    def _index(self, slug: str, names: tuple[str, ...]) -> dict[str, list[int]]:
+        """Return the digests of all tasks for Runs of that model with those inputs; computed once for all."""
+        if (slug, names) not in self._indexes:
+            if len(self._indexes) >= INDEXES:
+                del self._indexes[next(iter(self._indexes))]
+            index = self._indexes[slug, names] = {}
+            for place, task in reversed(self._tasks.items()):
+                if _is_comparable(slug, task):
+                    index.setdefault(digest(task.parameters, names), []).append(place)
+        return self._indexes[slug, names]
 
 
 def _alike(fingerprint: RunFingerprint, task: Task) -> bool:
-    return (
-        # A callback that is on record and is not ours belongs to somebody else's Run.
-        not task.callback_url
-        and (not task.model or clean_slug(task.model) == clean_slug(fingerprint.model))
-        and bool(task.parameters)
-        and digest(task.parameters, fingerprint.names) == fingerprint.digest
-    )
+    slug = clean_slug(fingerprint.model)
+    return _is_comparable(slug, task) and digest(task.parameters, fingerprint.names) == fingerprint.digest
+
+
+def _is_comparable(slug: str, task: Task) -> bool:
+    """Tell whether a task, if its inputs are a Run's, may be the Run's."""
+    # A callback that is on record and is not ours belongs to somebody else's Run.
+    if task.callback_url or not task.parameters:
+        return False
+    return not task.model or clean_slug(task.model) == slug
 
 
 def contradicts(model: str, sent: Mapping[str, object], task: Task) -> bool:
