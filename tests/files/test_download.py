@@ -635,6 +635,16 @@ async def test_what_is_stored_compressed_is_decompressed(
         assert cdn.requests[0].headers["accept-encoding"] == "identity"
 
 
+@one_loop
+async def test_what_zlib_holds_back_at_the_end_is_part_of_the_file() -> None:
+    """Of raw deflate all bytes may be taken while more than a piece of a megabyte is still to come."""
+    for length in range(0, 300, 25):
+        data = DATA[:12] + bytes(2**20 + length)
+        cdn = Cdn(reply(200, raw_deflate(data), Content_Encoding="deflate"))
+        assert await downloader(cdn).read(output(size=None), None, len(data)) == data
+        assert len(cdn.requests) == 1
+
+
 async def test_a_bomb_does_not_go_off(tmp_path: Path) -> None:
     """What it would make is counted, not what is sent; and no piece of it is large."""
     bomb = gzip.compress(bytes(50_000_000))

@@ -556,7 +556,9 @@ class _Decoder:
             self._is_first = False
             if data[:2] != b"\x1f\x8b" and (data[0] & 15 != 8 or int.from_bytes(data[:2], "big") % 31):
                 self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
-        while data:
+        piece = b""
+        # A full piece may have more behind it, even where all bytes were taken.
+        while data or len(piece) == _PIECE:
             if self._zlib.eof:
                 # Several files compressed one after the other are one; what else follows is padding.
                 if not data.startswith(b"\x1f\x8b"):
