@@ -108,7 +108,7 @@ class _Progress:
         output: The output, as the service described it last.
         path: The file to write (None: it is read into memory).
         total: The file's length: as the server tells it, else as the record does (None: nobody has told).
-        whole: Why it is certain that all of the file came ("": it is not).
+        is_whole: Whether it is certain that all of the file came.
         odd: A length that the server told, and that is not the record's: believed when it is told again.
         validator: What an If-Range may hold ("": nothing).
         missing: The HTTP status of a file that the CDN did not have when it was last asked for it.
@@ -117,7 +117,7 @@ class _Progress:
     output: Output
     path: str | None
     total: int | None = attrs.field(default=attrs.Factory(lambda self: self.output.size, takes_self=True))
-    whole: str = ""
+    is_whole: bool = False
     odd: int | None = None
     validator: str = ""
     missing: int | None = None
@@ -222,7 +222,7 @@ class Downloader:
         finally:
             if file is not None:  # pragma: no branch - where there is no error, there is a file
                 await run_in_thread(file.close, at_once=True)
-        return Stored(final, is_right and bool(progress.whole))
+        return Stored(final, is_right and progress.is_whole)
 
     async def _true_extension(self, progress: _Progress, file: _PartFile, head: bytes) -> str:
         """Return the extension of a file that is not what it claims to be ("": its kind is not known).
@@ -391,7 +391,7 @@ class Downloader:
             if start:
                 raise _BreakError("a compressed file cannot be resumed in its middle", stale=True)
             await self._decode(chunks, decoder, progress, sink)
-            _conclude(progress, sink.size, length, "its compression ended as it should")
+            _conclude(progress, sink.size, length, is_certain=True)
             return
         if start and None not in (length, progress.total) and length != progress.total:
             raise _BreakError("the file has another length than before", stale=True)
@@ -408,14 +408,10 @@ class Downloader:
         if start != sink.size:
             await sink.restart()
         await self._drain(chunks, progress, sink, length)
-        if length is not None:
-            _conclude(progress, sink.size, length, "the server told its length")
-        elif _is_framed(response):
-            _conclude(progress, sink.size, None, "its framing ended as it should")
-        elif progress.total is not None and sink.size < progress.total:
+        is_certain = length is not None or _is_framed(response)
+        if not is_certain and progress.total is not None and sink.size < progress.total:
             raise _BreakError(f"the connection ended after {sink.size} of {progress.total} bytes")
-        else:
-            _conclude(progress, sink.size, None, "")
+        _conclude(progress, sink.size, length, is_certain=is_certain)
 
     async def _drain(self, chunks: _Chunks, progress: _Progress, sink: _Sink, length: int | None) -> None:
         """Take a body as it is; *length* is what the server told of it."""
@@ -595,33 +591,31 @@ def _is_framed(response: httpx.Response) -> bool:
     return str(response.extensions.get("http_version", b"")).find("HTTP/2") >= 0
 
 
-def _conclude(progress: _Progress, size: int, length: int | None, why: str) -> None:
+def _conclude(progress: _Progress, size: int, length: int | None, *, is_certain: bool) -> None:
     """Note whether it is certain that all of a file came, and warn if the service's record says otherwise.
 
     Args:
         progress: The download.
         size: The bytes that came.
         length: The bytes that the server told.
-        why: What ended the body ("": the end of the connection, which may be a break).
+        is_certain: Whether the answer told where its body ends; the end of a connection may be a break.
     """
-    told = progress.output.size
+    told, task = progress.output.size, progress.output.task_id
     # Of a compressed file the record may have either length.
     if told is not None and told in (size, length):
-        progress.whole = why or "it is as long as the service says"
-        return
-    task = progress.output.task_id
-    if told is not None:
-        progress.whole = ""
+        progress.is_whole = True
+    elif told is not None:
+        progress.is_whole = False
         logger.warning(
             "download of task %s: its record says %d bytes, the server sent %d; the file is kept as it came",
             task,
             told,
             size,
         )
-        return
-    progress.whole = why
-    if not why:
-        logger.warning("download of task %s: no size was told, so none was checked", task)
+    else:
+        progress.is_whole = is_certain
+        if not is_certain:
+            logger.warning("download of task %s: no size was told, so none was checked", task)
 
 
 def has_magic(content_type: str, head: bytes) -> bool:
