@@ -58,6 +58,14 @@ def keys_in(path: Path, **options: Any) -> set[str]:
         store.close()
 
 
+def put_together(path: Path) -> None:
+    """Read a killed journal as another program does, which moves its -wal file into it."""
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+    db.close()
+    assert not wal_of(path).exists()
+
+
 def confirm(path: Path) -> None:
     store = opened(path, accepted=True)
     with store.transaction():
@@ -145,15 +153,35 @@ def test_a_closed_journal_is_one_file(path: Path, tmp_path: Path) -> None:
 def test_a_killed_journal_that_a_tool_has_put_together_can_be_accepted(path: Path, tmp_path: Path) -> None:
     """Nothing is missing from it, but only a person can know that."""
     left = killed(path, tmp_path / "left.db", "k")
-    with sqlite3.connect(left) as db:
-        assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
-    db.close()
-    assert not wal_of(left).exists()
+    put_together(left)
     assert "sqlite3 or DB Browser" in refusal(left)
     # To look into it confirms nothing.
     assert keys_in(left, accepted=True) == {"k"}
     assert "sqlite3 or DB Browser" in refusal(left)
     confirm(left)
+    assert keys_in(left) == {"k"}
+
+
+@pytest.mark.parametrize("broken", ["COMMIT", "REPLACE INTO meta"])
+def test_a_confirmation_that_is_not_written_confirms_nothing(path: Path, tmp_path: Path, broken: str) -> None:
+    """The disk was full: the person has to give the word again."""
+    left = killed(path, tmp_path / "left.db", "k")
+    put_together(left)
+    connecting, databases = quick()
+    store = Store(left, accepted=True, connect=connecting)
+    databases[0].fail = lambda sql: sqlite3.OperationalError("full") if broken in sql else None
+    with pytest.raises(sqlite3.OperationalError), store.transaction():
+        apply(store, Confirmed(()))
+    databases[0].fail = lambda _: None
+    store.close()
+    assert "sqlite3 or DB Browser" in refusal(left)
+    # Once it is given, no later rollback takes it back.
+    store = opened(left, accepted=True)
+    with store.transaction():
+        apply(store, Confirmed(()))
+    with pytest.raises(JournalError), store.transaction():
+        apply(store, Accepted("unknown", "1", None))
+    store.close()
     assert keys_in(left) == {"k"}
 
 

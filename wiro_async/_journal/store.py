@@ -499,10 +499,12 @@ class Store:
         # IMMEDIATE: the lock is asked for before anything is read, not in the middle.
         self._db.execute("BEGIN IMMEDIATE")
         self._is_checked = False
+        was_doubtful = self._is_doubtful
         try:
             yield
             self._db.execute("COMMIT")
         except BaseException:
+            self._is_doubtful = was_doubtful
             # After some errors SQLite has rolled back by itself.
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
