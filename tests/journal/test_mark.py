@@ -356,3 +356,24 @@ def test_a_wal_that_is_still_needed_is_kept(tmp_path: Path, removed: bool) -> No
             wal.unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["a.db-wal"]
     assert wal.read_bytes() == b"frames"
+
+
+def test_a_wal_that_an_earlier_close_has_left_is_not_put_back(tmp_path: Path) -> None:
+    """It is not the one that is needed now."""
+    wal = tmp_path / "a.db-wal"
+    wal.write_bytes(b"frames")
+    Path(f"{wal}-kept").write_bytes(b"earlier")
+    with mark.kept_wal(str(tmp_path / "a.db")):
+        wal.unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.db-wal"]
+    assert wal.read_bytes() == b"frames"
+
+
+def test_a_close_that_was_cut_short_can_be_made_good(path: Path, tmp_path: Path) -> None:
+    """SQLite had removed the -wal file: its other name is told, and has all that is missing."""
+    left = killed(path, tmp_path / "left.db", "k")
+    assert "-kept" not in refusal(copied(left, tmp_path / "alone.db", wal=False))
+    kept = wal_of(left).rename(f"{wal_of(left)}-kept")
+    assert "left.db-wal-kept may be it, if closing was cut short: rename it to left.db-wal" in refusal(left)
+    kept.rename(wal_of(left))
+    assert keys_in(left) == {"k"}

@@ -276,6 +276,11 @@ def _is_same(noted: str, found: str) -> bool:
 def _apart(path: str, mark: Mark, wal: str) -> JournalError:
     if not wal:
         problem = "was open when it was last written, and its -wal file, with the last writes, is not here"
+        if Path(f"{path}-wal-kept").exists():
+            name = Path(path).name
+            problem = (
+                f"{problem}; {name}-wal-kept may be it, if closing was cut short: rename it to {name}-wal"
+            )
         return unusable(path, "apart", f"{problem}. {_ADVICE}")
     if mark.state == "open":
         problem = "was open when it was last written, and the -wal file beside it is another's"
@@ -343,6 +348,8 @@ def kept_wal(path: str) -> Iterator[None]:
     """Keep a -wal file that SQLite would remove on closing, while the main file says that it is needed."""
     wal, kept = Path(f"{path}-wal"), Path(f"{path}-wal-kept")
     with suppress(OSError):
+        # An earlier process may have left one, of another -wal file.
+        kept.unlink(missing_ok=True)
         os.link(wal, kept)
     try:
         yield
