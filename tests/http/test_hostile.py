@@ -279,6 +279,7 @@ BODIES: dict[str, Callable[[], bytes]] = {
     "a log": lambda: padded(
         b"[{,}] ", b'{"result":true,"tasklist":[{"id":"2221","status":"","debugoutput":"[', b'"}]}'
     ),
+    "quotes": lambda: padded(b'"', b"", b""),
     "quotes in a text": lambda: padded(b'\\"', b'{"a":"', b'"}'),
     "a plain text": lambda: padded(b"a", b'{"result":true,"tasklist":[{"id":"2221","status":"', b'"}]}'),
 }

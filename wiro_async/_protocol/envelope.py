@@ -31,6 +31,10 @@ MAX_DIGITS = 400
 
 MAX_ESCAPES = 1_000_000
 
+MAX_QUOTES = 1_500_000
+"""Each quote costs the counting itself a step. Replies within the other bounds have fewer: a million escaped
+ones, and four for each of 100 000 keys and values."""
+
 _COSTS: tuple[tuple[str, tuple[bytes, ...], int], ...] = (
     ("lists and objects", (b"[", b"{"), 20_000),
     ("values", (b",",), 100_000),
@@ -245,13 +249,16 @@ def _too_costly(body: bytes | bytearray) -> str:
     if len(body) > MAX_REPLY_BYTES:
         return f"larger than {MAX_REPLY_BYTES} bytes"
     counts = [0] * len(_COSTS)
-    width, escapes = 1, 0
+    width, escapes, quotes = 1, 0, 0
     structure_of = _Structure().of
     for start in range(0, len(body), _SLICE):
         piece = body[start : start + _SLICE]
         escapes += piece.count(b"\\")
         if escapes > MAX_ESCAPES:
             return f"larger than {MAX_ESCAPES} escapes"
+        quotes += piece.count(b'"')
+        if quotes > MAX_QUOTES:
+            return f"larger than {MAX_QUOTES} quotes"
         # Python takes 1, 2 or 4 bytes for each character of a text (PEP 393).
         if not piece.isascii():
             width = max(width, 4 if len(piece.translate(None, _FOUR_BYTE_LEADS)) < len(piece) else 2)
