@@ -53,19 +53,20 @@ async def compare(journal: Journal, tasks_since: TasksSince) -> JournalCompariso
     if newest is None:
         return JournalComparison()
     tasks, complete = await tasks_since(newest - CLOCK_SKEW)
-    known = await journal.known([(task.id, marker_in(task.callback_url)) for task in tasks])
-    unknown = [task for task in tasks if task.id not in known]
-    missing = [task for task in unknown if tag_in(marker_in(task.callback_url)) == journal.tag]
+    marked = [(task, marker_in(task.callback_url)) for task in tasks]
+    known = await journal.known([(task.id, marker) for task, marker in marked])
+    missing: list[str] = []
+    others: list[Task] = []
+    for task, marker in marked:
+        if task.id in known:
+            continue
+        if tag_in(marker) == journal.tag:
+            missing.append(task.id)
+        else:
+            # Without its logs, which may be long, and are of no use here.
+            others.append(attrs.evolve(task, debug_output="", debug_error="", outputs=(), raw={}))
     return JournalComparison(
-        tasks=len(tasks),
-        complete=complete,
-        missing=tuple(task.id for task in missing),
-        # Without their logs, which may be long, and are of no use here.
-        others=tuple(
-            attrs.evolve(task, debug_output="", debug_error="", outputs=(), raw={})
-            for task in unknown
-            if task not in missing
-        ),
+        tasks=len(tasks), complete=complete, missing=tuple(missing), others=tuple(others)
     )
 
 
