@@ -287,24 +287,24 @@ def test_what_an_answer_named_wrongly_is_whose_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "step",
+    ("step", "told"),
     [
-        Accepted("k", "7", attempt=1),
-        Released("k", "RateLimited", attempt=1),
-        Doubted("k", "ReadTimeout", attempt=1),
-        Late("k", NOW + 200, attempt=1),
-        attrs.evolve(intended("k"), attempt=2),
-        attrs.evolve(intended("k"), attempt=4),
+        (Accepted("k", "7", attempt=1), "Accepted names attempt 1, not 2"),
+        (Released("k", "RateLimited", attempt=1), "Released names attempt 1, not 2"),
+        (Doubted("k", "ReadTimeout", attempt=1), "Doubted names attempt 1, not 2"),
+        (Late("k", NOW + 200, attempt=3), "Late names attempt 3, not 2"),
+        (attrs.evolve(intended("k"), attempt=2), "Intended names attempt 2, not 3"),
+        (attrs.evolve(intended("k"), attempt=4), "Intended names attempt 4, not 3"),
     ],
     ids=repr,
 )
-def test_a_step_that_names_another_attempt_changes_nothing(path: Path, step: Step) -> None:
+def test_a_step_that_names_another_attempt_changes_nothing(path: Path, step: Step, told: str) -> None:
     """Such as the verdict of a search that was about the attempt before."""
     store = opened(path)
     at(store, "k", "refused")
     intend(store, "k")
     before = dump(store)
-    assert "is at attempt" in conflict(lambda: apply(store, step))
+    assert f"is at attempt 2 of the job 'k'; {told}" in conflict(lambda: apply(store, step))
     assert dump(store) == before
 
 

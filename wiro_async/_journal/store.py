@@ -537,22 +537,24 @@ class Store:
                 self._intend(step, text)
             case _:
                 job = self._find(step.key)
-                self._check_attempt(step, job.attempt)
+                self._check_attempt(step, job)
                 state = self._after(job, step)
                 if state != job.state:
                     self._db.execute("UPDATE jobs SET state = ? WHERE job = ?", (state, job.id))
                 self._note(job, step, now)
 
-    def _check_attempt(self, step: JobStep, attempt: int) -> None:
-        """Refuse a step that is about an earlier attempt than the latest, or a later one.
+    def _check_attempt(self, step: JobStep, job: _Job) -> None:
+        """Refuse a step that names another attempt than its own: the latest, or of an intent the next one.
 
         Raises:
-            JournalError: It is.
+            JournalError: It does.
         """
-        if getattr(step, "attempt", 0) not in (0, attempt):
+        named = getattr(step, "attempt", 0)
+        expected = job.attempt + 1 if isinstance(step, Intended) else job.attempt
+        if named not in (0, expected):
             raise self._conflict(
-                f"is at attempt {attempt} of the job {step.key!r}; {type(step).__name__} names attempt "
-                f"{getattr(step, 'attempt', 0)}"
+                f"is at attempt {job.attempt} of the job {step.key!r}; {type(step).__name__} names attempt "
+                f"{named}, not {expected}"
             )
 
     def _after(self, job: _Job, step: JobStep) -> State:
@@ -600,7 +602,7 @@ class Store:
     def _intend(self, step: Intended, inputs: str) -> None:
         self._check_files()
         job = self._find(step.key)
-        self._check_attempt(step, job.attempt + 1)
+        self._check_attempt(step, job)
         state = self._after(job, step)
         model, names, digest, sent_at, marker, quiet_at = step.fingerprint
         self._db.execute(
