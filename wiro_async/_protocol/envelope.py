@@ -42,7 +42,9 @@ _COSTS: tuple[tuple[str, tuple[bytes, ...], int], ...] = (
 )
 """What takes time or memory to decode, the bytes that tell how much of it there is, and the most of it.
 
-Only what is outside of texts counts: a log of ordinary lines holds brackets and commas by the ten thousand.
+What is outside of texts counts, and what is in texts that look like JSON, because some of them are decoded
+once more. In other texts, and in all logs, nothing does: ordinary lines hold brackets and commas by the ten
+thousand.
 """
 
 _LOGS = frozenset({b"debugoutput", b"debugerror"})
@@ -154,8 +156,9 @@ def _check_text(value: str, what: str, path: str) -> None:
 def judge(reply: Reply) -> Payload:
     """Return the payload of a reply that means yes, or that names the task of a Run whatever else it says.
 
-    What the service itself says comes in its own envelope, an object with a boolean ``result``. With a 4xx,
-    anything else was said by a server before it, which knows nothing of the credentials, inputs and tasks.
+    What the service itself says comes in its own envelope, an object with a boolean ``result``. Anything else
+    with a 4xx was said by a server before it, which knows nothing of the credentials, inputs and tasks; but a
+    429 and a 5xx mean the same whoever says them.
 
     Raises:
         APIError: The service said no; the class tells what can be done about it.
@@ -164,23 +167,21 @@ def judge(reply: Reply) -> Payload:
     """
     if 300 <= reply.status < 400:
         raise _unreadable(reply, f"a redirect (HTTP {reply.status}), which is never followed; check base_url")
-    # A 4xx that the service did not send itself; it says nothing of the credentials, inputs and tasks.
-    is_foreign = 400 <= reply.status < 500 and reply.status != 429
+    may_be_foreign = 400 <= reply.status < 500 and reply.status != 429
     try:
         payload = _decode(reply)
     except InvalidResponse as error:
         if reply.status < 400:
             raise
-        if is_foreign:
+        if may_be_foreign:
             raise _unreadable(reply, _page_of(reply), too_large=error.too_large) from None
         payload = Payload()
     if reply.status < 300 and payload.get("result") is True:
         return payload
-    if isinstance(payload.get("result"), bool):
-        is_foreign = False
-        if reply.operation == "Run" and reply.status != 429 and text(payload.get("taskid")):
-            return payload
-    if is_foreign:
+    is_own = isinstance(payload.get("result"), bool)
+    if is_own and reply.operation == "Run" and reply.status != 429 and text(payload.get("taskid")):
+        return payload
+    if may_be_foreign and not is_own:
         raise _unreadable(reply, "a JSON object without a result, which is not the service's")
     raise refusal(reply.operation, reply.status, payload, read_retry_after(reply.retry_after, reply.now))
 
