@@ -195,7 +195,7 @@ class Downloader:
             timeout: As for ``Output.save``.
             places: Where it goes instead, once its first bytes are known (None: to the target).
         """
-        seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
+        seconds = seconds_of("timeout", timeout, self._timeout)
         progress = _Progress(output, check_path("path_or_folder", target))
         self._check_url(output.url, progress)
         path = Path(target)
@@ -262,7 +262,7 @@ class Downloader:
 
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:
         """Return the bytes of *output*; see ``Output.read``."""
-        seconds = self._timeout if timeout is None else seconds_of("timeout", timeout, self._timeout)
+        seconds = seconds_of("timeout", timeout, self._timeout)
         check("max_bytes", max_bytes, whole(0))
         progress = _Progress(output, None)
         self._check_url(output.url, progress)

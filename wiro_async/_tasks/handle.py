@@ -142,6 +142,7 @@ class TaskHandle:
             check("on_cancel", on_cancel, on_cancel_choice)
         state = self._state
         usual = state.context.limits.wait_timeout
+        # A usual wait goes through one file less; `python -m tests.way` counts them.
         seconds = usual if timeout is None else seconds_of("timeout", timeout, usual)
         try:
             obstacle = await state.reach(None, seconds)
@@ -209,8 +210,7 @@ class TaskHandle:
             WiroError: The service refused permanently: wrong credentials, or no such task.
         """
         state = self._state
-        usual = state.context.limits.stop_timeout
-        seconds = usual if timeout is None else seconds_of("timeout", timeout, usual)
+        seconds = seconds_of("timeout", timeout, state.context.limits.stop_timeout)
         if not await state.stop(seconds):
             raise unfinished(self, "time", seconds)
         assert state.task is not None
