@@ -62,6 +62,12 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return call
 
 
+@pytest.fixture
+def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Believe within a moment that credentials which have worked are refused now."""
+    monkeypatch.setattr("wiro_async._http.retry.REFUSALS", (0.02, 0.04, 0.08))
+
+
 def runs(sandbox: Sandbox) -> Callable[[], bool]:
     """Return whether the first task has been seen running."""
 
@@ -227,6 +233,7 @@ def test_a_task_that_succeeds_while_it_is_stopped_is_a_success(call: Callable[..
     assert "cost $0.28" in said.out
 
 
+@pytest.mark.usefixtures("quick_refusals")
 def test_a_stop_that_fails_leaves_the_way_on(call: Callable[..., Said]) -> None:
     """When the service refuses to stop the task, the last line says that it goes on."""
     with Stub(
@@ -286,6 +293,7 @@ def test_a_run_that_certainly_left_no_task_may_be_run_again(capsys: pytest.Captu
     assert "No task came of it, so you can run it again" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("quick_refusals")
 def test_a_watch_that_fails_for_good_leaves_the_way_on(call: Callable[..., Said]) -> None:
     """A key that is revoked meanwhile ends the command, not the task."""
     refused = no(99, "Project authorization is not founded.")
