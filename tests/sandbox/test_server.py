@@ -333,6 +333,27 @@ def test_the_command_serves_until_a_signal(
     assert "export WIRO_API_KEY=sandbox-key\n" in out
 
 
+@pytest.mark.parametrize("kind", ["a link", "open to all"])
+def test_the_token_goes_into_a_file_of_its_own(tmp_path: Path, kind: str) -> None:
+    """Not into one that was there before under the name of its first bytes: others may read that."""
+    ready, elsewhere, part = tmp_path / "ready", tmp_path / "elsewhere", tmp_path / "ready.part"
+    elsewhere.write_text("old")
+    if kind == "a link":
+        part.symlink_to(elsewhere)
+    else:
+        part.touch()
+        part.chmod(0o644)
+
+    def announce(_: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    assert serve(SandboxConfig(render=False), ready_file=ready, announce=announce) == 0
+    assert not ready.is_symlink()
+    assert ready.stat().st_mode & 0o777 == 0o600
+    assert len(ready.read_text().splitlines()) == 2
+    assert elsewhere.read_text() == "old"
+
+
 @pytest.mark.parametrize(
     ("options", "published"),
     [
