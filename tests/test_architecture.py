@@ -516,3 +516,5 @@ def test_importing_the_package_costs_next_to_nothing() -> None:
     assert not imported_by("wiro_async.__version__") & {"httpx", "anyio", "attrs", "asyncio"}
     late = {"sqlite3", "wiro_async._batch.batch", "wiro_async._watch.callbacks", "wiro_async._watch.pool"}
     assert not imported_by("wiro_async.Client, wiro_async.Task, wiro_async.TaskHandle") & late
+    # ``wiro sandbox`` begins with this, and needs no more of the command line.
+    assert not imported_by("import wiro_async.cli") & {"cyclopts", "rich", "httpx"}

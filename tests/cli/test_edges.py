@@ -17,6 +17,7 @@ import pytest
 
 from tests.cli_tools import DIRECTOR, Wiro, be_a_terminal, name_in_environment
 from tests.cli_tools import wiro as wiro
+from tests.servers import wait_until
 from wiro_async.cli import main
 from wiro_async.sandbox import Sandbox
 
@@ -67,22 +68,50 @@ def test_help_may_be_cut(words: tuple[str, ...]) -> None:
         assert b"Exception ignored" not in started(*words, shell=reader).stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_sandbox_serves_without_streams(tmp_path: Path, closed: str) -> None:
+    """Until a signal ends it, as any other."""
+    ready = tmp_path / "ready"
+    words = ("sandbox", "--no-render", "--ready-file", str(ready))
+    process = subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *PROGRAM, *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        wait_until(ready.exists)
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, out, err) == (0, b"", b"")
+
+
 class Interrupting(importlib.abc.MetaPathFinder):
-    """Interrupts the program while it imports its command line, as Ctrl-C in the first half second does."""
+    """Interrupts the program while it imports a module, as Ctrl-C in the first half second does."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name.startswith("wiro_async.cli._app"):
+        if name == self.module:
             raise KeyboardInterrupt
         return None
 
 
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("tasks", "wiro_async.cli._app"), ("sandbox", "wiro_async.sandbox.__main__")],
+)
 def test_an_interruption_while_it_starts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, module: str
 ) -> None:
-    """Is told as any other, without a traceback: nothing was begun."""
-    monkeypatch.delitem(sys.modules, "wiro_async.cli._app", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
-    assert main(["tasks"]) == 130
+    """Is told as any other, without a traceback: no task was begun."""
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(module), *sys.meta_path])
+    assert main([command]) == 130
     assert capsys.readouterr().err == "wiro: interrupted\n"
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from wiro_async.cli._sandbox import serve
+from wiro_async.cli._streams import prepare_streams
 
 __all__ = ["main"]
 
@@ -20,12 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, as ``wiro --help`` lists them.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == ["sandbox"]:
-        return serve(words[1:])
     try:
+        prepare_streams()
+        if words[:1] == ["sandbox"]:
+            return serve(words[1:])
         from wiro_async.cli._app import execute  # noqa: PLC0415 - the extra may be missing
     except KeyboardInterrupt:
-        # Nothing was begun; a traceback of the half second of imports would look like a failure.
+        # No task was begun; a traceback of the half second of imports would look like a failure.
         sys.stderr.write("wiro: interrupted\n")
         return 130
     except ImportError as error:

@@ -16,7 +16,7 @@ from wiro_async import Client, InvalidInput, TaskHandle, __version__
 from wiro_async.cli import _batch, _commands, _journal_view
 from wiro_async.cli._batch_options import Options
 from wiro_async.cli._journal_view import State
-from wiro_async.cli._report import Report, prepare_streams
+from wiro_async.cli._report import Report
 from wiro_async.cli._sandbox import serve
 from wiro_async.cli._session import Code, Session
 
@@ -128,7 +128,6 @@ _COMMON = Common()
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    prepare_streams()
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:

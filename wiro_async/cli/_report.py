@@ -17,22 +17,10 @@ from wiro_async.cli._text import JSON, clean
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Report", "prepare_streams"]
+__all__ = ["Report"]
 
 _PIPE_WIDTH = 500
 """Columns of a table that goes to a file or a pipe, so that nothing is cut: rich would take 80."""
-
-
-def prepare_streams() -> None:
-    """See to it that words can be written, whatever the caller has left of the standard streams."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            # Closed, as by ``>&-``. In its place the next file that is opened would be written to.
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Its encoding may be one without arrows and ellipses; that is no reason to fail.
-            stream.reconfigure(errors="replace")
 
 
 class Report:
@@ -43,7 +31,6 @@ class Report:
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
-        prepare_streams()
         self.as_json: bool = as_json
         # Markup and emoji codes stay off: what is printed comes from elsewhere.
         self.console: Console = Console(
