@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-import anyio.to_thread
 import attrs
 import httpx
 import pytest
 
 from tests.fakes import BASE, FakeService, client, no, ok
-from tests.journals import Database, entries_of, quick
+from tests.journals import Database, quick, rows_of
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import Batch, Job, JobOutcome, JournalEntry, Polling
+from wiro_async import Batch, Job, JobOutcome, Polling
 from wiro_async._journal.sqlite import SQLiteJournal
 
 T = TypeVar("T")
@@ -62,11 +61,6 @@ def databases(monkeypatch: pytest.MonkeyPatch) -> Databases:
 
     monkeypatch.setattr(SQLiteJournal, "open", open_quick)
     return made
-
-
-async def rows_of(path: Path) -> dict[str, JournalEntry]:
-    """Return what a closed journal holds."""
-    return await anyio.to_thread.run_sync(entries_of, path)
 
 
 async def states_of(path: Path) -> dict[str, str]:
@@ -245,6 +239,14 @@ class Service(FakeService):
         return wire
 
 
+def priced(service: Service, price: str) -> Service:
+    """Have the catalogue tell a price."""
+    owner, name = MODEL.split("/")
+    tool = {"slugowner": owner, "slugproject": name, "approximatelycost": price}
+    service.handlers["Tool/Detail"] = ok(tool=[tool])
+    return service
+
+
 def output(task_id: str, n: int = 0) -> dict[str, Any]:
     """Return an output as replies have it."""
     url = f"{BASE.removesuffix('/v1')}/cdn/{task_id}/{n}.mp4"
@@ -281,3 +283,8 @@ async def outcomes(service: Service, given: Any = (), **options: Any) -> dict[st
     """Run a batch to its end."""
     async with batch_of(service, given, **options) as batch:
         return {outcome.key: outcome async for outcome in batch}
+
+
+async def alone(service: Service, **options: Any) -> JobOutcome:
+    """Run a batch of one job, and return its outcome."""
+    return (await outcomes(service, jobs("a"), **options))["a"]

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from wiro_async import JournalEntry, JournalFile
@@ -122,6 +123,11 @@ def entries_of(path: Path) -> dict[str, JournalEntry]:
     entries = {entry.key: entry for _, entry in store.page(None, 0)}
     store.close()
     return entries
+
+
+async def rows_of(path: Path) -> dict[str, JournalEntry]:
+    """Return the same, read outside of the event loop."""
+    return await anyio.to_thread.run_sync(entries_of, path)
 
 
 def dump(

@@ -15,7 +15,8 @@ import anyio.to_thread
 import pytest
 
 from benchmarks.batch import Stub
-from tests.batches import MODEL, rows_of, states_of
+from tests.batches import MODEL, states_of
+from tests.journals import rows_of
 from wiro_async import (
     BatchFailure,
     BatchStopped,

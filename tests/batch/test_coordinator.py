@@ -14,10 +14,10 @@ import attrs
 import httpx
 import pytest
 
-from tests.batches import MODEL, Fate, Service, batch_of, full, job, jobs, outcomes, states_of
+from tests.batches import MODEL, Fate, Service, batch_of, full, job, jobs, outcomes, priced, states_of
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
-from tests.fakes import client, ok
+from tests.fakes import client
 from tests.journals import Database
 from wiro_async import (
     AuthenticationError,
@@ -321,14 +321,6 @@ def test_what_nobody_can_count_stops_a_batch_with_a_limit() -> None:
 
 
 # -- the same in a batch ---------------------------------------------------------------------------------
-
-
-def priced(service: Service, price: str) -> Service:
-    """Have the catalogue tell a price."""
-    owner, project = MODEL.split("/")
-    tool = {"slugowner": owner, "slugproject": project, "approximatelycost": price}
-    service.handlers["Tool/Detail"] = ok(tool=[tool])
-    return service
 
 
 async def test_money_is_set_aside_and_settled() -> None:

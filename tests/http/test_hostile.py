@@ -308,7 +308,7 @@ class Watched:
     Attributes:
         error: The name of the class of what the call raised ("" for nothing).
         growth: By how much the peak of the process's memory grew, in MiB.
-        stall: The longest that the event loop worked at one thing, in milliseconds of CPU time.
+        stall: The longest that the event loop stood still, in milliseconds of the process's CPU time.
         seconds: How long the call took.
     """
 
@@ -413,16 +413,19 @@ def forget_peak() -> None:
 
 
 class Pulse:
-    """Measures the longest that the event loop works at one thing, whatever else the machine does."""
+    """Measures the longest that the event loop stands still, whatever else the machine does.
+
+    By the CPU time of the whole process: a worker thread that holds the GIL stops the event loop too.
+    """
 
     def __init__(self) -> None:
         self.longest: float = 0.0
-        self._last = time.thread_time()
+        self._last = time.process_time()
         self._handle: asyncio.TimerHandle | None = None
 
     def beat(self) -> None:
         """Measure, and come again in a millisecond."""
-        now = time.thread_time()
+        now = time.process_time()
         self.longest = max(self.longest, now - self._last)
         self._last = now
         self._handle = asyncio.get_running_loop().call_later(0.001, self.beat)

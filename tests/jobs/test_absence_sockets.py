@@ -49,13 +49,7 @@ async def test_a_request_that_the_network_holds_is_waited_for() -> None:
     plan.script("Run", Held(0.9))
     async with (
         Sandbox(faults=plan, speed=100.0, render=False) as server,
-        Client(
-            server.config.api_key,
-            server.config.api_secret,
-            base_url=server.base_url,
-            watch="poll",
-            limits=QUICK,
-        ) as own,
+        client(server) as own,
     ):
         assert (await own.submit(SLUG, INPUTS, on_unknown="resubmit")).id == "2221"
         assert server.ledger()["runs"] == 1
@@ -70,13 +64,7 @@ async def test_two_equal_runs_whose_answers_are_lost_are_paid_once_each(tmp_path
     plan.random(0.3, ["Task/List"], faults=[ListLag(0.1), Latency(0.2)])
     async with (
         Sandbox(faults=plan, speed=300.0, render=False) as server,
-        Client(
-            server.config.api_key,
-            server.config.api_secret,
-            base_url=server.base_url,
-            watch="poll",
-            limits=QUICK,
-        ) as own,
+        client(server) as own,
     ):
         ids: list[str | None] = []
 
@@ -100,13 +88,7 @@ async def test_a_service_whose_clock_is_behind(send_date: bool) -> None:
     plan.script("Run", Reset(after="processing"))
     async with (
         Sandbox(faults=plan, clock_skew=-600.0, send_date=send_date, speed=100.0, render=False) as server,
-        Client(
-            server.config.api_key,
-            server.config.api_secret,
-            base_url=server.base_url,
-            watch="poll",
-            limits=QUICK,
-        ) as own,
+        client(server) as own,
     ):
         try:
             found = (await own.submit(SLUG, INPUTS, on_unknown="resubmit")).id

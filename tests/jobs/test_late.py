@@ -17,18 +17,19 @@ from tests.batches import (
     Fate,
     Made,
     Service,
+    alone,
     batch_of,
     job,
     jobs,
     outcomes,
-    rows_of,
+    priced,
     states_of,
 )
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
-from tests.fakes import no, ok, task
-from tests.journals import NOW, Database
-from wiro_async import Job, JobOutcome, TaskFailed, TaskStalled, TaskUnclear
+from tests.fakes import no, task
+from tests.journals import NOW, Database, rows_of
+from wiro_async import Job, TaskFailed, TaskStalled, TaskUnclear
 from wiro_async._jobs.budget import ZERO, Budget, Charges, Prices
 from wiro_async._journal.steps import Charged, UnchargedRun
 from wiro_async._protocol.records import parse_task
@@ -36,19 +37,6 @@ from wiro_async._protocol.records import parse_task
 
 def endless() -> Iterator[Job]:
     return (job(f"p{number}") for number in count())
-
-
-def priced(service: Service, price: str) -> Service:
-    """Have the catalogue tell a price."""
-    owner, project = MODEL.split("/")
-    tool = {"slugowner": owner, "slugproject": project, "approximatelycost": price}
-    service.handlers["Tool/Detail"] = ok(tool=[tool])
-    return service
-
-
-async def alone(service: Service, **options: Any) -> JobOutcome:
-    """Run a batch of one job, and return its outcome."""
-    return (await outcomes(service, jobs("a"), **options))["a"]
 
 
 # -- charges ---------------------------------------------------------------------------------------------

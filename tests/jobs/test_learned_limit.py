@@ -86,6 +86,22 @@ class Account:
         return self.refusals - before
 
 
+def grown(running: int) -> Account:
+    """Return an account without a limit, on which so many of our tasks run."""
+    account = Account(None)
+    while account.running < running:
+        account.send()
+        account.answer()
+    return account
+
+
+def crowded() -> Account:
+    """Return an account on which 400 of our tasks run, and other programs have just taken all the rest."""
+    account = grown(400)
+    account.limit, account.theirs = 1000, 600
+    return account
+
+
 # -- the rule of the balance -----------------------------------------------------------------------------
 
 
@@ -168,22 +184,14 @@ def test_the_search_for_a_higher_limit_is_paid_from_the_budget() -> None:
 
 def test_two_refusals_may_be_saved_up() -> None:
     """However many Runs were accepted before: one that finds out, and one that makes sure."""
-    account = Account(None)
-    while account.running < 400:
-        account.send()
-        account.answer()
-    account.limit, account.theirs = 1000, 600
+    account = crowded()
     assert account.fill() == 2
     assert account.fill() == 0
 
 
 def test_two_refusals_may_be_owed() -> None:
     """A burst of any size is forgotten after 168 accepted Runs, which pay for three."""
-    account = Account(None)
-    while account.running < 400:
-        account.send()
-        account.answer()
-    account.limit, account.theirs = 1000, 600
+    account = crowded()
     while account.send():
         pass
     assert account.pending > 10
@@ -258,10 +266,7 @@ def test_above_a_known_limits_part_one_run_is_in_flight() -> None:
 
 def test_after_a_refusal_without_a_number_one_run_is_in_flight_above_the_size() -> None:
     """However many run: what is searched for is one more, not twice as many."""
-    account = Account(None)
-    while account.running < 60:
-        account.send()
-        account.answer()
+    account = grown(60)
     assert account.send()
     account.pending -= 1
     account.learned.refused(account.now, account.active, None, None)
@@ -322,10 +327,7 @@ def test_what_was_cut_too_deep_is_open_again_after_one_acceptance() -> None:
 
 def test_runs_that_were_on_their_way_tell_of_the_same_event() -> None:
     """Three refusals together lower the size once, not three times as hard."""
-    account = Account(None)
-    while account.running < 40:
-        account.send()
-        account.answer()
+    account = grown(40)
     for _ in range(4):
         assert account.send()
     account.limit = 40
@@ -336,10 +338,7 @@ def test_runs_that_were_on_their_way_tell_of_the_same_event() -> None:
 
 def test_an_older_run_that_is_accepted_after_a_refusal_counts() -> None:
     """What runs may run, but one such Run is no reason to search on."""
-    account = Account(None)
-    while account.running < 40:
-        account.send()
-        account.answer()
+    account = grown(40)
     assert account.send()
     assert account.send()
     account.limit = 40

@@ -26,25 +26,25 @@ from tests.batches import (
     Fate,
     Made,
     Service,
+    alone,
     batch_of,
     full,
     job,
     jobs,
     outcomes,
-    rows_of,
+    priced,
     states_of,
 )
 from tests.batches import anyio_backend as anyio_backend
 from tests.batches import databases as databases
 from tests.fakes import client, no, ok
-from tests.journals import Database, error
+from tests.journals import Database, error, rows_of
 from wiro_async import (
     BatchStopped,
     CallbackReceiver,
     ConnectionFailed,
     DownloadError,
     InvalidInput,
-    JobOutcome,
     JournalFile,
     Limits,
     Secret,
@@ -61,11 +61,6 @@ from wiro_async._journal.steps import Accepted, Doubted, Ended, Intended, Releas
 from wiro_async._protocol.matching import RunFingerprint
 
 FULL = error(sqlite3.OperationalError, sqlite3.SQLITE_FULL, "database or disk is full")
-
-
-async def alone(service: Service, **options: Any) -> JobOutcome:
-    """Run a batch of one job, and return its outcome."""
-    return (await outcomes(service, jobs("a"), **options))["a"]
 
 
 # -- room ------------------------------------------------------------------------------------------------
@@ -716,8 +711,7 @@ async def test_prices_are_asked_before_tasks_are_adopted(tmp_path: Path, databas
     service, path = Service(), tmp_path / "a.db"
     async with batch_of(service, jobs("a"), journal=path):
         await anyio.sleep(5)
-    wire = {"slugowner": "MiniMax", "slugproject": MODEL.split("/")[1], "approximatelycost": "0.35"}
-    service.handlers["Tool/Detail"] = ok(tool=[wire])
+    priced(service, "0.35")
     async with batch_of(service, jobs("a", "b"), journal=path, max_cost=1) as batch:
         await anyio.sleep(5)
         assert batch.progress.running == 2

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.batches import MODEL, rows_of, states_of
+from tests.batches import MODEL, states_of
+from tests.journals import rows_of
 from wiro_async import (
     AuthenticationError,
     Client,

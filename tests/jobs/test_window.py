@@ -10,13 +10,12 @@ import anyio
 import httpx
 import pytest
 
-from tests.batches import MODEL, Service, batch_of, job, jobs
+from tests.batches import MODEL, Service, alone, batch_of, job, jobs
 from tests.batches import databases as databases
 from tests.conftest import KEY, SECRET
-from tests.jobs.test_pipeline import alone
 from tests.journals import Database
 from tests.virtual import anyio_backend as anyio_backend
-from wiro_async import Client, JournalReader, Limits, SubmissionUnknown
+from wiro_async import Client, ConnectionFailed, JournalReader, Limits, SubmissionUnknown
 from wiro_async import _aio as aio
 from wiro_async._jobs.submit import OpenRuns, Run, send
 from wiro_async._journal.sqlite import SQLiteJournal
@@ -32,6 +31,16 @@ class Asleep:
         self.slept = 0.0
         usual = aio.uptime
         monkeypatch.setattr("wiro_async._aio.uptime", lambda: usual() + self.slept)
+
+
+@pytest.fixture
+def forgetful(databases: list[Database], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no client be told which tasks its journal has."""
+
+    async def nothing(_: SQLiteJournal) -> list[str]:
+        return []
+
+    monkeypatch.setattr(SQLiteJournal, "task_ids", nothing)
 
 
 @pytest.mark.parametrize("how", ["slow", "asleep"])
@@ -74,22 +83,19 @@ async def test_httpx_is_asked_again_when_it_has_connected() -> None:
 
     limits = Limits(send_window=1.0, slot_timeout=1.5)
     async with Client(KEY, SECRET, base_url="http://127.0.0.1:9/v1", transport=Slow(), limits=limits) as own:
-        with pytest.raises(Exception, match=r"within 1 s .Limits.send_window. or not at all"):
+        with pytest.raises(
+            ConnectionFailed, match=r"within 1 s .Limits.send_window. or not at all"
+        ) as caught:
             await own.submit(MODEL, {"prompt": "a"})
+    assert not caught.value.sent
     assert asked == [f"/v1/Run/{MODEL}"]
 
 
-async def test_what_the_journal_has_as_another_runs_task_is_no_refusal(
-    tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("forgetful")
+async def test_what_the_journal_has_as_another_runs_task_is_no_refusal(tmp_path: Path) -> None:
     """The client has forgotten whose it is, the journal has not: the Run is in doubt, and finds its own."""
-
-    async def nothing(_: SQLiteJournal) -> list[str]:
-        return []
-
     service, path = Service(), tmp_path / "a.db"
     first = await alone(service, journal=path)
-    monkeypatch.setattr(SQLiteJournal, "task_ids", nothing)
     usual = service.handlers["Run"]
 
     def run(payload: dict[str, Any]) -> Any:
@@ -103,17 +109,11 @@ async def test_what_the_journal_has_as_another_runs_task_is_no_refusal(
     assert service.counts["Run"] == 2
 
 
-async def test_a_task_of_the_list_that_the_journal_has_as_anothers_is_left_alone(
-    tmp_path: Path, databases: list[Database], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("forgetful")
+async def test_a_task_of_the_list_that_the_journal_has_as_anothers_is_left_alone(tmp_path: Path) -> None:
     """Of equal inputs, and forgotten by the client."""
-
-    async def nothing(_: SQLiteJournal) -> list[str]:
-        return []
-
     service, path = Service(), tmp_path / "a.db"
     first = await alone(service, journal=path)
-    monkeypatch.setattr(SQLiteJournal, "task_ids", nothing)
     service.answers["a"] = ["lost"]
     async with batch_of(service, [job("a", "again")], journal=path) as batch:
         found = {outcome.key: outcome async for outcome in batch}

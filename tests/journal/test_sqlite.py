@@ -37,10 +37,11 @@ from tests.journals import (
     opened,
     quick,
     refused,
+    rows_of,
     succeeded,
 )
 from tests.journals import databases_are_closed as databases_are_closed
-from wiro_async import ClientUseError, InvalidInput, JournalEntry, JournalError, Secret
+from wiro_async import ClientUseError, InvalidInput, JournalError, Secret
 from wiro_async._journal import sqlite as _sqlite
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import (
@@ -71,11 +72,6 @@ def no_thread_is_left() -> Any:
         if thread.name == "wiro-journal":
             thread.join(10)
             assert not thread.is_alive()
-
-
-async def left(path: Path) -> dict[str, JournalEntry]:
-    """Return what a closed journal holds, read outside of the event loop."""
-    return await anyio.to_thread.run_sync(entries_of, path)
 
 
 async def open_quick(path: Path) -> tuple[SQLiteJournal, Database]:
@@ -130,7 +126,7 @@ async def test_a_jobs_whole_life(path: Path) -> None:
         assert (await journal.counts()).cost == Decimal("0.35")
         assert journal.durable
         assert await journal.find("other") is None
-    assert (await left(path))["k"] == row
+    assert (await rows_of(path))["k"] == row
     assert "canary" not in repr(row)
 
 
@@ -283,7 +279,7 @@ async def test_a_journal_that_is_gone_takes_no_more(path: Path) -> None:
         assert journal.broken is not None
         with pytest.raises(JournalError, match="deleted, moved or replaced"):
             await journal.record(succeeded("k"))
-    assert list(await left(path.with_name("moved"))) == ["k"]
+    assert list(await rows_of(path.with_name("moved"))) == ["k"]
 
 
 async def test_a_token_is_no_local_of_a_write_that_fails(path: Path) -> None:
@@ -421,7 +417,7 @@ async def test_after_a_failure_nothing_more_is_written(
         assert "broken" in repr(journal)
         assert not journal.durable
     assert "nothing more is recorded" in caplog.text
-    assert list(await left(path)) == ["before"]
+    assert list(await rows_of(path)) == ["before"]
 
 
 async def test_everybody_in_a_failed_transaction_is_told(path: Path) -> None:
@@ -469,7 +465,7 @@ async def test_a_full_disk_for_real(path: Path) -> None:
             except JournalError as problem:
                 reason = problem.reason
     assert reason == "full"
-    assert len(await left(path)) == acknowledged > 10
+    assert len(await rows_of(path)) == acknowledged > 10
 
 
 async def test_inputs_that_cannot_be_recorded_never_reach_the_file(path: Path) -> None:
@@ -521,7 +517,7 @@ async def test_a_storm_of_native_cancellations(path: Path, seed: int) -> None:
     await asyncio.wait(tasks)
     seen = {row.key async for row in journal.entries()}
     await journal.aclose()
-    assert set(acknowledged) <= seen == set(await left(path))
+    assert set(acknowledged) <= seen == set(await rows_of(path))
 
 
 async def test_a_cancelled_opening_leaves_nothing_open(path: Path) -> None:
@@ -579,7 +575,7 @@ async def test_native_cancellations_of_opening_and_closing(path: Path) -> None:
         await closing
     await write
     assert not journal._writer_thread.thread.is_alive()
-    assert "k" in await left(path)
+    assert "k" in await rows_of(path)
 
 
 # -- closing ---------------------------------------------------------------------------------------------
@@ -647,7 +643,7 @@ async def test_a_journal_that_nobody_closes_is_closed_with_a_warning(path: Path)
     with pytest.warns(ResourceWarning, match="was not closed"):
         kept.clear()
     await anyio.to_thread.run_sync(thread.join, 30)
-    assert "k" in await left(path)
+    assert "k" in await rows_of(path)
 
 
 UNCLOSED = """

@@ -165,7 +165,7 @@ def test_only_allowed_addresses_are_reached(url: str, allowed: bool) -> None:
     assert access.may_reach(url) is allowed
 
 
-def test_without_permission_nothing_is_fetched_or_sent() -> None:
+def test_without_permission_no_callback_is_sent() -> None:
     """Not even on this machine: something else may listen there."""
     with running() as (sandbox, http):
         elsewhere = f"{sandbox.origin}/v1"
@@ -173,6 +173,8 @@ def test_without_permission_nothing_is_fetched_or_sent() -> None:
         task = http.post(RUN, json=body).json()
         http.post(f"/sandbox/tasks/{task['taskid']}", json={"action": "finish"})
         wait_until(lambda: sandbox.ledger()["callbacks"]["not_sent"] == 1)
+        books = sandbox.ledger()["callbacks"]
+        assert (books["sent"], books["attempts"]) == (0, 0)
 
 
 # -- logs ------------------------------------------------------------------------------------------
