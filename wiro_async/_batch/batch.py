@@ -422,8 +422,7 @@ class Batch:
     async def _make_room(self) -> None:
         assert self._coordinator is not None
         while (
-            len(self._outcomes) + len(self._held_back) >= MOST_PENDING
-            or not self._coordinator.may_download
+            len(self._outcomes) + len(self._held_back) >= MOST_PENDING or not self._coordinator.may_download
         ):
             await self._news.sleep_until()
 
