@@ -234,14 +234,17 @@ WRONG: dict[str, dict[str, Any]] = {
     "scheme": {"proxy": f"ftp://me:{PASSWORD}@proxy"},
     "host": {"proxy": f"http://me:{PASSWORD}@"},
     "length": {"proxy": f"socks5://me:{PASSWORD * 20}@proxy"},
+    "base_url": {"base_url": f"https://me:{PASSWORD}@api.wiro.ai/v1"},
+    "base_url's port": {"base_url": f"https://me:{PASSWORD}@api.wiro.ai:99999/v1"},
+    "socket_url": {"socket_url": f"wss://me:{PASSWORD}@[::1"},
     "another option of the network's": {"proxy": PROXY, "trust_env": "yes"},
     "another option": {"proxy": PROXY, "tasks_per_socket": 0},
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_proxy_that_is_refused_shows_no_password(watch: Watch, wrong: str) -> None:
-    """Nor does a right one beside what is refused."""
+def test_a_url_that_is_refused_shows_no_password(watch: Watch, wrong: str) -> None:
+    """Nor does a proxy's beside what is refused."""
     with pytest.raises(wiro_async.ConfigurationError) as caught:
         Client(KEY, SECRET, **WRONG[wrong])
     watch.look_at(caught.value)

@@ -116,8 +116,8 @@ class Client:
             self._service: Service = Service.connect(self._config, network)
         except ConfigurationError as error:
             problem = error.with_traceback(None)
-        # Some tracebacks print the locals of their frames: keys, and a proxy's password.
-        del api_key, api_secret, proxy
+        # Some tracebacks print the locals of their frames: keys, and what may be a password in a URL.
+        del api_key, api_secret, base_url, socket_url, proxy
         if problem is not None:
             raise problem
         self._pipeline: Pipeline = Pipeline.for_single_calls(self._service)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
@@ -449,11 +449,16 @@ def check_url(name: str, url: object, scheme: str, plain_hosts: frozenset[str] =
     if not isinstance(url, str):
         raise ConfigurationError(f"{name} is a {type(url).__name__}; it must be a str")
     malformed = ConfigurationError(f"{name} must look like {scheme}://host/v1")
+    parts: SplitResult | None
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        port = parts.port
     except ValueError:
-        raise malformed from None
+        parts = port = None
+    if parts is None:
+        # Outside of the handler: the frames of that error hold the URL, and some tracebacks print those.
+        raise malformed
+    host = parts.hostname
     plain = {"https": "http", "wss": "ws"}[scheme]
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise ConfigurationError(f"{name} must not hold a user, a query or a fragment")
