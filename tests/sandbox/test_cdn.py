@@ -138,7 +138,7 @@ async def test_an_empty_file_has_no_ranges(rig: Rig) -> None:
     assert (await rig.get("empty", range="bytes=0-")).status_code == 416
 
 
-@pytest.mark.parametrize("encoding", ["", "gzip", "deflate", "aws-chunked"])
+@pytest.mark.parametrize("encoding", ["", "gzip", "deflate", "aws-chunked", "identity"])
 @pytest.mark.parametrize("length", [True, False])
 async def test_files_as_object_stores_serve_them(encoding: str, length: bool) -> None:
     """With the encoding that their uploader named, whatever was asked for; and perhaps without a length."""

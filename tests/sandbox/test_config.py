@@ -54,6 +54,8 @@ def test_loopback_addresses_are_known(host: str) -> None:
         {"bare_seconds": -1},
         {"nofiles_seconds": -1},
         {"outputs_name": "files"},
+        {"record_size": "large"},
+        {"cdn_encoding": "zip"},
         {"after_error": "sleep"},
         {"error_seconds": -1},
     ],

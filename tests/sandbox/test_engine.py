@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -276,6 +276,19 @@ def test_an_end_can_come_in_pieces(fate: str, pexit: str) -> None:
     )  # fmt: skip
     late = task_json(task, START + 1500, cdn_url="")
     assert (late["pexit"], len(late["outputs"])) == ("0", 1)
+
+
+@pytest.mark.parametrize("fate", ["late", "bare", "nofiles"])
+@pytest.mark.parametrize("is_over", [True, False])
+def test_what_a_record_holds_back_can_be_told_at_once(fate: str, is_over: bool) -> None:
+    """Whether the task has ended already or not."""
+    engine = Engine()
+    task = engine.run(order(f"[sandbox:run=10][sandbox:{fate}=never]"), START)
+    engine.steer(task.id, "tell", START + (900 if is_over else 1))
+    assert engine.ledger(START + 900)["paid"] == 1
+    shown = task_json(task, START + 900, cdn_url="")
+    assert (shown["status"], shown["pexit"]) == ("task_postprocess_end", "0")
+    assert (shown["totalcost"], len(shown["outputs"])) == ("0.280000000000", 1)
 
 
 def test_a_task_that_is_stopped_can_be_charged() -> None:
@@ -620,11 +633,11 @@ class Life(RuleBasedStateMachine):
         else:
             assert task.status(self.now) is Status.CANCEL
 
-    @rule(task=tasks, action=st.sampled_from(["fail", "error", "release", "finish", "hang", "cancel"]))
+    @rule(task=tasks, action=st.sampled_from(get_args(Action)))
     def steer(self, task: Task | None, action: Action) -> None:
         if task is not None:
             self.engine.ledger(self.now)
-            if task.open:
+            if task.open or action == "tell":
                 self.engine.steer(task.id, action, self.now)
             else:
                 assert refusal(lambda: self.engine.steer(task.id, action, self.now)).code == 1

@@ -246,6 +246,52 @@ async def test_stopped_tasks_can_have_the_documented_form() -> None:
             assert told == {"bare": ("", 0, False), "documented": ("0", 1, True)}[form]
 
 
+@pytest.mark.parametrize("says", ["true", "zero", "none", "larger", "smaller"])
+async def test_records_can_be_wrong_about_sizes(says: str) -> None:
+    """By a byte, or by all of them, or they say nothing; the file itself is whole. An answer has no size."""
+    rig = Rig(record_size=says)
+    async with rig.http:
+        tasks = [await rig.run(), await rig.run(path="/v1/Run/google/gemini-3-flash")]
+        rig.now += 1e4
+        (file,), (answer,) = [(await rig.detail(task))["outputs"] for task in tasks]
+        whole = len((await rig.http.get(file["url"])).content)
+        told = {"true": whole, "zero": 0, "larger": whole + 1, "smaller": whole - 1}
+        assert file.get("size") == (None if says == "none" else str(told[says]))
+        assert "content" in answer
+
+
+@pytest.mark.parametrize(
+    ("path", "claim"),
+    [
+        (DIRECTOR, "video/webm"),
+        ("/v1/Run/AIDC-AI/Ovis-Image-7B", "image/jpeg"),
+    ],
+)
+async def test_files_can_claim_to_be_what_they_are_not(path: str, claim: str) -> None:
+    """In the record and on the CDN."""
+    rig = Rig(mislabel=True)
+    async with rig.http:
+        task = await rig.run(path=path)
+        rig.now += 1e4
+        (file,) = (await rig.detail(task))["outputs"]
+        served = await rig.http.get(file["url"])
+        assert file["contenttype"] == served.headers["content-type"] == claim
+        assert file["name"] == {"video/webm": "0.webm", "image/jpeg": "0.jpg"}[claim]
+        assert b"ftyp" in served.content[:12] or served.content.startswith(b"\x89PNG")
+
+
+async def test_the_catalogue_can_list_another_price() -> None:
+    """The books have the true one."""
+    rig = Rig(price=0.35, listed_price=0.5)
+    async with rig.http:
+        await rig.run()
+        rig.now += 1e4
+        owner, name = DIRECTOR.split("/")[-2:]
+        reply = await rig.post("/v1/Tool/Detail", {"slugowner": owner, "slugproject": name})
+        assert json.loads(reply["tool"][0]["dynamicprice"])[0]["price"] == 0.5
+        assert rig.service.ledger()["charged"] == "0.350000000000"
+
+
 async def test_a_required_input_is_required_in_spite_of_a_default() -> None:
     """Unless the sandbox is told to take the default of the service's page."""
     for form_defaults in (False, True):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict, get_args
 
 import attrs
 
 __all__ = [
     "AfterError",
     "CallbackShape",
+    "CdnEncoding",
+    "RecordSize",
     "SandboxConfig",
     "SandboxOptions",
     "SocketFormat",
@@ -20,9 +22,10 @@ __all__ = [
 
 StoppedForm: TypeAlias = Literal["bare", "documented"]
 SocketFormat: TypeAlias = Literal["old", "new"]
-CdnEncoding: TypeAlias = Literal["", "gzip", "deflate", "aws-chunked", "utf-8"]
+CdnEncoding: TypeAlias = Literal["", "gzip", "deflate", "aws-chunked", "utf-8", "identity"]
 CallbackShape: TypeAlias = Literal["tasklist", "bare"]
 AfterError: TypeAlias = Literal["stay", "end", "requeue"]
+RecordSize: TypeAlias = Literal["true", "zero", "none", "larger", "smaller"]
 
 
 def _check_host(config: SandboxConfig, _: object, host: str) -> None:
@@ -73,6 +76,7 @@ class SandboxConfig:
         balance: The account's balance in USD. It also sets the concurrency limit.
         concurrency_limit: Tasks at the same time; None derives it from the balance, as the service does.
         price: USD per run, for all models or by raw slug; None takes the sandbox's own price list.
+        listed_price: USD that the catalogue says a run costs, likewise; None: what it does cost.
         queue_mean: Mean of the exponential time in the queue, in seconds before ``speed``.
         run_median: Median of the log-normal run, in seconds before ``speed``; None: 60 for models that make
             videos, what the catalogue says or 10 for others.
@@ -90,9 +94,12 @@ class SandboxConfig:
         send_date: Whether replies of the API have a ``Date``, by the service's clock.
         store_limit: Bytes that uploads and outputs may take together; the oldest expire first.
         cdn_encoding: The Content-Encoding that files are served with, whatever a client accepts, as object
-            stores keep it: ``"gzip"`` and ``"deflate"`` are compressed, ``"aws-chunked"`` and ``"utf-8"``
-            change no byte.
+            stores keep it: ``"gzip"`` and ``"deflate"`` are compressed, ``"aws-chunked"``, ``"utf-8"`` and
+            ``"identity"`` change no byte.
         cdn_length: Whether files are served with their length; without, they are chunked.
+        record_size: What a task's record says of its files' sizes: ``"true"``, ``"zero"`` or ``"none"``, or
+            a size that is ``"larger"`` or ``"smaller"`` by one byte.
+        mislabel: Whether a file claims to be of another type than it is, in the record and on the CDN.
         first_task_id: The id of the first task.
         documented: Whether there are the three tasks that the service's documents print: 2221 has ended,
             534574 runs, 634574 is in the queue. Then the first new task is 634575.
@@ -129,6 +136,7 @@ class SandboxConfig:
     balance: float = 100.0
     concurrency_limit: int | None = None
     price: float | Mapping[str, float] | None = None
+    listed_price: float | Mapping[str, float] | None = None
     queue_mean: float = attrs.field(default=6.0, validator=attrs.validators.ge(0))
     run_median: float | None = None
     run_sigma: float = attrs.field(default=0.25, validator=attrs.validators.ge(0))
@@ -143,10 +151,12 @@ class SandboxConfig:
     clock_skew: float = 0.0
     send_date: bool = True
     store_limit: int = 512 * 1024 * 1024
-    cdn_encoding: CdnEncoding = attrs.field(
-        default="", validator=attrs.validators.in_(("", "gzip", "deflate", "aws-chunked", "utf-8"))
-    )
+    cdn_encoding: CdnEncoding = attrs.field(default="", validator=attrs.validators.in_(get_args(CdnEncoding)))
     cdn_length: bool = True
+    record_size: RecordSize = attrs.field(
+        default="true", validator=attrs.validators.in_(get_args(RecordSize))
+    )
+    mislabel: bool = False
     first_task_id: int = 2221
     documented: bool = False
     socket_format: SocketFormat = attrs.field(default="old", validator=attrs.validators.in_(("old", "new")))
@@ -189,6 +199,7 @@ class SandboxOptions(TypedDict, total=False):
     balance: float
     concurrency_limit: int | None
     price: float | Mapping[str, float] | None
+    listed_price: float | Mapping[str, float] | None
     queue_mean: float
     run_median: float | None
     run_sigma: float
@@ -203,6 +214,8 @@ class SandboxOptions(TypedDict, total=False):
     store_limit: int
     cdn_encoding: CdnEncoding
     cdn_length: bool
+    record_size: RecordSize
+    mislabel: bool
     first_task_id: int
     documented: bool
     socket_format: SocketFormat

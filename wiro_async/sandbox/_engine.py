@@ -29,7 +29,7 @@ from wiro_async.sandbox._refusal import Refusal, not_found
 
 __all__ = ["Action", "Engine", "Order", "Output", "Product", "Stage", "Task"]
 
-Action = Literal["fail", "error", "release", "finish", "hang", "cancel"]
+Action = Literal["fail", "error", "release", "finish", "hang", "cancel", "tell"]
 
 _TERMINAL = frozenset({Status.POSTPROCESS_END, Status.CANCEL})
 _MINIMUM_BALANCE = Decimal("0.50")
@@ -539,14 +539,15 @@ class Engine:
 
     @_locked
     def steer(self, task_id: str, action: Action, now: float, reason: str | None = None) -> Task:
-        """Change a living task's fate from outside.
+        """Change a task's fate from outside.
 
         Args:
             task_id: The task.
             action: ``fail``: it ends now with pexit "1". ``error``: it is stored as task_error.
                 ``release``: it leaves the queue, task_error, or what holds it, and goes on. ``finish``: it
                 ends as soon as its files exist. ``hang``: it starts and stays.
-                ``cancel``: the service cancels it.
+                ``cancel``: the service cancels it. ``tell``: its record holds nothing back any more, neither
+                exit code nor outputs nor the charge; a task that has ended can be told that, too.
             now: The time.
             reason: The text for ``fail`` and ``error``.
 
@@ -555,7 +556,7 @@ class Engine:
         """
         self._settle(now)
         task = self._tasks.get(task_id)
-        if task is None or not task.open:
+        if task is None or not (task.open or action == "tell"):
             raise not_found("task-not-exist")
         _STEERING[action](self, task, now, reason)
         self._announce(task)
@@ -618,6 +619,13 @@ class Engine:
 
     def _cancel(self, task: Task, now: float, _: str | None) -> None:
         self._stop(task, now)
+
+    def _tell(self, task: Task, now: float, _: str | None) -> None:
+        directives = attrs.evolve(task.order.directives, late=0.0, bare=0.0, nofiles=0.0)
+        task.order = attrs.evolve(task.order, directives=directives)
+        task.charged_at = min(task.charged_at, now)
+        task.judged_at = min(task.judged_at, now)
+        task.files_at = min(task.files_at, now)
 
     # -- the books -------------------------------------------------------------------------------
 
@@ -691,6 +699,7 @@ _STEERING: dict[Action, Callable[[Engine, Task, float, str | None], None]] = {
     "finish": Engine._finish,
     "hang": Engine._hang,
     "cancel": Engine._cancel,
+    "tell": Engine._tell,
 }
 
 

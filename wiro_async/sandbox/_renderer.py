@@ -27,6 +27,15 @@ _MAX_IMAGE = 100 * 1024 * 1024
 _RENDERS = 2
 _CACHED_CLIPS = 32
 
+_EXTENSIONS = {
+    "video/mp4": "mp4",
+    "video/webm": "webm",
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "text/plain": "txt",
+}
+_WRONG_TYPES = {"video/mp4": "video/webm", "image/png": "image/jpeg"}
+
 _Key = tuple[bytes, str, int]
 
 
@@ -55,6 +64,7 @@ class Renderer:
         cdn_url: Gives what URLs of the store's own files begin with.
         may_reach: Tells whether images may be read from an address.
         fetch_timeout: Seconds that another server has for sending an image.
+        mislabel: Whether what models make claims to be of another type than it is.
     """
 
     def __init__(
@@ -67,6 +77,7 @@ class Renderer:
         *,
         may_reach: Callable[[str], bool],
         fetch_timeout: float,
+        mislabel: bool = False,
     ) -> None:
         self._engine: Engine = engine
         self._store: Store = store
@@ -74,6 +85,7 @@ class Renderer:
         self._seed: int = seed
         self._may_reach: Callable[[str], bool] = may_reach
         self._fetch_timeout: float = fetch_timeout
+        self._mislabel: bool = mislabel
         self._cdn_url: Callable[[], str] = cdn_url
         self._folders: random.Random = random.Random(f"{seed}/folders")  # noqa: S311 - a simulation
         self._clips: dict[_Key, bytes] = {}
@@ -97,6 +109,11 @@ class Renderer:
         self._store.put(path, data, contenttype, self._clock())
         return Product(name, contenttype, len(data), path)
 
+    def _keep_output(self, contenttype: str, data: bytes) -> Product:
+        if self._mislabel:
+            contenttype = _WRONG_TYPES.get(contenttype, contenttype)
+        return self.keep(f"0.{_EXTENSIONS[contenttype]}", contenttype, data)
+
     def stand_in(self, model: Model, prompt: str) -> Product:
         """What takes no work: a file, or a language model's answer.
 
@@ -112,10 +129,10 @@ class Renderer:
             }
             return Product("", "raw", 0, "", content)
         if model.makes_video:
-            return self.keep("0.mp4", "video/mp4", canned_clip(self._folder()))
+            return self._keep_output("video/mp4", canned_clip(self._folder()))
         if model.category.endswith("-to-image"):
-            return self.keep("0.png", "image/png", plain_png(64, 64))
-        return self.keep("0.txt", "text/plain", f"The sandbox's answer {self._folder()}.".encode())
+            return self._keep_output("image/png", plain_png(64, 64))
+        return self._keep_output("text/plain", f"The sandbox's answer {self._folder()}.".encode())
 
     def _folder(self) -> str:
         return "-".join(f"{self._folders.getrandbits(32):08x}" for _ in range(8))
@@ -147,7 +164,7 @@ class Renderer:
             _log.exception("Rendering task %s failed.", task.id)
             self._engine.rejected(task.id, self._clock(), f"Rendering failed: {type(error).__name__}")
         else:
-            self._engine.prepared(task.id, self._clock(), [self.keep("0.mp4", "video/mp4", data)])
+            self._engine.prepared(task.id, self._clock(), [self._keep_output("video/mp4", data)])
 
     async def _read(self, url: str) -> bytes:
         if url in PRINTED:

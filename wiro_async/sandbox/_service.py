@@ -121,6 +121,7 @@ class Service:
             lambda: self.cdn_url,
             may_reach=self.access.may_reach,
             fetch_timeout=config.receive_timeout,
+            mislabel=config.mislabel,
         )
         self.scheduler: Scheduler = Scheduler(clock)
         self.engine.listeners.append(self.scheduler.changed)
@@ -306,8 +307,19 @@ class Service:
 
     def _show(self, task: Task, now: float, *, short: bool = False) -> Reply:
         reply = task_json(task, now, cdn_url=self.cdn_url, short=short)
+        for output in reply["outputs"]:
+            self._falsify_size(output)
         reply[self.config.outputs_name] = reply.pop("outputs")
         return reply
+
+    def _falsify_size(self, output: Reply) -> None:
+        match self.config.record_size:
+            case "zero":
+                output["size"] = "0"
+            case "none":
+                output.pop("size", None)
+            case "larger" | "smaller" as how if "size" in output:
+                output["size"] = str(int(output["size"]) + (1 if how == "larger" else -1))
 
     # -- File ------------------------------------------------------------------------------------
 
@@ -388,7 +400,9 @@ class Service:
         return {"total": 1, "tool": [self._show_tool(model, detail=True)]}
 
     def _show_tool(self, model: Model, *, detail: bool = False) -> Reply:
-        return tool_json(model, price=model.price(self.config.price), detail=detail)
+        config = self.config
+        listed = config.price if config.listed_price is None else config.listed_price
+        return tool_json(model, price=model.price(listed), detail=detail)
 
 
 _MAX_FILE = 100 * 1024 * 1024
