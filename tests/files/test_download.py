@@ -256,6 +256,22 @@ async def test_a_folder_for_all_outputs(tmp_path: Path) -> None:
         assert {path.read_bytes() for path in paths} == {DATA}
 
 
+async def test_outputs_in_one_folder_that_claim_to_be_what_they_are_not(tmp_path: Path) -> None:
+    """Each is named by its content, and none takes the name of another."""
+    names = ["0.webm", "0.mp4", "0.webp", "1.webm"]
+    kinds = ["video/webm", "video/mp4", "image/webp", "video/webm"]
+    files = [
+        output(index=index, name=name, content_type=kind)
+        for index, (name, kind) in enumerate(zip(names, kinds, strict=True))
+    ]
+    for _ in range(2):
+        paths = await downloader(Cdn()).save_all(files, tmp_path, None)
+        assert [path.name for path in paths] == [
+            "2221_0-0.mp4", "2221_0.mp4", "2221_0-2.mp4", "2221_1.mp4",
+        ]  # fmt: skip
+        assert sorted(entries(tmp_path)) == sorted(path.name for path in paths)
+
+
 @pytest.mark.virtual_time
 @pytest.mark.usefixtures("real_pauses")
 async def test_the_timeout_is_for_all_outputs(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from wiro_async.sandbox.faults import (
     Reset,
     RotateKey,
     Status,
+    Unframed,
     WrongLength,
 )
 
@@ -673,6 +674,16 @@ def test_wrong_lengths(sandbox: Sandbox, wire: Wire) -> None:
     assert len(wire.reply())
     wire.post("/v1/Tool/List", {"limit": "1"})
     assert wire.head().startswith(b'":true}HTTP/1.1 200 OK\r\n')
+
+
+def test_replies_without_a_length(sandbox: Sandbox) -> None:
+    """The connection's end is theirs, be they whole or not."""
+    whole = suffer(sandbox, Unframed())
+    head, _, body = whole.data.partition(b"\r\n\r\n")
+    assert b"content-length" not in head
+    assert body.endswith(b'"result":true}')
+    assert whole.end == "fin"
+    assert not suffer(sandbox, Unframed(1)).data.endswith(b"}")
 
 
 def test_garbage(sandbox: Sandbox, wire: Wire) -> None:

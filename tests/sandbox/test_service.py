@@ -260,6 +260,18 @@ async def test_records_can_be_wrong_about_sizes(says: str) -> None:
         assert "content" in answer
 
 
+async def test_addresses_can_move() -> None:
+    """At each look; the file is at all of them."""
+    rig = Rig(moving_urls=True)
+    async with rig.http:
+        task = await rig.run()
+        rig.now += 1e4
+        urls = [(await rig.detail(task))["outputs"][0]["url"] for _ in range(2)]
+        assert len(set(urls)) == 2
+        first, second = [(await rig.http.get(url)).content for url in urls]
+        assert first == second != b""
+
+
 @pytest.mark.parametrize(
     ("path", "claim"),
     [

@@ -95,6 +95,8 @@ def test_replies_are_taken_apart_and_changed() -> None:
     assert _wire.body_of(REPLY) == b"{}"
     assert _wire.with_length(REPLY, 5) == REPLY.replace(b"Content-Length: 2", b"content-length: 7")
     assert _wire.with_length(REPLY, -5) == REPLY.replace(b"Content-Length: 2", b"content-length: 0")
+    assert _wire.without_length(REPLY, 1) == b"HTTP/1.1 200 OK\r\nx: y\r\nconnection: close\r\n\r\n{"
+    assert _wire.without_length(REPLY, 9).endswith(b"\r\n\r\n")
     assert _wire.with_header(b"GET / HTTP/1.1\r\n\r\n", "a: b") == b"GET / HTTP/1.1\r\na: b\r\n\r\n"
 
 

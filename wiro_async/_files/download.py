@@ -31,7 +31,7 @@ import httpx
 from wiro_async._aio import Gate, run_in_thread
 from wiro_async._config import Config, check, check_path, seconds_of, whole
 from wiro_async._errors import DownloadError, InvalidInput, TaskNotFound, WiroError
-from wiro_async._files.naming import HEAD, KINDS, extension_by, folder_names, is_page, safe_name
+from wiro_async._files.naming import HEAD, KINDS, extension_by, folder_names, is_page, retyped, safe_name
 from wiro_async._http.messages import Content
 from wiro_async._http.retry import DOWNLOADS, is_transient
 from wiro_async._http.transport import USER_AGENT, Transport
@@ -250,14 +250,22 @@ class Downloader:
         """Store every one of *outputs* in *folder*, under a name of its own; see ``TaskResult.save``."""
         check_path("folder", folder)
         until = anyio.current_time() + seconds_of("timeout", timeout, math.inf)
-        paths: list[Path] = []
+        names: list[str] = []
         for output, name in zip(outputs, folder_names(outputs), strict=True):
             if name is None:
                 raise _Progress(output, os.fspath(folder)).leaves_the_folder()
-            paths.append(Path(folder, name))
-        for output, path in zip(outputs, paths, strict=True):
+            names.append(name)
+        paths: list[Path] = []
+        taken = set(names)
+        for output, name in zip(outputs, names, strict=True):
+
+            def places(extension: str, index: int = output.index, name: str = name) -> list[Path]:
+                true = retyped(name, extension, index, taken) if extension else name
+                return [Path(folder, true)]
+
             left = None if timeout is None else max(until - anyio.current_time(), 0.0)
-            await self.save(output, path, left)
+            stored = await self.store(output, Path(folder, name), left, places)
+            paths.append(stored.path)
         return paths
 
     async def read(self, output: Output, timeout: float | None, max_bytes: int) -> bytes:

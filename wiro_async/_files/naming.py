@@ -13,7 +13,7 @@ from wiro_async._protocol.records import Output
 
 __all__ = [
     "HEAD", "KINDS", "Kind", "extension_by", "extension_of", "folder_names", "is_page",
-    "safe_name", "upload_name",
+    "retyped", "safe_name", "upload_name",
 ]  # fmt: skip
 
 
@@ -112,13 +112,31 @@ def folder_names(outputs: Iterable[Output]) -> list[str | None]:
     taken: set[str] = set()
     for output in outputs:
         name = safe_name(output)
-        while name is not None and _folded(name) in taken:
-            stem, extension = _split(name)
-            name = f"{stem}-{output.index}{extension}"
-        if name is not None:
-            taken.add(_folded(name))
-        names.append(name)
+        names.append(None if name is None else _free_name(name, output.index, taken))
     return names
+
+
+def retyped(name: str, extension: str, index: int, taken: set[str]) -> str:
+    """Return a name in a folder with another extension, unlike the others there.
+
+    Args:
+        name: The name, as ``folder_names`` gave it.
+        extension: What the file turned out to be.
+        index: The output's place among the task's.
+        taken: The other names; it is added.
+    """
+    folded = {_folded(other) for other in taken}
+    taken.add(free := _free_name(f"{_split(name)[0]}{extension}", index, folded))
+    return free
+
+
+def _free_name(name: str, index: int, taken: set[str]) -> str:
+    """Return *name*, with the index added if it is taken, and take it; *taken* has folded names."""
+    while _folded(name) in taken:
+        stem, extension = _split(name)
+        name = f"{stem}-{index}{extension}"
+    taken.add(_folded(name))
+    return name
 
 
 def upload_name(name: str, salt: str) -> str:

@@ -99,6 +99,7 @@ class SandboxConfig:
         cdn_length: Whether files are served with their length; without, they are chunked.
         record_size: What a task's record says of its files' sizes: ``"true"``, ``"zero"`` or ``"none"``, or
             a size that is ``"larger"`` or ``"smaller"`` by one byte.
+        moving_urls: Whether a file's address is another one whenever its task is looked at.
         mislabel: Whether a file claims to be of another type than it is, in the record and on the CDN.
         first_task_id: The id of the first task.
         documented: Whether there are the three tasks that the service's documents print: 2221 has ended,
@@ -156,6 +157,7 @@ class SandboxConfig:
     record_size: RecordSize = attrs.field(
         default="true", validator=attrs.validators.in_(get_args(RecordSize))
     )
+    moving_urls: bool = False
     mislabel: bool = False
     first_task_id: int = 2221
     documented: bool = False
@@ -215,6 +217,7 @@ class SandboxOptions(TypedDict, total=False):
     cdn_encoding: CdnEncoding
     cdn_length: bool
     record_size: RecordSize
+    moving_urls: bool
     mislabel: bool
     first_task_id: int
     documented: bool

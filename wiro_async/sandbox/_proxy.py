@@ -37,6 +37,7 @@ from wiro_async.sandbox.faults import (
     Reset,
     RotateKey,
     Status,
+    Unframed,
     WireFault,
     WrongLength,
 )
@@ -317,9 +318,11 @@ class _Connection:
                 last = message.last or message.waits or (isinstance(fault, Garbage) and fault.part == "head")
                 await self._send(_wire.answer(fault, message.request.method, last=last))
                 return not last
-            case WrongLength() | Duplicate() | Foreign():
+            case WrongLength() | Unframed() | Duplicate() | Foreign():
                 await self._send(self._falsified(fault, message, await self._take(fault, message)))
-                return not (isinstance(fault, WrongLength) and fault.delta > 0)
+                return not (
+                    isinstance(fault, Unframed) or (isinstance(fault, WrongLength) and fault.delta > 0)
+                )
             case _:
                 assert_never(fault)
         return False
@@ -421,9 +424,13 @@ class _Connection:
                 await self._send(piece)
                 await asyncio.sleep(len(piece) / fault.bytes_per_second if slow else 0)
 
-    def _falsified(self, fault: WrongLength | Duplicate | Foreign, message: _Message, reply: bytes) -> bytes:
+    def _falsified(
+        self, fault: WrongLength | Unframed | Duplicate | Foreign, message: _Message, reply: bytes
+    ) -> bytes:
         if isinstance(fault, WrongLength):
             return _wire.with_length(reply, fault.delta)
+        if isinstance(fault, Unframed):
+            return _wire.without_length(reply, fault.lost)
         if isinstance(fault, Duplicate):
             return reply * 2
         return foreign_reply(self._proxy.service, message.request, reply, invented=fault.invented)

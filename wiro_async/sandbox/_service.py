@@ -308,11 +308,13 @@ class Service:
     def _show(self, task: Task, now: float, *, short: bool = False) -> Reply:
         reply = task_json(task, now, cdn_url=self.cdn_url, short=short)
         for output in reply["outputs"]:
-            self._falsify_size(output)
+            self._falsify(output, task.details)
         reply[self.config.outputs_name] = reply.pop("outputs")
         return reply
 
-    def _falsify_size(self, output: Reply) -> None:
+    def _falsify(self, output: Reply, look: int) -> None:
+        if self.config.moving_urls and "url" in output:
+            output["url"] += f"?look={look}"
         match self.config.record_size:
             case "zero":
                 output["size"] = "0"

@@ -130,6 +130,13 @@ def with_length(reply: bytes, delta: int) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
+def without_length(reply: bytes, lost: int) -> bytes:
+    """A reply that tells no length, without so many bytes of its end. A chunked one stays as it is."""
+    head, _, body = reply.partition(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length:")]
+    return b"\r\n".join([*lines, b"connection: close"]) + b"\r\n\r\n" + body[: max(len(body) - lost, 0)]
+
+
 def answer(fault: Garbage | Html | Status | Refused | NoTask, method: str, *, last: bool) -> bytes:
     """The reply that a fault puts in the place of the true one.
 

@@ -56,6 +56,7 @@ __all__ = [
     "Reset",
     "RotateKey",
     "Status",
+    "Unframed",
     "WireFault",
     "WrongLength",
 ]
@@ -221,6 +222,17 @@ class WrongLength(_Rewrite):
     """
 
     delta: int = attrs.field(validator=_not_zero)
+
+
+@attrs.frozen
+class Unframed(_Rewrite):
+    """The reply tells no length: its end is the connection's. The service has processed the request.
+
+    Attributes:
+        lost: How many bytes at the body's end never come.
+    """
+
+    lost: int = attrs.field(default=0, validator=attrs.validators.ge(0))
 
 
 @attrs.frozen
@@ -472,6 +484,7 @@ WireFault: TypeAlias = (
     | HalfClose
     | Blackhole
     | WrongLength
+    | Unframed
     | Garbage
     | Html
     | Status
@@ -506,6 +519,7 @@ STANDARD_FAULTS: Final[tuple[Fault, ...]] = (
     Blackhole(2.0, processed=True),
     WrongLength(7),
     WrongLength(-7),
+    Unframed(),
     Garbage(),
     Garbage(part="head"),
     Html(200),
