@@ -41,7 +41,7 @@ FLOORS = (
 
 CORE = {room for floor in FLOORS for room in floor}
 
-EXTRAS = {"cli", "sandbox"}
+EXTRAS = {"cli", "inputs", "sandbox"}
 """What is built on the core, and what the core does not know."""
 
 MOST_ENTRIES = 13
@@ -61,6 +61,7 @@ PURE = {
     "_journal.journal", "_journal.steps",
     "_jobs.budget", "_jobs.options",
     "_batch.progress",
+    "inputs.source",
     "sandbox._camera", "sandbox._catalogue", "sandbox._config", "sandbox._directives", "sandbox._engine",
     "sandbox._messages", "sandbox._refusal", "sandbox._replies",
 }  # fmt: skip

@@ -27,7 +27,7 @@ _PUBLIC: dict[str, str] = {
         "JournalError MissingExtra ModelNotFound RateLimited ServiceError SubmissionUnknown TaskNotFound "
         "TermsNotAccepted WiroError"
     ),
-    "_files.inputs": "Director FileSource HailuoSubject TypedInputs",
+    "_files.inputs": "FileSource TypedInputs",
     "_jobs.job": "Job JobOutcome",
     "_jobs.options": "RunOptions SubmitOptions",
     "_journal.reader": "JournalReader",
@@ -40,6 +40,7 @@ _PUBLIC: dict[str, str] = {
     "_types": "OnCancel OnUnknown Outcome Secret Status Watch",
     "_watch.callbacks": "CallbackCounts CallbackReceiver CallbackURL",
     "_watch.schedule": "Statistics",
+    "inputs.hailuo": "Director HailuoSubject",
 }
 """Each public name, once, by its module, which is imported when the name is first asked for.
 

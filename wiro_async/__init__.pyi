@@ -47,9 +47,7 @@ from wiro_async._errors import (
     WiroError as WiroError,
 )
 from wiro_async._files.inputs import (
-    Director as Director,
     FileSource as FileSource,
-    HailuoSubject as HailuoSubject,
     TypedInputs as TypedInputs,
 )
 from wiro_async._jobs.job import (
@@ -117,6 +115,10 @@ from wiro_async._watch.callbacks import (
 )
 from wiro_async._watch.schedule import (
     Statistics as Statistics,
+)
+from wiro_async.inputs.hailuo import (
+    Director as Director,
+    HailuoSubject as HailuoSubject,
 )
 
 _PUBLIC: dict[str, str]

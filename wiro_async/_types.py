@@ -14,9 +14,8 @@ import attrs
 from wiro_async._errors import ConfigurationError
 
 __all__ = [
-    "JSON", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Record", "Secret",
-    "Stage",
-    "Status", "Watch",
+    "JSON", "MAX_DEPTH", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Record",
+    "Secret", "Stage", "Status", "Watch",
 ]  # fmt: skip
 
 JSON: TypeAlias = dict[str, Any]
@@ -24,6 +23,9 @@ JSON: TypeAlias = dict[str, Any]
 
 JSONMapping: TypeAlias = Mapping[str, Any]
 """The same, where nobody may change it."""
+
+MAX_DEPTH = 64
+"""Levels of what is sent and read; itself is the first."""
 
 OnCancel: TypeAlias = Literal["keep", "stop"]
 """What becomes of the remote task when its waiter is cancelled or times out."""

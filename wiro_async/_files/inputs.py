@@ -1,4 +1,4 @@
-"""What a model gets: typed inputs for two models, and local files turned into URLs by an upload."""
+"""What a model gets: inputs by name or typed, and local files turned into URLs by an upload."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-import attrs
-
 from wiro_async._errors import InvalidInput
-from wiro_async._protocol.envelope import MAX_DEPTH
-from wiro_async._types import JSON
+from wiro_async._types import JSON, MAX_DEPTH
 
 __all__ = [
-    "Director",
     "FileSource",
-    "HailuoSubject",
     "TypedInputs",
     "by_name",
+    "file_or_url",
     "holds",
     "is_local_file",
     "resolve",
@@ -43,7 +39,7 @@ class UploadedFile(Protocol):
 FileSource: TypeAlias = str | PathLike[str] | bytes | BinaryIO | UploadedFile
 """A local file: its path, its content, an open binary file, or an upload as web frameworks give it.
 
-For ``image``, a str may also be a URL.
+In typed inputs, a str may also be a URL.
 """
 
 Uploader: TypeAlias = Callable[[FileSource], Awaitable[str]]
@@ -79,79 +75,37 @@ def by_name(inputs: Mapping[str, Any] | TypedInputs) -> Mapping[str, Any]:
     return inputs
 
 
-def _shown(image: FileSource) -> str:
-    return f"<{len(image)} bytes>" if isinstance(image, bytes | bytearray) else repr(image)
-
-
-@attrs.frozen
-class Director:
-    """Inputs of ``MiniMax/image-to-video-01-director``: a six-second clip with camera moves.
+def file_or_url(file: FileSource, name: str) -> object:
+    """Tell a URL from a path: a str is a URL when it says so, else a path.
 
     Args:
-        image: The first frame: a URL, a path, bytes or an open binary file. The clip has its aspect ratio.
-        prompt: What happens, with up to three camera moves in brackets: ``[Zoom in]``, ``[Pan left]``, ….
+        file: What was given for a typed input.
+        name: The input's name, for errors.
+
+    Raises:
+        InvalidInput: It is neither.
     """
-
-    model: ClassVar[str] = "MiniMax/image-to-video-01-director"
-
-    image: FileSource = attrs.field(repr=_shown)
-    prompt: str
-
-    def to_inputs(self) -> Mapping[str, object]:
-        """Return the inputs by their names on the wire."""
-        return _image_and_prompt(self.image, self.prompt)
-
-
-@attrs.frozen
-class HailuoSubject:
-    """Inputs of ``MiniMax/image-to-video-hailuo-01-subject``: a six-second clip about the person in an image.
-
-    Args:
-        image: The subject: a URL, a path, bytes or an open binary file. The model accepts only a
-            human face.
-        prompt: What the person does.
-    """
-
-    model: ClassVar[str] = "MiniMax/image-to-video-hailuo-01-subject"
-
-    image: FileSource = attrs.field(repr=_shown)
-    prompt: str
-
-    def to_inputs(self) -> Mapping[str, object]:
-        """Return the inputs by their names on the wire."""
-        return _image_and_prompt(self.image, self.prompt)
-
-
-def _image_and_prompt(image: FileSource, prompt: str) -> Mapping[str, object]:
-    # Checked when they are sent, not when they are made: a bad row must not end the iterable of a batch.
-    if not isinstance(prompt, str):
-        raise InvalidInput(f"the prompt is a {type(prompt).__name__}; it must be a str", name="prompt")
-    return {"inputImageFirstUrl": file_or_url(image), "prompt": prompt}
-
-
-def file_or_url(image: FileSource) -> object:
-    """Tell a URL from a path: a str is a URL when it says so, else a path."""
-    if not isinstance(image, str):
-        if not is_local_file(image):
+    if not isinstance(file, str):
+        if not is_local_file(file):
             raise InvalidInput(
-                f"the image is a {type(image).__name__}; give a URL, a path, bytes or an open binary file",
-                name="image",
+                f"the {name} is a {type(file).__name__}; give a URL, a path, bytes or an open binary file",
+                name=name,
             )
-        return image
-    said = image.lower()
+        return file
+    said = file.lower()
     if said.startswith(("http://", "https://")):
-        return image
+        return file
     if "://" in said or said.startswith("data:"):
         raise InvalidInput(
-            f"the image {image[:60]!r} has a scheme that is not http or https; "
+            f"the {name} {file[:60]!r} has a scheme that is not http or https; "
             f"give a local file of that name as a pathlib.Path",
-            name="image",
+            name=name,
         )
-    if not image:
+    if not file:
         raise InvalidInput(
-            "the image is empty; give a URL, a path, bytes or an open binary file", name="image"
+            f"the {name} is empty; give a URL, a path, bytes or an open binary file", name=name
         )
-    return Path(image)
+    return Path(file)
 
 
 def is_local_file(value: object) -> bool:

@@ -16,11 +16,11 @@ from typing import Literal, TypeAlias, get_args
 import attrs
 
 from wiro_async._errors import ConcurrencyLimited, ConnectionFailed, InvalidInput, RateLimited, WiroError
-from wiro_async._protocol.envelope import MAX_DEPTH, encode, is_utf8
+from wiro_async._protocol.envelope import encode, is_utf8
 from wiro_async._protocol.matching import RunFingerprint, digest
 from wiro_async._protocol.operations import clean_slug
 from wiro_async._protocol.records import Task, TaskResult
-from wiro_async._types import JSON, JSONMapping, Outcome, Record, Secret
+from wiro_async._types import JSON, MAX_DEPTH, JSONMapping, Outcome, Record, Secret
 
 __all__ = [
     "FAILED", "MEMO", "STATES", "TURNED_AWAY", "UPLOADS_LAST", "Accepted", "Blob", "Charged",

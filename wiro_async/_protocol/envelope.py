@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, Never
 
 from wiro_async._errors import InvalidInput, InvalidResponse
 from wiro_async._protocol.refusals import EXCERPT, one_line, read_retry_after, redacted, refusal
-from wiro_async._types import JSON, Payload, Secret
+from wiro_async._types import JSON, MAX_DEPTH, Payload, Secret
 
 __all__ = [
-    "MAX_DEPTH", "MAX_REPLY_BYTES", "UNCHANGED", "Reply", "decoded", "encode", "flag", "integer", "is_utf8",
+    "MAX_REPLY_BYTES", "UNCHANGED", "Reply", "decoded", "encode", "flag", "integer", "is_utf8",
     "judge", "judge_anew", "mapping", "money", "number", "objects", "secret", "strings", "text", "too_deep",
 ]  # fmt: skip
 
@@ -57,7 +57,6 @@ _SLICE = 256 * 1024
 
 _FOUR_BYTE_LEADS = bytes(range(0xF0, 0xF8))
 
-MAX_DEPTH = 64
 MAX_INTEGER_BITS = 1024
 
 

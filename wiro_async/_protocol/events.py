@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import attrs
 
-from wiro_async._protocol.envelope import MAX_DEPTH, decoded, integer, number, secret, text, too_deep
+from wiro_async._protocol.envelope import decoded, integer, number, secret, text, too_deep
 from wiro_async._protocol.records import STALLED, TERMINAL, Transition, status_of
-from wiro_async._types import JSON, JSONMapping, Record, Secret, Status
+from wiro_async._types import JSON, MAX_DEPTH, JSONMapping, Record, Secret, Status
 
 __all__ = ["MAX_READ", "LogLine", "Message", "TaskEvent", "TaskProgress", "read_message", "register"]
 
