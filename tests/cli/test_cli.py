@@ -40,7 +40,7 @@ IMAGE = demo_images()[0]
 RUN = ("run", DIRECTOR, "-i", f"inputImageFirstUrl=@{IMAGE}", "--interval", "0.02", "-i")
 COMMANDS = (
     "run", "watch", "status", "tasks", "cancel", "kill", "stop", "download", "upload", "models", "model",
-    "demo",
+    "types", "demo",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from wiro_async.cli._journal_view import State
 from wiro_async.cli._report import Report
 from wiro_async.cli._sandbox import serve
 from wiro_async.cli._session import Code, Session
+from wiro_async.cli._types import Types
 
 __all__ = ["app", "execute"]
 
@@ -484,6 +485,26 @@ def model(slug: Slug, /, *, common: Common = _COMMON) -> int:
     """
     session = common.session()
     return session.perform(lambda client: _commands.show_model(client, slug, session.report))
+
+
+@app.command
+def types(
+    *words: Annotated[str, Parameter(help="Words of the models' names; any will do (default: all models).")],
+    output: Annotated[
+        Path | None, Parameter(name=("--output", "-o"), help="The file (default: to stdout).")
+    ] = None,
+    overwrite: Annotated[bool, Parameter(help="Replace the file if it is there.")] = False,
+    common: Common = _COMMON,
+) -> int:
+    """Write typed inputs: a Python class for each model, from its catalogue entry.
+
+    Those of all video models come with the library, in wiro_async.inputs.
+
+    For example:
+        wiro types flux seedream -o my_models.py
+    """
+    session = common.session()
+    return session.perform(Types(words, output, overwrite, session.report))
 
 
 # -- the sandbox ---------------------------------------------------------------------------------------------

@@ -61,6 +61,12 @@ class Report:
         if not self.as_json:
             self.console.print(thing, soft_wrap=soft_wrap)
 
+    def write(self, text: str) -> None:
+        """Write a text as it is, if text is wanted. It must be clean."""
+        if not self.as_json:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
     def problem(self, message: str) -> None:
         """Write one line to stderr."""
         sys.stderr.write(f"wiro: {clean(message)}\n")

@@ -44,6 +44,9 @@ __all__ = ["Between", "CheckedInputs", "File", "Files", "checked", "option", "se
 
 LONGEST_SHOWN = 60
 
+LONGEST_INTEGER = 1024
+"""Bits of an integer that is shown."""
+
 T = TypeVar("T")
 
 
@@ -235,7 +238,8 @@ def _problem(rule: Rule, value: object) -> str:
             low = -math.inf if bounds.low is None else bounds.low
             high = math.inf if bounds.high is None else bounds.high
             is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-            if is_number and math.isfinite(cast(float, value)) and low <= cast(float, value) <= high:
+            # Compared, not converted: an integer may be too large for a float.
+            if is_number and low <= cast(float, value) <= high and abs(cast(float, value)) != math.inf:
                 return ""
             return f"it must be a {'whole ' if whole else ''}number{bounds}"
         case ChoiceRule(options, many):
@@ -330,14 +334,20 @@ def _rule(hint: Any) -> Rule:
         case (_, (base, Between() as bounds)):
             return NumberRule(base is int, bounds)
         case (origin, options) if origin is Literal:
-            return ChoiceRule(options)
+            # Equal literals are one object, whose order is that of whichever was made first.
+            return ChoiceRule(tuple(sorted(options, key=_order)))
         case (origin, (inner,)) if origin is Sequence:
-            return ChoiceRule(get_args(inner), many=True) if get_origin(inner) is Literal else None
+            choice = _rule(inner)
+            return ChoiceRule(choice.options, many=True) if isinstance(choice, ChoiceRule) else None
     if hint is bool:
         return ChoiceRule((False, True))
     if hint in (int, float):
         return NumberRule(hint is int, Between(None, None))
     return TextRule((str,)) if hint is str else None
+
+
+def _order(option: object) -> tuple[int, str]:
+    return len(str(option)) if isinstance(option, int) else 0, str(option)
 
 
 def _shown(value: object) -> str:
@@ -346,4 +356,11 @@ def _shown(value: object) -> str:
 
 
 def _whole(value: object) -> str:
-    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else repr(value)
+    match value:
+        case bytes() | bytearray():
+            return f"<{len(value)} bytes>"
+        case int() if value.bit_length() > LONGEST_INTEGER:
+            # Python writes none that is much longer.
+            return f"<{value.bit_length()} bits>"
+        case _:
+            return repr(value)

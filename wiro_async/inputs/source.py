@@ -76,7 +76,8 @@ def source_of(models: Iterable[Model]) -> str:
     named = class_names(models)
     by_hand = [name for name, model in named if clean_slug(model.slug) in BY_HAND]
     classes = [_Class.of(name, model) for name, model in named if name not in by_hand]
-    body = [line for each in classes for line in ("", "", *each.lines())]
+    taken = {name for name, _ in named}
+    body = [line for each in classes for line in ("", "", *each.lines(taken))]
     return "\n".join([*_head(by_hand, [name for name, _ in named], "\n".join(body)), *body, ""])
 
 
@@ -211,8 +212,9 @@ class _Field:
         first = items[0]
         is_file = any(item.type in _FILES for item in items) or _FILE_URL.fullmatch(first.name) is not None
         several = any(item.type in _SEVERAL for item in items)
-        # A file travels as a URL, so its name is the one for URLs, if there are two.
-        wire = next((item for item in items if item.name.endswith("Url")), items[-1])
+        # Of two names, a file's URL has its own, but where several files and URLs go under one name.
+        combined = (item for item in items if item.type == "combinefileinput")
+        wire = next(combined, None) or next((item for item in items if "Url" in item.name), first)
         options = () if is_file else _options(first)
         return cls(
             name=_field_name(first, is_file),
@@ -249,14 +251,21 @@ class _Class:
         rest = [field for field in fields if field not in before]
         return cls(name, model, (*before, *rest), len(before))
 
-    def lines(self) -> Iterator[str]:
-        """Yield its source, after that of the choices that are too many for a field's line."""
+    def lines(self, taken: set[str]) -> Iterator[str]:
+        """Yield its source, after that of the choices that are too many for a field's line.
+
+        Args:
+            taken: The names that the module has; those of the choices are added.
+        """
         body: list[str] = []
         for index, field in enumerate(self.fields):
             optional = not field.is_required or any(not each.is_required for each in self._ahead(index))
             takes, made = f"{field.takes}{' | None' if optional else ''}", self._made(index, optional)
             if len(f"    {field.name}: {takes} = {made}") > WIDTH and field.options:
                 alias = self.name + "".join(map(_capitalized, field.name.split("_")))
+                while alias in taken:
+                    alias += "_"
+                taken.add(alias)
                 yield from _alias(alias, field.options)
                 takes = takes.replace(_one_of(field.options), alias)
             body += _assigned(f"    {field.name}: {takes} = ", made)
@@ -462,7 +471,7 @@ def _assigned(target: str, value: str) -> list[str]:
     call, _, arguments = value.partition("(")
     if len(target + value) <= WIDTH:
         return [target + value]
-    if arguments and len(f"{target}{call}(") <= WIDTH:
+    if not value.startswith(("'", '"')) and len(f"{target}{call}(") <= WIDTH:
         return [f"{target}{call}(", f"        {arguments.removesuffix(')')}", "    )"]
     if len(value) <= WIDTH - 8:
         return [f"{target}(", f"        {value}", "    )"]
