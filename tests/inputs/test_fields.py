@@ -179,7 +179,7 @@ def test_a_wrong_choice_of_many_is_not_told_at_length() -> None:
     "call",
     [
         lambda: Waves("a.jpg", "p"),  # type: ignore[call-arg]
-        lambda: Waves("a.jpg", "p", 5),  # type: ignore[call-arg, misc, arg-type]
+        lambda: Waves("a.jpg", "p", 5),  # type: ignore[call-arg]
         lambda: Waves(lenght=5),  # type: ignore[call-arg]
     ],
 )
@@ -194,13 +194,13 @@ def test_what_python_refuses_is_a_type_error(call: Callable[[], Waves]) -> None:
 
 def test_they_are_attrs_classes_that_know_their_model() -> None:
     """Frozen, with the names on the wire in the metadata; a job needs no model beside them."""
-    inputs = waves(seed=7)
+    inputs: Any = waves(seed=7)
     assert isinstance(inputs, TypedInputs)
     assert attrs.fields(Waves).length.metadata["wire"] == "videoSeconds"
     assert attrs.evolve(inputs, seed=8).to_inputs()["seed"] == 8
     assert Job(inputs).model == "owner/waves"
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        inputs.seed = 8  # type: ignore[misc]
+        inputs.seed = 8
     with pytest.raises(InvalidInput, match="steps"):
         attrs.evolve(inputs, steps=99)
 

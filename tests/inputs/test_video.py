@@ -211,7 +211,7 @@ def test_annotations_say_what_the_catalogue_says(name: str) -> None:
 def test_a_refusal_teaches() -> None:
     """The class, the value, the choices, and the nearest of them."""
     with pytest.raises(
-        InvalidInput, match=r"^ratio of KlingV26 is '19:6'; it must be one of '1:1', '16:9', '9:16'"
+        InvalidInput, match=r"^ratio of KlingV26 is '19:6'; it must be one of '16:9', '1:1', '9:16'"
     ):
         KlingV26("photo.jpg", "waves", ratio="19:6")  # type: ignore[arg-type]
 

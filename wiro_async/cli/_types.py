@@ -62,9 +62,11 @@ class Types:
             if not words or any(word in f"{model.slug} {model.title}".casefold() for word in words)
         ]
         if not slugs:
+            told = " or ".join(map(repr, self.words))
             raise InvalidInput(
-                f"no model has {' or '.join(map(repr, self.words)) or 'a name'}"
-                f"{' in its name' if self.words else ''}; `wiro models` lists them",
+                f"no model has {told} in its name; `wiro models` lists them"
+                if told
+                else "the service lists no models",
                 name="words",
             )
         # The client sees to it that not too many are asked for at once.

@@ -16,7 +16,7 @@ one bad row must not end the iterable that a batch reads.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
@@ -129,8 +129,10 @@ class CheckedInputs:
     model: ClassVar[str]
     """The slug of the model that takes these inputs."""
 
+    __attrs_attrs__: ClassVar[Any]
+
     def __attrs_post_init__(self) -> None:
-        for field in self._fields():
+        for field in fields_of(type(self)):
             value = getattr(self, field.name)
             if value is not None:
                 if problem := _problem(field.rule, value):
@@ -145,7 +147,7 @@ class CheckedInputs:
             InvalidInput: A file or a text cannot be sent.
         """
         inputs: dict[str, object] = {}
-        for field in self._fields():
+        for field in fields_of(type(self)):
             value = getattr(self, field.name)
             if value is not None:
                 inputs[field.wire] = _sent(field.rule, field.name, value)
@@ -156,15 +158,11 @@ class CheckedInputs:
     def _missing(self, field: Field) -> InvalidInput:
         return self._refused(field, f"is missing; {self.model} needs it")
 
-    def _fields(self) -> tuple[Field, ...]:
-        kind: type = type(self)
-        return fields_of(kind)
-
     def _refused(self, field: Field, problem: str) -> InvalidInput:
         return InvalidInput(f"{field.name} of {type(self).__name__} {problem}", name=field.name)
 
     def _given(self) -> dict[str, object]:
-        values = ((field.name, getattr(self, field.name)) for field in self._fields())
+        values = ((field.name, getattr(self, field.name)) for field in fields_of(type(self)))
         return {name: value for name, value in values if value is not None}
 
     def __eq__(self, other: object) -> bool:
@@ -305,9 +303,7 @@ class Field(NamedTuple):
     rule: Rule
 
 
-@cache
-def fields_of(kind: type) -> tuple[Field, ...]:
-    """Return the fields of a class of typed inputs, in order."""
+def _read_fields(kind: type[Any]) -> tuple[Field, ...]:
     hints = get_type_hints(kind, include_extras=True)
     return tuple(
         Field(
@@ -317,8 +313,12 @@ def fields_of(kind: type) -> tuple[Field, ...]:
             has_default=field.default is not attrs.NOTHING,
             rule=_rule(hints[field.name]),
         )
-        for field in attrs.fields(cast(Any, kind))
+        for field in attrs.fields(kind)
     )
+
+
+fields_of: Callable[[type[Any]], tuple[Field, ...]] = cast(Any, cache(_read_fields))
+"""Returns the fields of a class of typed inputs, in order; its annotations are read once."""
 
 
 def _rule(hint: Any) -> Rule:
