@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast, get_args
 from urllib.parse import SplitResult, urlsplit
 
@@ -479,6 +480,7 @@ def _is_plain(url: str, host: str) -> bool:
     return _URL.fullmatch(url) is not None and _HOST.fullmatch(host) is not None and not climbs
 
 
+@lru_cache(maxsize=1000)  # it is asked for each new connection, and mostly to the same few hosts
 def is_address(host: str) -> bool:
     """Return whether *host* is an IP address, and no name that has to be looked up."""
     try:
