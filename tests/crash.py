@@ -1,8 +1,9 @@
 """Power cuts: a batch in a child process is killed, and resumed, until it is done.
 
 Then the sandbox's books, the journal and the folder are compared: every key has exactly one paid run, every
-clip is whole, and no task is unknown to the journal. ``python -m tests.crash`` runs many schedules; each is
-replayable by its seed.
+clip is whole, no task is unknown to the journal, and once all charges are recorded it has each of them. Some
+tasks stand in ``task_error`` meanwhile. ``python -m tests.crash`` runs many schedules; each is replayable by
+its seed.
 
 A helper process without threads or sockets forks the children, so that one costs milliseconds.
 """
@@ -24,8 +25,9 @@ import tempfile
 import time
 from asyncio import selector_events
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,22 @@ MODEL = "MiniMax/image-to-video-01-director"
 JOBS = 4
 SPEED = 300.0
 SETTLE = 0.3
-LIMITS = Limits(settle_timeout=SETTLE, send_window=1.0, request_timeout=1.5, margin=0.2, wait_timeout=30.0)
+LIMITS = Limits(
+    settle_timeout=SETTLE,
+    send_window=1.0,
+    request_timeout=1.5,
+    margin=0.2,
+    wait_timeout=30.0,
+    error_grace=0.2,
+)
 """A Run is quiet three seconds after its intent."""
 HELD = 1.2
 """Seconds for which the network holds a Run whose process is killed: past the resume, and not past that."""
-RESUMES = 3
+RESUMES = 4
 """How often a batch is resumed at its end until every job is done."""
+FATES = {"stalled": " [sandbox:error worker lost]", "requeued": " [sandbox:error][sandbox:after=requeue]"}
+"""What some jobs' prompts ask for: their tasks stand in task_error until they are released, or go back to the
+queue by themselves."""
 POLLING = Polling(min_interval=0.02, max_interval=0.2, requests_per_second=500.0)
 LONGEST_LIFE = 60.0
 
@@ -99,6 +111,7 @@ class Schedule:
         seed: What it is drawn from, together with the point.
         point: Where the first cut is ("": at a random moment).
         cuts: All of them.
+        fates: What becomes of the jobs' tasks, by job ("": nothing out of the ordinary); see ``FATES``.
         moved: What befalls the journal after the first cut: ``half``: a copy of its main file alone is
             opened; ``restored``: a backup is resumed after the batch has come to its end ("": nothing).
     """
@@ -106,6 +119,7 @@ class Schedule:
     seed: int
     point: str
     cuts: tuple[Cut, ...]
+    fates: tuple[str, ...]
     moved: str = ""
 
     @property
@@ -122,16 +136,24 @@ class Schedule:
 def at_point(point: str, seed: int) -> Schedule:
     """Return a schedule of one cut at a point, and sometimes another while it is resumed."""
     rng = random.Random(f"{point}/{seed}")
-    cuts = [Cut(point, 1 if point in ("checkpoint", "closed") else rng.randint(1, JOBS))]
+    fates = _fates(seed)
+    most = JOBS - fates.count("stalled")
+    cuts = [Cut(point, 1 if point in ("checkpoint", "closed") else rng.randint(1, most))]
     if rng.random() < 0.3:
         cuts.append(Cut(rng.choice(POINTS), rng.randint(1, 2)))
-    return Schedule(seed, point, tuple(cuts))
+    return Schedule(seed, point, tuple(cuts), fates)
+
+
+def _fates(seed: int) -> tuple[str, ...]:
+    rng = random.Random(f"fates/{seed}")
+    return (*rng.choices(("", *FATES), (8, 1, 1), k=JOBS - 1), "")
 
 
 def at_random(seed: int) -> Schedule:
     """Return a schedule of one to three cuts at random moments."""
     rng = random.Random(f"moment/{seed}")
-    return Schedule(seed, "", tuple(Cut(after=rng.uniform(0.0, 0.5)) for _ in range(rng.randint(1, 3))))
+    cuts = tuple(Cut(after=rng.uniform(0.0, 0.5)) for _ in range(rng.randint(1, 3)))
+    return Schedule(seed, "", cuts, _fates(seed))
 
 
 def with_moved_journal(how: str, seed: int) -> Schedule:
@@ -142,7 +164,7 @@ def with_moved_journal(how: str, seed: int) -> Schedule:
         if rng.random() < 0.5
         else Cut(rng.choice(POINTS[1:12]), rng.randint(1, 3))
     )
-    return Schedule(seed, cut.point, (cut,), how)
+    return Schedule(seed, cut.point, (cut,), _fates(seed), how)
 
 
 # -- the child -------------------------------------------------------------------------------------------
@@ -278,8 +300,8 @@ _TAKE_UP = pipeline.Pipeline._take_up
 
 async def _batch(order: dict[str, Any]) -> None:
     jobs = [
-        Job(inputs={"prompt": prompt, "inputImageFirstUrl": order["image"], **order["more"]}, key=prompt)
-        for prompt in order["prompts"]
+        Job(inputs={"prompt": prompt, "inputImageFirstUrl": order["image"], **order["more"]}, key=key)
+        for key, prompt in order["prompts"].items()
     ]
     client = Client(
         order["key"],
@@ -297,6 +319,7 @@ async def _batch(order: dict[str, Any]) -> None:
             journal=order["journal"],
             download=order["folder"] + "/{key}_{n}{ext}",
             concurrency=JOBS,
+            max_cost=1e6,
         ) as batch,
     ):
         async for outcome in batch:
@@ -361,7 +384,7 @@ def _in_child(order: dict[str, Any]) -> int:
             run_batch(order)
             code = 0
         except BaseException as error:  # the child's last words
-            sys.stderr.write(f"{order['prompts'][0]}: {error!r}\n")
+            sys.stderr.write(f"{order['journal']}: {error!r}\n")
         finally:
             os._exit(code)
     deadline = time.monotonic() + LONGEST_LIFE
@@ -385,11 +408,13 @@ class Record:
     Attributes:
         schedules: How many were run.
         cuts: How often the power was really cut, by point.
+        met: What else happened, and how often.
         failures: What did not hold.
     """
 
     schedules: int = 0
     cuts: Counter[str] = attrs.field(factory=Counter)
+    met: Counter[str] = attrs.field(factory=Counter)
     failures: list[str] = attrs.field(factory=list)
 
 
@@ -424,7 +449,9 @@ class Bench:
         name = f"{self._runs}-{schedule.seed}"
         folder = self._folder / name
         folder.mkdir()
-        prompts = [f"{name}-{number}" for number in range(JOBS)]
+        keys = [f"{name}-{number}" for number in range(JOBS)]
+        # By their keys; the ledger and a search know the prompts.
+        prompts = {key: key + FATES.get(fate, "") for key, fate in zip(keys, schedule.fates, strict=True)}
         config = self._sandbox.config
         order: dict[str, Any] = {
             "prompts": prompts,
@@ -456,8 +483,10 @@ class Bench:
             status = self._forks.run({**order, "cut": None})
             if status != 0:
                 self._fail(schedule, f"the last child ended with status {status}")
+            self._release(prompts, folder)
             if set(_journal(folder / "run.db")[1]) == {"done"}:
                 break
+        self._settle(schedule, order, prompts)
         self._check(schedule, prompts, folder)
         if schedule.moved == "restored" and _journal_rows(backup):
             # It lacks the Runs since then, and must not make them again.
@@ -467,6 +496,30 @@ class Bench:
             self._check(schedule, prompts, folder)
             self.record.cuts["restored"] += 1
         self.record.schedules += 1
+
+    def _tasks(self, prompts: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The ledger's tasks of some prompts."""
+        wanted = set(prompts.values())
+        return [found for found in self._sandbox.ledger()["tasks"][-10_000:] if found["prompt"] in wanted]
+
+    def _release(self, prompts: Mapping[str, str], folder: Path) -> None:
+        """Let tasks go on that stand in task_error; the journal waits for them, and runs none again."""
+        self.record.met["stalled"] += _journal(folder / "run.db")[1]["stalled"]
+        for task in self._tasks(prompts):
+            if task["status"] == "task_error":
+                self._sandbox.engine.steer(task["id"], "release", time.time())
+
+    def _settle(self, schedule: Schedule, order: dict[str, Any], prompts: Mapping[str, str]) -> None:
+        """Have all charges recorded, resume once more, and compare what the journal has with the books."""
+        journal = Path(order["journal"])
+        self.record.met["recorded late"] += len(_uncharged(journal))
+        for task in self._tasks(prompts):
+            self._sandbox.engine.steer(task["id"], "tell", time.time())
+        if self._forks.run({**order, "cut": None}) != 0:
+            self._fail(schedule, "the child that settles charges failed")
+        charged = {task["id"]: Decimal(task["totalcost"]) for task in self._tasks(prompts)}
+        if (known := _costs(journal)) != charged:
+            self._fail(schedule, f"the journal has the charges {known}, the books {charged}")
 
     def _copied(self, order: dict[str, Any], name: str, *, wal: bool = True) -> Path:
         """Copy a journal as it is, with its -wal file or without."""
@@ -501,11 +554,10 @@ class Bench:
         replay = schedule.command + (" --careless" if self._careless else "")
         self.record.failures.append(f"{schedule.cuts}: {problem}. Replay it: {replay}")
 
-    def _check(self, schedule: Schedule, prompts: Sequence[str], folder: Path) -> None:
-        wanted = set(prompts)
-        tasks = [found for found in self._sandbox.ledger()["tasks"][-10_000:] if found["prompt"] in wanted]
+    def _check(self, schedule: Schedule, prompts: Mapping[str, str], folder: Path) -> None:
+        tasks = self._tasks(prompts)
         paid = Counter(found["prompt"] for found in tasks if found["pexit"] == "0")
-        for prompt in prompts:
+        for prompt in prompts.values():
             if paid[prompt] != 1:
                 self._fail(schedule, f"{prompt} was paid {paid[prompt]} times")
         known, states = _journal(folder / "run.db")
@@ -514,7 +566,7 @@ class Bench:
         if set(states) - {"done"}:
             self._fail(schedule, f"the journal has {dict(states)}")
         clips = sorted((folder / "clips").glob("*"))
-        if [clip.name for clip in clips] != sorted(f"{prompt}_0.mp4" for prompt in prompts):
+        if [clip.name for clip in clips] != sorted(f"{key}_0.mp4" for key in prompts):
             self._fail(schedule, f"the folder has {[clip.name for clip in clips]}")
         whole = known.values()
         for clip in clips:
@@ -548,6 +600,17 @@ def _journal(path: Path) -> tuple[dict[str, int], Counter[str]]:
     return sizes, states
 
 
+def _costs(path: Path) -> dict[str, Decimal | None]:
+    """Return what a journal has as its tasks' charges (None: it is not final)."""
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT task_id, cost, cost_final FROM runs WHERE task_id != ''")
+        return {task_id: Decimal(cost).scaleb(-12) if final else None for task_id, cost, final in rows}
+
+
+def _uncharged(path: Path) -> list[str]:
+    return [task_id for task_id, cost in _costs(path).items() if cost is None]
+
+
 def run(schedules: Sequence[Schedule], *, careless: bool = False) -> Record:
     """Run schedules on a sandbox of their own."""
     forks = Forks()  # before the sandbox's thread: a fork copies no threads
@@ -562,7 +625,11 @@ def run(schedules: Sequence[Schedule], *, careless: bool = False) -> Record:
                 faults=_faults(),
                 # Ends come in pieces, and charges after them: a child dies in between, too.
                 bare_seconds=15.0,
-                charge_delay=60.0,
+                charge_delay=300.0,
+                # What is estimated is not what is charged.
+                price=0.35,
+                listed_price=0.5,
+                error_seconds=10.0,
             ) as sandbox,
         ):
             bench = Bench(sandbox, forks, Path(folder), careless=careless)
@@ -605,6 +672,7 @@ def run_parts(parts: int) -> Record:
             told = json.loads(said.splitlines()[-1])
             record.schedules += int(told["schedules"])
             record.cuts.update(told["cuts"])
+            record.met.update(told["met"])
             record.failures += told["failures"]
         else:
             record.failures.append(f"a process ended with {process.returncode}")
@@ -636,6 +704,7 @@ def main() -> int:
         return 0
     record = run_parts(options.parallel)
     words = [f"{record.schedules} schedules in {time.monotonic() - began:.0f} s", json.dumps(record.cuts)]
+    words.append(", ".join(f"{what}: {count}" for what, count in record.met.items()))
     words += [*record.failures[:20], f"{len(record.failures)} failures"]
     sys.stdout.write("\n".join(words) + "\n")
     return 1 if record.failures or record.schedules != len(schedules) else 0

@@ -57,6 +57,9 @@ def test_the_power_may_go_at_any_moment() -> None:
     code, said = crash("--each", "0", "--random", str(MOMENTS), "--moved", "0")
     assert code == 0, said
     assert cuts_in(said)["a random moment"] >= MOMENTS / 2
+    met = dict(re.findall(r"(stalled|recorded late): (\d+)", said))
+    assert int(met["stalled"]) >= 1
+    assert int(met["recorded late"]) >= 1
 
 
 @pytest.mark.timeout(900)

@@ -100,6 +100,18 @@ async def test_a_batchs_end_settles_what_was_recorded_meanwhile(
 
 
 @pytest.mark.parametrize("way", IN_A_BATCH)
+async def test_a_resume_settles_before_it_spends(way: Way, tmp_path: Path) -> None:
+    """What was charged less than its estimate makes room at once."""
+    async with Bench(way, tmp_path, **NEVER) as bench:
+        await bench.play("a", "b", fate="[sandbox:run=5]", tasks=1, then=lambda: None, max_cost=0.95)
+        await bench.again(max_cost=0.95)
+        assert (bench.stopped, bench.runs) == ("max_cost", 1)
+        bench.steer("tell")
+        await bench.again(max_cost=0.95)
+        assert (bench.stopped, bench.runs) == (None, 2)
+
+
+@pytest.mark.parametrize("way", IN_A_BATCH)
 async def test_a_budget_without_any_estimate(
     way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
