@@ -74,6 +74,8 @@ class Bench:
 
     Attributes:
         plan: What the wire does.
+        jobs: What is played.
+        own: Who makes the single calls.
         clips: Where outputs are saved.
         journal: The batch's journal.
         report: The last batch's (None: there was none).
@@ -92,13 +94,14 @@ class Bench:
         usual = {"speed": 200.0, "render": False, "balance": 1000.0, "price": 0.35, "queue_mean": 0.0}
         self.sandbox: Sandbox = Sandbox(faults=self.plan, **{**usual, **options})
         self._handles: dict[str, TaskHandle] = {}
-        self._jobs: list[Job] = []
+        self.jobs: list[Job] = []
+        self.own: Client
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._open.enter_async_context(self.sandbox)
         if self.way == "single":
-            self._own = await self._open.enter_async_context(self._client())
+            self.own = await self._open.enter_async_context(self._client())
         return self
 
     async def __aexit__(
@@ -154,11 +157,11 @@ class Bench:
         self.prepare(*prompts, fate=fate)
         happen = then or (lambda: self.steer("finish"))
         if self.way == "single":
-            for job in self._jobs:
-                self._handles[str(job.key)] = await self._own.submit(MODEL, job.inputs)
+            for job in self.jobs:
+                self._handles[str(job.key)] = await self.own.submit(MODEL, job.inputs)
             happen()
             return {prompt: await self._waited(prompt) for prompt in prompts}
-        tasks = len(self._jobs) if tasks is None else tasks
+        tasks = len(self.jobs) if tasks is None else tasks
         if self.way == "resumed":
             await self.cut_off(tasks, **options)
             happen()
@@ -173,7 +176,7 @@ class Bench:
         """Have a job for each prompt, beside those that there are."""
         for prompt in prompts:
             inputs = {"prompt": f"{prompt} {fate}", "inputImageFirstUrl": "https://example.org/a.jpg"}
-            self._jobs.append(Job(MODEL, inputs, key=prompt))
+            self.jobs.append(Job(MODEL, inputs, key=prompt))
 
     async def again(self, **options: Any) -> dict[str, Told]:
         """Look again at all jobs: who has handles refreshes them, and waits; a batch is resumed."""
@@ -194,8 +197,8 @@ class Bench:
     async def batch(self, **options: Any) -> AsyncIterator[Batch]:
         """Enter a batch of the jobs, or resume it, on a client of its own."""
         download = f"{self.clips}/{{key}}_{{n}}{{ext}}" if self._download else None
-        usual = {"journal": self.journal, "download": download, "concurrency": max(len(self._jobs), 1)}
-        async with self._client() as own, own.batch(self._jobs, **{**usual, **options}) as batch:
+        usual = {"journal": self.journal, "download": download, "concurrency": max(len(self.jobs), 1)}
+        async with self._client() as own, own.batch(self.jobs, **{**usual, **options}) as batch:
             yield batch
         self.report = batch.report
 

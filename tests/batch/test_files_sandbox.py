@@ -14,9 +14,9 @@ import pytest
 from tests.sandboxes import IN_A_BATCH, LIMITS, WAYS, Bench, Told, Way
 from wiro_async import DownloadError, InvalidInput
 from wiro_async._http.retry import DOWNLOADS
-from wiro_async.sandbox.faults import Reset, Unframed
+from wiro_async.sandbox.faults import Drip, Reset, Unframed
 
-FEW = attrs.evolve(LIMITS, max_download=64)
+FEW = attrs.evolve(LIMITS, max_download=200)
 """No file is as small as that."""
 
 
@@ -132,9 +132,10 @@ async def test_encodings_that_nobody_asked_for(way: Way, encoding: str, tmp_path
 async def test_a_file_that_grows_beyond_the_cap(way: Way, options: dict[str, Any], tmp_path: Path) -> None:
     """Nothing of it stays on the disk; with a larger cap the paid file is fetched."""
     async with Bench(way, tmp_path, download=True, limits=FEW, **options) as bench:
+        bench.plan.script("cdn", Drip(600.0))
         told = (await bench.play("a"))["a"]
         assert isinstance(told.error, DownloadError)
-        assert "more than 64 bytes; allow more with Limits(max_download=...)" in str(told.error)
+        assert "more than 200 bytes; allow more with Limits(max_download=...)" in str(told.error)
         assert await there(bench.clips) == {}
         if told.row is not None:
             assert (told.row.state, told.row.files[0].saved_at) == ("ended", None)
