@@ -183,19 +183,21 @@ async def test_what_is_somebody_elses_at_the_targets_place(
 
 
 @pytest.mark.parametrize("way", IN_A_BATCH)
-async def test_one_bad_path_is_one_jobs(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["file", "loop"])
+async def test_one_bad_path_is_one_jobs(way: Way, kind: str, tmp_path: Path) -> None:
     """The others are saved; once it is mended, a resume fetches what was paid for."""
     async with Bench(way, tmp_path, download=True) as bench:
         await anyio.Path(bench.clips).mkdir()
-        await anyio.Path(bench.clips / "a").write_bytes(b"mine")
-        where = f"{bench.clips}/{{key}}/{{n}}{{ext}}"
+        bad = anyio.Path(bench.clips / "a")
+        await (bad.write_bytes(b"mine") if kind == "file" else bad.symlink_to(bad))
+        where = f"{bench.clips}/{{key}}/x/{{n}}{{ext}}"
         told = await bench.play("a", "b", download=where)
-        assert isinstance(told["a"].error, InvalidInput | OSError)
+        assert isinstance(told["a"].error, InvalidInput if kind == "file" else OSError)
         assert told["a"].row is not None
         assert told["a"].row.state == "ended"
         assert told["b"].error is None
         assert bench.stopped is None
-        await anyio.Path(bench.clips / "a").unlink()
+        await bad.unlink()
         told = await bench.again(download=where)
         assert told["a"].error is None
         assert is_whole(await anyio.Path(told["a"].paths[0]).read_bytes())
