@@ -81,7 +81,7 @@ way: $(VENV)/.dev ## the files that a job meets on its way, the size of the core
 	$(BIN)/python -m tests.counts
 
 docs: $(VENV)/.docs ## the reference, in docs/_build/index.html
-	$(BIN)/pdoc --docformat google --output-directory docs/_build wiro_async wiro_async.sandbox wiro_async.sandbox.faults
+	$(BIN)/pdoc --docformat google --output-directory docs/_build wiro_async wiro_async.inputs wiro_async.sandbox wiro_async.sandbox.faults
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(INSTALL) -e '.[all]' --group docs

@@ -17,7 +17,7 @@ _MODELS = "wiro_async.inputs.video"
 def __getattr__(name: str) -> object:
     # Some ninety classes take a moment to make; nobody waits for it before the first of them is asked for.
     if name == "__all__":
-        return sorted((*import_module(_OWN).__all__, *import_module(_MODELS).__all__))
+        return _names()
     for home in (_OWN, _MODELS) if not name.startswith("_") else ():
         module = import_module(home)
         if name in module.__all__:
@@ -27,4 +27,8 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__getattr__("__all__")]  # type: ignore[misc]
+    return sorted({*globals(), *_names()})
+
+
+def _names() -> list[str]:
+    return sorted((*import_module(_OWN).__all__, *import_module(_MODELS).__all__))

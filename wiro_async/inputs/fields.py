@@ -64,8 +64,8 @@ class Between(NamedTuple):
                 return f" of at least {low}"
             case (None, high):
                 return f" of at most {high}"
-            case (low, high):
-                return f" from {low} to {high}"
+            case _:
+                return f" from {self.low} to {self.high}"
 
 
 class Upload(NamedTuple):
