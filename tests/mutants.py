@@ -44,24 +44,25 @@ WANTED = 0.95
 SUBMIT = "tests/jobs/test_submit.py"
 
 MAP: Mapping[str, tuple[str, ...]] = {
-    "_config": ("tests/test_config.py",),
+    "_config": ("tests/test_config.py", "tests/jobs/test_options.py", "tests/batch/test_options.py"),
     "_files/naming": ("tests/files/test_naming.py",),
     "_http/http11": ("tests/http/test_http11.py",),
     "_http/retry": ("tests/http/test_retry.py",),
     "_http/signing": ("tests/http/test_signing.py",),
-    "_jobs/budget": ("tests/jobs/test_budget.py",),
+    "_jobs/budget": ("tests/jobs/test_budget.py", "tests/jobs/test_late.py"),
     "_jobs/limiter": ("tests/jobs/test_limiter.py", "tests/jobs/test_learned_limit.py", SUBMIT),
     "_jobs/options": ("tests/jobs/test_options.py",),
     "_jobs/pipeline": (
         SUBMIT,
         "tests/jobs/test_pipeline.py",
+        "tests/jobs/test_late.py",
+        "tests/batch/test_coordinator.py",
         "tests/jobs/test_protections.py",
-        "tests/jobs/test_start.py",
-        "tests/jobs/test_absence.py",
         "tests/batch/test_batch.py",
+        "tests/jobs/test_absence.py",
     ),
-    "_jobs/reconcile": (SUBMIT, "tests/jobs/test_absence.py", "tests/jobs/test_window.py"),
-    "_jobs/submit": (SUBMIT, "tests/jobs/test_absence.py", "tests/jobs/test_protections.py"),
+    "_jobs/reconcile": (SUBMIT, "tests/jobs/test_window.py", "tests/jobs/test_absence.py"),
+    "_jobs/submit": (SUBMIT, "tests/jobs/test_window.py", "tests/jobs/test_protections.py", "tests/jobs/test_absence.py"),
     "_journal/steps": ("tests/journal/test_steps.py", "tests/journal/test_store.py", "tests/test_records.py"),
     "_protocol/catalogue": tuple(
         f"tests/protocol/test_{name}.py" for name in ("catalogue", "checks", "pricing")
@@ -71,9 +72,10 @@ MAP: Mapping[str, tuple[str, ...]] = {
     "_protocol/matching": ("tests/protocol/test_matching.py", SUBMIT),
     "_protocol/operations": ("tests/protocol/test_operations.py", "tests/protocol/test_slugs.py"),
     "_protocol/records": (
-        "tests/test_records.py",
         "tests/protocol/test_records.py",
         "tests/protocol/test_operations.py",
+        "tests/tasks/test_ends.py",
+        "tests/test_records.py",
     ),
     "_protocol/refusals": ("tests/protocol/test_envelope.py",),
     "_tasks/history": ("tests/tasks/test_history.py",),
@@ -353,8 +355,9 @@ class Runner:
 
     def run(self, tests: Sequence[str], seconds: float) -> tuple[str, float, str]:
         """Return a verdict, how long it took, and what pytest said."""
-        # Hypothesis derives its examples from the tests themselves: each run plays the same.
-        settings = {"PYTHONPATH": str(self.folder), "DEPTH": "quick"}
+        # Hypothesis derives its examples from the tests themselves: each run plays the same. Bytecode is kept,
+        # whatever the environment says: else each run would compile all tests anew.
+        settings = {"PYTHONPATH": str(self.folder), "DEPTH": "quick", "PYTHONDONTWRITEBYTECODE": ""}
         start = time.monotonic()
         with tempfile.TemporaryFile("w+") as said:
             child = subprocess.Popen(

@@ -43,6 +43,7 @@ from wiro_async._http.retry import (
     READS,
     RUNS,
     UPLOADS,
+    Credentials,
     RetryBudget,
     RetryPolicy,
     is_transient,
@@ -344,3 +345,37 @@ def test_the_budget_stays_within_its_bounds(takes: list[bool]) -> None:
 def test_what_says_that_the_service_is_unwell(error: WiroError, unwell: bool) -> None:
     """One task's bad record is no reason to let all others wait."""
     assert is_unwell(error) is unwell
+
+
+# -- credentials -----------------------------------------------------------------------------------------
+
+
+def test_credentials_that_never_worked_are_not_believed_in() -> None:
+    """The first refusal is believed, of a read and of a Run."""
+    credentials = Credentials()
+    assert credentials.refused_read(1) is None
+    assert not credentials.refused_run(0.0)
+    assert credentials.rest(0.0) == 0.0
+
+
+def test_the_fourth_refusal_of_a_read_is_believed() -> None:
+    """After pauses of 1, 3 and 6 s; from then on the first one is."""
+    credentials = Credentials()
+    credentials.worked = True
+    assert [credentials.refused_read(times) for times in (1, 2, 3, 4)] == [1.0, 3.0, 6.0, None]
+    assert credentials.refused_read(1) is None
+
+
+def test_the_fourth_refusal_of_runs_in_a_row_is_believed() -> None:
+    """No Run should be sent for 1, 3 and 6 s after the others; those that are refused meanwhile do not count."""
+    credentials = Credentials()
+    credentials.worked = True
+    for time, until in ((0.0, 1.0), (1.0, 4.0), (4.0, 10.0)):
+        assert credentials.refused_run(time)
+        assert credentials.rest(time) == until - time
+        assert credentials.refused_run(until - 0.25)
+        assert credentials.rest(until - 0.25) == 0.25
+        assert credentials.rest(until) == credentials.rest(until + 5.0) == 0.0
+    assert not credentials.refused_run(10.0)
+    assert not credentials.worked
+    assert credentials.rest(10.0) == 0.0

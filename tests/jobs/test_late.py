@@ -138,6 +138,21 @@ async def test_a_task_that_was_stopped_while_it_ran_is_free_after_an_hour() -> N
     assert charges.overdue() is None
 
 
+def test_a_budget_cannot_be_kept_by_what_shows_no_charge_a_minute_after_its_end() -> None:
+    """Where nothing at all counts for it, it is looked for 2, 5, 10, 20, 40 and 60 s after, and no more."""
+    budget = Budget(Decimal(5))
+    charges = Charges(budget, Prices())
+    run = UnchargedRun("k", MODEL, {}, "7", NOW, NOW, None)
+    budget.expect("7", None)
+    charges.add(run, 100.0)
+    for look in (102.0, 105.0, 110.0, 120.0, 140.0, 160.0):
+        assert charges.overdue() is None
+        assert charges.next_look() == look
+        assert charges.wanted(look, last=False) == [run]
+    assert charges.overdue() == run
+    assert charges.next_look() == math.inf
+
+
 # -- ends that are none ----------------------------------------------------------------------------------
 
 

@@ -148,6 +148,8 @@ def test_a_number_may_be_a_text(value: object) -> None:
         (STEPS, 20.5, "'steps' is 20.5; it must be a whole number between 1 and 50, such as 20"),
         (ModelInput("x", "number", min=1.0), 0, "'x' is 0; it must be at least 1"),
         (ModelInput("x", "float", max=2.5), "3", "'x' is '3'; it must be at most 2.5"),
+        (ModelInput("x", "number", min=1.0, max=8.0, default=1), 0, "'x' is 0; it must be between 1 and 8"),
+        (ModelInput("x", "number", min=1.0, max=8.0, default=8), 9, "'x' is 9; it must be between 1 and 8"),
         (ModelInput("x", "number"), "x", "'x' is 'x'; it must be a number"),
         (ModelInput("x", "number"), [1, "y" * 99], f"'x' is '{'y' * 59}…; it must be a number"),
     ],

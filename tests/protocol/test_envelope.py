@@ -668,8 +668,8 @@ def filled(piece: str, times: int) -> bytes:
         (blank(2_000_001), "larger than 2000000 blanks"),
         (b"\n" * 2_000_001 + b'{"result":true}', "larger than 2000000 blanks"),
         (filled("x", 16_000_000), ""),
-        (filled("é", 4_000_000), ""),
-        (filled("é", 5_000_000), "larger than 16777216 bytes in memory"),
+        (filled("é", 4_161_525), ""),
+        (filled("é", 4_161_526), "larger than 16777216 bytes in memory"),
         (filled("語", 3_000_000), "larger than 16777216 bytes in memory"),
         (filled("😀", 1_000_000), ""),
         (

@@ -94,7 +94,7 @@ def test_what_could_mislead_is_encoded(slug: str) -> None:
         ("a", "is not owner/model: two names and one slash, as `wiro models` lists them"),
         ("a/b?", "which end or change a path"),
         ("a/b\n", "holds a control character"),
-        ("a/" + "b" * 300, "has 302 characters; the limit is 200"),
+        ("a/" + "b" * 300, f"'a/{'b' * 58}'… has 302 characters; the limit is 200"),
         (7, "the model is a int; it must be a str like owner/model"),
         (b"a/b", "the model is a bytes"),
         (None, "the model is a NoneType"),

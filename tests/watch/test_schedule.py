@@ -357,6 +357,15 @@ def test_a_stuck_task_holds_up_nobody_for_long() -> None:
     assert samples(schedule) == pytest.approx(4, abs=0.1)
 
 
+def test_a_stuck_task_holds_up_quick_ones_no_longer_than_twice_their_time() -> None:
+    """However short that is: of a model whose tasks take half a second, those are learned from at once."""
+    schedule = Schedule(Polling())
+    for timing in (timing_of(0), timing_of(1, 1.2)):
+        schedule.next_poll(timing, timing.since)
+    schedule.learn(MODEL, queued=0.25, ran=0.25, timing=timing_of(1, 1.2))
+    assert samples(schedule) == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("odd", [-1.0, math.inf, -math.inf, math.nan, 1e300])
 def test_an_odd_duration_does_not_stop_the_line(odd: float) -> None:
     """Nor does it open it for all."""
@@ -428,6 +437,13 @@ def test_a_slow_budget_still_begins_at_once() -> None:
     """The first poll needs no waiting, the next one is due when the budget says, less the quarter second."""
     schedule = Schedule(Polling(requests_per_second=0.1))
     assert [schedule.reserve(50.0) for _ in range(3)] == pytest.approx([50.0, 59.75, 69.75])
+
+
+def test_failures_double_the_interval_up_to_the_longest_however_short_it_was() -> None:
+    """Of polls that are a microsecond apart it takes 24 failures."""
+    schedule = Schedule(Polling(min_interval=1e-6, max_interval=10.0, growth=1e-9, jitter=0.0))
+    waits = [interval(schedule, 0.0, failures) for failures in (0, 1, 16, 20, 23, 24, 1000)]
+    assert waits == pytest.approx([1e-6, 2e-6, 2**16 * 1e-6, 2**20 * 1e-6, 2**23 * 1e-6, 10.0, 10.0])
 
 
 def test_those_who_wait_longest_come_first() -> None:

@@ -162,7 +162,8 @@ class Schedule:
         if timing.polled_at is None:
             return max(now, self.paused_until(timing.place))
         plain = self._interval(timing, max(timing.polled_at - timing.since, 0.0))
-        doubled = min(plain * 2.0 ** min(timing.failures, 16), self._longest)
+        # 2**64 is beyond any `_longest`, and a float still holds it.
+        doubled = min(plain * 2.0 ** min(timing.failures, 64), self._longest)
         return max(timing.polled_at + max(plain, doubled), self.paused_until(timing.place))
 
     def _interval(self, timing: TaskTiming, age: float) -> float:
