@@ -62,7 +62,12 @@ MAP: Mapping[str, tuple[str, ...]] = {
         "tests/jobs/test_absence.py",
     ),
     "_jobs/reconcile": (SUBMIT, "tests/jobs/test_window.py", "tests/jobs/test_absence.py"),
-    "_jobs/submit": (SUBMIT, "tests/jobs/test_window.py", "tests/jobs/test_protections.py", "tests/jobs/test_absence.py"),
+    "_jobs/submit": (
+        SUBMIT,
+        "tests/jobs/test_window.py",
+        "tests/jobs/test_protections.py",
+        "tests/jobs/test_absence.py",
+    ),
     "_journal/steps": ("tests/journal/test_steps.py", "tests/journal/test_store.py", "tests/test_records.py"),
     "_protocol/catalogue": tuple(
         f"tests/protocol/test_{name}.py" for name in ("catalogue", "checks", "pricing")
@@ -355,8 +360,8 @@ class Runner:
 
     def run(self, tests: Sequence[str], seconds: float) -> tuple[str, float, str]:
         """Return a verdict, how long it took, and what pytest said."""
-        # Hypothesis derives its examples from the tests themselves: each run plays the same. Bytecode is kept,
-        # whatever the environment says: else each run would compile all tests anew.
+        # Hypothesis derives its examples from the tests themselves: each run plays the same. Bytecode is
+        # kept, whatever the environment says: else each run would compile all tests anew.
         settings = {"PYTHONPATH": str(self.folder), "DEPTH": "quick", "PYTHONDONTWRITEBYTECODE": ""}
         start = time.monotonic()
         with tempfile.TemporaryFile("w+") as said:

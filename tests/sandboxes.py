@@ -16,7 +16,8 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 
 import attrs
 
-from tests.batches import MODEL, rows_of
+from tests.batches import MODEL
+from tests.journals import rows_of
 from tests.servers import until
 from wiro_async import (
     Batch,

@@ -367,7 +367,7 @@ def test_the_fourth_refusal_of_a_read_is_believed() -> None:
 
 
 def test_the_fourth_refusal_of_runs_in_a_row_is_believed() -> None:
-    """No Run should be sent for 1, 3 and 6 s after the others; those that are refused meanwhile do not count."""
+    """No Run should be sent for 1, 3 and 6 s after the others; refusals meanwhile do not count."""
     credentials = Credentials()
     credentials.worked = True
     for time, until in ((0.0, 1.0), (1.0, 4.0), (4.0, 10.0)):
