@@ -5,7 +5,7 @@
 Counted are, in the tree at ROOT (by default this one):
 
 - lines of the core: all lines of all modules of ``wiro_async`` outside ``cli``, ``inputs`` and ``sandbox``;
-  most of ``inputs`` is generated, and the core does not know it
+  the core does not know ``inputs``, most of which is generated
 - private names: the distinct pairs of module and name that the tests import from a private module or room of
   the core, as in ``from wiro_async._http.retry import backoff``. A name that is public too counts, because a
   test that takes it from there breaks when the module moves; so does a module that is taken from its room

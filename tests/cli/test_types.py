@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli_tools import Stub, Wiro, name_in_environment, no, ok
+from tests.cli_tools import Answer, Stub, Wiro, name_in_environment, no, ok
 from tests.cli_tools import wiro as wiro
 from wiro_async.inputs import KlingV26
 from wiro_async.sandbox import Sandbox
@@ -102,7 +102,7 @@ def test_a_catalogue_without_models_and_one_with_ghosts(
     """The one is told; of the other, what the service does not have is left out; else an error is one."""
     monkeypatch.setenv("WIRO_API_KEY", "key")
     one, other = ({"slugowner": "a", "slugproject": name} for name in ("one", "other"))
-    listed: list[Any] = [ok(tool=[one, other]), ok(tool=[])]
+    listed: list[Answer] = [ok(tool=[one, other]), ok(tool=[])]
     gone = no(1, "slug-owner-project-not-exist")
     caller = Wiro(capsys, list)
     with Stub(Tool_List=ok(tool=[])) as stub:

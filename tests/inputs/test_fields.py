@@ -195,8 +195,7 @@ def test_what_python_refuses_is_a_type_error(call: Callable[[], Waves]) -> None:
 def test_they_are_attrs_classes_that_know_their_model() -> None:
     """Frozen, with the names on the wire in the metadata; a job needs no model beside them."""
     inputs: Any = waves(seed=7)
-    known: object = inputs
-    assert isinstance(known, TypedInputs)
+    assert isinstance(waves(), TypedInputs)
     assert attrs.fields(Waves).length.metadata["wire"] == "videoSeconds"
     assert attrs.evolve(inputs, seed=8).to_inputs()["seed"] == 8
     assert Job(inputs).model == "owner/waves"

@@ -57,15 +57,9 @@ class Between(NamedTuple):
     high: float | None
 
     def __str__(self) -> str:
-        match self:
-            case (None, None):
-                return ""
-            case (low, None):
-                return f" of at least {low}"
-            case (None, high):
-                return f" of at most {high}"
-            case _:
-                return f" from {self.low} to {self.high}"
+        if self.low is None:
+            return "" if self.high is None else f" of at most {self.high}"
+        return f" of at least {self.low}" if self.high is None else f" from {self.low} to {self.high}"
 
 
 class Upload(NamedTuple):
