@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 from unittest import mock
 
@@ -75,7 +76,7 @@ def test_the_suite_finds_what_it_is_for(sabotage: tuple[str, Any], finding: str)
 
 def entry(task_id: str, prompt: str = "a", pexit: str = "0") -> dict[str, Any]:
     """Return the ledger's entry of one task."""
-    return {"id": task_id, "prompt": prompt, "pexit": pexit}
+    return {"id": task_id, "prompt": prompt, "pexit": pexit, "totalcost": "0.35"}
 
 
 def told(prompt: str = "a", *ids: str, **endings: str) -> Record:
@@ -98,6 +99,11 @@ def told(prompt: str = "a", *ids: str, **endings: str) -> Record:
         ([entry("1", "b")], Story([told("a", "1"), told("b")]), "which is another's"),
         ([entry("1", pexit="1")], Story([told("a", "1", t1="succeeded")]), "task 1 succeeded"),
         ([entry("1"), entry("2")], Story([told("a", "1", "2"), told()]), "several tasks"),
+        ([entry("1"), entry("2")], Story([told(), told()], named={"1"}), None),
+        ([entry("1"), entry("2", "b")], Story([told(), told("b")], named={"1"}), "nobody was told of task 2"),
+        ([entry("1")], Story([Record(told().job, ids={"1"}, costs={"1": None})]), None),
+        ([entry("1")], Story([Record(told().job, ids={"1"}, costs={"1": Decimal("0.350")})]), None),
+        ([entry("1")], Story([Record(told().job, ids={"1"}, costs={"1": Decimal(0)})]), "task 1 cost 0"),
     ],
 )
 def test_the_checker(tasks: list[dict[str, Any]], story: Story, finding: str | None) -> None:

@@ -563,7 +563,9 @@ class Engine:
         return task
 
     def _stop(self, task: Task, now: float) -> Task:
-        if self._charge_stopped and task.status(now) not in {Status.QUEUE, Status.ERROR}:
+        if self._charge_stopped and any(
+            stage.status is Status.START for stage in task.stages if stage.at <= now
+        ):
             self._charge(task, now)
         _cut(task, now)
         if self._stopped_form == "documented":
