@@ -76,7 +76,7 @@ class Bench:
     Attributes:
         plan: What the wire does.
         jobs: What is played.
-        own: Who makes the single calls.
+        own: The client that makes the single calls, or has the batch.
         clips: Where outputs are saved.
         journal: The batch's journal.
         report: The last batch's (None: there was none).
@@ -200,6 +200,7 @@ class Bench:
         download = f"{self.clips}/{{key}}_{{n}}{{ext}}" if self._download else None
         usual = {"journal": self.journal, "download": download, "concurrency": max(len(self.jobs), 1)}
         async with self._client() as own, own.batch(self.jobs, **{**usual, **options}) as batch:
+            self.own = own
             yield batch
         self.report = batch.report
 

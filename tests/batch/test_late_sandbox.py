@@ -102,6 +102,44 @@ async def test_a_batchs_end_settles_what_was_recorded_meanwhile(
 
 
 @pytest.mark.parametrize("way", IN_A_BATCH)
+@pytest.mark.parametrize("read", ["list", "refresh"])
+async def test_whoever_reads_a_charge_settles_it(
+    way: Way, read: str, tmp_path: Path, charges: list[Charged]
+) -> None:
+    """While a batch is open: it counts at once, and is recorded, though the batch itself asks for nothing."""
+    async with Bench(way, tmp_path, **NEVER) as bench:
+        bench.prepare(*"abc")
+        if way == "resumed":
+            await bench.cut_off(3)
+
+        async def look() -> None:
+            if read == "list":
+                assert len([task async for task in bench.own.list_tasks()]) == 3
+            else:
+                for task in bench.sandbox.ledger()["tasks"]:
+                    await bench.own.attach(task["id"]).refresh()
+
+        async with bench.batch(max_cost=10) as batch:
+            await until(lambda: begun(batch) == 3)
+            bench.steer("finish", "a", "b")
+            await until(lambda: batch.progress.succeeded == 2)
+            assert batch.progress.spent == 2 * LISTED
+            bench.steer("tell", "a")
+            await look()
+            assert batch.progress.spent == PRICE + LISTED
+            await until(lambda: charges)
+            assert [(step.key, step.cost) for step in charges] == [("a", PRICE)]
+            bench.steer("finish", "c")
+            outcomes = await outcomes_of(batch)
+            # The batch is over; its block is not left yet.
+            bench.steer("tell", "b")
+            await look()
+        told = await bench.told(outcomes)
+        assert {key: each.cost for key, each in told.items()} == {"a": PRICE, "b": PRICE, "c": None}
+        assert sorted(step.key for step in charges) == ["a", "b"]
+
+
+@pytest.mark.parametrize("way", IN_A_BATCH)
 async def test_a_resume_settles_before_it_spends(way: Way, tmp_path: Path) -> None:
     """What was charged less than its estimate makes room at once."""
     async with Bench(way, tmp_path, **NEVER) as bench:

@@ -45,6 +45,7 @@ from wiro_async._jobs.service import Service
 from wiro_async._jobs.uploads import Uploads
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.steps import MEMO, Learned
+from wiro_async._protocol.records import Task
 from wiro_async._tasks.ends import TaskCancelled
 from wiro_async._types import Record, Stage
 
@@ -290,12 +291,14 @@ class Batch:
 
     async def _put_away(self) -> None:
         """Record what was learned, and close the journal, despite any cancellation."""
+        self._service.tasks.readers.discard(self._saw)
         learned = (
             Learned("prices", self._pipeline.prices.export()),
             Learned("durations", self._service.tasks.schedule.export()),
         )
         try:
             with anyio.CancelScope(shield=True):
+                await self._pipeline.record_charges()
                 await self._journal.record(*learned)
         except JournalError as error:
             self._stop("journal", error.message)
@@ -356,6 +359,12 @@ class Batch:
             delete_remote=settings.delete_remote,
             ahead=anyio.Semaphore(AHEAD),
         )
+        service.tasks.readers.add(self._saw)
+
+    def _saw(self, task: Task) -> None:
+        """Hear of a task that a reply to this client has shown: its charge may be awaited."""
+        if self._pipeline.saw(task):
+            self._news.ring()
 
     async def _count_earlier(self, spent: Decimal, prices: Prices) -> tuple[Budget, Charges]:
         """Count what earlier processes spent, with estimates for charges that are not recorded yet."""
@@ -408,7 +417,9 @@ class Batch:
         try:
             while not self._jobs_ended():
                 look = charges.next_look()
-                if anyio.current_time() >= look:
+                if pipeline.charged:
+                    await pipeline.record_charges()
+                elif anyio.current_time() >= look:
                     await pipeline.settle_charges()
                 else:
                     await self._news.sleep_until(look)

@@ -63,6 +63,7 @@ from wiro_async._journal.steps import (
     TURNED_AWAY,
     Accepted,
     Blob,
+    Charged,
     Done,
     Doubted,
     Ended,
@@ -171,6 +172,9 @@ class Pipeline:
         delete_remote: Whether the service's copies are deleted once the outputs are saved.
         ahead: Lets this many jobs prepare before their turn (None: any number).
         hands_over: Whether tasks are handed to callers together with their slots (single calls).
+
+    Attributes:
+        charged: Charges that were seen, and are not recorded yet.
     """
 
     service: Service
@@ -189,6 +193,7 @@ class Pipeline:
     delete_remote: bool = False
     ahead: anyio.Semaphore | None = None
     hands_over: bool = False
+    charged: list[Charged] = attrs.field(factory=list, init=False)
     _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _asked: set[str] = attrs.field(factory=set, init=False)
     _comparing: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
@@ -947,8 +952,30 @@ class Pipeline:
             run = UnchargedRun(job.key, job.model, job.told, task.id, sent_at, time.time(), counted)
             self.charges.add(run, now())
 
+    def saw(self, task: Task) -> bool:
+        """Count the charge of a task that a reply has shown, if it is awaited, and keep it to be recorded.
+
+        Whoever asked for the reply: this batch, or a caller who lists tasks or refreshes a handle.
+
+        Returns:
+            Whether there is a charge to record.
+        """
+        assert self.charges is not None
+        step = self.charges.take(task, time.time())
+        if step is None:
+            return False
+        self.charged.append(step)
+        self.service.limiter.change()
+        return True
+
+    async def record_charges(self) -> None:
+        """Record the charges that were seen, each once."""
+        steps, self.charged = self.charged, []
+        if steps:
+            await self._record(*steps)
+
     async def settle_charges(self, *, last: bool = False) -> None:
-        """Look for charges that were not recorded when their tasks ended, and record each, once.
+        """Look for charges that were not recorded when their tasks ended.
 
         Args:
             last: Whether this batch looks no more: then all are looked for.
@@ -956,40 +983,31 @@ class Pipeline:
         charges = self.charges
         assert charges is not None
         runs = {run.task_id: run for run in charges.wanted(now(), last=last)}
-        steps: list[Step] = []
-
-        def take(task: Task) -> None:
-            step = charges.take(task, time.time())
-            if step is not None:
-                steps.append(step)
-
         try:
             with anyio.move_on_after(self.service.config.limits.request_timeout):
-                await self._read_tasks(runs, take)
+                await self._read_tasks(runs)
         finally:
-            if steps:
-                await self._record(*steps)
-                self.service.limiter.change()
+            await self.record_charges()
         overdue = charges.overdue()
         if overdue is not None:
             self.monitor.uncounted(overdue)
 
-    async def _read_tasks(self, runs: Mapping[str, UnchargedRun], take: Callable[[Task], object]) -> None:
-        """Read the tasks of runs: a few are polled; of many the list is read, back to the oldest of them.
+    async def _read_tasks(self, runs: Mapping[str, UnchargedRun]) -> None:
+        """Read the tasks of runs, so that ``saw`` hears of them.
 
-        What cannot be read now stays for another time.
+        A few are polled; of many the list is read, back to the oldest of them. What cannot be read now stays
+        for another time.
         """
         if len(runs) <= FEW:
             for task_id in runs:
                 try:
-                    take(await self.service.attach(TaskKey(task_id)).poll_once())
+                    await self.service.attach(TaskKey(task_id)).poll_once()
                 except WiroError as error:
                     logger.debug("reading the charge of task %s: %s", task_id, error)
             return
         left, oldest = set(runs), min(run.sent_at for run in runs.values()) - LIST_MARGIN
         try:
             async for task in self.service.list_tasks(None, None):
-                take(task)
                 left.discard(task.id)
                 if not left or (task.created_at is not None and task.created_at.timestamp() < oldest):
                     break
@@ -1054,11 +1072,8 @@ class Pipeline:
             raise unfinished(TaskHandle(state), obstacle, self.wait_timeout)
         task = state.task
         assert task is not None
-        step = None if self.charges is None else self.charges.take(task, time.time())
         if entry.state == "ended" and entry.outcome in (None, task.outcome):
             await self._record(Ended.of(job.key, task, entry.cost))
-        if step is not None:
-            await self._record(step)
         if task.outcome != "succeeded":
             raise ending(task)
         return task

@@ -129,7 +129,10 @@ class Service:
             split_slug(model)
 
         async def fetch(start: int, count: int) -> list[Task]:
-            return read_tasks(await self.transport.tasks(model, start, count), self.downloader)
+            tasks = read_tasks(await self.transport.tasks(model, start, count), self.downloader)
+            for task in tasks:
+                self.tasks.saw(task)
+            return tasks
 
         return Listing(fetch, lambda task: task.id, limit)
 

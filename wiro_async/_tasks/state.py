@@ -114,6 +114,7 @@ class TaskContext:
         urgent_interval: Seconds between two polls of a task whose end was told, until Detail has it, too.
         turnstile: Spreads waits that begin together over the event loop's turns.
         waiting: The polls of all tasks that somebody waits for.
+        readers: Who wants to know of each task that a reply has shown, whoever asked for it.
     """
 
     transport: Transport
@@ -125,6 +126,12 @@ class TaskContext:
     urgent_interval: float = 1.5
     turnstile: Turnstile = attrs.field(factory=Turnstile)
     waiting: set[Poll] = attrs.field(factory=set)
+    readers: set[Callable[[Task], object]] = attrs.field(factory=set)
+
+    def saw(self, task: Task) -> None:
+        """Tell the readers of a task that a reply has shown."""
+        for tell in self.readers:
+            tell(task)
 
     def wake(self) -> None:
         """Make every wait poll now: the client is closed, and the poll says so."""
@@ -274,6 +281,7 @@ class TaskState:
             self.claim = None
         self.exists, self._denied_at, self._fingerprint = True, None, fingerprint
         self._learn(task, asked)
+        self.context.saw(task)
 
     def _denied(self, error: TaskNotFound) -> None:
         """Say in *error* whether the task may still turn up.
