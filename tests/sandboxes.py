@@ -212,7 +212,7 @@ class Bench:
         return {
             key: _told(outcomes.get(key), row)
             for key, row in rows.items()
-            if key in outcomes or row.state == "done"
+            if key in outcomes or row.state in ("done", "failed", "cancelled")
         }
 
     async def _waited(self, prompt: str) -> Told:
