@@ -477,6 +477,21 @@ async def test_after_a_rest_one_goes_at_a_time_until_the_service_answers() -> No
         assert await line.enter() is not None
 
 
+async def test_after_a_rest_a_refusal_is_an_answer_too() -> None:
+    """Then as many may leave at once as tasks of ours may run."""
+    line = line_of(3)
+    tasks = [running(line), running(line)]
+    line.limiter.rest(1)
+    slot = await line.enter()
+    assert slot is not None
+    # Another program's task is the third.
+    slot.refused(refusal(3))
+    for task in tasks:
+        task.release()
+    for _ in tasks:
+        assert await line.enter(until=anyio.current_time() + 1) is not None
+
+
 async def test_who_waits_for_an_answer_sleeps() -> None:
     """However long ago the time was at which more room could have been looked for."""
     batch = line_of()
@@ -599,3 +614,20 @@ async def test_who_waits_for_a_task_whose_handle_is_dropped_is_not_forgotten() -
                 del task
                 gc.collect()
         assert crowd.order == ["next"]
+
+
+async def test_who_comes_by_and_finds_a_dropped_slot_wakes_the_others() -> None:
+    """There may be more of them: the first of the new ones waits since before those slots came free."""
+    line, crowd = line_of(2), Crowd()
+    tasks = [running(line), running(line)]
+    async with anyio.create_task_group() as group:
+        group.start_soon(crowd.enter, line, "new")
+        await anyio.sleep(1)
+        tasks.clear()
+        gc.collect()
+        await anyio.sleep(1)
+        assert crowd.order == []
+        slot = await line.enter(again=True)
+        assert slot is not None
+        await anyio.sleep(1)
+        assert crowd.order == ["new"]

@@ -434,6 +434,7 @@ def test_a_page_from_the_edge_is_told_as_what_was_seen(body: bytes, words: str) 
     error = refusal(body, 403)
     assert type(error) is InvalidResponse
     assert f"Task/Detail: HTTP 403 with a body that is {words}" in str(error)
+    assert not error.too_large
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])

@@ -143,6 +143,14 @@ def test_a_change_is_followed(factor: float, sigma: float, seed: int) -> None:
     assert durations.quantile(0.5) == pytest.approx(60 * factor, rel=0.1 + 0.4 * sigma)
 
 
+@pytest.mark.parametrize("before", [2.25, 225.5])
+def test_after_a_change_nothing_from_before_it_is_left(before: float) -> None:
+    """A dozen samples in a row beyond all others are one, however few seconds that is."""
+    durations = learned(*[before] * 100, *[before / 3] * 12)
+    assert durations.count == pytest.approx(12, rel=0.05)
+    assert durations.quantile(0.99) < before / 2
+
+
 def test_a_change_that_is_not_far_off_keeps_all_of_the_latest() -> None:
     """Where few of them are beyond nine tenths of the old, all twelve are kept."""
     durations = learned(*([50.0] * 22 + [100.0] * 3) * 12)

@@ -310,6 +310,17 @@ def samples(schedule: Schedule) -> float:
     return sum(models[MODEL]["ran"][1:]) if models else 0.0
 
 
+def test_a_plan_is_made_anew_when_a_twelfth_of_its_tasks_has_come_after_it() -> None:
+    """Not at each end, for it takes a while."""
+    schedule = Schedule(Polling())
+    for _ in range(12):
+        schedule.learn(MODEL, queued=1.5, ran=60.5)
+    planned = interval(schedule, 0.0, model=MODEL)
+    for changed in (False, True):
+        schedule.learn(MODEL, queued=1.5, ran=10.5)
+        assert (interval(schedule, 0.0, model=MODEL) != planned) is changed
+
+
 def test_an_end_waits_for_those_of_older_tasks() -> None:
     """And is learned from when they have ended, however they did."""
     schedule = Schedule(Polling())

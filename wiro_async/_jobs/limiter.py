@@ -155,7 +155,6 @@ class ConcurrencyLimiter:
         """
         self._rest_until = max(self._rest_until, now() + seconds)
         self._unreachable = True
-        self.change()
 
 
 class Slot:
