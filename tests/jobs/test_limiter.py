@@ -426,6 +426,19 @@ async def test_a_slot_that_comes_free_as_somebody_begins_to_wait_is_his() -> Non
 # -- what became of it -----------------------------------------------------------------------------------
 
 
+async def test_runs_that_came_to_nothing_do_not_stand_in_the_way_of_more_room() -> None:
+    """A bad input says nothing about the limit: it is looked for as if those Runs had not been."""
+    line, crowd = Line(ConcurrencyLimiter(WIDTH, lambda: 0.5)), Crowd()
+    with anyio.fail_after(60):
+        for _ in range(3):
+            slot = await line.enter()
+            assert slot is not None
+            slot.release(reached=True)
+        for name in "abcde":
+            await crowd.enter(line, name)
+    assert line.limiter.active == line.limiter.learned.size == 5
+
+
 async def test_a_rest_is_for_all() -> None:
     """The longest that was asked for, and no change ends it."""
     line, crowd = line_of(3), Crowd()
