@@ -67,6 +67,23 @@ def test_a_file_is_replaced_only_where_that_is_asked_for(wiro: Wiro, tmp_path: P
     assert "class KlingV26(CheckedInputs):" in file.read_text()
 
 
+def test_a_file_that_comes_into_being_meanwhile_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """While the catalogue is read."""
+    monkeypatch.setenv("WIRO_API_KEY", "key")
+    file, tool = tmp_path / "m.py", {"slugowner": "a", "slugproject": "b"}
+
+    def written_meanwhile() -> dict[str, Any]:
+        file.write_text("mine")
+        return ok(tool=[tool])
+
+    with Stub(Tool_List=[ok(tool=[tool]), ok(tool=[])], Tool_Detail=written_meanwhile) as stub:
+        said = Wiro(capsys, list)("types", "-o", str(file), "--base-url", stub.base_url, code=1)
+    assert "exists" in said.problem
+    assert file.read_text() == "mine"
+
+
 def test_json_is_one_record(wiro: Wiro, tmp_path: Path) -> None:
     """With the source, each class's model, and where it was saved."""
     (record,) = wiro("types", "kling-v2.6", "--json").records

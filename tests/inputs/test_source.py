@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.depth import examples
 from tests.typed_inputs import STUB, VIDEO, all_models, stub, video_models
-from wiro_async import Director, Model, ModelInput
+from wiro_async import Director, InvalidInput, Model, ModelInput
 from wiro_async.inputs.source import class_names, source_of
 
 
@@ -213,6 +213,10 @@ def test_a_field_takes_what_the_catalogue_says(item: ModelInput, line: str) -> N
             (("inputImage", "combinefileinput"), ("inputImageUrl", "text")),
             'image: Files = sent_as("inputImage"',
         ),
+        (
+            (("inputImageUrl", "text"), ("inputImage", "combinefileinput")),
+            'image: Files = sent_as("inputImage"',
+        ),
     ],
 )
 def test_a_file_and_its_url_are_one_field(items: tuple[tuple[str, str], ...], line: str) -> None:
@@ -266,6 +270,9 @@ def test_the_names_of_choices_are_nobody_elses() -> None:
     assert module.A(b_c=short[1]).to_inputs() == {"b-c": short[1]}
     assert module.AB(c=long[1]).to_inputs() == {"c": long[1]}
     assert module.ABC.model == "o/a-bC"
+    for kind, name, wrong in ((module.A, "b_c", long[1]), (module.AB, "c", short[1])):
+        with pytest.raises(InvalidInput, match="it must be one of"):
+            kind(**{name: wrong})
 
 
 def test_long_names_are_broken_as_ruff_would() -> None:

@@ -248,8 +248,8 @@ def test_nobody_waits_for_what_is_not_asked_for() -> None:
 
 
 def test_what_there_is_not_cannot_be_had() -> None:
-    """Neither by a name that no model has, nor by a private one."""
-    for name in ("KlingV27", "_KlingV26"):
+    """Neither by a name that no model has, nor by a private one, nor what the modules import."""
+    for name in ("KlingV27", "_KlingV26", "attrs", "Literal"):
         with pytest.raises(AttributeError, match=f"module 'wiro_async.inputs' has no attribute '{name}'"):
             getattr(inputs, name)
 
