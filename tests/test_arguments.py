@@ -58,6 +58,7 @@ NOT_WAITS = [-1, -math.inf, *NOT_SECONDS]
 NOT_POSITIVE = [0, math.inf, None, *NOT_WAITS]
 NOT_COUNTS: list[object] = [0, -1, 1.5, "1", True]
 NOT_BOOLS: list[object] = [1, "yes", None, []]
+NOT_AMOUNTS: list[object] = ["five", -1, math.nan, math.inf, True, [5]]
 NOT_PATHS: list[object] = [5, b"x", ["a"], ""]
 NOT_SLUGS = ["", "director", "/", 5, b"a/b", ["a/b"], "a/b\n", "a/../b"]
 NOT_INPUTS: list[object] = ["waves", 5, [("prompt", "waves")], {"prompt"}, Director]
@@ -89,6 +90,8 @@ SUBMIT: dict[str, list[object]] = {
     "project_id": NOT_NAMES,
     "watch": ["push", "", ["poll"], True],
     "expected_duration": NOT_WAITS,
+    "max_cost": NOT_AMOUNTS,
+    "allow_unpriced": [1, "yes", []],
 }
 
 RUN: dict[str, list[object]] = SUBMIT | {"timeout": NOT_WAITS, "on_cancel": ["leave", None, True, {}]}
@@ -97,7 +100,7 @@ MAP: dict[str, list[object]] = {
     "journal": NOT_PATHS,
     "key": ["sku", 5],
     "concurrency": ["all", *NOT_COUNTS],
-    "max_cost": ["five", -1, math.nan, math.inf, True, [5]],
+    "max_cost": NOT_AMOUNTS,
     "download": NOT_PATHS,
     "delete_remote": NOT_BOOLS,
     "overwrite": NOT_BOOLS,
@@ -239,6 +242,9 @@ CALLS: dict[str, Call] = {
             "polling": ["fast", 5, {"min_interval": 1}, Polling, Limits()],
             "limits": ["low", 5, {"max_in_flight": 1}, Limits, Polling()],
             "trust_env": ["yes", 1, None],
+            "max_cost": NOT_AMOUNTS,
+            "budget": ["", 12, ["2026-12"]],
+            "allow_unpriced": NOT_BOOLS,
             "allow_http": ["sandbox", 5, [5], [""], ["http://sandbox"], ["sandbox:8000"], ["*"]],
             "download_hosts": [
                 "cdn.example.org",
@@ -409,7 +415,8 @@ CALLS: dict[str, Call] = {
 RECORDS = {
     "BatchFailure", "BatchPlan", "BatchProgress", "BatchReport", "CallbackCounts", "CallbackURL",
     "InvalidJob", "JobOutcome", "JournalComparison", "JournalCounts", "JournalEntry", "JournalFailure",
-    "JournalFile", "LogLine", "Model", "ModelInput", "Output", "Statistics", "Status", "Task", "TaskProgress",
+    "JournalFile", "LogLine", "Model", "ModelInput", "Output", "Spending", "Statistics", "Status", "Task",
+    "TaskProgress",
     "TaskResult", "Transition", "Upload",
 }  # fmt: skip
 """What the library makes, and users read."""

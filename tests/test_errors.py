@@ -7,6 +7,7 @@ import copy
 import pickle
 import re
 import traceback
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from wiro_async import (
     APIError,
     AuthenticationError,
     BatchStopped,
+    BudgetExceeded,
     ClientUseError,
     ConcurrencyLimited,
     ConfigurationError,
@@ -74,6 +76,7 @@ def samples() -> dict[type[WiroError], WiroError]:
         MissingExtra("m"),
         ClientUseError("m"),
         InvalidInput("m", name="inputs.image"),
+        BudgetExceeded("m", price=Decimal("0.35"), spent=Decimal("4.80"), limit=Decimal(5), scope="client"),
         APIError("m", **FACTS),
         AuthenticationError("m", **FACTS),
         ModelNotFound("m", **FACTS),
@@ -234,6 +237,7 @@ def test_facts_are_optional(kind: type[WiroError]) -> None:
         SubmissionUnknown: {"model": "", "inputs_digest": "", "submitted_at": 0.0, "cause": ""},
         JournalError: {"path": "", "reason": ""},
         BatchStopped: {"reason": ""},
+        BudgetExceeded: {"price": None, "spent": Decimal(0), "limit": Decimal(0), "scope": "call"},
     }
     error = kind("m", **needed.get(kind, {}))
     assert set(vars(error)) == set(vars(samples()[kind]))

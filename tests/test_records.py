@@ -44,6 +44,7 @@ from wiro_async import (
     ModelInput,
     Output,
     Secret,
+    Spending,
     Statistics,
     Status,
     Task,
@@ -97,6 +98,7 @@ def records() -> list[Record]:
         ),
         LogLine("one", "output"),
         ModelInput("size", default=["a"]),
+        Spending(charged=Decimal(1), estimated=Decimal(0), reserved=Decimal(0), limit=None, budget="2026-12"),
         Model("a/b", inputs=(ModelInput("size", default=["a"]),), raw={"a": {}}),
         Statistics(
             polls=1,

@@ -22,12 +22,13 @@ _PUBLIC: dict[str, str] = {
     "_config": "Limits Polling",
     "_journal.comparison": "JournalComparison",
     "_errors": (
-        "APIError AuthenticationError BatchStopped ClientUseError ConcurrencyLimited ConfigurationError "
-        "ConnectionFailed DownloadError InsufficientBalance InvalidInput InvalidResponse InvalidTaskState "
-        "JournalError MissingExtra ModelNotFound RateLimited ServiceError SubmissionUnknown TaskNotFound "
-        "TermsNotAccepted WiroError"
+        "APIError AuthenticationError BatchStopped BudgetExceeded ClientUseError ConcurrencyLimited "
+        "ConfigurationError ConnectionFailed DownloadError InsufficientBalance InvalidInput InvalidResponse "
+        "InvalidTaskState JournalError MissingExtra ModelNotFound RateLimited ServiceError SubmissionUnknown "
+        "TaskNotFound TermsNotAccepted WiroError"
     ),
     "_files.inputs": "FileSource TypedInputs",
+    "_jobs.bills": "Spending",
     "_jobs.job": "Job JobOutcome",
     "_jobs.options": "RunOptions SubmitOptions",
     "_journal.reader": "JournalReader",

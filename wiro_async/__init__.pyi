@@ -27,6 +27,7 @@ from wiro_async._errors import (
     APIError as APIError,
     AuthenticationError as AuthenticationError,
     BatchStopped as BatchStopped,
+    BudgetExceeded as BudgetExceeded,
     ClientUseError as ClientUseError,
     ConcurrencyLimited as ConcurrencyLimited,
     ConfigurationError as ConfigurationError,
@@ -49,6 +50,9 @@ from wiro_async._errors import (
 from wiro_async._files.inputs import (
     FileSource as FileSource,
     TypedInputs as TypedInputs,
+)
+from wiro_async._jobs.bills import (
+    Spending as Spending,
 )
 from wiro_async._jobs.job import (
     Job as Job,
@@ -133,6 +137,7 @@ __all__ = [
     "BatchProgress",
     "BatchReport",
     "BatchStopped",
+    "BudgetExceeded",
     "CallbackCounts",
     "CallbackReceiver",
     "CallbackURL",
@@ -177,6 +182,7 @@ __all__ = [
     "RunOptions",
     "Secret",
     "ServiceError",
+    "Spending",
     "Statistics",
     "Status",
     "SubmissionUnknown",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Collection, Iterable
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, final, overload
 from urllib.request import getproxies
 
-from wiro_async._config import Config, Limits, Polling, check_names, configure
+from wiro_async._config import Config, Limits, Polling, check, check_names, configure, text, truth, usd
 from wiro_async._errors import ClientUseError, ConfigurationError, InvalidInput, SubmissionUnknown
 from wiro_async._files.inputs import FileSource, TypedInputs
 from wiro_async._http.foreign import AsyncTransport, Network
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from wiro_async._batch.batch import Batch
     from wiro_async._batch.options import BatchOptions, MapOptions
     from wiro_async._batch.source import Jobs
+    from wiro_async._jobs.bills import Bills, Spending
     from wiro_async._journal.comparison import JournalComparison
 
 __all__ = ["Client"]
@@ -67,6 +69,13 @@ class Client:
         trust_env: Whether the environment may name proxies and certificates.
         allow_http: Hosts beyond this machine that may be spoken to without TLS, keys included: a sandbox in a
             container, never the service (defaults to ``WIRO_ALLOW_HTTP``, names with commas between).
+        max_cost: Total USD that all jobs of this client may cost, single calls and batches (None: no limit).
+            A call that it does not cover raises ``BudgetExceeded`` before anything is uploaded or sent; a
+            batch stops. It is exceeded by at most what the runs in flight cost beyond their estimates. It
+            holds for this object's life: another client, or the next process, begins anew.
+        budget: The budget's name, such as ``"2026-12"``, for ``spending()``. With a name and without a
+            ``max_cost``, what is spent is only added up.
+        allow_unpriced: Whether runs of which nobody knows the price may be sent in spite of ``max_cost``.
 
     Raises:
         ConfigurationError: A value is missing or invalid.
@@ -89,6 +98,9 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
         allow_http: Collection[str] | None = None,
+        max_cost: Decimal | float | str | None = None,
+        budget: str | None = None,
+        allow_unpriced: bool = False,
     ) -> None:
         problem: ConfigurationError | None = None
         try:
@@ -113,7 +125,8 @@ class Client:
                 environment=getproxies(),
                 connect_timeout=self._config.limits.connect_timeout,
             )
-            self._service: Service = Service.connect(self._config, network)
+            bills = _bills(usd(max_cost), budget, allow_unpriced=allow_unpriced)
+            self._service: Service = Service.connect(self._config, network, bills)
         except ConfigurationError as error:
             problem = error.with_traceback(None)
         # Some tracebacks print the locals of their frames: keys, and what may be a password in a URL.
@@ -156,6 +169,7 @@ class Client:
 
         Raises:
             InvalidInput: The model or an input cannot be sent, or was refused.
+            BudgetExceeded: A ``max_cost``, of this call or the client, does not cover it.
             SubmissionUnknown: The response was lost, and the task not found: it may exist.
             ConcurrencyLimited: No slot became free in time.
             WiroError: The service refused, or was not reached; no task exists.
@@ -239,9 +253,15 @@ class Client:
             )
         attempt = self._service.runs.find(fingerprint_of(error))
         outcome = await self._service.search.find(attempt, error.cause, proves=True)
+        bills = self._service.bills
         if isinstance(outcome, SubmissionUnknown):
+            if bills is not None and outcome.absent:
+                bills.reconciled(error, None)
             raise outcome
-        return TaskHandle(self._service.attach(TaskKey(outcome.id, outcome.token), exists=True))
+        state = self._service.attach(TaskKey(outcome.id, outcome.token), exists=True)
+        if bills is not None:
+            state.hold = bills.reconciled(error, outcome.id)
+        return TaskHandle(state)
 
     async def accept_journal(self, path: str | os.PathLike[str]) -> JournalComparison:
         """Confirm that a journal is the one to go on with, after comparing it with the account's tasks.
@@ -383,6 +403,22 @@ class Client:
 
     # -- the client itself -------------------------------------------------------------------------------
 
+    def spending(self) -> Spending:
+        """Return what this client's jobs have cost so far, and what is reserved for those in flight.
+
+        Until the service has recorded a charge, the estimate counts. It is settled by whatever reads the task
+        then: ``handle.refresh()``, a batch, or ``list_tasks()``.
+
+        Raises:
+            ClientUseError: The client has neither a ``max_cost`` nor a ``budget``, so nothing was counted.
+        """
+        if self._service.bills is None:
+            raise ClientUseError(
+                "this client adds up no costs; give it max_cost=, or budget= with a name to count without a "
+                "limit"
+            )
+        return self._service.bills.spending()
+
     @property
     def base_url(self) -> str:
         """The API's URL, without a trailing slash."""
@@ -420,6 +456,21 @@ class Client:
 
     def __reduce__(self) -> NoReturn:
         raise ClientUseError("a Client cannot be pickled: it holds credentials; make one where you need it")
+
+
+def _bills(max_cost: Decimal | None, budget: str | None, *, allow_unpriced: bool) -> Bills | None:
+    """Return what adds up a client's costs (None: nobody asked for that).
+
+    Raises:
+        ConfigurationError: An argument is invalid.
+    """
+    check("budget", budget, text)
+    check("allow_unpriced", allow_unpriced, truth)
+    if max_cost is None and budget is None:
+        return None
+    from wiro_async._jobs.bills import Bills  # noqa: PLC0415 - for those who have a budget
+
+    return Bills(max_cost, budget or "", allow_unpriced=allow_unpriced)
 
 
 def _job(model: str | TypedInputs, inputs: Inputs | None, settings: CallSettings) -> JobState:

@@ -7,6 +7,7 @@ Those are in ``_tasks``, for they hold tasks; this module imports nothing of the
     │   └── MissingExtra (ImportError)      it needs a package that is not installed
     ├── ClientUseError (RuntimeError)       closed client, second event loop, forked process
     ├── InvalidInput (ValueError)           refused before sending, or by the service: change the input
+    ├── BudgetExceeded                      a max_cost does not cover a Run: it was not sent
     ├── APIError                            the service said no
     │   ├── AuthenticationError             wrong key, signature or address: fix the credentials
     │   ├── ModelNotFound                   no such model, or not yours to run
@@ -37,12 +38,14 @@ what belongs to a live client (``TaskTimeout.handle``) is left behind when they 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
 
 __all__ = [
     "APIError",
     "AuthenticationError",
     "BatchStopped",
+    "BudgetExceeded",
     "ClientUseError",
     "ConcurrencyLimited",
     "ConfigurationError",
@@ -114,6 +117,32 @@ class InvalidInput(WiroError, ValueError):
     def __init__(self, message: str, *, name: str | None = None) -> None:
         super().__init__(message)
         self.name: str | None = name
+
+
+class BudgetExceeded(WiroError):
+    """A ``max_cost`` does not cover a Run, or its price is not known. Nothing was uploaded, sent or billed.
+
+    Attributes:
+        price: USD that the Run may cost (None: nobody knows).
+        spent: USD of the limit that are gone: charged, estimated, or reserved for Runs in flight.
+        limit: The limit, in USD.
+        scope: Whose limit it is: the ``"call"``'s own, or the ``"client"``'s.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        price: Decimal | None,
+        spent: Decimal,
+        limit: Decimal,
+        scope: Literal["call", "client"],
+    ) -> None:
+        super().__init__(message)
+        self.price: Decimal | None = price
+        self.spent: Decimal = spent
+        self.limit: Decimal = limit
+        self.scope: Literal["call", "client"] = scope
 
 
 class APIError(WiroError):
@@ -356,10 +385,11 @@ class BatchStopped(WiroError):
     """A batch makes no more Runs. Tasks that run are awaited; jobs without a Run cost nothing.
 
     Attributes:
-        reason: One word to branch on: ``balance`` (code 97), ``credentials`` (refused), ``max_cost`` (spent),
-            ``unpriced`` (``max_cost`` cannot be kept: a price is not known), ``breaker`` (too many equal
-            failures in a row), ``canary`` (one of the first jobs failed), ``fail_fast``, ``journal`` (it
-            cannot be written), ``disk`` (outputs cannot), ``stopped`` (by the caller).
+        reason: One word to branch on: ``balance`` (code 97), ``credentials`` (refused), ``max_cost`` (the
+            batch's is spent), ``budget`` (the client's ``max_cost`` is), ``unpriced`` (one of these cannot be
+            kept: a price is not known), ``breaker`` (too many equal failures in a row), ``canary`` (one of
+            the first jobs failed), ``fail_fast``, ``journal`` (it cannot be written), ``disk`` (outputs
+            cannot), ``stopped`` (by the caller).
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -105,10 +105,11 @@ Stage: TypeAlias = Literal[
     "failed",
     "cancelled",
     "unknown",
+    "not_started",
     "skipped",
     "failed_before",
 ]
-"""Where a job of a batch stands; the last six are its end."""
+"""Where a job of a batch stands; the last seven are its end."""
 
 
 @final

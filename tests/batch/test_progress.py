@@ -69,6 +69,22 @@ def test_a_step_that_cannot_be_is_a_mistake() -> None:
     assert progress(tally, 1.0).running == 0
 
 
+def test_what_was_not_begun_has_not_ended() -> None:
+    """Nor does it count for the pace; but nobody waits for it any more."""
+    tally = ProgressCounter(0.0, total=3)
+    tally.moved(None, "skipped", 0.0)
+    finish(tally, 10.0)
+    tally.moved(None, "waiting", 10.0)
+    before = progress(tally, 10.0)
+    tally.moved("waiting", "not_started", 10.0)
+    seen = progress(tally, 10.0)
+    assert (seen.read, seen.not_started, seen.begun, seen.finished) == (3, 1, 2, 2)
+    assert before.begun == 2
+    assert seen.rate == before.rate
+    assert before.eta == pytest.approx(10.0, rel=0.1)
+    assert seen.eta == 0
+
+
 @pytest.mark.parametrize("every", [0.05, 1.0, 30.0, 300.0])
 def test_a_steady_pace_is_told(every: float) -> None:
     """Fast batches and slow ones: within 5 %, and the end is where it will be."""

@@ -307,7 +307,9 @@ def test_a_batch_that_stops_is_7(wiro: Wiro, sandbox: Sandbox) -> None:
     said = wiro("batch", table("a", "b", "c"), *MODEL, "--max-cost", "0.40", code=7)
     assert "--max-cost $0.40 is spent, or too little is left for another run" in said.problem
     assert said.problem.endswith("`wiro resume jobs.journal.db --max-cost MORE` goes on")
-    assert "1 succeeded, 1 not run" in said.out
+    assert "another run; 1 of 3 jobs were begun; " in said.problem
+    assert "1 succeeded, 1 not started" in said.out
+    assert "cancelled" not in said.out
     assert sandbox.ledger()["runs"] == 1
     assert "2 succeeded, 1 skipped" in wiro("resume", "jobs.journal.db", "--max-cost", "5").out
     assert sandbox.ledger()["runs"] == 3

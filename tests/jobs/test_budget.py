@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.depth import examples
 from tests.strategies import loose
 from wiro_async import Model, ModelInput
-from wiro_async._jobs.budget import Budget, Prices
+from wiro_async._jobs.budget import Budget, Estimate, Prices
 
 ZERO = Decimal(0)
 amounts = st.decimals(0, 5, places=4)
@@ -121,9 +121,11 @@ def test_a_cost_that_nobody_tells_is_guessed() -> None:
     blind = [budget.is_blind]
     assert budget.reserve("b", Decimal(2))
     assert budget.settle("b", None, "2") == 2
+    assert budget.reserve("c", Decimal(1))
     assert budget.settle("c", Decimal(3)) == 3
     assert [*blind, budget.is_blind] == [True, False]
     assert budget.spent == 8, "the first counts as the highest now"
+    assert (budget.charged, budget.estimated) == (Decimal(3), Decimal(5))
     assert budget.reserve("d", None)
     assert budget.settle("d", Decimal("NaN"), "4") == 3
     assert budget.spent == 11
@@ -131,8 +133,58 @@ def test_a_cost_that_nobody_tells_is_guessed() -> None:
     assert budget.spent == Decimal("11.5")
     budget.charge("1", Decimal(4))
     assert budget.spent == Decimal("13.5"), "the last one counts as four, too"
+    assert (budget.charged, budget.estimated) == (Decimal("9.5"), Decimal(4))
     budget.charge("unknown", Decimal(1))
-    assert budget.spent == Decimal("14.5")
+    budget.charge("1", Decimal(1))
+    budget.settle("c", Decimal(1))
+    assert budget.spent == Decimal("13.5"), "what is not awaited, or was told before, changes nothing"
+    budget.forget("4")
+    budget.charge("4", Decimal(9))
+    assert budget.spent == Decimal("13.5"), "an estimate that was given up stays"
+
+
+def test_a_run_is_reserved_in_every_budget_or_in_none() -> None:
+    """A batch's limit within the client's: whichever is lower decides, and both are settled, once."""
+    client = Budget(Decimal(2))
+    wide, narrow = Budget(Decimal(9), within=client), Budget(Decimal(1), within=client)
+    assert wide.is_limited
+    assert Budget(None, within=client).is_limited
+    assert not Budget(None, within=Budget(None)).is_limited
+    assert not narrow.reserve("a", Decimal("1.5"))
+    assert narrow.refusing(Decimal("1.5")) is narrow
+    assert (narrow.in_flight, client.in_flight) == (0, 0)
+    assert wide.reserve("a", Decimal("1.5"))
+    assert not narrow.reserve("b", Decimal(1))
+    assert narrow.refusing(Decimal(1)) is client
+    assert (narrow.in_flight, client.reserved, client.gone) == (0, Decimal("1.5"), Decimal("1.5"))
+    assert narrow.may_fit(Decimal(1)), "a run of the other's is in flight"
+    client.settle("a", None, "1")  # whoever read the task was quicker
+    assert not narrow.may_fit(Decimal(1))
+    assert wide.settle("a", None, "1") == Decimal("1.5")
+    assert (wide.spent, client.spent, client.estimated) == (Decimal("1.5"),) * 3
+    wide.charge("1", Decimal("0.5"))
+    assert (wide.charged, client.charged, client.estimated) == (Decimal("0.5"), Decimal("0.5"), ZERO)
+    narrow.adopt("c", None)
+    assert (client.left, wide.refusing(Decimal(1))) == (ZERO, client)
+    narrow.release("c")
+    assert client.left == Decimal("1.5")
+
+
+def test_a_run_of_unknown_price_that_is_allowed_holds_back_nobody() -> None:
+    """It counts as the highest charge once it has ended; the budget around it may be stricter, or less."""
+    client = Budget(Decimal(2), allow_unpriced=True)
+    batch = Budget(Decimal(2), within=client)
+    assert batch.reserve("a", None)
+    assert (batch.left, client.left) == (ZERO, Decimal(2))
+    assert client.reserve("b", None)
+    batch.settle("a", None, "1")
+    assert batch.is_blind
+    assert not client.is_blind
+    strict = Budget(Decimal(1))
+    assert strict.reserve("c", None, allow_unpriced=True)
+    assert strict.reserve("d", Decimal(1))
+    strict.settle("d", Decimal("0.75"))
+    assert strict.settle("c", None, "3") == Decimal("0.75")
 
 
 def test_what_an_earlier_process_counted_is_not_counted_twice() -> None:
@@ -323,6 +375,19 @@ def test_the_catalogue_is_believed_at_first() -> None:
     assert prices.highest(SLUG, inputs("6")) == Decimal("0.28")
     assert prices.highest(SLUG, inputs(10)) == Decimal("0.56")
     assert prices.expected(SLUG, {}) == Decimal("0.56")
+
+
+def test_an_estimate_says_where_it_comes_from() -> None:
+    """The charges of such runs, the catalogue, or the dearest run of the model."""
+    prices = Prices()
+    prices.learn(SLUG, inputs("6"), Decimal("0.50"))
+    assert prices.estimate(SLUG, inputs("10")) == Estimate(Decimal("0.50"), "model")
+    assert prices.estimate(SLUG, inputs("6")) == Estimate(Decimal("0.50"), "charges")
+    prices.know(HAILUO)
+    assert prices.estimate(SLUG, inputs("10")) == Estimate(Decimal("0.56"), "catalogue")
+    prices.learn(SLUG, prices.deciding(SLUG, inputs("10")), Decimal("0.60"))
+    assert prices.estimate(SLUG, inputs("10")) == Estimate(Decimal("0.60"), "charges")
+    assert prices.deciding(SLUG, inputs("6")) == {"duration": "6"}
 
 
 def test_a_slug_has_two_spellings() -> None:

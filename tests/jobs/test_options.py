@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from decimal import Decimal
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
@@ -21,7 +22,10 @@ RUN = get_type_hints(RunOptions)
 
 def test_both_forms_have_the_same_options_and_types() -> None:
     """One for type checkers, one with the checks."""
-    assert get_type_hints(CallSettings) == RUN
+    checked, promised = get_type_hints(CallSettings), dict(RUN)
+    assert checked.pop("max_cost") == Decimal | None, "an amount may come in several types"
+    assert promised.pop("max_cost") == Decimal | float | str | None
+    assert checked == promised
     assert SUBMIT.items() < RUN.items()
     assert RUN.keys() - SUBMIT.keys() == {"timeout", "on_cancel"}
     assert not RunOptions.__required_keys__
@@ -79,6 +83,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     *(("on_cancel", value, "it must be 'keep' or 'stop'") for value in ("leave", None, True)),
     *(("watch", value, "it must be None, 'auto', 'socket'") for value in ("push", "", ["poll"])),
     *(("project_id", value, "it must be a non-empty string, or None") for value in ("", 699, ["a"])),
+    *(("max_cost", value, "it must be a non-negative amount in USD") for value in (-1, "much", math.nan)),
+    *(("allow_unpriced", value, "it must be True or False, or None") for value in (1, "yes")),
 ]
 
 

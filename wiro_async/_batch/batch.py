@@ -369,7 +369,8 @@ class Batch:
     async def _count_earlier(self, spent: Decimal, prices: Prices) -> tuple[Budget, Charges]:
         """Count what earlier processes spent, with estimates for charges that are not recorded yet."""
         uncharged = await self._journal.uncharged()
-        budget = Budget(self._settings.max_cost, spent)
+        bills = self._service.bills
+        budget = Budget(self._settings.max_cost, spent, within=None if bills is None else bills.budget)
         charges = Charges(budget, prices)
         for run in reversed(uncharged):  # from the oldest end on
             estimate = run.counted or prices.highest(run.model, run.inputs)
@@ -608,6 +609,8 @@ def _is_being_cancelled() -> bool:
 def _stage_of(error: WiroError | OSError | None) -> Stage:
     if error is None:
         return "succeeded"
-    if isinstance(error, TaskCancelled | BatchStopped):
+    if isinstance(error, BatchStopped):
+        return "not_started"
+    if isinstance(error, TaskCancelled):
         return "cancelled"
     return "unknown" if isinstance(error, SubmissionUnknown) else "failed"

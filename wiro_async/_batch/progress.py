@@ -13,7 +13,7 @@ from wiro_async._types import Record, Stage
 __all__ = ["BatchProgress", "ProgressCounter"]
 
 _FINISHED: frozenset[Stage] = frozenset({"succeeded", "failed", "cancelled", "unknown"})
-_AT_THEIR_END: tuple[Stage, ...] = ("skipped", "failed_before", *_FINISHED)
+_AT_THEIR_END: tuple[Stage, ...] = ("skipped", "failed_before", "not_started", *_FINISHED)
 
 SHORTEST_MEMORY = 60.0
 """Minimum seconds that the rate looks back."""
@@ -26,7 +26,7 @@ MEMORY = 0.5
 class BatchProgress(Record):
     """A batch's progress at one moment.
 
-    ``skipped`` to ``unknown`` add up to ``read``: every job is in one of them.
+    ``skipped`` to ``not_started`` add up to ``read``: every job is in one of them.
 
     Attributes:
         total: How many jobs there are (None: unknown until the last one is read).
@@ -40,8 +40,9 @@ class BatchProgress(Record):
         downloading: Task succeeded, outputs downloading.
         succeeded: Finished, with every wanted output.
         failed: Finished without.
-        cancelled: Cancelled by anyone, or not run because the batch had stopped.
+        cancelled: Their tasks were cancelled or killed, by anyone.
         unknown: Sent, but it is unknown whether they were accepted.
+        not_started: Read, and not begun because the batch had stopped; they cost nothing.
         spent: USD.
         reserved: USD reserved for runs in flight.
         rate: Recent jobs finished per second (0.0: none yet).
@@ -61,6 +62,7 @@ class BatchProgress(Record):
     failed: int
     cancelled: int
     unknown: int
+    not_started: int = 0
     spent: Decimal
     reserved: Decimal
     rate: float
@@ -68,8 +70,13 @@ class BatchProgress(Record):
     elapsed: float
 
     @property
+    def begun(self) -> int:
+        """How many have been begun, in this run or an earlier one, or need nothing."""
+        return self.read - self.waiting - self.not_started
+
+    @property
     def finished(self) -> int:
-        """How many have ended, including those skipped."""
+        """How many have ended, including those skipped; those that were not begun have not."""
         left_out = self.skipped + self.failed_before
         return left_out + self.succeeded + self.failed + self.cancelled + self.unknown
 

@@ -216,19 +216,25 @@ class Coordinator(Monitor):
         Raises:
             BatchStopped: It cannot.
         """
-        budget = self._budget
-        if self.active and budget.may_fit(estimate):
+        if self.active and self._budget.may_fit(estimate):
             return
-        limit = f"max_cost={plain(budget.max_cost or ZERO)}"
+        short = self._budget.refusing(estimate) or self._budget
+        limit = self._limit_of(short)
         # Nothing is left although there is a rest: that is what a run without any estimate does.
-        if budget.left == 0 and 0 < budget.rest >= (estimate or ZERO):
+        if short.left == 0 and 0 < short.rest >= (estimate or ZERO):
             self.stop(
                 "unpriced",
                 f"{limit} cannot be guaranteed for another run: a run of unknown price is still in flight",
             )
         else:
-            self.stop("max_cost", f"{limit} is spent, or too little is left for another run")
+            reason = "max_cost" if short is self._budget else "budget"
+            self.stop(reason, f"{limit} is spent, or too little is left for another run")
         self.check()
+
+    def _limit_of(self, budget: Budget) -> str:
+        """Name a limit: the batch's own, or the client's, which covers its jobs, too."""
+        whose = "" if budget is self._budget else "the client's "
+        return f"{whose}max_cost={plain(budget.max_cost or ZERO)}"
 
     # -- what becomes of them ----------------------------------------------------------------------------
 
@@ -265,9 +271,10 @@ class Coordinator(Monitor):
 
     def uncounted(self, run: UnchargedRun) -> None:
         """Stop a batch with a limit: it is not known what its runs cost."""
+        limited = next(budget for budget in self._budget.chain if budget.max_cost is not None)
         self.stop(
             "unpriced",
-            f"max_cost={plain(self._budget.max_cost or ZERO)} cannot be guaranteed: a minute after its end "
+            f"{self._limit_of(limited)} cannot be guaranteed: a minute after its end "
             f"the service shows no charge for task {run.task_id}, and no price of {run.model} is known; "
             f"resume later, or omit max_cost to go on",
         )

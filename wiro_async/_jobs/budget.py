@@ -1,4 +1,4 @@
-"""A batch's money: a budget that is not overdrawn, and the known costs of runs. Pure.
+"""Money: budgets that are not overdrawn, and the known costs of runs. Pure.
 
 Amounts are ``Decimal`` USD, counted to 1e-12, which is the service's own precision, and rounded up.
 """
@@ -6,8 +6,9 @@ Amounts are ``Decimal`` USD, counted to 1e-12, which is the service's own precis
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from decimal import ROUND_CEILING, Context, Decimal
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -19,7 +20,7 @@ from wiro_async._protocol.operations import MAX_SLUG, clean_slug
 from wiro_async._protocol.records import Model, Task
 from wiro_async._types import JSON, JSONMapping
 
-__all__ = ["ZERO", "Budget", "Charges", "Prices", "plain"]
+__all__ = ["ZERO", "Bill", "Budget", "Charges", "Estimate", "PriceSource", "Prices", "charge_of", "plain"]
 
 ZERO = Decimal(0)
 _MOST = Decimal(10) ** 12
@@ -43,8 +44,33 @@ def plain(amount: Decimal) -> str:
 # -- the budget ------------------------------------------------------------------------------------------
 
 
+@attrs.define(eq=False)
+class Bill:
+    """One Run's place in the budgets that cover it, from its reservation to its charge: their key for it.
+
+    Attributes:
+        model: The slug.
+        inputs: The inputs that can change the price.
+        name: Its task's id, or what its doubt is known by ("" before it is accepted).
+        ended_at: When its task's end was first seen, in unix seconds (None: not yet).
+    """
+
+    model: str = ""
+    inputs: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+    name: str = ""
+    ended_at: float | None = None
+
+
+@attrs.frozen
+class _Counted:
+    """What counts for a run: USD (None: unknown), and whether it holds back all others until it is known."""
+
+    usd: Decimal | None
+    holds_back: bool
+
+
 class Budget:
-    """Lets a run start only if the budget covers its estimate.
+    """Lets a run start only if the budget covers its estimate, and so do the budgets around it.
 
     Each run reserves an estimate before it is sent, and swaps it for its true cost when it ends. So the limit
     is exceeded by at most what the runs in flight cost beyond their estimates. A run without an estimate
@@ -55,17 +81,58 @@ class Budget:
     Args:
         max_cost: Total USD that may be spent (None: no limit, only count).
         spent: USD already spent by an earlier process.
+        within: The budget that covers these runs, too, such as the client's (None: none). A reservation is
+            made in both or in neither.
+        allow_unpriced: Whether a run without an estimate reserves nothing and holds back no other.
+
+    Attributes:
+        spent: USD that count for runs that have ended.
+        estimated: What of it are estimates, as the charges are not recorded yet.
+        reserved: USD reserved for runs in flight.
     """
 
-    def __init__(self, max_cost: Decimal | None, spent: Decimal = ZERO) -> None:
+    def __init__(
+        self,
+        max_cost: Decimal | None,
+        spent: Decimal = ZERO,
+        *,
+        within: Budget | None = None,
+        allow_unpriced: bool = False,
+    ) -> None:
         self.max_cost: Decimal | None = None if max_cost is None else _usd(max_cost)
         self.spent: Decimal = _usd(spent)
+        self.estimated: Decimal = ZERO
         self.reserved: Decimal = ZERO
-        self._held: dict[Hashable, Decimal | None] = {}
+        self.within: Budget | None = within
+        self.allow_unpriced: bool = allow_unpriced
+        self._held: dict[Hashable, _Counted] = {}
         self._blind: int = 0
         self._highest: Decimal = ZERO
-        # By task, what counts for its charge, and whether that is no estimate of its own.
-        self._uncharged: dict[str, tuple[Decimal, bool]] = {}
+        # By task, what counts for its charge; without an estimate of its own, that is the highest charge.
+        self._uncharged: dict[str, tuple[Decimal, _Counted]] = {}
+
+    @property
+    def chain(self) -> Iterator[Budget]:
+        """This budget, and those around it."""
+        budget: Budget | None = self
+        while budget is not None:
+            yield budget
+            budget = budget.within
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether this budget or one around it has a limit."""
+        return any(budget.max_cost is not None for budget in self.chain)
+
+    @property
+    def gone(self) -> Decimal:
+        """USD spent or reserved."""
+        return _EXACT.add(self.spent, self.reserved)
+
+    @property
+    def charged(self) -> Decimal:
+        """USD of those spent that the service has recorded."""
+        return _EXACT.subtract(self.spent, self.estimated)
 
     @property
     def in_flight(self) -> int:
@@ -85,12 +152,15 @@ class Budget:
         limit = ZERO if self.max_cost is None else self.max_cost
         return _EXACT.subtract(_EXACT.subtract(limit, self.spent), self.reserved)
 
-    def reserve(self, key: Hashable, estimate: Decimal | None) -> bool:
-        """Reserve *estimate* for a run, if that much is left.
+    def reserve(self, key: Hashable, estimate: Decimal | None, *, allow_unpriced: bool = False) -> bool:
+        """Reserve *estimate* for a run, if that much is left here and in the budgets around.
+
+        Nothing else can happen between the check and the reservation.
 
         Args:
             key: The run.
             estimate: USD that it may cost (None: unknown).
+            allow_unpriced: Whether it holds back no other run if that is unknown.
 
         Returns:
             Whether it may start.
@@ -100,49 +170,65 @@ class Budget:
         """
         if key in self._held:
             raise ValueError(f"{key!r} holds a reservation already; settle or release it first")
-        if not self._fits(estimate):
+        if self.refusing(estimate) is not None:
             return False
-        self.adopt(key, estimate)
+        self.adopt(key, estimate, allow_unpriced=allow_unpriced)
         return True
+
+    def refusing(self, estimate: Decimal | None) -> Budget | None:
+        """Return the budget that has too little left for a run: this one or one around it (None: none)."""
+        return next((budget for budget in self.chain if not budget._fits(estimate)), None)
 
     def may_fit(self, estimate: Decimal | None) -> bool:
         """Whether a run that found too little left should wait: those in flight may cost less."""
-        if self.max_cost is None or not self._held:
-            return self._fits(estimate)
-        rest = _EXACT.subtract(self.max_cost, self.spent)
-        return rest > 0 and (estimate is None or _usd(estimate) <= rest)
+        return all(budget._may_fit(estimate) for budget in self.chain)
 
-    def adopt(self, key: Hashable, estimate: Decimal | None) -> None:
+    def adopt(self, key: Hashable, estimate: Decimal | None, *, allow_unpriced: bool = False) -> None:
         """Count a run already in flight, such as an earlier process's, whatever is left."""
         self.release(key)
-        self._held[key] = None if estimate is None else _usd(estimate)
-        self._blind += estimate is None
-        self.reserved = _EXACT.add(self.reserved, self._held[key] or ZERO)
+        for budget in self.chain:
+            allowed = allow_unpriced or budget.allow_unpriced
+            held = _Counted(None if estimate is None else _usd(estimate), estimate is None and not allowed)
+            budget._held[key] = held
+            budget._blind += held.holds_back
+            budget.reserved = _EXACT.add(budget.reserved, held.usd or ZERO)
 
     @property
     def is_blind(self) -> bool:
-        """Whether a run has ended for which nothing counts: no estimate, and no charge of any run yet."""
-        return not self._highest and any(guessed for _, guessed in self._uncharged.values())
+        """Whether a limit covers a run that has ended and for which nothing counts.
+
+        There is neither an estimate nor a charge of any run yet.
+        """
+        return any(
+            budget.max_cost is not None
+            and not budget._highest
+            and any(counted.holds_back for _, counted in budget._uncharged.values())
+            for budget in self.chain
+        )
 
     def settle(self, key: Hashable, cost: Decimal | None, task_id: str = "") -> Decimal:
-        """Count what a run has cost, and release its reservation.
+        """Count what a run has cost, and release its reservation. Each budget does so once.
 
         Args:
-            key: The run; it need not hold a reservation.
+            key: The run.
             cost: USD; 0 for a failed run (None: it ended, and its charge is not recorded yet).
             task_id: Its task, to which the charge may come later.
 
         Returns:
-            USD counted: the cost, else the estimate, else the highest charge of any run so far.
+            USD counted: the cost, else the estimate, else the highest charge of any run so far; 0 if it holds
+            no reservation.
         """
-        estimate = self._held.get(key)
-        self.release(key)
+        if self.within is not None:
+            self.within.settle(key, cost, task_id)
+        held = self._let_go(key)
+        if held is None:
+            return ZERO
         if cost is None or not cost.is_finite():
-            return self.expect(task_id, estimate)
+            return self._expect(task_id, held)
         return self._charge(cost)
 
     def expect(self, task_id: str, estimate: Decimal | None, *, before: Decimal | None = None) -> Decimal:
-        """Count a run that has ended, and whose charge is not recorded yet.
+        """Count, in this budget alone, a run that has ended, and whose charge is not recorded yet.
 
         Args:
             task_id: Its task.
@@ -152,50 +238,70 @@ class Budget:
         Returns:
             USD counted: the estimate, else the highest charge of any run so far.
         """
-        counted = self._highest if estimate is None else _usd(estimate)
-        self._uncharged[task_id] = counted, estimate is None
-        self.spent = _EXACT.add(self.spent, _EXACT.subtract(counted, before or ZERO))
-        return counted
+        self.spent = _EXACT.subtract(self.spent, before or ZERO)
+        return self._expect(task_id, _Counted(None if estimate is None else _usd(estimate), estimate is None))
+
+    def _expect(self, task_id: str, held: _Counted) -> Decimal:
+        usd = self._highest if held.usd is None else held.usd
+        self._uncharged[task_id] = usd, held
+        self._add_estimate(usd)
+        return usd
 
     def charge(self, task_id: str, cost: Decimal) -> None:
-        """Count the charge of a task, recorded at last, in place of what counted for it."""
-        counted, _ = self._uncharged.pop(task_id, (ZERO, False))
-        self.spent = _EXACT.subtract(self.spent, counted)
-        self._charge(cost)
+        """Count the charge of a task, recorded at last, in place of what counted for it, once."""
+        for budget in self.chain:
+            if task_id in budget._uncharged:
+                usd, _ = budget._uncharged.pop(task_id)
+                budget._add_estimate(_EXACT.minus(usd))
+                budget._charge(cost)
+
+    def forget(self, task_id: str) -> None:
+        """Let the estimate of a task count for good: its charge is not waited for any more."""
+        self._uncharged.pop(task_id, None)
+
+    def _add_estimate(self, usd: Decimal) -> None:
+        self.spent = _EXACT.add(self.spent, usd)
+        self.estimated = _EXACT.add(self.estimated, usd)
 
     def _charge(self, cost: Decimal) -> Decimal:
         charge = _usd(cost)
         self.spent = _EXACT.add(self.spent, charge)
         if charge > self._highest:
             self._highest = charge
-            for task_id, (counted, guessed) in self._uncharged.items():
-                if guessed:
-                    self._uncharged[task_id] = charge, True
-                    self.spent = _EXACT.add(self.spent, _EXACT.subtract(charge, counted))
+            for task_id, (usd, counted) in self._uncharged.items():
+                if counted.usd is None:
+                    self._uncharged[task_id] = charge, counted
+                    self._add_estimate(_EXACT.subtract(charge, usd))
         return charge
 
     def release(self, key: Hashable) -> None:
         """Release the reservation of a run that was not sent, or was refused."""
-        if key not in self._held:
-            return
-        estimate = self._held.pop(key)
-        self._blind -= estimate is None
-        self.reserved = _EXACT.subtract(self.reserved, estimate or ZERO)
+        for budget in self.chain:
+            budget._let_go(key)
+
+    def _let_go(self, key: Hashable) -> _Counted | None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._blind -= held.holds_back
+            self.reserved = _EXACT.subtract(self.reserved, held.usd or ZERO)
+        return held
 
     def _fits(self, estimate: Decimal | None) -> bool:
         left = self.left
         return left is None or (left > 0 if estimate is None else _usd(estimate) <= left)
 
+    def _may_fit(self, estimate: Decimal | None) -> bool:
+        if self.max_cost is None or not self._held:
+            return self._fits(estimate)
+        rest = _EXACT.subtract(self.max_cost, self.spent)
+        return rest > 0 and (estimate is None or _usd(estimate) <= rest)
+
 
 class NullBudget(Budget):
-    """Limits nothing and adds up nothing: what single calls have, whose tasks nobody may ever wait for."""
+    """Limits nothing and adds up nothing: what single calls have, if their client has no budget."""
 
     def __init__(self) -> None:
         super().__init__(None)
-
-    def reserve(self, key: Hashable, estimate: Decimal | None) -> bool:  # noqa: ARG002
-        """Let every run start."""
-        return True
 
     def settle(self, key: Hashable, cost: Decimal | None, task_id: str = "") -> Decimal:  # noqa: ARG002
         """Return the cost."""
@@ -215,6 +321,18 @@ at the batch's end."""
 
 STOPPED_FOR_FREE = 3600.0
 """Seconds after which a task that was stopped while it ran, and that shows a charge of 0, is free."""
+
+
+def charge_of(task: Task, ended_at: float, time: float) -> Decimal | None:
+    """Return the charge of a task that has ended (None: not recorded yet).
+
+    Args:
+        task: Its snapshot.
+        ended_at: When its end was seen, in unix seconds.
+        time: The time of day, in unix seconds.
+    """
+    stopped = task.cost is None and task.outcome == "cancelled"
+    return task.total_cost if stopped and time > ended_at + STOPPED_FOR_FREE else task.cost
 
 
 @attrs.define
@@ -281,9 +399,8 @@ class Charges:
         awaited = self._awaited.get(task.id)
         if awaited is None:
             return None
-        run, cost = awaited.run, task.cost
-        if cost is None and task.outcome == "cancelled" and time > run.ended_at + STOPPED_FOR_FREE:
-            cost = task.total_cost
+        run = awaited.run
+        cost = charge_of(task, run.ended_at, time)
         if cost is None:
             return None
         del self._awaited[task.id]
@@ -304,7 +421,7 @@ class Charges:
         return next(iter(self._awaited.values()))
 
     def _is_blind(self) -> bool:
-        return bool(self._awaited) and self._budget.max_cost is not None and self._budget.is_blind
+        return bool(self._awaited) and self._budget.is_blind
 
 
 # -- what runs cost --------------------------------------------------------------------------------------
@@ -324,6 +441,24 @@ _DECIDING = frozenset({"select", "selectwithcover", "multiselect", "number", "ra
 
 _UNLIKELY = ("seed", "prompt", "url", "image")
 """Name parts of inputs that do not define a kind of run, if the model's own list is unknown."""
+
+
+PriceSource: TypeAlias = Literal["charges", "catalogue", "model"]
+"""Where an estimate comes from: the charges of such runs, the catalogue's price list, or the highest charge
+of any run of the model."""
+
+
+@attrs.frozen
+class Estimate:
+    """What a run may cost.
+
+    Attributes:
+        usd: The amount.
+        source: Where it comes from.
+    """
+
+    usd: Decimal
+    source: PriceSource
 
 
 @attrs.define
@@ -406,28 +541,44 @@ class Prices:
         Returns:
             USD (None: unknown).
         """
-        return self._estimate(model, inputs, seconds, mean=False)
+        estimate = self.estimate(model, inputs, seconds=seconds)
+        return None if estimate is None else estimate.usd
 
     def expected(
         self, model: str, inputs: Mapping[str, object], *, seconds: float | None = None
     ) -> Decimal | None:
         """Return what a run costs on average, for a plan; otherwise like ``highest``."""
-        return self._estimate(model, inputs, seconds, mean=True)
+        estimate = self.estimate(model, inputs, seconds=seconds, mean=True)
+        return None if estimate is None else estimate.usd
 
-    def _estimate(
-        self, model: str, inputs: Mapping[str, object], seconds: float | None, *, mean: bool
-    ) -> Decimal | None:
+    def estimate(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        *,
+        seconds: float | None = None,
+        mean: bool = False,
+    ) -> Estimate | None:
+        """Return a high or a *mean* estimate, and where it comes from; see ``highest`` and ``expected``."""
         entry = self._models.get(clean_slug(model))
         if entry is None:
             return None
         costs = entry.kinds.get(_kind(entry, inputs))
         count = costs.known[0] if costs is not None else 0
-        learned = _cost(costs, mean=mean) if costs is not None else None
+        known = [] if costs is None else [Estimate(_cost(costs, mean=mean), "charges")]
         if count >= ENOUGH or (mean and count):
-            return learned
+            return known[0]
         listed = listed_price(entry.listing, inputs, seconds=seconds)
-        known = [amount for amount in (learned, listed) if amount is not None]
-        return max(known or (_cost(other, mean=mean) for other in entry.kinds.values()), default=None)
+        if listed is not None:
+            known.append(Estimate(listed, "catalogue"))
+        if not known:
+            known = [Estimate(_cost(other, mean=mean), "model") for other in entry.kinds.values()]
+        return max(known, key=lambda estimate: estimate.usd, default=None)
+
+    def deciding(self, model: str, inputs: Mapping[str, object]) -> Mapping[str, object]:
+        """Return those of a run's *inputs* that can change its price: all that ``learn`` needs later."""
+        entry = self._of(model)
+        return {name: inputs[name] for name in _names(entry, inputs)}
 
     # -- across processes --------------------------------------------------------------------------------
 
@@ -465,11 +616,14 @@ class Prices:
 
 def _kind(entry: _Model, inputs: Mapping[str, object]) -> str:
     """Return a run's kind: a digest of the inputs that can change its price."""
+    return digest(inputs, _names(entry, inputs))[:16]
+
+
+def _names(entry: _Model, inputs: Mapping[str, object]) -> list[str]:
+    """Return the names of the inputs that can change the price."""
     if entry.deciding is not None:
-        names = [name for name in inputs if name in entry.deciding]
-    else:
-        names = [name for name, value in inputs.items() if _may_decide(name, value)]
-    return digest(inputs, names)[:16]
+        return [name for name in inputs if name in entry.deciding]
+    return [name for name, value in inputs.items() if _may_decide(name, value)]
 
 
 def _may_decide(name: str, value: object) -> bool:

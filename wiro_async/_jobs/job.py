@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import attrs
 
-from wiro_async._errors import InvalidInput, WiroError
+from wiro_async._errors import BatchStopped, InvalidInput, WiroError
 from wiro_async._files.inputs import TypedInputs
+from wiro_async._jobs.budget import Bill
 from wiro_async._jobs.options import DEFAULTS, CallSettings
 from wiro_async._protocol.records import Task, TaskResult
 from wiro_async._types import Record, Stage
@@ -104,7 +105,7 @@ class JobOutcome(Record):
         task_id: The id of the last task ("" if there was none).
     """
 
-    _derived: ClassVar[tuple[str, ...]] = ("succeeded",)
+    _derived: ClassVar[tuple[str, ...]] = ("succeeded", "not_started")
 
     key: str
     job: Job | None = None
@@ -119,6 +120,11 @@ class JobOutcome(Record):
     def succeeded(self) -> bool:
         """Whether the result and all wanted files are there."""
         return self.error is None
+
+    @property
+    def not_started(self) -> bool:
+        """Whether it has had no Run because the batch had stopped: it cost nothing, and can be run later."""
+        return isinstance(self.error, BatchStopped)
 
 
 # -- a job on its way ------------------------------------------------------------------------------------
@@ -144,6 +150,7 @@ class JobState:
         through: Whether it has had a slot.
         attempts: How many Runs were made for it.
         number: The number of its latest attempt in the journal; those that were turned away count.
+        bill: Its latest Run's place in the budgets.
         spent: What these cost, in USD (None: unknown).
         is_uncharged: Whether the charge of one of them is not recorded yet.
         patience: Seconds that it waits for a slot.
@@ -176,6 +183,7 @@ class JobState:
     through: bool = False
     attempts: int = 0
     number: int = 0
+    bill: Bill = attrs.field(factory=Bill)
     spent: Decimal | None = None
     is_uncharged: bool = False
     patience: float = math.inf

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TypedDict, get_args
 
 import attrs
 
-from wiro_async._config import on_cancel, one_of, seconds, text
+from wiro_async._config import of_type, on_cancel, one_of, seconds, text, usd
 from wiro_async._types import OnCancel, OnUnknown, Watch
 
 __all__ = ["DEFAULTS", "CallSettings", "RunOptions", "SubmitOptions"]
@@ -33,6 +34,12 @@ class SubmitOptions(TypedDict, total=False):
             ``"callback"`` and there is no *callback_url*).
         expected_duration: Expected seconds from submit to end (None: the client learns this for each
             model).
+        max_cost: USD that this call may cost at most (None: no limit of its own; the client's ``max_cost``
+            holds in any case). The price is the catalogue's, or what such runs have cost: the service bills
+            what it bills. If it is above the limit, the call raises ``BudgetExceeded`` before anything is
+            uploaded or sent.
+        allow_unpriced: Whether to start a run of which nobody knows the price although there is a limit
+            (None: as the client's ``allow_unpriced`` says).
     """
 
     slot_timeout: float | None
@@ -41,6 +48,8 @@ class SubmitOptions(TypedDict, total=False):
     project_id: str | None
     watch: Watch | None
     expected_duration: float | None
+    max_cost: Decimal | float | str | None
+    allow_unpriced: bool | None
 
 
 class RunOptions(SubmitOptions, total=False):
@@ -68,6 +77,8 @@ class CallSettings:
     project_id: str | None = attrs.field(default=None, validator=text)
     watch: Watch | None = attrs.field(default=None, validator=one_of(None, *get_args(Watch)))
     expected_duration: float | None = attrs.field(default=None, validator=seconds)
+    max_cost: Decimal | None = attrs.field(default=None, converter=usd)
+    allow_unpriced: bool | None = attrs.field(default=None, validator=of_type("True or False", bool))
     timeout: float | None = attrs.field(default=None, validator=seconds)
     on_cancel: OnCancel = attrs.field(default="keep", validator=on_cancel)
 

@@ -3,7 +3,8 @@
 ::
 
     resolve     model and inputs become a payload; local files are uploaded
-    reserve     the estimate is reserved from the budget
+    reserve     the estimate is reserved from every budget that covers the Run; a single call's before its
+                uploads, a batch's job's together with its slot
     slot        one of the account's slots for concurrent tasks
     intend      the intent is durable
     send        the Run, shielded from cancellation
@@ -31,7 +32,7 @@ from contextlib import nullcontext
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import attrs
@@ -40,17 +41,29 @@ from wiro_async._aio import finish, now
 from wiro_async._errors import (
     AuthenticationError,
     BatchStopped,
+    BudgetExceeded,
     ConcurrencyLimited,
     DownloadError,
     InvalidInput,
     JournalError,
+    ModelNotFound,
     SubmissionUnknown,
     TaskNotFound,
     WiroError,
 )
 from wiro_async._files.inputs import FileSource, by_name, holds, is_local_file, resolve
 from wiro_async._http.retry import RUNS, run_knowledge, run_may_repeat
-from wiro_async._jobs.budget import Budget, Charges, NullBudget, Prices
+from wiro_async._jobs.budget import (
+    ZERO,
+    Bill,
+    Budget,
+    Charges,
+    Estimate,
+    NullBudget,
+    Prices,
+    PriceSource,
+    plain,
+)
 from wiro_async._jobs.job import JobOutcome, JobState
 from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
@@ -202,16 +215,18 @@ class Pipeline:
 
     @classmethod
     def for_single_calls(cls, service: Service) -> Pipeline:
-        """Return the pipeline of a client's single calls: no journal, no budget, nothing saved."""
+        """Return the pipeline of a client's single calls: no journal, nothing saved."""
 
         async def url_of(file: FileSource) -> str:
             return (await service.uploader.upload(file)).url
 
-        limits = service.config.limits
+        limits, bills = service.config.limits, service.bills
         return cls(
             service=service,
             line=service.line,
             url_of=url_of,
+            budget=NullBudget() if bills is None else bills.budget,
+            prices=Prices() if bills is None else bills.prices,
             slot_timeout=limits.slot_timeout,
             wait_timeout=limits.wait_timeout,
             hands_over=True,
@@ -229,6 +244,7 @@ class Pipeline:
         try:
             return TaskHandle(await self._accepted(job))
         except BaseException:
+            self._release_unsent(job)
             if job.state is not None:
                 self.service.leave(job.state, "was accepted after its caller was cancelled")
             raise
@@ -245,6 +261,7 @@ class Pipeline:
             while job.task is None:
                 await self._watch(job, job.state or await self._accepted(job))
         except BaseException as error:
+            self._release_unsent(job)
             state, is_told = job.state, isinstance(error, TaskError | SubmissionUnknown)
             if state is not None:
                 try:
@@ -320,7 +337,9 @@ class Pipeline:
         operation = run_of(job.model)
         has_callback = options.callback_url is not None or "callbackUrl" in inputs
         watch = self._watch_of(options.watch, has_callback=has_callback)
-        await self._learn_price(job.model)
+        await self._learn_price(job)
+        if self.hands_over:
+            self._reserve(job, inputs)
         if job.entry is not None:
             inputs = await self._revived("inputs", inputs)
         payload = await resolve(inputs, self.url_of)
@@ -377,14 +396,15 @@ class Pipeline:
             )
         return url
 
-    async def _learn_price(self, slug: str) -> None:
-        """With a cost limit, look up a model's price once: without a price, one runs at a time.
+    async def _learn_price(self, job: JobState) -> None:
+        """With a cost limit, look up a model's price once.
 
         Raises:
             AuthenticationError: The service rejects our credentials.
         """
-        slug = clean_slug(slug)
-        if self.budget.max_cost is None or slug in self._asked:
+        slug = clean_slug(job.model)
+        is_limited = self.budget.is_limited or job.options.max_cost is not None
+        if not is_limited or slug in self._asked:
             return
         async with self._asking:
             if slug in self._asked:
@@ -394,10 +414,46 @@ class Pipeline:
             except AuthenticationError:
                 raise
             except WiroError as error:
+                if self.hands_over and not isinstance(error, ModelNotFound):
+                    # This call may be refused for it; the next one asks again.
+                    logger.warning("the price of %s could not be read: %s", slug, error)
+                    return
                 logger.warning("the price of %s is learned from its runs: %s", slug, error)
             self._asked.add(slug)
 
     # -- reserve, slot -----------------------------------------------------------------------------------
+
+    def _reserve(self, job: JobState, inputs: Mapping[str, Any]) -> None:
+        """Reserve a single call's money before anything is uploaded for it; it is kept until the task's end.
+
+        Nothing else can happen between the check and the reservation.
+
+        Raises:
+            BudgetExceeded: The call's own limit, or the client's, does not cover it.
+        """
+        bills, limit = self.service.bills, job.options.max_cost
+        if bills is None and limit is None:
+            return
+        estimate = self.prices.estimate(job.model, inputs)
+        price = None if estimate is None else estimate.usd
+        allowed = job.options.allow_unpriced
+        allowed = self.budget.allow_unpriced if allowed is None else allowed
+        if limit is not None and (not allowed if price is None else price > limit):
+            raise _exceeded(job.model, estimate, ZERO, limit, "call", allowed=allowed)
+        if bills is None:
+            return
+        bills.sweep()
+        budget, limit = bills.budget, bills.budget.max_cost
+        is_known = limit is None or price is not None or allowed
+        if not (is_known and budget.reserve(job.bill, price, allow_unpriced=allowed)):
+            assert limit is not None
+            raise _exceeded(job.model, estimate, budget.gone, limit, "client", allowed=allowed)
+        bills.describe(job.bill, job.model, inputs)
+
+    def _release_unsent(self, job: JobState) -> None:
+        """Release a single call's money if no task came of it, and none may have."""
+        if not job.bill.name:
+            self.budget.release(job.bill)
 
     async def _accepted(self, job: JobState) -> TaskState:
         """Take a job to its task: the stages from *resolve* to *accepted*.
@@ -501,11 +557,18 @@ class Pipeline:
         return slot
 
     def _may_start(self, job: JobState) -> bool:
+        if self.hands_over:
+            return True  # Its money was reserved before its uploads.
         if not self.monitor.may_start(job):
             return False
+        bills = self.service.bills
+        if bills is not None:
+            bills.sweep()
         # Anew at each try: what ended meanwhile may have told what such a run costs.
         estimate = self.prices.highest(job.model, job.told)
-        if self.budget.reserve(job, estimate):
+        if self.budget.reserve(job.bill, estimate):
+            if bills is not None:
+                bills.describe(job.bill, job.model, job.told)
             return True
         self.monitor.no_money(job, estimate)
         return False
@@ -593,6 +656,7 @@ class Pipeline:
             case SubmissionUnknown():
                 # Slot and money stay taken: it may run, and may have been paid.
                 slot.doubted()
+                self._doubt_bill(job, outcome)
             case _:
                 self._give_back(job, slot, outcome)
 
@@ -633,7 +697,9 @@ class Pipeline:
         except BaseException:
             # The end of asyncio.run(), or Ctrl-C on trio: nothing holds those off.
             slot.release()
-            self._leave_open(unknown(attempt.fingerprint, "the program ended before the answer was in"))
+            doubt = unknown(attempt.fingerprint, "the program ended before the answer was in")
+            self._doubt_bill(job, doubt)
+            self._leave_open(doubt)
             raise
         state = self._accept(job, slot, accepted, claim)
         if await self._record_task(job, accepted, "answer"):
@@ -675,7 +741,18 @@ class Pipeline:
         if run.callback is not None:
             state.await_callback(run.callback)
         job.slot = slot
+        self._bill_to(job, state, accepted.id)
         return state
+
+    def _bill_to(self, job: JobState, state: TaskState, task_id: str) -> None:
+        """Tell the client's budget which task a Run's money is for."""
+        if self.service.bills is not None:
+            state.hold = self.service.bills.hold(job.bill, task_id)
+
+    def _doubt_bill(self, job: JobState, error: SubmissionUnknown) -> None:
+        """Tell the client's budget that it is not known which task a Run's money is for, if any."""
+        if self.service.bills is not None:
+            self.service.bills.doubt(job.bill, error)
 
     def _wait_or_raise(self, job: JobState, error: WiroError) -> None:
         """Have a Run that the service provably did not accept resent, or raise why not.
@@ -699,7 +776,11 @@ class Pipeline:
             slot.refused(error)
         else:
             slot.release(reached=error is not None and run_knowledge(error) == "refused")
-        self.budget.release(job)
+        if self.service.bills is not None:
+            self.service.bills.withdraw(job.bill)
+        if not self.hands_over:
+            # A single call keeps it until it ends: its files are uploaded.
+            self.budget.release(job.bill)
         self.monitor.moved(job, "waiting")
 
     async def _record_task(
@@ -796,9 +877,11 @@ class Pipeline:
         if entry.state == "refused" and not was_believed_too_soon(entry.error, entry.reason):
             return
         # Before anything is set aside for it: a task of unknown price holds back all others.
-        await self._learn_price(entry.model)
+        await self._learn_price(job)
         # A Run that may have left may have been paid: its money is set aside before the next job comes.
-        self.budget.adopt(job, self.prices.highest(job.model, job.told))
+        self.budget.adopt(job.bill, self.prices.highest(job.model, job.told))
+        if self.service.bills is not None:
+            self.service.bills.describe(job.bill, job.model, job.told)
         if entry.state in ("running", "stalled"):
             self._adopt(job, TaskKey(entry.task_id, entry.token))
             self._let_next(job)
@@ -819,14 +902,16 @@ class Pipeline:
             self._adopt(job, TaskKey(outcome.id, outcome.token))
         elif outcome.absent and resends:
             await self._record(Released.of(job.key, outcome, job.number))
-            self.budget.release(job)
+            self.budget.release(job.bill)
         else:
+            self._doubt_bill(job, outcome)
             raise outcome
 
     def _adopt(self, job: JobState, key: TaskKey) -> None:
         """Count a task that is already running."""
         job.slot = self.line.adopt()
         job.state = self.service.attach(key, exists=True)
+        self._bill_to(job, job.state, key.id or "")
         self.monitor.moved(job, "running")
 
     # -- watch, settle -----------------------------------------------------------------------------------
@@ -854,6 +939,7 @@ class Pipeline:
             # The first poll has shown that the Run's answer was about another's task.
             job.state = None
             slot.doubted()
+            self._doubt_bill(job, error)
             await self._record(Doubted(job.key, error.cause, job.number))
             await self._reconcile(job, slot, error)
             return
@@ -930,13 +1016,14 @@ class Pipeline:
         # Without a slot it is settled: whoever stops it does not count it again.
         slot, job.slot = job.slot, None
         assert slot is not None
-        counted = self.budget.settle(job, cost, task.id)
+        bill, job.bill = job.bill, Bill()
+        counted = self.budget.settle(bill, cost, task.id)
         if cost is None:
             job.is_uncharged = True
             self._await_charge(job, task, counted or None)
         else:
             job.spent = cost if job.spent is None else job.spent + cost
-            if task.outcome == "succeeded":
+            if task.outcome == "succeeded" and self.charges is not None:
                 self.prices.learn(job.model, job.told, cost)
         try:
             await self._record(Ended.of(job.key, task, counted or None))
@@ -1110,3 +1197,47 @@ class Pipeline:
             assert job.state is not None
             await job.state.delete_files()
         await self._record(Done(job.key))
+
+
+_SOURCES: Mapping[PriceSource, str] = {
+    "charges": "what such runs have cost",
+    "catalogue": "the catalogue's price",
+    "model": "the highest charge seen for the model",
+}
+
+
+def _exceeded(
+    model: str,
+    estimate: Estimate | None,
+    spent: Decimal,
+    limit: Decimal,
+    scope: Literal["call", "client"],
+    *,
+    allowed: bool,
+) -> BudgetExceeded:
+    """Return the error of a single call that its own limit, or the client's, does not cover.
+
+    Args:
+        model: The slug.
+        estimate: What the Run may cost (None: nobody knows).
+        spent: USD of the limit that are gone.
+        limit: The limit, in USD.
+        scope: Whose it is.
+        allowed: Whether a Run of unknown price may be sent.
+    """
+    whose = "this call's" if scope == "call" else "the client's"
+    gone = f", of which {plain(spent)} are spent, or reserved for runs in flight" if spent else ""
+    budget = f"{whose} max_cost is {plain(limit)} USD{gone}"
+    if estimate is not None:
+        price = f"a run of {model} may cost {plain(estimate.usd)} USD ({_SOURCES[estimate.source]})"
+        advice = "raise the limit, or wait for the runs in flight"
+    else:
+        price = f"nobody knows what a run of {model} costs"
+        advice = "raise the limit" if allowed else "allow_unpriced=True sends it all the same"
+    return BudgetExceeded(
+        f"{price}, and {budget}; nothing was sent; {advice}",
+        price=None if estimate is None else estimate.usd,
+        spent=spent,
+        limit=limit,
+        scope=scope,
+    )

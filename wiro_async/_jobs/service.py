@@ -34,6 +34,7 @@ from wiro_async._tasks.state import TaskContext, TaskState
 from wiro_async._watch.schedule import Schedule
 
 if TYPE_CHECKING:
+    from wiro_async._jobs.bills import Bills
     from wiro_async._watch.pool import Sockets
 
 __all__ = ["Service"]
@@ -60,6 +61,7 @@ class Service:
         known: The tasks that have an owner.
         runs: The Runs that are on their way, or in doubt.
         search: Finds the tasks of lost Runs.
+        bills: Adds up what the Runs cost (None: the client has no budget).
         unclaimed: Tasks whose callers were cancelled.
         unresolved: Unknown Runs whose callers were cancelled.
         chance: A source of random numbers between 0 and 1.
@@ -76,12 +78,13 @@ class Service:
     known: KnownTasks
     runs: OpenRuns
     search: TaskSearch
+    bills: Bills | None = None
     unclaimed: deque[TaskHandle] = attrs.field(factory=lambda: deque(maxlen=KEPT))
     unresolved: deque[SubmissionUnknown] = attrs.field(factory=lambda: deque(maxlen=KEPT))
     chance: Callable[[], float] = random.random
 
     @classmethod
-    def connect(cls, config: Config, network: Network) -> Service:
+    def connect(cls, config: Config, network: Network, bills: Bills | None = None) -> Service:
         """Assemble a client's parts; nothing is opened before it is used.
 
         Raises:
@@ -109,6 +112,8 @@ class Service:
             safety_interval=polling.safety_interval,
             urgent_interval=polling.min_interval,
         )
+        if bills is not None:
+            tasks.readers.add(bills.told)
         return cls(
             config,
             calls,
@@ -121,6 +126,7 @@ class Service:
             known,
             runs,
             TaskSearch(calls, known, runs, limits),
+            bills,
         )
 
     def list_tasks(self, model: str | None, limit: int | None) -> Listing[Task]:

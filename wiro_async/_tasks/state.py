@@ -156,6 +156,7 @@ class TaskState:
         claim: The Run's claim on the task, until a poll confirms it (None: there is nothing to confirm).
         exists: Whether the service itself has named or shown the task.
         slot: What its place among the account's concurrent tasks is given back by (None: it holds none).
+        hold: What its money is held by, for as long as somebody may see its end (None: nothing).
         history: What was learned.
         events: What the socket told beside the statuses.
     """
@@ -170,6 +171,7 @@ class TaskState:
     claim: Claim | None = None
     exists: bool = False
     slot: HeldSlot | None = None
+    hold: object = None
     history: History = attrs.field(default=_NO_HISTORY, init=False)
     events: EventBuffer = attrs.field(default=_NO_EVENTS, init=False)
     # When it was first denied, on the event loop's clock (None: it was not, or was seen since).

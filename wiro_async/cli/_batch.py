@@ -20,6 +20,7 @@ import attrs
 from wiro_async import (
     Batch,
     BatchPlan,
+    BatchProgress,
     BatchReport,
     BatchStopped,
     Client,
@@ -186,10 +187,10 @@ class BatchCommand:
             _signals(last_words, self.session.report) as signals,
         ):
             async with self._batch(client, jobs, total=total, memo=memo) as batch:
-                late, unmade = await _follow(batch, view, signals)
+                late = await _follow(batch, view, signals)
             if signals.came:
                 return await self._interrupted()
-        return self._concluded(batch.report, plan.failed, late, unmade)
+        return self._concluded(batch.report, plan.failed, late)
 
     def _resume(self, *options: str) -> str:
         return self.session.command("resume", str(self.journal), *options)
@@ -207,7 +208,7 @@ class BatchCommand:
         report.problem(f"interrupted; {_go_on(left)}; {self._resume()} {way_on}")
         return Code.INTERRUPTED
 
-    def _concluded(self, ended: BatchReport, failed_before: int, late: int, unmade: int) -> int:
+    def _concluded(self, ended: BatchReport, failed_before: int, late: int) -> int:
         report, progress = self.session.report, ended.progress
         report.record(
             {
@@ -219,11 +220,11 @@ class BatchCommand:
                 "journal": ended.journal,
             }
         )
-        _say_end(report, ended, late, unmade)
+        _say_end(report, ended, late)
         if late:
             report.problem(f"{_go_on(late)}; {self._resume()} waits again")
         if ended.stopped is not None:
-            report.problem(self._why_stopped(ended.stopped))
+            report.problem(self._why_stopped(ended.stopped, progress))
             return Code.STOPPED
         if progress.unknown:
             runs, they = ("1 run", "it") if progress.unknown == 1 else (f"{progress.unknown} runs", "they")
@@ -232,14 +233,14 @@ class BatchCommand:
             )
         return Code.OK if ended.complete and not failed_before else Code.TASK_FAILED
 
-    def _why_stopped(self, stopped: BatchStopped) -> str:
+    def _why_stopped(self, stopped: BatchStopped, progress: BatchProgress) -> str:
         if stopped.reason != "max_cost":
             return f"{in_options(stopped.message)}; {self._way_on()}"
         limit = usd(Decimal(self.options.max_cost or 0))
+        begun = "" if progress.total is None else f"; {progress.begun} of {_jobs(progress.total)} were begun"
         return (
             f"the batch makes no more runs: --max-cost {limit} is spent, or too little is left for another "
-            f"run; "
-            f"{self._way_on('--max-cost', 'MORE')}"
+            f"run{begun}; {self._way_on('--max-cost', 'MORE')}"
         )
 
 
@@ -251,13 +252,13 @@ def _folder_of(template: str) -> Path:
     return Path(fixed.replace("\0", "{").replace("\1", "}"))
 
 
-async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> tuple[int, int]:
+async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> int:
     """Tell of the batch until it ends, or until a signal comes.
 
     Returns:
-        How many jobs were given up while their tasks go on, and how many were not run.
+        How many jobs were given up while their tasks go on.
     """
-    late = unmade = 0
+    late = 0
 
     async def tick() -> None:
         while True:
@@ -271,11 +272,10 @@ async def _follow(batch: Batch, view: BatchView, signals: _Signals) -> tuple[int
             async for outcome in batch:
                 view.outcome(outcome_record(outcome))
                 late += isinstance(outcome.error, TaskTimeout)
-                unmade += isinstance(outcome.error, BatchStopped)
         finally:
             ticker.cancel()
         view.progress(progress_record(batch.progress))
-    return late, unmade
+    return late
 
 
 # -- signals -------------------------------------------------------------------------------------------------
@@ -389,18 +389,13 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def _say_end(report: Report, ended: BatchReport, late: int, unmade: int) -> None:
-    """Say what came of all jobs.
-
-    The library counts those that are late, whose tasks go on, as failed, and those not run as cancelled.
-    """
+def _say_end(report: Report, ended: BatchReport, late: int) -> None:
+    """Say what came of all jobs. The library counts those that are late, whose tasks go on, as failed."""
     progress = ended.progress
-    names = ("succeeded", "failed", "cancelled", "unknown", "skipped", "failed_before")
+    names = ("succeeded", "failed", "cancelled", "unknown", "not_started", "skipped", "failed_before")
     figures = {name.replace("_", " "): getattr(progress, name) for name in names}
     figures["failed"] -= late
     figures["still running"] = late
-    figures["cancelled"] -= unmade
-    figures["not run"] = unmade
     counts = [f"{count} {name}" for name, count in figures.items() if count]
     report.say(
         f"{', '.join(counts) or 'no jobs'}; {usd(progress.spent)} in all; {clock(progress.elapsed)}", "bold"

@@ -16,7 +16,6 @@ from rich.text import Text
 from wiro_async import (
     BatchPlan,
     BatchProgress,
-    BatchStopped,
     JobOutcome,
     TaskFailed,
     TaskTimeout,
@@ -41,6 +40,7 @@ STAGES: tuple[tuple[str, str, str], ...] = (
     ("failed", "━", "red"),
     ("cancelled", "━", "magenta"),
     ("unknown", "━", "yellow"),
+    ("not_started", "─", "dim magenta"),
     ("downloading", "━", "cyan"),
     ("running", "━", "blue"),
     ("submitting", "╍", "blue"),
@@ -94,6 +94,7 @@ def outcome_record(outcome: JobOutcome) -> JSON:
         "type": "outcome",
         "key": outcome.key,
         "succeeded": outcome.succeeded,
+        "not_started": outcome.not_started,
         "task_id": outcome.task_id or None,
         "attempts": outcome.attempts,
         "cost": None if outcome.cost is None else f"{outcome.cost:f}",
@@ -174,7 +175,7 @@ class BatchView:
     def outcome(self, record: JSON) -> None:
         """Take note of how a job ended; one that was not begun is no news."""
         self._report.record(record)
-        if record["error"] == BatchStopped.__name__:
+        if record["not_started"]:
             return
         line = _outcome_line(record)
         if not record["succeeded"]:
