@@ -380,13 +380,18 @@ def test_the_catalogue_is_believed_at_first() -> None:
 def test_an_estimate_says_where_it_comes_from() -> None:
     """The charges of such runs, the catalogue, or the dearest run of the model."""
     prices = Prices()
+    assert prices.estimate(SLUG, inputs("10")) == Estimate(None, "nothing is known of its price")
     prices.learn(SLUG, inputs("6"), Decimal("0.50"))
-    assert prices.estimate(SLUG, inputs("10")) == Estimate(Decimal("0.50"), "model")
-    assert prices.estimate(SLUG, inputs("6")) == Estimate(Decimal("0.50"), "charges")
+    assert prices.estimate(SLUG, inputs("10")) == Estimate(
+        Decimal("0.50"), "the highest charge of other runs of this model"
+    )
+    assert prices.estimate(SLUG, inputs("6")) == Estimate(
+        Decimal("0.50"), "the highest charge of 1 such run(s)"
+    )
     prices.know(HAILUO)
-    assert prices.estimate(SLUG, inputs("10")) == Estimate(Decimal("0.56"), "catalogue")
+    assert prices.estimate(SLUG, inputs("10")) == Estimate(Decimal("0.56"), "the catalogue's price")
     prices.learn(SLUG, prices.deciding(SLUG, inputs("10")), Decimal("0.60"))
-    assert prices.estimate(SLUG, inputs("10")) == Estimate(Decimal("0.60"), "charges")
+    assert prices.highest(SLUG, inputs("10")) == Decimal("0.60")
     assert prices.deciding(SLUG, inputs("6")) == {"duration": "6"}
 
 

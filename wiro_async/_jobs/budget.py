@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Mapping
 from decimal import ROUND_CEILING, Context, Decimal
-from typing import Literal, TypeAlias
 
 import attrs
 
@@ -20,7 +19,7 @@ from wiro_async._protocol.operations import MAX_SLUG, clean_slug
 from wiro_async._protocol.records import Model, Task
 from wiro_async._types import JSON, JSONMapping
 
-__all__ = ["ZERO", "Bill", "Budget", "Charges", "Estimate", "PriceSource", "Prices", "charge_of", "plain"]
+__all__ = ["ZERO", "Bill", "Budget", "Charges", "Estimate", "Prices", "charge_of", "plain"]
 
 ZERO = Decimal(0)
 _MOST = Decimal(10) ** 12
@@ -443,22 +442,17 @@ _UNLIKELY = ("seed", "prompt", "url", "image")
 """Name parts of inputs that do not define a kind of run, if the model's own list is unknown."""
 
 
-PriceSource: TypeAlias = Literal["charges", "catalogue", "model"]
-"""Where an estimate comes from: the charges of such runs, the catalogue's price list, or the highest charge
-of any run of the model."""
-
-
 @attrs.frozen
 class Estimate:
     """What a run may cost.
 
     Attributes:
-        usd: The amount.
-        source: Where it comes from.
+        amount: USD (None: unknown).
+        source: Where it comes from, or why it is not known.
     """
 
-    usd: Decimal
-    source: PriceSource
+    amount: Decimal | None
+    source: str
 
 
 @attrs.define
@@ -541,15 +535,13 @@ class Prices:
         Returns:
             USD (None: unknown).
         """
-        estimate = self.estimate(model, inputs, seconds=seconds)
-        return None if estimate is None else estimate.usd
+        return self.estimate(model, inputs, seconds=seconds).amount
 
     def expected(
         self, model: str, inputs: Mapping[str, object], *, seconds: float | None = None
     ) -> Decimal | None:
         """Return what a run costs on average, for a plan; otherwise like ``highest``."""
-        estimate = self.estimate(model, inputs, seconds=seconds, mean=True)
-        return None if estimate is None else estimate.usd
+        return self.estimate(model, inputs, seconds=seconds, mean=True).amount
 
     def estimate(
         self,
@@ -558,22 +550,23 @@ class Prices:
         *,
         seconds: float | None = None,
         mean: bool = False,
-    ) -> Estimate | None:
+    ) -> Estimate:
         """Return a high or a *mean* estimate, and where it comes from; see ``highest`` and ``expected``."""
         entry = self._models.get(clean_slug(model))
         if entry is None:
-            return None
+            return Estimate(None, "nothing is known of its price")
         costs = entry.kinds.get(_kind(entry, inputs))
-        count = costs.known[0] if costs is not None else 0
-        known = [] if costs is None else [Estimate(_cost(costs, mean=mean), "charges")]
-        if count >= ENOUGH or (mean and count):
+        known = [] if costs is None else [_seen(costs, mean=mean)]
+        if costs is not None and (mean or costs.known[0] >= ENOUGH):
             return known[0]
         listed = listed_price(entry.listing, inputs, seconds=seconds)
         if listed is not None:
-            known.append(Estimate(listed, "catalogue"))
+            known.append(Estimate(listed, "the catalogue's price"))
         if not known:
-            known = [Estimate(_cost(other, mean=mean), "model") for other in entry.kinds.values()]
-        return max(known, key=lambda estimate: estimate.usd, default=None)
+            others = (_seen(other, mean=mean).amount for other in entry.kinds.values())
+            known = [Estimate(amount, "the highest charge of other runs of this model") for amount in others]
+        unknown = Estimate(None, "the catalogue does not tell it")
+        return max(known, key=lambda each: each.amount or ZERO, default=unknown)
 
     def deciding(self, model: str, inputs: Mapping[str, object]) -> Mapping[str, object]:
         """Return those of a run's *inputs* that can change its price: all that ``learn`` needs later."""
@@ -632,9 +625,12 @@ def _may_decide(name: str, value: object) -> bool:
     return isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 16)
 
 
-def _cost(costs: _Costs, *, mean: bool) -> Decimal:
+def _seen(costs: _Costs, *, mean: bool) -> Estimate:
     count, total, highest = costs.known
-    return _usd(_EXACT.divide(total, Decimal(count))) if mean else highest
+    if mean:
+        average = _usd(_EXACT.divide(total, Decimal(count)))
+        return Estimate(average, f"the average charge of {count} such run(s)")
+    return Estimate(highest, f"the highest charge of {count} such run(s)")
 
 
 def _row(count: int, total: Decimal, highest: Decimal) -> list[object]:

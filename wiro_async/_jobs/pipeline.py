@@ -61,7 +61,6 @@ from wiro_async._jobs.budget import (
     Estimate,
     NullBudget,
     Prices,
-    PriceSource,
     plain,
 )
 from wiro_async._jobs.job import JobOutcome, JobState
@@ -435,7 +434,7 @@ class Pipeline:
         if bills is None and limit is None:
             return
         estimate = self.prices.estimate(job.model, inputs)
-        price = None if estimate is None else estimate.usd
+        price = estimate.amount
         allowed = job.options.allow_unpriced
         allowed = self.budget.allow_unpriced if allowed is None else allowed
         if limit is not None and (not allowed if price is None else price > limit):
@@ -1199,16 +1198,9 @@ class Pipeline:
         await self._record(Done(job.key))
 
 
-_SOURCES: Mapping[PriceSource, str] = {
-    "charges": "what such runs have cost",
-    "catalogue": "the catalogue's price",
-    "model": "the highest charge seen for the model",
-}
-
-
 def _exceeded(
     model: str,
-    estimate: Estimate | None,
+    estimate: Estimate,
     spent: Decimal,
     limit: Decimal,
     scope: Literal["call", "client"],
@@ -1219,7 +1211,7 @@ def _exceeded(
 
     Args:
         model: The slug.
-        estimate: What the Run may cost (None: nobody knows).
+        estimate: What the Run may cost.
         spent: USD of the limit that are gone.
         limit: The limit, in USD.
         scope: Whose it is.
@@ -1228,15 +1220,15 @@ def _exceeded(
     whose = "this call's" if scope == "call" else "the client's"
     gone = f", of which {plain(spent)} are spent, or reserved for runs in flight" if spent else ""
     budget = f"{whose} max_cost is {plain(limit)} USD{gone}"
-    if estimate is not None:
-        price = f"a run of {model} may cost {plain(estimate.usd)} USD ({_SOURCES[estimate.source]})"
+    if estimate.amount is not None:
+        price = f"a run of {model} may cost {plain(estimate.amount)} USD ({estimate.source})"
         advice = "raise the limit, or wait for the runs in flight"
     else:
-        price = f"nobody knows what a run of {model} costs"
+        price = f"nobody knows what a run of {model} costs ({estimate.source})"
         advice = "raise the limit" if allowed else "allow_unpriced=True sends it all the same"
     return BudgetExceeded(
         f"{price}, and {budget}; nothing was sent; {advice}",
-        price=None if estimate is None else estimate.usd,
+        price=estimate.amount,
         spent=spent,
         limit=limit,
         scope=scope,
