@@ -99,6 +99,35 @@ def test_run_takes_the_address_from_the_command_line(
     assert "succeeded" in wiro(*RUN, "prompt=waves", "--base-url", sandbox.base_url).out
 
 
+def test_a_run_that_may_cost_too_much_is_7(wiro: Wiro, sandbox: Sandbox) -> None:
+    """Nothing is uploaded or sent; a price that nobody knows has to be allowed."""
+    said = wiro(*RUN, "prompt=waves", "--max-cost", "0.27", code=7)
+    assert said.problem == (
+        f"a run of {DIRECTOR} may cost 0.28 USD (the catalogue's price), and --max-cost is 0.27 USD; nothing "
+        f"was sent; raise the limit, or choose inputs that cost less"
+    )
+    record = wiro(*RUN, "prompt=waves", "--max-cost", "0.27", "--json", code=7).records[-1]
+    assert (record["type"], record["error"], record["task_ids"]) == ("error", "BudgetExceeded", [])
+    assert wiro(*RUN, "prompt=waves", "--max-cost", "much", code=2).problem.startswith(
+        "--max-cost is 'much';"
+    )
+    assert not sandbox.ledger()["runs"]
+    assert "succeeded" in wiro(*RUN, "prompt=waves", "--max-cost", "0.28").out
+
+
+def test_a_run_of_unknown_price_is_7_unless_it_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The catalogue does not tell every price."""
+    with Sandbox(render=False, speed=1000, run_sigma=0, listed_price=0) as sandbox:
+        name_in_environment(sandbox, monkeypatch)
+        wiro = Wiro(capsys, list)
+        said = wiro(*RUN, "prompt=waves", "--max-cost", "5", code=7)
+        assert said.problem.startswith(f"nobody knows what a run of {DIRECTOR} costs (")
+        assert said.problem.endswith("nothing was sent; --allow-unpriced runs it all the same")
+        assert "succeeded" in wiro(*RUN, "prompt=waves", "--max-cost", "5", "--allow-unpriced").out
+
+
 def test_run_of_a_failing_task_is_3(wiro: Wiro, tmp_path: Path) -> None:
     """The reason is one line on stderr; in JSON it is in the result. Nothing is saved."""
     said = wiro(*RUN, "prompt=[sandbox:fail too dark]", "--download", str(tmp_path), code=3)

@@ -87,7 +87,7 @@ async def test_a_call_is_refused_before_anything_is_uploaded(method: str) -> Non
             await getattr(own, method)(MODEL, {"prompt": "a", "image": b"1234"}, max_cost="0.30")
         assert str(caught.value) == (
             f"a run of {MODEL} may cost 0.35 USD (the catalogue's price), and this call's max_cost is 0.3 "
-            f"USD; nothing was sent; raise the limit, or wait for the runs in flight"
+            f"USD; nothing was sent; raise the limit, or choose inputs that cost less"
         )
         error = pickle.loads(pickle.dumps(caught.value))
         assert (error.price, error.spent, error.limit) == (PRICE, ZERO, Decimal("0.30"))
@@ -155,6 +155,7 @@ async def test_a_clients_limit_covers_all_its_calls() -> None:
         assert (caught.value.spent, caught.value.limit) == (2 * PRICE, Decimal(1))
         assert caught.value.scope == "client"
         assert "the client's max_cost is 1 USD, of which 0.7 are spent, or reserved" in str(caught.value)
+        assert str(caught.value).endswith("; raise the limit, or wait for the runs in flight")
         await first
         assert sums(own) == (2 * PRICE, ZERO, ZERO)
         service.fates["d"] = Fate(pexit="1", cost="0")

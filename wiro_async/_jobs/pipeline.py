@@ -1222,7 +1222,8 @@ def _exceeded(
     budget = f"{whose} max_cost is {plain(limit)} USD{gone}"
     if estimate.amount is not None:
         price = f"a run of {model} may cost {plain(estimate.amount)} USD ({estimate.source})"
-        advice = "raise the limit, or wait for the runs in flight"
+        other = "wait for the runs in flight" if spent else "choose inputs that cost less"
+        advice = f"raise the limit, or {other}"
     else:
         price = f"nobody knows what a run of {model} costs ({estimate.source})"
         advice = "raise the limit" if allowed else "allow_unpriced=True sends it all the same"

@@ -45,7 +45,8 @@ Exit codes:
     4    the task was cancelled or killed
     5    the task has not ended within --timeout; it goes on
     6    a run's answer did not arrive: the task may exist and be billed
-    7    a batch stopped before its end: no money, max-cost, breaker, …
+    7    a run would cost more than --max-cost; or a batch stopped before its
+         end: no money, max-cost, breaker, …
     130  interrupted; what goes on is printed, and how to resume it
 """
 
@@ -171,6 +172,12 @@ def run(
     timeout: Timeout = 3600.0,
     on_cancel: OnCancel = "keep",
     interval: Interval = None,
+    max_cost: Annotated[
+        str | None, Parameter(help="USD that the run may cost, by the catalogue (default: no limit).")
+    ] = None,
+    allow_unpriced: Annotated[
+        bool, Parameter(help="Run it in spite of --max-cost if nobody knows its price.")
+    ] = False,
     common: Common = _COMMON,
 ) -> int:
     r"""Run a model and follow the task to its end. This costs money.
@@ -187,7 +194,8 @@ def run(
         wiro run owner/model -i prompt="she walks" -i seed:=7 --json
     """
     session = common.session(timeout, interval, download)
-    return session.perform(_commands.Run(model, inputs, _commands.Watch(session, download, on_cancel)))
+    watching = _commands.Watch(session, download, on_cancel)
+    return session.perform(_commands.Run(model, inputs, watching, max_cost, allow_unpriced))
 
 
 @app.command

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from wiro_async import (
     Client,
+    ConfigurationError,
     InvalidInput,
     InvalidTaskState,
     Model,
@@ -31,6 +32,7 @@ from wiro_async import (
     TaskTimeout,
     WiroError,
 )
+from wiro_async.cli._batch_options import in_options
 from wiro_async.cli._jobs_file import FILE_LIKE
 from wiro_async.cli._live import StatusLine, status_line
 from wiro_async.cli._records import (
@@ -132,11 +134,15 @@ class Run:
         model: The model's slug.
         inputs: The inputs, as ``-i`` takes them.
         watch: How to follow it.
+        max_cost: USD that it may cost (None: no limit).
+        allow_unpriced: Whether to run it in spite of that if nobody knows its price.
     """
 
     model: str
     inputs: Sequence[str]
     watch: Watch
+    max_cost: str | None = None
+    allow_unpriced: bool = False
 
     async def __call__(self, client: Client) -> int:
         """Run it."""
@@ -154,7 +160,15 @@ class Run:
     async def _submit(self, client: Client, inputs: Mapping[str, object]) -> TaskHandle:
         try:
             # Where as many tasks run as the balance allows, this waits for one of them to end.
-            return await client.submit(self.model, inputs, slot_timeout=self.watch.session.timeout)
+            return await client.submit(
+                self.model,
+                inputs,
+                slot_timeout=self.watch.session.timeout,
+                max_cost=self.max_cost,
+                allow_unpriced=self.allow_unpriced,
+            )
+        except ConfigurationError as error:
+            raise ConfigurationError(in_options(error.message)) from None
         except asyncio.CancelledError:
             # The answer may have come after the interruption; then the task is here and nowhere else.
             for handle in client.unclaimed if self.watch.on_cancel == "stop" else ():

@@ -20,6 +20,7 @@ from types import FrameType
 import attrs
 
 from wiro_async import (
+    BudgetExceeded,
     Client,
     ConfigurationError,
     DownloadError,
@@ -62,6 +63,7 @@ _CODES: tuple[tuple[tuple[type[Exception], ...], Code], ...] = (
     ((TaskCancelled,), Code.TASK_CANCELLED),
     ((TaskTimeout,), Code.TIMEOUT),
     ((SubmissionUnknown,), Code.UNKNOWN),
+    ((BudgetExceeded,), Code.STOPPED),
 )
 
 
@@ -186,6 +188,9 @@ class Session:
                 f"nothing so soon, so check {self.command('tasks')} before you run it again"
             )
         message = error.message if isinstance(error, WiroError) else str(error)
+        if isinstance(error, BudgetExceeded):
+            message = message.replace("this call's max_cost is", "--max-cost is")
+            message = message.replace("allow_unpriced=True sends it", "--allow-unpriced runs it")
         if isinstance(error, DownloadError):
             hints = [f"{self.command('download', task.id or '')} tries again" for task in tasks]
         else:
