@@ -556,10 +556,10 @@ class Pipeline:
         return slot
 
     def _may_start(self, job: JobState) -> bool:
-        if self.hands_over:
-            return True  # Its money was reserved before its uploads.
         if not self.monitor.may_start(job):
             return False
+        if self.hands_over:
+            return True  # Its money was reserved before its uploads.
         bills = self.service.bills
         if bills is not None:
             bills.sweep()
