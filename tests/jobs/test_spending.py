@@ -373,11 +373,32 @@ async def test_a_resent_run_is_paid_once() -> None:
     async with limited(service) as own:
         await own.run(MODEL, {"prompt": "a"}, on_unknown="resubmit")
         assert sums(own) == (PRICE, ZERO, ZERO)
-    assert service.counts["Run"] == 2
+        service.answers["b"] = ["gone", no(97, "no money")]
+        with pytest.raises(InsufficientBalance):
+            await own.run(MODEL, {"prompt": "b"}, on_unknown="resubmit")
+        assert sums(own) == (PRICE, ZERO, ZERO)
+    assert service.counts["Run"] == 4
 
 
 async def test_an_answer_about_another_task_is_no_end_of_ours() -> None:
-    """The first poll shows it, and the search finds the right one."""
+    """The first poll shows it; its charge is not ours, even where the search does not find the right one."""
+    service = priced()
+    service.answers["a"] = ["other"]
+    listed, service.handlers["Task/List"] = service.handlers["Task/List"], ok(tasklist=[])
+    async with limited(service) as own:
+        with pytest.raises(SubmissionUnknown) as caught:
+            await own.run(MODEL, {"prompt": "a"})
+        await anyio.sleep(100)
+        assert (await own.attach("2222").refresh()).cost == PRICE
+        gc.collect()
+        assert sums(own) == (ZERO, ZERO, PRICE)
+        service.handlers["Task/List"] = listed
+        await (await own.reconcile(caught.value))
+        assert sums(own) == (PRICE, ZERO, ZERO)
+
+
+async def test_an_answer_about_another_task_leads_to_ours() -> None:
+    """The search finds it; the other one's charge is not counted."""
     service = priced()
     service.answers["a"] = ["other"]
     async with limited(service) as own:
@@ -387,20 +408,24 @@ async def test_an_answer_about_another_task_is_no_end_of_ours() -> None:
         assert sums(own) == (PRICE, ZERO, ZERO)
 
 
-async def test_a_task_that_two_runs_were_told_of_is_counted_once() -> None:
-    """The first Run's answer named the second's task: what is set aside for the first stays."""
+def test_a_task_that_two_runs_were_told_of_is_the_laters() -> None:
+    """The first Run's answer named the second's task: whatever becomes of the first, the second's counts."""
     counted = bills.Bills(Decimal(5))
     first, second = Bill(), Bill()
     for bill in (first, second):
         assert counted.budget.reserve(bill, PRICE)
-    hold = counted.hold(first, "7")
-    assert counted.hold(second, "7") is not hold
-    del hold
-    counted.sweep()
+    let_go = counted.hold(first, "7")
+    kept = counted.hold(second, "7")
+    del let_go
+    gc.collect()
     spending = counted.spending()
-    assert (spending.estimated, spending.reserved) == (PRICE, PRICE), "the second was let go of, too"
+    assert (spending.estimated, spending.reserved) == (ZERO, 2 * PRICE)
     counted.withdraw(first)
     assert (first.name, second.name) == ("", "7")
+    del kept
+    gc.collect()
+    spending = counted.spending()
+    assert (spending.estimated, spending.reserved) == (PRICE, PRICE)
 
 
 async def test_a_task_that_is_gone_stays_estimated() -> None:
@@ -427,9 +452,13 @@ async def test_charges_tell_prices() -> None:
         with pytest.raises(BudgetExceeded, match="nobody knows"):
             await own.run(MODEL, {"prompt": "a", "duration": "6"})
         await own.run(MODEL, {"prompt": "a", "duration": "6"}, allow_unpriced=True)
-        for seconds, source in (("6", "charge of 1 such run"), ("9", "charge of other runs")):
+        for more, source in (
+            ({"duration": "6"}, "charge of 1 such run"),
+            ({"duration": "9"}, "charge of other runs"),
+            ({}, "charge of other runs"),
+        ):
             with pytest.raises(BudgetExceeded) as caught:
-                await own.run(MODEL, {"prompt": "b", "duration": seconds}, max_cost="0.10")
+                await own.run(MODEL, {"prompt": "b", **more}, max_cost="0.10")
             assert caught.value.price == PRICE
             assert source in str(caught.value)
         task = await own.submit(MODEL, {"prompt": "b"})
@@ -576,6 +605,11 @@ async def test_a_batch_that_is_left_leaves_its_estimates(tmp_path: Path, databas
         gc.collect()
         assert sums(own) == (ZERO, 2 * PRICE, ZERO)
         async with limited(service, 9) as other:
+            async with other.batch((), model=MODEL, journal=path):
+                await anyio.sleep(5)
+            gc.collect()
+            assert sums(other) == (ZERO, 2 * PRICE, ZERO)
+        async with limited(service, 9) as other:
             async with other.batch(jobs(*"abc"), model=MODEL, journal=path) as batch:
                 await anyio.sleep(20)
                 assert sums(other) == (ZERO, ZERO, 3 * PRICE)
@@ -590,20 +624,19 @@ async def test_a_batchs_run_in_doubt_keeps_its_money(tmp_path: Path, databases: 
     service = priced()
     service.answers["a"] = ["lost"]
     listed, service.handlers["Task/List"] = service.handlers["Task/List"], ok(tasklist=[])
-    for _ in range(2):
+    for number in range(3):
         async with limited(service, 9) as own:
             async with own.batch(jobs("a"), model=MODEL, journal=tmp_path / "a.db") as batch:
                 (outcome,) = [each async for each in batch]
             gc.collect()
-            assert isinstance(outcome.error, SubmissionUnknown)
-            assert sums(own) == (ZERO, ZERO, PRICE)
-            if service.handlers["Task/List"] is not listed:
-                continue
-    service.handlers["Task/List"] = listed
-    async with limited(service, 9) as own:
-        async with own.batch(jobs("a"), model=MODEL, journal=tmp_path / "a.db") as batch:
-            assert (await batch.wait()).complete
-        assert sums(own) == (PRICE, ZERO, ZERO)
+            if number < 2:
+                assert isinstance(outcome.error, SubmissionUnknown)
+                assert sums(own) == (ZERO, ZERO, PRICE)
+            if number == 1:
+                service.handlers["Task/List"] = listed
+                await (await own.reconcile(outcome.error))
+            if number:
+                assert sums(own) == (PRICE, ZERO, ZERO)
 
 
 async def test_a_rerun_is_another_bill() -> None:

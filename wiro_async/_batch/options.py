@@ -32,7 +32,8 @@ class MapOptions(TypedDict, total=False):
             the runs in flight cost beyond their estimates. An estimate comes from the catalogue until three
             such runs have ended, then from their cost. Until a run's charge is recorded, its estimate counts.
             Runs without any estimate go one at a time, and count as the highest charge seen; if the first of
-            them shows no charge a minute after its end, the batch stops.
+            them shows no charge a minute after its end, the batch stops. The client's ``max_cost``, if it has
+            one, covers these runs, too.
         download: Where outputs are saved: a folder, or a path with ``{key}``, ``{task_id}``, ``{n}``,
             ``{name}``, ``{ext}``, ``{model}`` in it (None: nowhere).
         overwrite: Whether outputs replace files that are there already. Otherwise a file that the journal
