@@ -634,6 +634,7 @@ async def test_a_batchs_run_in_doubt_keeps_its_money(tmp_path: Path, databases: 
                 assert sums(own) == (ZERO, ZERO, PRICE)
             if number == 1:
                 service.handlers["Task/List"] = listed
+                assert isinstance(outcome.error, SubmissionUnknown)
                 await (await own.reconcile(outcome.error))
             if number:
                 assert sums(own) == (PRICE, ZERO, ZERO)
