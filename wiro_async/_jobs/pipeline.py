@@ -997,7 +997,6 @@ class Pipeline:
                 found = await self.service.search.find(attempt, doubt.cause, proves=False, take=take)
                 if isinstance(found, records.Accepted):
                     job.state = None
-                    slot.doubted()
                     self._found(job, slot, found)
                     return True
         except BaseException:
