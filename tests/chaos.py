@@ -753,11 +753,10 @@ async def _recollect(client: Client, story: Story, rotated: str | None) -> None:
             except SubmissionUnknown as doubt:
                 story.named |= set(re.findall(r"task (\d+) has the same model and inputs", str(doubt)))
         files = [file for record in story.records for file in record.files]
-        story.wrong += [
-            f"{output} was cut"
-            for output, data in files
-            if await _patiently(functools.partial(output.read, timeout=30)) != data
-        ]
+        for output, data in files:
+            whole = await _patiently(functools.partial(output.read, timeout=30))
+            if whole != data:
+                story.wrong.append(f"{output} was cut: {data[:99]!r}, not {whole[:99]!r}")
     except WiroError:
         story.wrong.append(f"after the faults:\n{traceback.format_exc()}")
     finally:
