@@ -208,7 +208,7 @@ ACTS = (
     "wait", "result", "stop", "cancel", "kill", "refresh", "iterate", "two waiters", "wait or stop", "tasks",
 )  # fmt: skip
 DIRECTIVES = (
-    "short", "fail", "queue", "hang", "error", "run=5", "run=100", "log=427000",
+    "short", "fail", "queue", "hang", "error", "run=5", "run=100", "log=100000",
     # Records that come late, and ends that are none yet.
     "error][sandbox:after=requeue", "error][sandbox:after=end", "late=20", "late=never", "bare=20",
     "bare=never", "nofiles=20",
@@ -756,7 +756,8 @@ async def _recollect(client: Client, story: Story, rotated: str | None) -> None:
         for output, data in files:
             whole = await _patiently(functools.partial(output.read, timeout=30))
             if whole != data:
-                story.wrong.append(f"{output} was cut: {data[:99]!r}, not {whole[:99]!r}")
+                told = f"{len(data)} bytes ...{data[-120:]!r}, not {len(whole)} ...{whole[-120:]!r}"
+                story.wrong.append(f"{output} has {told}")
     except WiroError:
         story.wrong.append(f"after the faults:\n{traceback.format_exc()}")
     finally:
