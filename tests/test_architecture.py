@@ -52,7 +52,7 @@ MOST_FILES = 12
 
 PURE = {
     "_types", "_errors", "_config", "_version",
-    "_protocol.catalogue", "_protocol.envelope", "_protocol.events", "_protocol.matching",
+    "_protocol.catalogue", "_protocol.checks", "_protocol.envelope", "_protocol.events", "_protocol.matching",
     "_protocol.operations", "_protocol.records", "_protocol.refusals",
     "_http.http11", "_http.retry",
     "_files.naming",

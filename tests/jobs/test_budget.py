@@ -389,7 +389,9 @@ def test_an_estimate_says_where_it_comes_from() -> None:
         Decimal("0.50"), "the highest charge of 1 such run(s)"
     )
     prices.know(HAILUO)
-    assert prices.estimate(SLUG, inputs("10")) == Estimate(Decimal("0.56"), "the catalogue's price")
+    assert prices.estimate(SLUG, inputs("10")) == Estimate(
+        Decimal("0.56"), "the catalogue's price list (cpr)"
+    )
     prices.learn(SLUG, prices.deciding(SLUG, inputs("10")), Decimal("0.60"))
     assert prices.highest(SLUG, inputs("10")) == Decimal("0.60")
     assert prices.deciding(SLUG, inputs("6")) == {"duration": "6"}

@@ -15,7 +15,7 @@ import wiro_async.sandbox
 from tests.depth import examples
 from tests.strategies import loose
 from wiro_async import Model, ModelInput
-from wiro_async._protocol.catalogue import check_inputs, undocumented
+from wiro_async._protocol.checks import check_inputs, undocumented
 
 
 def model(*inputs: ModelInput, slug: str = "owner/model") -> Model:

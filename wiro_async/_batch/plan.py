@@ -22,7 +22,7 @@ from wiro_async._jobs.job import Job, JobState
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import FAILED, State
-from wiro_async._protocol.catalogue import check_inputs, undocumented
+from wiro_async._protocol.checks import check_inputs, undocumented
 from wiro_async._protocol.operations import clean_slug, split_slug
 from wiro_async._protocol.records import Model
 from wiro_async._types import JSON, Record

@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, Context, Decimal
 import attrs
 
 from wiro_async._journal.steps import Charged, UnchargedRun
-from wiro_async._protocol.catalogue import listed_price
+from wiro_async._protocol.catalogue import Estimate, estimate
 from wiro_async._protocol.envelope import integer, money, objects
 from wiro_async._protocol.matching import digest
 from wiro_async._protocol.operations import MAX_SLUG, clean_slug
@@ -442,19 +442,6 @@ _UNLIKELY = ("seed", "prompt", "url", "image")
 """Name parts of inputs that do not define a kind of run, if the model's own list is unknown."""
 
 
-@attrs.frozen
-class Estimate:
-    """What a run may cost.
-
-    Attributes:
-        amount: USD (None: unknown).
-        source: Where it comes from, or why it is not known.
-    """
-
-    amount: Decimal | None
-    source: str
-
-
 @attrs.define
 class _Costs:
     """The costs of runs of one kind: count, total USD, and highest; in this block and the previous."""
@@ -559,14 +546,13 @@ class Prices:
         known = [] if costs is None else [_seen(costs, mean=mean)]
         if costs is not None and (mean or costs.known[0] >= ENOUGH):
             return known[0]
-        listed = listed_price(entry.listing, inputs, seconds=seconds)
-        if listed is not None:
-            known.append(Estimate(listed, "the catalogue's price"))
+        listed = estimate(entry.listing, inputs, seconds=seconds)
+        if listed.amount is not None:
+            known.append(listed)
         if not known:
             others = (_seen(other, mean=mean).amount for other in entry.kinds.values())
             known = [Estimate(amount, "the highest charge of other runs of this model") for amount in others]
-        unknown = Estimate(None, "the catalogue does not tell it")
-        return max(known, key=lambda each: each.amount or ZERO, default=unknown)
+        return max(known, key=lambda each: each.amount or ZERO, default=listed)
 
     def deciding(self, model: str, inputs: Mapping[str, object]) -> Mapping[str, object]:
         """Return those of a run's *inputs* that can change its price: all that ``learn`` needs later."""

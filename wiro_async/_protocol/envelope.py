@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from itertools import chain
@@ -19,8 +19,9 @@ from wiro_async._protocol.refusals import EXCERPT, one_line, read_retry_after, r
 from wiro_async._types import JSON, MAX_DEPTH, Payload, Secret
 
 __all__ = [
-    "MAX_REPLY_BYTES", "UNCHANGED", "Reply", "decoded", "encode", "flag", "integer", "is_utf8",
-    "judge", "judge_anew", "mapping", "money", "number", "objects", "secret", "strings", "text", "too_deep",
+    "MAX_REPLY_BYTES", "UNCHANGED", "Reply", "decoded", "encode", "flag", "given", "integer",
+    "is_utf8", "judge", "judge_anew", "mapping", "money", "number", "objects", "secret", "spelled", "strings",
+    "text", "too_deep",
 ]  # fmt: skip
 
 MAX_REPLY_BYTES = 16 * 1024 * 1024
@@ -415,6 +416,19 @@ def number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return result if math.isfinite(result) else None
+
+
+def spelled(value: object) -> str:
+    """Return a value's one spelling: 6, 6.0 and "6" are the same, and so are "1K" and "1k"."""
+    figure = number(value)
+    return text(figure) if figure is not None else text(value).strip().casefold()
+
+
+def given(value: object) -> Iterator[object]:
+    """Yield what was really given as an input: forms send the unused one of two names empty."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if item is not None and not (isinstance(item, str) and not item):
+            yield item
 
 
 def integer(value: object) -> int | None:
