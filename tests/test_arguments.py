@@ -80,7 +80,7 @@ LIMITS: dict[str, list[object]] = {
     "max_download": NOT_COUNTS,
 } | {
     f"{name}_timeout": NOT_POSITIVE
-    for name in ("connect", "request", "upload", "download", "slot", "settle", "wait", "stop")
+    for name in ("check", "connect", "request", "upload", "download", "slot", "settle", "wait", "stop")
 }  # fmt: skip
 
 SUBMIT: dict[str, list[object]] = {
@@ -92,6 +92,7 @@ SUBMIT: dict[str, list[object]] = {
     "expected_duration": NOT_WAITS,
     "max_cost": NOT_AMOUNTS,
     "allow_unpriced": [1, "yes", []],
+    "check": ["no", 2, ["strict"]],
 }
 
 RUN: dict[str, list[object]] = SUBMIT | {"timeout": NOT_WAITS, "on_cancel": ["leave", None, True, {}]}
@@ -111,6 +112,7 @@ MAP: dict[str, list[object]] = {
     "canary": [-1, 1.5, "1", True, None],
     "timeout": NOT_WAITS,
     "on_unknown": SUBMIT["on_unknown"],
+    "check": SUBMIT["check"],
     "stop_on_exit": ["kill", None, True, []],
     "on_progress": ["print", 5],
     "total": [-1, 1.5, "1", True],
@@ -239,6 +241,7 @@ CALLS: dict[str, Call] = {
             "socket_url": ["", 5, "https://socket.wiro.ai/v1", "socket.wiro.ai", "ws://socket.wiro.ai/v1"],
             "watch": ["push", "", None, ["poll"], True],
             "tasks_per_socket": NOT_COUNTS,
+            "check": ["no", None, 2, ["strict"]],
             "polling": ["fast", 5, {"min_interval": 1}, Polling, Limits()],
             "limits": ["low", 5, {"max_in_flight": 1}, Limits, Polling()],
             "trust_env": ["yes", 1, None],
@@ -280,6 +283,12 @@ CALLS: dict[str, Call] = {
         {"model": [*NOT_SLUGS, None, INPUTS], "inputs": [*NOT_INPUTS, None], **RUN},
         {"model": MODEL, "inputs": INPUTS},
         RunOptions,
+    ),
+    "Client.check": Call(
+        Client.check,
+        lambda own, **arguments: own.check(**arguments),
+        {"model": [*NOT_SLUGS, None, INPUTS], "inputs": [*NOT_INPUTS, None], "strict": NOT_BOOLS},
+        {"model": MODEL, "inputs": INPUTS},
     ),
     "Client.attach": Call(
         Client.attach,
@@ -413,7 +422,7 @@ CALLS: dict[str, Call] = {
 }
 
 RECORDS = {
-    "BatchFailure", "BatchPlan", "BatchProgress", "BatchReport", "CallbackCounts", "CallbackURL",
+    "BatchFailure", "BatchPlan", "BatchProgress", "BatchReport", "CallbackCounts", "CallbackURL", "Check",
     "InvalidJob", "JobOutcome", "JournalComparison", "JournalCounts", "JournalEntry", "JournalFailure",
     "JournalFile", "LogLine", "Model", "ModelInput", "Output", "Spending", "Statistics", "Status", "Task",
     "TaskProgress",

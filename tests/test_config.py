@@ -518,6 +518,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "max_sockets": 256,
         "connect_timeout": 10.0,
         "request_timeout": 30.0,
+        "check_timeout": 5.0,
         "upload_timeout": 300.0,
         "download_timeout": 600.0,
         "slot_timeout": 600.0,

@@ -33,8 +33,9 @@ import wiro_async
 from wiro_async import Client, Job, Polling
 from wiro_async.sandbox import Sandbox
 
-LIMITS = {"submit": 16, "wait": 16, "batch": 34}
-"""The most files that each operation may meet."""
+LIMITS = {"submit": 18, "wait": 16, "batch": 36}
+"""The most files that each operation may meet. They were 16 and 34 before every job was checked, which takes
+a file for the stage and one for what is wrong with inputs."""
 
 ROOT = f"{Path(wiro_async.__file__).parent}/"
 SANDBOX = f"{ROOT}sandbox/"

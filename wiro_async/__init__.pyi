@@ -54,6 +54,9 @@ from wiro_async._files.inputs import (
 from wiro_async._jobs.bills import (
     Spending as Spending,
 )
+from wiro_async._jobs.checks import (
+    Check as Check,
+)
 from wiro_async._jobs.job import (
     Job as Job,
     JobOutcome as JobOutcome,
@@ -105,6 +108,7 @@ from wiro_async._tasks.iterators import (
     Transitions as Transitions,
 )
 from wiro_async._types import (
+    CheckMode as CheckMode,
     OnCancel as OnCancel,
     OnUnknown as OnUnknown,
     Outcome as Outcome,
@@ -141,6 +145,8 @@ __all__ = [
     "CallbackCounts",
     "CallbackReceiver",
     "CallbackURL",
+    "Check",
+    "CheckMode",
     "Client",
     "ClientUseError",
     "ConcurrencyLimited",

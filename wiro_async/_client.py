@@ -15,13 +15,13 @@ from wiro_async._files.inputs import FileSource, TypedInputs
 from wiro_async._http.foreign import AsyncTransport, Network
 from wiro_async._jobs.job import Inputs, JobState
 from wiro_async._jobs.options import DEFAULTS, CallSettings, RunOptions, SubmitOptions
-from wiro_async._jobs.pipeline import Pipeline, get_model
+from wiro_async._jobs.pipeline import Pipeline
 from wiro_async._jobs.service import Service
 from wiro_async._protocol.matching import fingerprint_of
 from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult, Upload
 from wiro_async._tasks.handle import TaskHandle
 from wiro_async._tasks.iterators import Listing
-from wiro_async._types import Secret, Watch
+from wiro_async._types import CheckMode, Secret, Watch
 from wiro_async._watch.schedule import Statistics
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wiro_async._batch.options import BatchOptions, MapOptions
     from wiro_async._batch.source import Jobs
     from wiro_async._jobs.bills import Bills, Spending
+    from wiro_async._jobs.checks import Check
     from wiro_async._journal.comparison import JournalComparison
 
 __all__ = ["Client"]
@@ -56,6 +57,9 @@ class Client:
             ``"callback"`` (see ``CallbackReceiver``). On trio, and over your own transport, tasks are polled.
         tasks_per_socket: How many tasks share one WebSocket; use more than 1 only if the service is known to
             allow it.
+        check: Whether inputs are checked before anything is uploaded or paid for: against the model's entry
+            in the catalogue (asked for once an hour), and local files by themselves. ``"strict"`` refuses
+            names, too, that the catalogue does not list, though it is not complete.
         polling: How often waiting tasks are polled.
         limits: Bounds on time and traffic.
         download_hosts: Additional hosts that outputs may be downloaded from, over https.
@@ -90,6 +94,7 @@ class Client:
         socket_url: str | None = None,
         watch: Watch = "auto",
         tasks_per_socket: int = 1,
+        check: CheckMode = True,
         polling: Polling | None = None,
         limits: Limits | None = None,
         download_hosts: Collection[str] = (),
@@ -115,6 +120,7 @@ class Client:
                 environ=os.environ,
                 watch=watch,
                 tasks_per_socket=tasks_per_socket,
+                checks=check,
                 allow_http=allow_http,
             )
             network = Network.of(
@@ -151,8 +157,8 @@ class Client:
         The Run is resent automatically only if the service certainly did not accept it: it waits for a slot
         when as many tasks run as the balance allows, and for a service that cannot be reached. When its
         response is lost, the client searches the service's list for the task for half a minute, and adopts
-        it if found. So it returns within ``slot_timeout + 2 * request_timeout + settle_timeout`` (see
-        ``Limits``), uploads apart.
+        it if found. So it returns within ``check_timeout + slot_timeout + 2 * request_timeout +
+        settle_timeout`` (see ``Limits``), uploads apart.
 
         A caller that is cancelled while the Run is in flight gets its cancellation once the response is in
         (after ``Limits.request_timeout`` at the latest); the task is then in ``unclaimed``, or, if the
@@ -168,7 +174,8 @@ class Client:
             The task's handle.
 
         Raises:
-            InvalidInput: The model or an input cannot be sent, or was refused.
+            InvalidInput: The model or an input cannot be sent, or was refused; all that the check (see
+                ``Client``) finds wrong is in one message.
             BudgetExceeded: A ``max_cost``, of this call or the client, does not cover it.
             SubmissionUnknown: The response was lost, and the task not found: it may exist.
             ConcurrencyLimited: No slot became free in time.
@@ -207,6 +214,27 @@ class Client:
         if options:
             check_names("run", options, RunOptions)
         return await self._pipeline.run(_job(model, inputs, CallSettings(**options) if options else DEFAULTS))
+
+    async def check(
+        self, model: str | TypedInputs, inputs: Inputs | None = None, *, strict: bool = False
+    ) -> Check:
+        """Check a job as ``submit()`` does, and estimate what it costs. Nothing is uploaded or paid for.
+
+        Args:
+            model: As for ``submit()``.
+            inputs: As for ``submit()``.
+            strict: Whether names that the catalogue does not list are problems.
+
+        Returns:
+            The problems and the price. With ``problems``, ``submit()`` would raise ``InvalidInput``.
+
+        Raises:
+            InvalidInput: The model or the inputs are none.
+            ConfigurationError: *strict* is no bool.
+            AuthenticationError: The service rejects our credentials.
+        """
+        check("strict", strict, truth)
+        return await self._pipeline.check(_job(model, inputs, DEFAULTS), strict=strict)
 
     def attach(self, task_id: str | None = None, *, token: str | Secret | None = None) -> TaskHandle:
         """Return the handle of a task started elsewhere, such as in another process or on another day.
@@ -399,7 +427,7 @@ class Client:
             ModelNotFound: There is no such model.
             WiroError: The call failed.
         """
-        return await get_model(self._service, slug)
+        return await self._service.catalogue.ask(slug)
 
     # -- the client itself -------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 import attrs
 
 from wiro_async._errors import ConfigurationError
-from wiro_async._types import OnCancel, Secret, Watch
+from wiro_async._types import CheckMode, OnCancel, Secret, Watch
 
 __all__ = ["Config", "Limits", "Origin", "Polling", "configure"]
 
@@ -180,6 +180,10 @@ on_cancel = one_of(*get_args(OnCancel))
 """Accepts what may become of a task when its waiter is cancelled."""
 
 
+check_mode = one_of(*get_args(CheckMode), None)
+"""Accepts how a job's inputs are checked, or None: as the client's are."""
+
+
 def usd(value: object) -> Decimal | None:
     """Convert a ``max_cost`` in USD, whatever its type (None: no limit).
 
@@ -294,6 +298,8 @@ class Limits:
             bound, so that one can wait until none is on its way any more.
         margin: Seconds beyond ``request_timeout`` that a Run may take until the service has taken it: what
             happens to it between this machine's network and the service's books.
+        check_timeout: Seconds that a job waits for its model's entry in the catalogue, once an hour for each
+            model, and never longer than ``request_timeout``; without it the job goes on unchecked.
         upload_timeout: Seconds for one whole upload, retries included.
         download_timeout: Seconds for one whole download, retries included.
         slot_timeout: Seconds that a call waits for its turn among ``max_in_flight``, and that a submit waits
@@ -317,6 +323,7 @@ class Limits:
     request_timeout: float = attrs.field(default=30.0, validator=positive)
     send_window: float = attrs.field(default=10.0, validator=positive)
     margin: float = attrs.field(default=15.0, validator=positive)
+    check_timeout: float = attrs.field(default=5.0, validator=positive)
     upload_timeout: float = attrs.field(default=300.0, validator=positive)
     download_timeout: float = attrs.field(default=600.0, validator=positive)
     slot_timeout: float = attrs.field(default=600.0, validator=positive)
@@ -345,6 +352,7 @@ class Config:
     limits: Limits = attrs.field(validator=of_type("a wiro_async.Limits", Limits))
     watch: Watch = attrs.field(default="auto", validator=one_of(*get_args(Watch)))
     tasks_per_socket: int = attrs.field(default=1, validator=count)
+    check: CheckMode = attrs.field(default=True, validator=one_of(*get_args(CheckMode)))
     socket_known: bool = True
     plain_hosts: frozenset[str] = frozenset()
 
@@ -370,6 +378,7 @@ def configure(
     environ: Mapping[str, str],
     watch: Watch = "auto",
     tasks_per_socket: int = 1,
+    checks: CheckMode = True,
     allow_http: Collection[str] | None = None,
 ) -> Config:
     """Fill in missing settings from *environ* and the defaults, and check all of them.
@@ -416,6 +425,7 @@ def configure(
         limits=Limits() if limits is None else limits,
         watch=watch,
         tasks_per_socket=tasks_per_socket,
+        check=checks,
         socket_known=socket_known,
         plain_hosts=plain_hosts,
     )

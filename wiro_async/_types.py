@@ -14,8 +14,8 @@ import attrs
 from wiro_async._errors import ConfigurationError
 
 __all__ = [
-    "JSON", "MAX_DEPTH", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload", "Priority", "Record",
-    "Secret", "Stage", "Status", "Watch",
+    "JSON", "MAX_DEPTH", "CheckMode", "JSONMapping", "OnCancel", "OnUnknown", "Outcome", "Payload",
+    "Priority", "Record", "Secret", "Stage", "Status", "Watch",
 ]  # fmt: skip
 
 JSON: TypeAlias = dict[str, Any]
@@ -26,6 +26,9 @@ JSONMapping: TypeAlias = Mapping[str, Any]
 
 MAX_DEPTH = 64
 """Levels of what is sent and read; itself is the first."""
+
+CheckMode: TypeAlias = Literal[True, False, "strict"]
+"""How a job's inputs are checked: clear mistakes only, not at all, or unknown names, too."""
 
 OnCancel: TypeAlias = Literal["keep", "stop"]
 """What becomes of the remote task when its waiter is cancelled or times out."""

@@ -771,7 +771,7 @@ async def test_an_error_that_nobody_thought_of_hides_no_outcome(ordered: bool) -
     """The other jobs' outcomes are handed out before it is raised."""
     service = Service()
     # The first job looks at its inputs after the price is known, and lets the next one be read before.
-    service.delays["Tool/Detail"] = 5.0
+    service.delays["Tool/Detail"] = 3.0
     given = [job("odd", "odd", image=b"jpeg", odd=Trap(Oops("a bug"))), *jobs("a")]
     async with batch_of(service, given, ordered=ordered, max_cost=10) as batch:
         assert isinstance((await anext(batch)).error, BatchStopped)

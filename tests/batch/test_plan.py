@@ -56,7 +56,7 @@ def service(**handlers: Any) -> FakeService:
 async def plan_of(given: Any, fake: FakeService | None = None, **options: Any) -> BatchPlan:
     """Plan a batch of *given* jobs."""
     planning = {name: options.pop(name) for name in ("unique", "on_invalid") if name in options}
-    async with client(fake or service()) as api:
+    async with client(fake or service(), check=True) as api:
         return await api.batch(given, model=MODEL, **options).plan(**planning)
 
 
@@ -84,7 +84,11 @@ async def test_a_plan_adds_up_what_would_be_sent() -> None:
     """Each model is looked up once, and nothing else is called."""
     fake = service()
     assert await plan_of(jobs("a", "b", "c"), fake, concurrency=2) == BatchPlan(
-        jobs=3, estimated_cost=Decimal("0.84"), unpriced=0, estimated_seconds=None
+        jobs=3,
+        estimated_cost=Decimal("0.84"),
+        unpriced=0,
+        price_sources=("the catalogue's price list (cpr)",),
+        estimated_seconds=None,
     )
     assert fake.counts == {"Tool/Detail": 1}
 
@@ -169,17 +173,36 @@ async def test_the_list_of_invalid_jobs_is_bounded() -> None:
 
 
 async def test_a_model_that_is_not_there_is_asked_for_once() -> None:
-    """Its jobs are invalid."""
+    """Its jobs are not checked, which is noted: the catalogue may not list all that can be run."""
     fake = service(Tool_Detail=no(1, "tool-not-accessible"))
-    assert (await plan_of(jobs("a", "b"), fake)).invalid_jobs == 2
+    plan = await plan_of(jobs("a", "b"), fake)
+    assert (plan.jobs, plan.unpriced, plan.invalid_jobs) == (2, 2, 0)
+    assert plan.notes == (f"job 1: the inputs of {MODEL} are not checked: the catalogue has no such model",)
     assert fake.counts == {"Tool/Detail": 1}
 
 
-async def test_a_catalogue_that_is_not_reached_is_an_error() -> None:
-    """No plan is made without it."""
+async def test_a_plan_is_made_without_a_catalogue_that_is_not_reached() -> None:
+    """It says so, as the batch goes on, too."""
     fake = service(Tool_Detail=ConnectionFailed("down", sent=False))
-    with pytest.raises(ConnectionFailed, match="down"):
-        await plan_of(jobs("a"), fake)
+    plan = await plan_of(jobs("a", "b"), fake)
+    assert (plan.jobs, plan.unpriced, plan.estimated_cost) == (2, 2, None)
+    assert plan.notes == (
+        f"job 1: the inputs of {MODEL} are not checked: the catalogue could not be read: down",
+    )
+    assert fake.counts == {"Tool/Detail": 3}
+
+
+async def test_a_plan_without_the_check_knows_prices() -> None:
+    """The inputs may be what they like."""
+    plan = await plan_of([Job(inputs={"promt": "x"})], check=False)
+    assert (plan.jobs, plan.invalid_jobs, plan.estimated_cost) == (1, 0, Decimal("0.28"))
+
+
+async def test_a_plan_may_be_strict() -> None:
+    """Then names that are not listed are mistakes."""
+    plan = await plan_of([Job(inputs={"prompt": "x", "style": 1})], check="strict")
+    (invalid,) = plan.invalid
+    assert invalid.reason.startswith(f"'style' is not listed among the inputs of {MODEL}; leave it out")
 
 
 async def test_a_key_that_came_before_is_a_duplicate() -> None:

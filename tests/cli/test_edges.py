@@ -166,8 +166,8 @@ def test_a_file_of_text_for_a_text_is_refused(wiro: Wiro, sandbox: Sandbox, tmp_
     words.write_text("waves roll in\n")
     image = "inputImageFirstUrl=https://e.org/a.jpg"
     said = wiro("run", DIRECTOR, "-i", image, "-i", f"prompt=@{words}", code=2)
-    assert f"prompt=@{words} would upload the file" in said.problem
-    assert f"prompt=<{words} reads it" in said.problem
+    assert "'prompt' is a local file; it takes a text, and would get the address of an upload" in said.problem
+    assert "prompt=<FILE reads it" in said.problem
     assert not sandbox.ledger()["tasks"]
     wiro("run", DIRECTOR, "-i", image, "-i", f"prompt=<{words}")
     (task,) = sandbox.engine._tasks.values()
@@ -182,7 +182,7 @@ def test_a_file_of_text_for_another_input_is_sent(
     words.write_text("waves")
     main(["run", "no/model", "-i", f"prompt=@{words}"])
     main(["run", DIRECTOR, "-i", f"inputImageFirstUrl=@{words}", "-i", "prompt=x"])
-    assert "would upload" not in capsys.readouterr().err
+    assert "it takes a text" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"\xff", "it is not UTF-8")])

@@ -14,7 +14,7 @@ from tests.cli_tools import pipe_in
 from tests.journals import MODEL, intended
 from wiro_async import InvalidInput, InvalidJob, JournalEntry
 from wiro_async._journal.steps import Blob, LocalFile
-from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, files_in, job_of_json, line_of
+from wiro_async.cli._jobs_file import Columns, Reading, delimiter_of, job_of_json, line_of
 from wiro_async.cli._jobs_reader import JobsReader, find_jobs, given_jobs, read_rows
 
 LONGEST = 16 * 1024 * 1024
@@ -111,7 +111,6 @@ def test_what_begins_with_an_at_sign_is_a_local_file(monkeypatch: pytest.MonkeyP
         "b": [Path("/abs/y.jpg"), "@home", 1],
         "c": {"d": Path("/home/me/z.jpg")},
     }
-    assert list(files_in(job.inputs)) == [HERE / "x.jpg", Path("/abs/y.jpg"), Path("/home/me/z.jpg")]
 
 
 # -- CSV -----------------------------------------------------------------------------------------------------
@@ -268,23 +267,6 @@ def test_an_empty_file_has_no_jobs(tmp_path: Path, name: str) -> None:
     assert rows(jobs_file(tmp_path, "", name)) == []
 
 
-@pytest.mark.parametrize(
-    ("value", "problem"),
-    [
-        ("@none.jpg", "does not exist"),
-        ("@.", "is not a file"),
-        ("@empty.jpg", "is empty"),
-        ("@" + "x" * 300, ""),
-    ],
-)
-def test_a_local_file_must_be_there(tmp_path: Path, value: str, problem: str) -> None:
-    """That is found out before anything is paid for, and how to write a text of that kind is told."""
-    (tmp_path / "empty.jpg").touch()
-    ((_, told),) = rows(jobs_file(tmp_path, json.dumps({"image": value})))
-    assert problem in told
-    assert "is written @@" in told
-
-
 def test_a_local_file_that_is_there_is_fine(tmp_path: Path) -> None:
     """It is a path then."""
     (tmp_path / "x.jpg").write_bytes(b"x")
@@ -353,9 +335,10 @@ async def test_bad_rows_are_told_once_and_then_left_out(tmp_path: Path) -> None:
 
 
 async def test_a_row_that_turned_bad_is_an_error(tmp_path: Path) -> None:
-    """Such as one whose picture has gone between the two readings."""
-    file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"a": "@x.jpg"}')
-    with pytest.raises(InvalidInput, match="line 1: the local file"):
+    """Such as one whose text has become the name of a file between the two readings."""
+    (tmp_path / "x.jpg").touch()
+    file = await anyio.to_thread.run_sync(jobs_file, tmp_path, '{"image": "x.jpg"}')
+    with pytest.raises(InvalidInput, match="line 1: its input 'image' is the text"):
         await anext(JobsReader(file, None, bad=bytearray(1)))
 
 

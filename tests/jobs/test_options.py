@@ -82,6 +82,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     *(("on_unknown", value, "it must be 'raise' or 'resubmit'") for value in ("retry", None, ["raise"])),
     *(("on_cancel", value, "it must be 'keep' or 'stop'") for value in ("leave", None, True)),
     *(("watch", value, "it must be None, 'auto', 'socket'") for value in ("push", "", ["poll"])),
+    *(("check", value, "it must be True, False, 'strict' or None") for value in ("no", 2, ["strict"])),
     *(("project_id", value, "it must be a non-empty string, or None") for value in ("", 699, ["a"])),
     *(("max_cost", value, "it must be a non-negative amount in USD") for value in (-1, "much", math.nan)),
     *(("allow_unpriced", value, "it must be True or False, or None") for value in (1, "yes")),
@@ -135,8 +136,14 @@ async def test_an_option_that_there_is_none_of_is_refused() -> None:
     "options",
     [
         {"slot_timeout": math.inf, "timeout": 0, "expected_duration": 0},
-        {"watch": "poll", "on_unknown": "resubmit", "on_cancel": "stop", "project_id": "699"},
-        dict.fromkeys(("slot_timeout", "timeout", "expected_duration", "watch", "project_id")),
+        {
+            "watch": "poll",
+            "on_unknown": "resubmit",
+            "on_cancel": "stop",
+            "project_id": "699",
+            "check": "strict",
+        },
+        dict.fromkeys(("slot_timeout", "timeout", "expected_duration", "watch", "project_id", "check")),
     ],
 )
 def test_what_can_work_is_taken(options: dict[str, Any]) -> None:

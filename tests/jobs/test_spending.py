@@ -54,7 +54,8 @@ def priced(service: Service | None = None, price: str | None = "0.35") -> Servic
     service = Service() if service is None else service
 
     def tell(asked: dict[str, Any]) -> dict[str, Any]:
-        if price is None or f"{asked['slugowner']}/{asked['slugproject']}" != clean_slug(MODEL):
+        slug = f"{asked['slugowner']}/{asked['slugproject']}"
+        if price is None or clean_slug(slug) != clean_slug(MODEL):
             return no(1, "tool-not-accessible")
         return ok(tool=[{**asked, "approximatelycost": price}])
 
@@ -86,8 +87,9 @@ async def test_a_call_is_refused_before_anything_is_uploaded(method: str) -> Non
         with pytest.raises(BudgetExceeded) as caught:
             await getattr(own, method)(MODEL, {"prompt": "a", "image": b"1234"}, max_cost="0.30")
         assert str(caught.value) == (
-            f"a run of {MODEL} may cost 0.35 USD (the catalogue's price), and this call's max_cost is 0.3 "
-            f"USD; nothing was sent; raise the limit, or choose inputs that cost less"
+            f"a run of {MODEL} may cost 0.35 USD (the catalogue's average of a run (approximatelycost)), and "
+            f"this call's max_cost is 0.3 USD; nothing was sent; raise the limit, or choose inputs that cost "
+            f"less"
         )
         error = pickle.loads(pickle.dumps(caught.value))
         assert (error.price, error.spent, error.limit) == (PRICE, ZERO, Decimal("0.30"))

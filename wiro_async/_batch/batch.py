@@ -14,7 +14,6 @@ from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self, final
 
@@ -39,7 +38,7 @@ from wiro_async._jobs.budget import Budget, Charges, Prices
 from wiro_async._jobs.job import Inputs, Job, JobOutcome, JobState
 from wiro_async._jobs.limiter import Line
 from wiro_async._jobs.options import CallSettings
-from wiro_async._jobs.pipeline import AHEAD, Pipeline, get_model
+from wiro_async._jobs.pipeline import AHEAD, Pipeline
 from wiro_async._jobs.saver import OutputSaver
 from wiro_async._jobs.service import Service
 from wiro_async._jobs.uploads import Uploads
@@ -216,7 +215,7 @@ class Batch:
         Raises:
             ConfigurationError: An argument is invalid.
             JournalError: The journal cannot be read.
-            WiroError: The catalogue was not reached.
+            AuthenticationError: The service rejects our credentials.
         """
         from wiro_async._batch.plan import make_plan  # noqa: PLC0415 - for those who plan
 
@@ -227,7 +226,8 @@ class Batch:
         return await make_plan(
             self._jobs,
             settings.journal,
-            partial(get_model, self._service),
+            self._service.catalogue,
+            check=self._service.config.check if settings.check is None else settings.check,
             key=settings.key,
             model=settings.model,
             retries=settings.retry_failed,
@@ -326,7 +326,7 @@ class Batch:
         self._source = JobSource(
             self._jobs,
             journal,
-            CallSettings(on_unknown=settings.on_unknown),
+            CallSettings(on_unknown=settings.on_unknown, check=settings.check),
             is_new=counts.total == 0,
             key=settings.key,
             model=settings.model,

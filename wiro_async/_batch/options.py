@@ -13,9 +13,9 @@ from typing import Literal, TypedDict, get_args
 import attrs
 
 from wiro_async._batch.progress import BatchProgress
-from wiro_async._config import function, of_type, one_of, path, seconds, text, truth, usd, whole
+from wiro_async._config import check_mode, function, of_type, one_of, path, seconds, text, truth, usd, whole
 from wiro_async._jobs.job import Job
-from wiro_async._types import JSONMapping, OnUnknown
+from wiro_async._types import CheckMode, JSONMapping, OnUnknown
 
 __all__ = ["BatchOptions", "BatchSettings", "MapOptions"]
 
@@ -50,6 +50,7 @@ class MapOptions(TypedDict, total=False):
         canary: How many jobs must succeed before the others are submitted.
         timeout: Seconds to wait for one task (defaults to ``Limits.wait_timeout``).
         on_unknown: As for ``submit()``.
+        check: As for ``submit()``; a job that is refused is a failed outcome.
         stop_on_exit: What to do with running tasks when the block is left early: ``"leave"`` or ``"stop"``;
             ``retry_failed`` reruns stopped ones.
         on_progress: Called with the counts as they change, at most ten times a second.
@@ -72,6 +73,7 @@ class MapOptions(TypedDict, total=False):
     canary: int
     timeout: float | None
     on_unknown: OnUnknown
+    check: CheckMode | None
     stop_on_exit: Literal["leave", "stop"]
     on_progress: Callable[[BatchProgress], object] | None
     total: int | None
@@ -107,6 +109,7 @@ class BatchSettings:
     canary: int = attrs.field(default=0, validator=whole(0))
     timeout: float | None = attrs.field(default=None, validator=seconds)
     on_unknown: OnUnknown = attrs.field(default="raise", validator=one_of(*get_args(OnUnknown)))
+    check: CheckMode | None = attrs.field(default=None, validator=check_mode)
     stop_on_exit: Literal["leave", "stop"] = attrs.field(default="leave", validator=one_of("leave", "stop"))
     on_progress: Callable[[BatchProgress], object] | None = attrs.field(default=None, validator=function)
     total: int | None = attrs.field(default=None, validator=whole(0, or_else=None))

@@ -6,7 +6,7 @@ on what is resumed from the journal.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from decimal import ROUND_CEILING, Context, Decimal
 from os import PathLike
@@ -15,17 +15,16 @@ from typing import Self
 import attrs
 
 from wiro_async._batch.source import CHANGED, Jobs, JobSource, KeyFunction
-from wiro_async._errors import InvalidInput, JournalError, ModelNotFound
+from wiro_async._errors import InvalidInput, JournalError
 from wiro_async._files.inputs import by_name
 from wiro_async._jobs.budget import Prices
+from wiro_async._jobs.checks import Catalogue, check_job
 from wiro_async._jobs.job import Job, JobState
 from wiro_async._journal.journal import Journal, NullJournal
 from wiro_async._journal.sqlite import SQLiteJournal
 from wiro_async._journal.steps import FAILED, State
-from wiro_async._protocol.checks import check_inputs, undocumented
-from wiro_async._protocol.operations import clean_slug, split_slug
-from wiro_async._protocol.records import Model
-from wiro_async._types import JSON, Record
+from wiro_async._protocol.operations import clean_slug, run
+from wiro_async._types import JSON, CheckMode, Record
 from wiro_async._watch.durations import Durations
 
 __all__ = ["BatchPlan", "InvalidJob", "Sums", "make_plan"]
@@ -75,6 +74,7 @@ class BatchPlan(Record):
         changed: How many given jobs are skipped although the journal has different inputs for their keys.
         estimated_cost: USD of the jobs with a known price (None: no price is known).
         unpriced: How many jobs have no known price.
+        price_sources: Where the estimates come from, or why there is none; the first 100.
         estimated_seconds: How long the batch would take (None: no duration is known).
         spent: USD that the journal's runs have cost so far.
         notes: Possible mistakes, a sentence each; the first 100.
@@ -91,6 +91,7 @@ class BatchPlan(Record):
     changed: int = 0
     estimated_cost: Decimal | None
     unpriced: int
+    price_sources: tuple[str, ...] = ()
     estimated_seconds: float | None
     spent: Decimal = Decimal(0)
     notes: tuple[str, ...] = ()
@@ -102,8 +103,9 @@ class BatchPlan(Record):
 async def make_plan(
     jobs: Jobs,
     journal: str | PathLike[str] | None,
-    get_model: Callable[[str], Awaitable[Model]],
+    catalogue: Catalogue,
     *,
+    check: CheckMode = True,
     key: KeyFunction | None = None,
     model: str | None = None,
     retries: int = 0,
@@ -114,13 +116,14 @@ async def make_plan(
 ) -> BatchPlan:
     """Work out what a batch would do. Nothing is submitted, and no journal is created.
 
-    Each model is looked up in the catalogue once. Prices and durations come from the journal, or else from
-    the catalogue.
+    Each job goes through the check that it meets in the batch. Prices and durations come from the journal, or
+    else from the catalogue.
 
     Args:
         jobs: As for ``Client.batch``; all are read.
         journal: The journal's path; a missing file counts as empty (None: no journal).
-        get_model: Looks up a model.
+        catalogue: Knows the models.
+        check: How the jobs' inputs are checked.
         key: As for ``JobSource``.
         model: As for ``JobSource``.
         retries: As for ``JobSource``.
@@ -131,7 +134,7 @@ async def make_plan(
 
     Raises:
         JournalError: The journal cannot be read.
-        WiroError: The catalogue was not reached.
+        AuthenticationError: The service rejects our credentials.
     """
     async with AsyncExitStack() as stack:
         known: Journal = NullJournal()
@@ -141,7 +144,7 @@ async def make_plan(
             except JournalError as error:
                 if error.reason != "missing":
                     raise
-        planner = _Planner(jobs, known, get_model, key=key, on_invalid=on_invalid, unique=unique)
+        planner = _Planner(jobs, known, catalogue, check=check, key=key, on_invalid=on_invalid, unique=unique)
         source = JobSource(planner, known, key=key, model=model, retries=retries, fetches=fetches)
         return await planner.plan(source, slots)
 
@@ -157,8 +160,9 @@ class _Planner:
         self,
         jobs: Jobs,
         journal: Journal,
-        get_model: Callable[[str], Awaitable[Model]],
+        catalogue: Catalogue,
         *,
+        check: CheckMode,
         key: KeyFunction | None,
         on_invalid: Callable[[InvalidJob], object] | None,
         unique: bool,
@@ -167,7 +171,8 @@ class _Planner:
             aiter(jobs) if isinstance(jobs, AsyncIterable) else iter(jobs)
         )
         self._journal = journal
-        self._get_model = get_model
+        self._catalogue = catalogue
+        self._check: CheckMode = check
         self._key = key
         self._on_invalid = on_invalid
         self._unique = unique
@@ -176,7 +181,6 @@ class _Planner:
         self._last: Job | None = None
         self._prices: Prices = Prices()
         self._medians: dict[str, float] = {}
-        self._models: dict[str, Model | str] = {}
         self._sums: Sums = Sums()
         self._invalid: list[InvalidJob] = []
         self._invalid_jobs: int = 0
@@ -187,6 +191,8 @@ class _Planner:
         self._ended: int = 0
         self._failed: int = 0
         self._notes: dict[tuple[str, str], str] = {}
+        # A set in the order in which they came.
+        self._sources: dict[str, None] = {}
 
     async def plan(self, source: JobSource, slots: int | None) -> BatchPlan:
         """Read all jobs through *source*, and return the sums."""
@@ -211,6 +217,7 @@ class _Planner:
             changed=source.changed,
             estimated_cost=self._sums.cost,
             unpriced=self._sums.unpriced,
+            price_sources=tuple(self._sources),
             estimated_seconds=self._sums.seconds(slots),
             spent=counts.cost,
             notes=(*notes, *self._notes.values()),
@@ -261,33 +268,27 @@ class _Planner:
             self._taken_up += 1
             return
         self._failed -= state.entry is not None and state.entry.state in FAILED
-        model = await self._model(state.model)
-        # What the journal has was taken before, whatever the catalogue says now.
-        if state.job is not None:
-            inputs = by_name(state.inputs)
-            complaints = [model] if isinstance(model, str) else check_inputs(model, inputs)
-            if complaints or isinstance(model, str):
-                self._reject(state.job, "; ".join(complaints))
-                return
-            for name in undocumented(model, inputs):
-                # Each at the first job with it.
-                if (model.slug, name) not in self._notes and len(self._notes) < MAX_NOTES:
-                    what = f"{name!r} is not listed among the inputs of {model.slug}, but is sent anyway"
-                    self._notes[model.slug, name] = f"{self._where(state.job)}: {what}"
+        try:
+            run(state.model)
+            checked = await check_job(self._catalogue, state, by_name(state.inputs), self._check)
+        except InvalidInput as error:
+            self._reject(state.job, error.message)
+            return
+        if checked.problems:
+            self._reject(state.job, "; ".join(checked.problems))
+            return
+        for note in checked.notes if state.job is not None else ():
+            # Each at the first job with it.
+            if (state.model, note) not in self._notes and len(self._notes) < MAX_NOTES:
+                self._notes[state.model, note] = f"{self._where(state.job)}: {note}"
+        model = await self._catalogue.find(state.model)
+        if model is not None:
+            self._prices.know(model)
         seconds = self._medians.get(clean_slug(state.model))
-        self._sums.add(self._prices.expected(state.model, state.told, seconds=seconds), seconds)
-
-    async def _model(self, slug: str) -> Model | str:
-        """Return a model, or why there is none."""
-        if slug not in self._models:
-            try:
-                split_slug(slug)
-                model = await self._get_model(slug)
-                self._prices.know(model)
-                self._models[slug] = model
-            except (InvalidInput, ModelNotFound) as error:
-                self._models[slug] = error.message
-        return self._models[slug]
+        estimate = self._prices.estimate(state.model, state.told, seconds=seconds, mean=True)
+        if len(self._sources) < MAX_NOTES:
+            self._sources[estimate.source] = None
+        self._sums.add(estimate.amount, seconds)
 
     def _reject(self, job: Job | None, reason: str) -> None:
         invalid = InvalidJob(self._where(job), reason)

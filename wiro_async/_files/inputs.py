@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -17,6 +17,7 @@ __all__ = [
     "file_or_url",
     "holds",
     "is_local_file",
+    "local_files",
     "resolve",
     "unwrapped",
 ]
@@ -139,6 +140,21 @@ def holds(value: object, wanted: Callable[[object], bool], depth: int = 0) -> bo
     if isinstance(value, list | tuple):
         return any(holds(item, wanted, depth + 1) for item in value)
     return wanted(value)
+
+
+def local_files(value: object, depth: int = 0) -> Iterator[Any]:
+    """Yield the local files in *value*, which may be nested.
+
+    Raises:
+        InvalidInput: It is nested too deep for inputs.
+    """
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"inputs is nested deeper than {MAX_DEPTH} levels; flatten it", name="inputs")
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from local_files(item, depth + 1)
+    elif is_local_file(value):
+        yield value
 
 
 async def resolve(inputs: Mapping[str, object], upload: Uploader) -> JSON:

@@ -32,6 +32,7 @@ from wiro_async._errors import (
     InvalidResponse,
     WiroError,
 )
+from wiro_async._files.images import image_size
 from wiro_async._files.inputs import FileSource, unwrapped
 from wiro_async._files.naming import extension_by, upload_name
 from wiro_async._http.retry import UPLOADS, is_transient
@@ -41,7 +42,7 @@ from wiro_async._protocol.operations import UPLOAD
 from wiro_async._protocol.records import Upload, parse_upload
 from wiro_async._types import Payload
 
-__all__ = ["MultipartFile", "Source", "Uploader", "open_source"]
+__all__ = ["MultipartFile", "Source", "Uploader", "look_at", "open_source"]
 
 logger = logging.getLogger("wiro_async")
 
@@ -185,6 +186,25 @@ async def open_source(source: FileSource, name: str | None = None) -> Source:
             opened.file.close()
 
     return await run_in_thread(_open, source, name, late=late)
+
+
+def look_at(source: FileSource) -> tuple[int, int] | None:
+    """Check a local file as an upload of it would, and leave it as it was. Blocks.
+
+    Returns:
+        The pixels of an image (None: it is of a kind that is not read).
+
+    Raises:
+        InvalidInput: It cannot be uploaded.
+    """
+    opened = _open(source, None)
+    try:
+        return image_size(opened.file)
+    finally:
+        if opened.owned:
+            opened.file.close()
+        else:
+            opened.file.seek(opened.start)
 
 
 def _open(source: FileSource, name: str | None) -> Source:

@@ -468,6 +468,7 @@ class _Costs:
 @attrs.define
 class _Model:
     kinds: dict[str, _Costs] = attrs.field(factory=dict)
+    known: Model | None = None
     listing: JSONMapping = attrs.field(factory=dict)
     deciding: frozenset[str] | None = None
 
@@ -484,6 +485,9 @@ class Prices:
     def know(self, model: Model) -> None:
         """Store a catalogue model's price list, and which of its inputs can change the price."""
         entry = self._of(model.slug)
+        if entry.known is model:
+            return
+        entry.known = model
         entry.listing = {
             "dynamicprice": list(objects(model.raw.get("dynamicprice"))),
             "cps": model.raw.get("cps"),

@@ -10,8 +10,8 @@ from typing import TypedDict, get_args
 
 import attrs
 
-from wiro_async._config import of_type, on_cancel, one_of, seconds, text, usd
-from wiro_async._types import OnCancel, OnUnknown, Watch
+from wiro_async._config import check_mode, of_type, on_cancel, one_of, seconds, text, usd
+from wiro_async._types import CheckMode, OnCancel, OnUnknown, Watch
 
 __all__ = ["DEFAULTS", "CallSettings", "RunOptions", "SubmitOptions"]
 
@@ -40,6 +40,8 @@ class SubmitOptions(TypedDict, total=False):
             uploaded or sent.
         allow_unpriced: Whether to start a run of which nobody knows the price although there is a limit
             (None: as the client's ``allow_unpriced`` says).
+        check: Whether the inputs are checked before anything is uploaded or paid for, and how (defaults to
+            the client's *check*).
     """
 
     slot_timeout: float | None
@@ -50,6 +52,7 @@ class SubmitOptions(TypedDict, total=False):
     expected_duration: float | None
     max_cost: Decimal | float | str | None
     allow_unpriced: bool | None
+    check: CheckMode | None
 
 
 class RunOptions(SubmitOptions, total=False):
@@ -57,8 +60,8 @@ class RunOptions(SubmitOptions, total=False):
 
     Attributes:
         timeout: Seconds from submit to end (defaults to ``Limits.slot_timeout`` for a slot, then
-            ``Limits.wait_timeout``). Uploads are not counted. A Run in flight when the time is up still has
-            ``Limits.request_timeout`` to complete.
+            ``Limits.wait_timeout``). Uploads, and the check (``Limits.check_timeout`` at most), are not
+            counted. A Run in flight when the time is up still has ``Limits.request_timeout`` to complete.
         on_cancel: What to do if the caller is cancelled or the wait times out: ``"keep"`` leaves the task
             alone, ``"stop"`` stops it before the exception is raised.
     """
@@ -79,6 +82,7 @@ class CallSettings:
     expected_duration: float | None = attrs.field(default=None, validator=seconds)
     max_cost: Decimal | None = attrs.field(default=None, converter=usd)
     allow_unpriced: bool | None = attrs.field(default=None, validator=of_type("True or False", bool))
+    check: CheckMode | None = attrs.field(default=None, validator=check_mode)
     timeout: float | None = attrs.field(default=None, validator=seconds)
     on_cancel: OnCancel = attrs.field(default="keep", validator=on_cancel)
 

@@ -2,6 +2,7 @@
 
 ::
 
+    check       inputs are checked against the catalogue; what is wrong is refused before anything is sent
     resolve     model and inputs become a payload; local files are uploaded
     reserve     the estimate is reserved from every budget that covers the Run; a single call's before its
                 uploads, a batch's job's together with its slot
@@ -46,7 +47,6 @@ from wiro_async._errors import (
     DownloadError,
     InvalidInput,
     JournalError,
-    ModelNotFound,
     SubmissionUnknown,
     TaskNotFound,
     WiroError,
@@ -63,6 +63,7 @@ from wiro_async._jobs.budget import (
     Prices,
     plain,
 )
+from wiro_async._jobs.checks import Check, check_job
 from wiro_async._jobs.job import JobOutcome, JobState
 from wiro_async._jobs.limiter import Line, Slot
 from wiro_async._jobs.saver import OutputSaver
@@ -90,19 +91,17 @@ from wiro_async._journal.steps import (
     UnchargedRun,
 )
 from wiro_async._protocol import records
-from wiro_async._protocol.catalogue import detail_payload, read_model
 from wiro_async._protocol.envelope import encode
 from wiro_async._protocol.matching import Claim, Strangers, fingerprint_of, marker_of, unknown, with_marker
-from wiro_async._protocol.operations import TOOL_DETAIL, clean_slug
 from wiro_async._protocol.operations import run as run_of
-from wiro_async._protocol.records import Model, Task, TaskKey, TaskResult
+from wiro_async._protocol.records import Task, TaskKey, TaskResult
 from wiro_async._protocol.refusals import was_believed_too_soon
 from wiro_async._tasks.ends import TaskError, TaskFailed, ending
 from wiro_async._tasks.handle import TaskHandle, TaskStalled, TaskTimeout, TaskUnclear, unfinished
 from wiro_async._tasks.state import TaskState
-from wiro_async._types import Stage, Watch
+from wiro_async._types import CheckMode, Stage, Watch
 
-__all__ = ["AHEAD", "Monitor", "Pipeline", "get_model"]
+__all__ = ["AHEAD", "Monitor", "Pipeline"]
 
 logger = logging.getLogger("wiro_async")
 
@@ -117,11 +116,6 @@ LIST_MARGIN = 3600.0
 
 AHEAD = 8
 """How many jobs of a batch may upload files, or be searched for, before their turn for a slot."""
-
-
-async def get_model(service: Service, slug: str) -> Model:
-    """Return one model of the catalogue; see ``Client.get_model``."""
-    return read_model(await service.transport.call(TOOL_DETAIL, detail_payload(slug)), slug)
 
 
 class Monitor:
@@ -206,8 +200,6 @@ class Pipeline:
     ahead: anyio.Semaphore | None = None
     hands_over: bool = False
     charged: list[Charged] = attrs.field(factory=list, init=False)
-    _asking: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
-    _asked: set[str] = attrs.field(factory=set, init=False)
     _comparing: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _is_compared: bool = attrs.field(default=False, init=False)
     _strangers: Strangers = attrs.field(factory=Strangers, init=False)
@@ -325,6 +317,55 @@ class Pipeline:
         if not self.journal.durable and not came_to_nothing:
             self.service.leave(state, "was left by its batch")
 
+    # -- check -------------------------------------------------------------------------------------------
+
+    async def check(self, job: JobState, *, strict: bool) -> Check:
+        """Check a job and estimate its price, and go no further; see ``Client.check``.
+
+        Raises:
+            InvalidInput: It is no job.
+            AuthenticationError: The service rejects our credentials.
+        """
+        run_of(job.model)
+        mode: CheckMode = "strict" if strict else True
+        checked = await check_job(self.service.catalogue, job, by_name(job.inputs), mode)
+        if checked.model is not None:
+            self.prices.know(checked.model)
+        price, source = self.prices.estimate(job.model, checked.inputs)
+        if price is None and checked.model is None:
+            source = self.service.catalogue.why_not(job.model)
+        return Check(
+            problems=checked.problems,
+            notes=checked.notes,
+            price=price,
+            price_source=source,
+            model=checked.model,
+        )
+
+    async def _checked(self, job: JobState, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Refuse inputs that are clearly wrong, and fill in what the catalogue knows.
+
+        Raises:
+            InvalidInput: All that is wrong with them.
+            AuthenticationError: The service rejects our credentials.
+        """
+        catalogue = self.service.catalogue
+        # A single call without a price may be refused: it asks again, though the last one had no answer.
+        insists = self.hands_over and self._is_limited(job)
+        checked = await check_job(catalogue, job, inputs, self._mode_of(job), insist=insists)
+        if checked.problems:
+            raise InvalidInput("; ".join(checked.problems))
+        for note in checked.notes if checked.model is not None else ():
+            catalogue.tell(job.model, note)
+        return checked.inputs
+
+    def _mode_of(self, job: JobState) -> CheckMode:
+        return self.service.config.check if job.options.check is None else job.options.check
+
+    def _is_limited(self, job: JobState) -> bool:
+        """Whether there is a cost limit for which the price of a job has to be known."""
+        return self.budget.is_limited or job.options.max_cost is not None
+
     # -- resolve -----------------------------------------------------------------------------------------
 
     async def _resolve(self, job: JobState) -> Run:
@@ -332,8 +373,8 @@ class Pipeline:
         if job.problem is not None:
             raise job.problem
         await self.service.tasks.turnstile.enter()
-        options, inputs = job.options, by_name(job.inputs)
-        operation = run_of(job.model)
+        options, operation = job.options, run_of(job.model)
+        inputs = await self._checked(job, by_name(job.inputs))
         has_callback = options.callback_url is not None or "callbackUrl" in inputs
         watch = self._watch_of(options.watch, has_callback=has_callback)
         await self._learn_price(job)
@@ -396,29 +437,18 @@ class Pipeline:
         return url
 
     async def _learn_price(self, job: JobState) -> None:
-        """With a cost limit, look up a model's price once.
+        """With a cost limit, look up a model's price: without one, a batch's jobs run one at a time.
 
         Raises:
             AuthenticationError: The service rejects our credentials.
         """
-        slug = clean_slug(job.model)
-        is_limited = self.budget.is_limited or job.options.max_cost is not None
-        if not is_limited or slug in self._asked:
+        if not self._is_limited(job):
             return
-        async with self._asking:
-            if slug in self._asked:
-                return
-            try:
-                self.prices.know(await get_model(self.service, slug))
-            except AuthenticationError:
-                raise
-            except WiroError as error:
-                if self.hands_over and not isinstance(error, ModelNotFound):
-                    # This call may be refused for it; the next one asks again.
-                    logger.warning("the price of %s could not be read: %s", slug, error)
-                    return
-                logger.warning("the price of %s is learned from its runs: %s", slug, error)
-            self._asked.add(slug)
+        # The check, if there was one, has just asked.
+        insists = self.hands_over and self._mode_of(job) is False
+        model = await self.service.catalogue.find(job.model, insist=insists)
+        if model is not None:
+            self.prices.know(model)
 
     # -- reserve, slot -----------------------------------------------------------------------------------
 

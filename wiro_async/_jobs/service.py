@@ -19,6 +19,7 @@ from wiro_async._files.upload import Uploader
 from wiro_async._http.foreign import Network
 from wiro_async._http.signing import Signer, SigningTransport
 from wiro_async._http.transport import USER_AGENT, Transport
+from wiro_async._jobs.checks import Catalogue
 from wiro_async._jobs.limiter import ConcurrencyLimiter, Line
 from wiro_async._jobs.reconcile import TaskSearch
 from wiro_async._jobs.submit import OpenRuns
@@ -61,6 +62,7 @@ class Service:
         known: The tasks that have an owner.
         runs: The Runs that are on their way, or in doubt.
         search: Finds the tasks of lost Runs.
+        catalogue: Knows the models.
         bills: Adds up what the Runs cost (None: the client has no budget).
         unclaimed: Tasks whose callers were cancelled.
         unresolved: Unknown Runs whose callers were cancelled.
@@ -78,6 +80,7 @@ class Service:
     known: KnownTasks
     runs: OpenRuns
     search: TaskSearch
+    catalogue: Catalogue
     bills: Bills | None = None
     unclaimed: deque[TaskHandle] = attrs.field(factory=lambda: deque(maxlen=KEPT))
     unresolved: deque[SubmissionUnknown] = attrs.field(factory=lambda: deque(maxlen=KEPT))
@@ -126,6 +129,7 @@ class Service:
             known,
             runs,
             TaskSearch(calls, known, runs, limits),
+            Catalogue(calls, limits),
             bills,
         )
 

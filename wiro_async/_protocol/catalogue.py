@@ -114,9 +114,7 @@ def estimate(
     if average is not None:
         return Estimate(average, "the catalogue's average of a run (approximatelycost)")
     if rate:
-        return Estimate(
-            None, "the catalogue has a price of a second (cps) only"
-        )
+        return Estimate(None, "the catalogue has a price of a second (cps) only")
     return Estimate(None, "the catalogue has no price for it")
 
 

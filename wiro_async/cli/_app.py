@@ -12,7 +12,7 @@ import attrs
 import cyclopts
 from cyclopts import App, Parameter, validators
 
-from wiro_async import Client, InvalidInput, TaskHandle, __version__
+from wiro_async import CheckMode, Client, InvalidInput, TaskHandle, __version__
 from wiro_async.cli import _batch, _commands, _journal_view
 from wiro_async.cli._batch_options import Options
 from wiro_async.cli._journal_view import State
@@ -70,6 +70,14 @@ Inputs = Annotated[
         "text from one; name:=json for anything else. Repeat it for every input.",
     ),
 ]
+Checked = Annotated[
+    bool,
+    Parameter(
+        negative="--no-check", help="Check the inputs before anything is uploaded or paid for (default: yes)."
+    ),
+]
+Strict = Annotated[bool, Parameter(help="Refuse inputs, too, that the catalogue does not list.")]
+DryRun = Annotated[bool, Parameter(help="Check the inputs and estimate the cost; send nothing.")]
 Download = Annotated[Path | None, Parameter(help="Save the outputs in this folder.")]
 Timeout = Annotated[
     float, Parameter(validator=_POSITIVE, help="Seconds to wait for the task's end (default: 3600).")
@@ -171,6 +179,9 @@ def run(
     download: Download = None,
     timeout: Timeout = 3600.0,
     on_cancel: OnCancel = "keep",
+    check: Checked = True,
+    strict: Strict = False,
+    dry_run: DryRun = False,
     interval: Interval = None,
     max_cost: Annotated[
         str | None, Parameter(help="USD that the run may cost, by the catalogue (default: no limit).")
@@ -186,16 +197,20 @@ def run(
     "transition" for each status, any number of types "progress" and "line"
     where the service's WebSocket can be listened to, and one of type "result";
     or at last one of type "error" or "interrupted", with the ids of the tasks
-    that go on.
+    that go on. With --dry-run there is one of type "check".
 
     For example:
         wiro run MiniMax/image-to-video-01-director --download clips \
             -i inputImageFirstUrl=@photo.jpg -i prompt="[Pan left] a ship sails"
         wiro run owner/model -i prompt="she walks" -i seed:=7 --json
+        wiro run owner/model -i prompt="she walks" --dry-run
     """
     session = common.session(timeout, interval, download)
     watching = _commands.Watch(session, download, on_cancel)
-    return session.perform(_commands.Run(model, inputs, watching, max_cost, allow_unpriced))
+    mode: CheckMode = "strict" if check and strict else check
+    return session.perform(
+        _commands.Run(model, inputs, watching, max_cost, allow_unpriced, check=mode, dry_run=dry_run)
+    )
 
 
 @app.command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -41,7 +40,7 @@ from wiro_async.cli._commands import check_folder
 from wiro_async.cli._jobs_reader import JobsFile, JobsReader, find_jobs, given_jobs
 from wiro_async.cli._journal_view import open_existing
 from wiro_async.cli._report import Report
-from wiro_async.cli._session import Code, Session
+from wiro_async.cli._session import Code, Session, without_warnings
 from wiro_async.cli._text import clean, clock, usd
 
 __all__ = ["batch", "resume"]
@@ -136,7 +135,7 @@ class BatchCommand:
         """Do it."""
         report = self.session.report
         self._check_service(client)
-        with closing(self._reader()) as reader:
+        with closing(self._reader()) as reader, without_warnings("wiro_async.checks"):
             plan = await self._batch(client, reader).plan(on_invalid=reader.reject, unique=True)
         # The reader knows of the rows, too, that hold no job.
         plan = attrs.evolve(plan, invalid=tuple(reader.invalid), invalid_jobs=reader.invalid_jobs)
@@ -150,6 +149,8 @@ class BatchCommand:
             report.problem(f"{self.jobs.name} holds no job; write one a line, in a CSV file below its header")
             return Code.USAGE
         if self.dry_run:
+            if plan.price_sources:
+                report.say(f"prices: {'; '.join(plan.price_sources[:REASONS_SHOWN])}")
             return Code.OK
         if self.options.download is not None:
             await check_folder(_folder_of(self.options.download))
@@ -183,7 +184,7 @@ class BatchCommand:
         last_words = f"\nwiro: exited at once; nothing is lost: {self._way_on()}\n"
         with (
             closing(self._reader(bad)) as jobs,
-            _without_batch_warnings(),
+            without_warnings("wiro_async.batch", "wiro_async.checks"),
             _signals(last_words, self.session.report) as signals,
         ):
             async with self._batch(client, jobs, total=total, memo=memo) as batch:
@@ -330,18 +331,6 @@ def _leave(last_words: str, report: Report) -> None:
             os.write(sys.stdout.fileno(), b"\x1b[?25h")  # the live view hides the cursor
         os.write(sys.stderr.fileno(), last_words.encode("utf-8", "replace"))
     os._exit(Code.INTERRUPTED)
-
-
-@contextmanager
-def _without_batch_warnings() -> Iterator[None]:
-    """Leave out the library's warnings that the command words itself, from the plan and the report."""
-    logger = logging.getLogger("wiro_async.batch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 # -- words ---------------------------------------------------------------------------------------------------

@@ -80,6 +80,16 @@ class Options:
             "give it up (default), or make it again, which may pay twice."
         ),
     ] = None
+    check: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-check", help="Check the jobs' inputs before anything is paid for (default: yes)."
+        ),
+    ] = None
+    strict: Annotated[
+        bool | None,
+        Parameter(negative="--no-strict", help="Refuse inputs, too, that the catalogue does not list."),
+    ] = None
     stop_on_exit: Annotated[
         bool | None,
         Parameter(negative="--no-stop-on-exit", help="End the running tasks, too, on an interruption."),
@@ -123,6 +133,8 @@ class Options:
         said = self.said
         for name in ("key", "format", "skip_invalid"):
             said.pop(name, None)
+        if said.pop("strict", False) and said.get("check", True):
+            said["check"] = "strict"
         if said.get("breaker") == 0:
             said["breaker"] = None
         if "stop_on_exit" in said:

@@ -66,6 +66,7 @@ def plan_record(plan: BatchPlan, journal: str) -> JSON:
         "invalid": [{"where": invalid.where, "reason": invalid.reason} for invalid in plan.invalid],
         "estimated_cost": None if cost is None else f"{cost:f}",
         "unpriced": plan.unpriced,
+        "price_sources": list(plan.price_sources),
         "estimated_seconds": plan.estimated_seconds,
         "notes": list(plan.notes),
         "journal": journal,

@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from wiro_async import (
+    Check,
+    CheckMode,
     Client,
     ConfigurationError,
     InvalidInput,
@@ -33,9 +35,9 @@ from wiro_async import (
     WiroError,
 )
 from wiro_async.cli._batch_options import in_options
-from wiro_async.cli._jobs_file import FILE_LIKE
 from wiro_async.cli._live import StatusLine, status_line
 from wiro_async.cli._records import (
+    check_record,
     model_record,
     models_record,
     result_record,
@@ -45,7 +47,7 @@ from wiro_async.cli._records import (
     why,
 )
 from wiro_async.cli._report import Report
-from wiro_async.cli._session import Code, Session
+from wiro_async.cli._session import Code, Session, without_warnings
 from wiro_async.cli._text import charge, clean, clipped, clock, megabytes, usd
 from wiro_async.cli._values import parse_values
 
@@ -136,6 +138,8 @@ class Run:
         watch: How to follow it.
         max_cost: USD that it may cost (None: no limit).
         allow_unpriced: Whether to run it in spite of that if nobody knows its price.
+        check: How the inputs are checked.
+        dry_run: Whether only to check and to estimate.
     """
 
     model: str
@@ -143,12 +147,20 @@ class Run:
     watch: Watch
     max_cost: str | None = None
     allow_unpriced: bool = False
+    check: CheckMode = attrs.field(default=True, kw_only=True)
+    dry_run: bool = attrs.field(default=False, kw_only=True)
 
     async def __call__(self, client: Client) -> int:
         """Run it."""
         report = self.watch.session.report
         inputs = await anyio.to_thread.run_sync(parse_values, self.inputs)
-        await check_texts(client, self.model, inputs)
+        if self.check is not False or self.dry_run:
+            with without_warnings("wiro_async.checks"):
+                check = await client.check(self.model, inputs, strict=self.check == "strict")
+            for note in check.notes:
+                report.problem(f"note: {note}")
+            if self.dry_run:
+                return _say_check(report, self.model, check)
         if self.watch.folder is not None:
             await check_folder(self.watch.folder)
         with status_line(report, "submitting") as line:
@@ -166,6 +178,7 @@ class Run:
                 slot_timeout=self.watch.session.timeout,
                 max_cost=self.max_cost,
                 allow_unpriced=self.allow_unpriced,
+                check=self.check,
             )
         except ConfigurationError as error:
             raise ConfigurationError(in_options(error.message)) from None
@@ -176,35 +189,17 @@ class Run:
             raise
 
 
-TEXTS = frozenset({".txt", ".text", ".md", ".rst"})
-"""Endings of files that hold words."""
-
-
-async def check_texts(client: Client, slug: str, inputs: Mapping[str, object]) -> None:
-    """Refuse a file of text for an input that is a text: its URL would be sent, and paid for.
-
-    Raises:
-        InvalidInput: There is one.
-    """
-    suspects = {
-        name: value
-        for name, value in inputs.items()
-        if isinstance(value, Path) and value.suffix.lower() in TEXTS
-    }
-    if not suspects:
-        return
-    try:
-        model = await client.get_model(slug)
-    except WiroError:
-        return  # one that is not listed can be run all the same
-    for item in model.inputs:
-        file = suspects.get(item.name)
-        if file is not None and item.type in ("text", "textarea") and not FILE_LIKE.search(item.name):
-            raise InvalidInput(
-                f"{item.name}=@{file} would upload the file and send its URL, and {item.name} is a text; "
-                f"{item.name}=<{file} reads it",
-                name=item.name,
-            )
+def _say_check(report: Report, model: str, check: Check) -> int:
+    """Say whether a job could be made, and what it would cost."""
+    report.record(check_record(model, check))
+    for problem in check.problems:
+        report.problem(problem)
+    price = "unknown" if check.price is None else f"about {usd(check.price)}"
+    report.say(f"price  {price}: {check.price_source}")
+    if check.problems:
+        return Code.USAGE
+    report.say(f"{model} can be run; nothing was sent", "green")
+    return Code.OK
 
 
 async def check_folder(folder: Path) -> None:

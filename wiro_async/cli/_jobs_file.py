@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +25,6 @@ __all__ = [
     "Columns",
     "Reading",
     "delimiter_of",
-    "files_in",
     "job_of_json",
     "line_of",
     "told_delimiter",
@@ -212,18 +211,6 @@ def _with_files(name: str, value: object, folder: Path, depth: int) -> object:
         )
     # Path.expanduser() raises for unknown users.
     return folder / os.path.expanduser(value[1:])  # noqa: PTH111
-
-
-def files_in(value: object) -> Iterator[Path]:
-    """Yield the local files among a job's inputs."""
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from files_in(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from files_in(item)
 
 
 # -- and back ------------------------------------------------------------------------------------------------

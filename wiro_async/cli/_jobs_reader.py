@@ -26,7 +26,6 @@ from wiro_async.cli._jobs_file import (
     Columns,
     Reading,
     delimiter_of,
-    files_in,
     job_of_json,
     told_delimiter,
 )
@@ -208,8 +207,6 @@ def _row(number: int, read: Callable[[], Job], folder: Path) -> JobRow:
         job = read()
         for name, value in job.inputs.items() if isinstance(job.inputs, Mapping) else ():
             _check_text(name, value, folder)
-        for path in files_in(job.inputs):
-            _check_file(path)
     except InvalidInput as error:
         return JobRow(number, None, error.message)
     return JobRow(number, Job(job.model, job.inputs, key=job.key, where=f"line {number}"))
@@ -236,18 +233,6 @@ def _is_there(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False  # too long for a name, or of half characters
-
-
-def _check_file(path: Path) -> None:
-    try:
-        problem = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
-        problem = problem or ("" if path.stat().st_size else "is empty")
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-    if problem:
-        raise InvalidInput(
-            f"the local file {str(path)[:200]!r} {problem}; a text that begins with @ is written @@"
-        )
 
 
 class JobsReader:

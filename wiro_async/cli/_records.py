@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from wiro_async import (
+    Check,
     LogLine,
     Model,
     ModelInput,
@@ -24,6 +25,7 @@ from wiro_async import (
 from wiro_async.cli._text import JSON
 
 __all__ = [
+    "check_record",
     "line_record",
     "model_record",
     "models_record",
@@ -153,6 +155,18 @@ def model_record(model: Model) -> JSON:
         "categories": list(model.categories),
         "price": _money(model.price),
         "inputs": [_model_input(item) for item in model.inputs],
+    }
+
+
+def check_record(model: str, check: Check) -> JSON:
+    """What ``run --dry-run`` finds; the price is about what the run costs, in USD."""
+    return {
+        "type": "check",
+        "model": model,
+        "problems": list(check.problems),
+        "notes": list(check.notes),
+        "price": _money(check.price),
+        "price_source": check.price_source,
     }
 
 

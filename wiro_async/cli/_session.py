@@ -38,7 +38,7 @@ from wiro_async import (
 from wiro_async.cli._records import why
 from wiro_async.cli._report import Report
 
-__all__ = ["Code", "Session", "interruptible"]
+__all__ = ["Code", "Session", "interruptible", "without_warnings"]
 
 Work = Callable[[Client], Awaitable[int]]
 
@@ -237,3 +237,21 @@ def _warnings_to(report: Report) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+@contextmanager
+def without_warnings(*names: str) -> Iterator[None]:
+    """Leave out the library's warnings that a command words itself.
+
+    Args:
+        names: The loggers of these warnings.
+    """
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
