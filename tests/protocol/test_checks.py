@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ import wiro_async.sandbox
 from tests.depth import examples
 from tests.strategies import loose
 from wiro_async import Model, ModelInput
-from wiro_async._protocol.checks import check_inputs, undocumented
+from wiro_async._protocol.checks import Findings, check_inputs, examine, image_problem, undocumented
 
 
 def model(*inputs: ModelInput, slug: str = "owner/model") -> Model:
@@ -70,6 +72,85 @@ def test_an_empty_default_is_none(default: object) -> None:
 def test_what_is_not_required_may_be_missing() -> None:
     """Whatever its kind."""
     assert check_inputs(model(DURATION, STEPS, ModelInput("mask", "fileinput")), {}) == []
+
+
+# -- empty prompts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("others", "prompt", "is_refused"),
+    [
+        ([], "", True),
+        ([], " \n", True),
+        ([], "x", False),
+        ([DURATION], "", True),
+        ([IMAGE], "", False),
+        ([IMAGE], " ", True),
+        ([ModelInput("inputImageFirstUrl", "text")], "", False),
+    ],
+)
+def test_an_empty_prompt_is_a_mistake(others: list[ModelInput], prompt: str, is_refused: bool) -> None:
+    """Beside a file, a form may send one that is not meant; but nobody means spaces."""
+    given = {"prompt": prompt, "inputImageUrl": "https://example.org/a.jpg"}
+    complaint = "'prompt' is empty; say what is to be made"
+    found = check_inputs(model(ModelInput("prompt", "textarea"), *others), given)
+    assert found == ([complaint] if is_refused else [])
+
+
+@pytest.mark.parametrize("default", [None, "An example"])
+def test_an_empty_prompt_that_is_required_is_a_mistake(default: str | None) -> None:
+    """The example of the model's page is not what was meant."""
+    item = ModelInput("prompt", "textarea", required=True, default=default)
+    assert len(check_inputs(model(item), {"prompt": ""})) == 1
+    assert len(check_inputs(model(item, IMAGE), {"prompt": " ", "inputImage": b"x"})) == 1
+
+
+# -- defaults --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        DURATION,
+        ModelInput("mode", "selectwithcover", options=("a", "b"), default="B"),
+        ModelInput("n", "range", min=1.0, max=4.0, default="1"),
+        ModelInput("n", "number", default=7),
+        ModelInput("n", "float", min=0.0, default=0),
+        ModelInput("is", "checkbox", default=False),
+    ],
+)
+def test_a_reliable_default_is_filled_in(item: ModelInput) -> None:
+    """With a note; if it is given, or not required, nothing is."""
+    needed = attrs.evolve(item, required=True)
+    found = examine(model(needed), {})
+    assert found.problems == ()
+    assert found.defaults == {item.name: item.default}
+    assert found.notes == (f"{item.name!r} is missing; the catalogue's default is sent: {item.default!r}",)
+    assert examine(model(item), {}) == Findings()
+    assert examine(model(needed), {item.name: item.default}) == Findings()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        ModelInput("prompt", "textarea", default="Iron man in his suit"),
+        ModelInput("seed", "text", default="0"),
+        ModelInput("mode", "select", options=("a", "b"), default="c"),
+        ModelInput("mode", "select", default="c"),
+        ModelInput("n", "number", default=0),
+        ModelInput("n", "number", min=1.0, max=4.0, default=9),
+        ModelInput("n", "number", min=9.0, max=4.0, default=9),
+        ModelInput("n", "number", default="auto"),
+        ModelInput("is", "checkbox", default="perhaps"),
+        ModelInput("file", "fileinput", default="https://example.org/a.jpg"),
+    ],
+)
+def test_another_default_is_a_note(item: ModelInput) -> None:
+    """An example, or what the catalogue's own rules forbid, is not sent; nor is its lack refused."""
+    found = examine(model(attrs.evolve(item, required=True)), {})
+    assert (found.problems, found.defaults) == ((), {})
+    (note,) = found.notes
+    assert note.startswith(f"{item.name!r} is missing; owner/model needs it, and the catalogue's default is ")
 
 
 # -- choices ---------------------------------------------------------------------------------------------
@@ -239,6 +320,88 @@ def test_the_hailuo_familys_image_has_three_names(slug: str, listed: str, sent: 
     assert check_inputs(entry, {sent: "https://example.org/a.jpg"}) == []
 
 
+@pytest.mark.parametrize("value", ["waves at the sea", True, 0.5, {"url": "https://example.org/a.jpg"}])
+def test_what_is_no_file_is_refused(value: object) -> None:
+    """It is neither an address nor an id."""
+    (complaint,) = check_inputs(model(IMAGE), {"inputImage": value})
+    assert complaint.endswith("it takes a file: give a URL, or pathlib.Path(...) for a local file")
+
+
+@pytest.mark.parametrize("value", [Path("a.txt"), b"waves", bytearray(b"x"), io.BytesIO(b"x")])
+@pytest.mark.parametrize(("name", "is_refused"), [("prompt", True), ("seed", True), ("inputImageUrl", False)])
+def test_a_file_for_a_text_is_refused(name: str, is_refused: bool, value: object) -> None:
+    """The address of its upload would be sent; some texts are addresses."""
+    assert bool(complaints(ModelInput(name, "text"), value)) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("value", "is_refused"),
+    [
+        ("@photo.jpg", True), ("@in/photo.jpeg", True), ("@words.md", True), ("@home", False),
+        ("@her photo.jpg", False), ("mail@home.org", False), ("@@photo.jpg", False), ("waves", False),
+        (["https://example.org/a.jpg", "@photo.jpg"], True), (Path("@photo.jpg"), False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("entry", [model(IMAGE), model(ModelInput("inputImageUrl", "text")), model()])
+def test_a_text_that_means_a_file_elsewhere(entry: Model, value: object, is_refused: bool) -> None:
+    """To job files, and to the command line; whether the model is known or not."""
+    found = [each for each in check_inputs(entry, {"inputImageUrl": value}) if "give pathlib.Path('" in each]
+    assert len(found) == is_refused
+
+
+@pytest.mark.parametrize(
+    ("slug", "name", "size", "rule"),
+    [
+        ("MiniMax/image-to-video-01-director", "inputImageFirstUrl", (300, 500), "short side is above 300"),
+        ("minimax/image-to-video-hailuo-01-subject", "inputImage", (400, 16), "short side is above 300"),
+        ("MiniMax/image-to-video-hailuo-01", "inputImageUrl", (999, 399), "between 2:5 and 5:2"),
+        ("MiniMax/image-to-video-hailuo-01-live", "inputImageUrl", (399, 999), "between 2:5 and 5:2"),
+        ("MiniMax/image-to-video-01-director", "inputImageFirstUrl", (1000, 400), ""),
+        ("MiniMax/image-to-video-01-director", "inputImageFirstUrl", (301, 301), ""),
+        ("MiniMax/image-to-video-01-director", "mask", (1, 1), ""),
+        ("MiniMax/hailuo-2.3", "inputImageUrl", (1, 1), ""),
+        ("klingai/image-to-video-01", "inputImageUrl", (1, 1), ""),
+    ],
+)
+def test_the_size_of_an_image_where_the_limits_are_known(
+    slug: str, name: str, size: tuple[int, int], rule: str
+) -> None:
+    """Of the Hailuo 01 family only."""
+    found = image_problem(slug, name, *size)
+    assert rule in found
+    assert bool(rule) == bool(found)
+
+
+def test_an_alias_that_is_another_input_is_judged_as_that() -> None:
+    """Some models have both, of different kinds."""
+    entry = model(ModelInput("loraUrl", "fileinput", required=True), ModelInput("lora", "select"))
+    assert check_inputs(entry, {"lora": "my own"}) == []
+    assert check_inputs(entry, {"loraUrl": "my own"}) != []
+
+
+# -- check boxes, and lists ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [True, False, "true", "FALSE", 0, 1, "1", "on", "No", "", None, "half"])
+def test_a_check_box_is_set_or_not(value: object) -> None:
+    """In whatever spelling; and it may have options of its own."""
+    assert complaints(ModelInput("x", "checkbox", options=("half",)), value) == []
+
+
+@pytest.mark.parametrize("value", ["maybe", 2, b"1", {"a": 1}])
+def test_other_values_of_a_check_box_are_refused(value: object) -> None:
+    """The message has the value."""
+    (complaint,) = complaints(ModelInput("x", "checkbox"), value)
+    assert complaint.endswith("; it must be true or false")
+
+
+def test_a_number_is_one() -> None:
+    """A list of one passes; what is wrong with the items of others comes first."""
+    assert complaints(STEPS, [7]) == []
+    assert complaints(STEPS, [7, 8]) == ["'steps' is a list of 2; it takes one value"]
+    assert complaints(STEPS, [7, 99]) == ["'steps' is 99; it must be between 1 and 50"]
+
+
 # -- names -----------------------------------------------------------------------------------------------
 
 
@@ -337,6 +500,50 @@ def test_the_seeds_runs_are_taken() -> None:
             assert check_inputs(entry_of(facts), given) == []
 
 
+URLS = st.sampled_from(["https://example.org/a b.jpg", "https://cdn1.wiro.ai/x/0.png"])
+LETTERS = st.text("abc ÄÖ,.!-7", min_size=1).filter(str.strip)
+
+
+def values_of(item: ModelInput) -> st.SearchStrategy[Any]:
+    """Return what the catalogue says that an input takes."""
+    choices = [option for option in item.options if option]
+    if item.type in ("select", "selectwithcover", "multiselect") and choices:
+        one = st.sampled_from(choices)
+        return one | st.lists(one, min_size=1) if item.type == "multiselect" else one
+    if item.type in ("range", "number", "float"):
+        low, high = (-100.0 if item.min is None else item.min), (100.0 if item.max is None else item.max)
+        figures = st.integers(math.ceil(low), math.floor(max(high, low)))
+        return figures | figures.map(str)
+    if item.type == "checkbox":
+        return st.booleans() | st.sampled_from(["true", "false"])
+    if "fileinput" in item.type:
+        files = URLS | st.sampled_from([Path("a.jpg"), b"GIF89a", "57da1d2f9b27"])
+        return files | st.lists(files, min_size=1)
+    return URLS if item.name.endswith("Url") else LETTERS
+
+
+@st.composite
+def valid_inputs(draw: st.DrawFn, entry: Model) -> dict[str, Any]:
+    """Draw inputs by what the catalogue says of a model."""
+    inputs: dict[str, Any] = {}
+    for item in entry.inputs:
+        if item.required or draw(st.booleans()):
+            base, others = item.name.removesuffix("Url"), {other.name for other in entry.inputs}
+            aliases = {base, f"{base}Url"} - others if "fileinput" in item.type else set()
+            inputs[draw(st.sampled_from([item.name, *sorted(aliases)]))] = draw(values_of(item))
+    return inputs
+
+
+@pytest.mark.parametrize("facts", CATALOGUE, ids=lambda facts: facts["slug"])
+@given(data=st.data())
+@examples(20)
+def test_inputs_by_the_catalogue_pass(facts: dict[str, Any], data: st.DataObject) -> None:
+    """Of every model, also where names that are not listed are mistakes."""
+    entry = entry_of(facts)
+    inputs = data.draw(valid_inputs(entry))
+    assert examine(entry, inputs, strict=True).problems == ()
+
+
 kinds = st.sampled_from(
     ["text", "select", "multiselect", "range", "number", "float", "fileinput", "checkbox", "?"]
 )
@@ -360,6 +567,19 @@ def test_nothing_breaks_it(inputs: list[ModelInput], given: dict[str, object]) -
 
 
 # -- for callers with words of their own -------------------------------------------------------------------
+
+
+def test_a_strict_check_refuses_names_that_are_not_listed() -> None:
+    """Otherwise they are notes."""
+    given = {"prompt": "x", "caption": "y" * 99, "c" * 99: 1}
+    listed = "is not listed among the inputs of owner/model"
+    assert examine(model(PROMPT), given).notes == (
+        f"'caption' {listed}, but is sent anyway",
+        f"'{'c' * 60}' {listed}, but is sent anyway",
+    )
+    strict = examine(model(PROMPT), given, strict=True)
+    assert strict.notes == ()
+    assert strict.problems[0] == f"'caption' {listed}; leave it out, or do without the strict check"
 
 
 def test_names_that_are_not_listed_are_found() -> None:

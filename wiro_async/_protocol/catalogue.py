@@ -16,8 +16,7 @@ from wiro_async._protocol.records import Model, parse_model
 from wiro_async._types import JSON
 
 __all__ = [
-    "Estimate", "detail_payload", "estimate", "list_payload", "listed_price", "price_of", "read_model",
-    "read_models",
+    "Estimate", "detail_payload", "estimate", "list_payload", "listed_price", "read_model", "read_models",
 ]  # fmt: skip
 
 
@@ -101,6 +100,11 @@ def estimate(
             of processing) and ``approximatelycost`` (USD of an average run).
         inputs: The run's inputs.
         seconds: How long such a run takes, as far as is known.
+
+    Returns:
+        Of a price list the highest of the prices that may apply, or of all where none does. It cannot be told
+        where there is no price, or one depends on what only the run shows (tokens, audio, what the model
+        reports).
     """
     if any(True for _ in objects(listing.get("dynamicprice"))):
         return _from_list(listing["dynamicprice"], inputs, seconds)
@@ -116,22 +120,6 @@ def estimate(
     if rate:
         return Estimate(None, "the catalogue has a price of a second (cps) only")
     return Estimate(None, "the catalogue has no price for it")
-
-
-def price_of(tariff: object, inputs: Mapping[str, object], *, seconds: float | None = None) -> Decimal | None:
-    """Estimate what a run costs.
-
-    Args:
-        tariff: The model's ``dynamicprice``, in whatever form it came.
-        inputs: The run's inputs.
-        seconds: How long such a run takes, for models that are paid by the second of processing.
-
-    Returns:
-        USD: the highest of the prices that may apply, or of all where none does. None where that cannot be
-        told: there is no list, or a price depends on what only the run shows (tokens, audio, what the model
-        reports).
-    """
-    return _from_list(tariff, inputs, seconds).amount
 
 
 def _from_list(tariff: object, inputs: Mapping[str, object], seconds: float | None) -> Estimate:

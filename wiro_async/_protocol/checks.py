@@ -121,9 +121,12 @@ def check_inputs(model: Model, inputs: Mapping[str, object]) -> list[str]:
         for name, meant in _strangers(model, inputs)
         if meant is not None
     ]
+    listed = {item.name for item in model.inputs}
     for item in model.inputs:
         for name in _names(model, item):
-            complaints += _complaints(model, item, name, inputs.get(name))
+            # Another input of that name has rules of its own.
+            if name == item.name or name not in listed:
+                complaints += _complaints(model, item, name, inputs.get(name))
         if item.required and not _has_default(item) and not _is_given(model, item, inputs):
             complaints.append(_missing(model, item))
     return complaints
