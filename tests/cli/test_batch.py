@@ -204,6 +204,17 @@ def test_a_dry_run_does_nothing(wiro: Wiro, sandbox: Sandbox) -> None:
     assert not Path("clips").exists()
 
 
+def test_jobs_can_be_made_unchecked_or_checked_strictly(wiro: Wiro, sandbox: Sandbox) -> None:
+    """Both are remembered for a resumption."""
+    Path("jobs.jsonl").write_text(json.dumps({"prompt": "x", "inputImageFirstUrl": URL, "style": "sepia"}))
+    said = wiro("batch", "jobs.jsonl", *MODEL, "--strict", code=2)
+    assert "line 1: 'style' is not listed among the inputs of" in said.err
+    assert sandbox.ledger()["runs"] == 0
+    said = wiro("batch", "jobs.jsonl", *MODEL, "--strict", "--no-check")
+    assert said.err == ""
+    assert sandbox.ledger()["runs"] == 1
+
+
 def test_a_limit_below_the_estimate_is_told(wiro: Wiro) -> None:
     """As the number of jobs that it is enough for, after what was spent."""
     said = wiro("batch", table("a", "b", "c", "d"), *MODEL, "--dry-run", "--max-cost", "0.50")
@@ -433,6 +444,9 @@ def test_options_become_the_arguments_of_a_batch(tmp_path: Path, monkeypatch: py
         "stop_on_exit": "stop",
     }
     assert Options(stop_on_exit=False, breaker=3).arguments() == {"stop_on_exit": "leave", "breaker": 3}
+    assert Options(strict=True).arguments() == {"check": "strict"}
+    assert Options(strict=True, check=False).arguments() == {"check": False}
+    assert Options(strict=False, check=True).arguments() == {"check": True}
     assert _batch._folder_of(arguments["download"]) == folder / "clips"
     assert _batch._folder_of("/a/{{b}}/c_{n}") == Path("/a/{b}")
 

@@ -394,6 +394,59 @@ def test_models_are_shown_with_bounds_and_choices(
     assert said.endswith("try  wiro run 'a/b c' -i steps=... -i mask=@photo.jpg\n")
 
 
+# -- before anything is sent ---------------------------------------------------------------------------------
+
+
+def test_a_dry_run_checks_and_estimates(wiro: Wiro, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Nothing is uploaded or made; with --json in one record."""
+    photo = demo_images()[0]
+    given = ("-i", f"inputImageFirstUrl=@{photo}", "-i", "prompt=waves", "-i", "style=sepia")
+    said = wiro("run", DIRECTOR, *given, "--dry-run")
+    assert said.out == (
+        f"price  about $0.28: the catalogue's price list (cpr)\n{DIRECTOR} can be run; nothing was sent\n"
+    )
+    listed = f"'style' is not listed among the inputs of {DIRECTOR}"
+    assert said.problem == f"note: {listed}, but is sent anyway"
+    assert wiro("run", DIRECTOR, *given, "--dry-run", "--json").records == [
+        {
+            "type": "check",
+            "model": DIRECTOR,
+            "problems": [],
+            "notes": [f"{listed}, but is sent anyway"],
+            "price": "0.280",
+            "price_source": "the catalogue's price list (cpr)",
+        }
+    ]
+    assert set(sandbox.ledger()["requests"]) == {"Tool/Detail"}
+
+
+def test_a_dry_run_tells_problems(wiro: Wiro, sandbox: Sandbox) -> None:
+    """As the run would; its code is 2 then."""
+    said = wiro("run", DIRECTOR, "-i", "promt=waves", "--dry-run", code=2)
+    assert said.problem == f"'promt' is no input of {DIRECTOR}; did you mean 'prompt'?"
+    assert "can be run" not in said.out
+    said = wiro("run", DIRECTOR, "-i", "style=sepia", "--dry-run", "--strict", "--json", code=2)
+    assert said.records[0]["problems"] == [
+        f"'style' is not listed among the inputs of {DIRECTOR}; leave it out, or do without the strict check"
+    ]
+    said = wiro("run", "no/such", "-i", "prompt=waves", "--dry-run")
+    assert "price  unknown: the catalogue has no such model" in said.out
+    assert said.problem == "note: the inputs of no/such are not checked: the catalogue has no such model"
+    assert set(sandbox.ledger()["requests"]) == {"Tool/Detail"}
+
+
+def test_a_run_can_be_made_unchecked_or_checked_strictly(wiro: Wiro, sandbox: Sandbox) -> None:
+    """Otherwise names that are not listed are notes."""
+    given = ("run", DIRECTOR, "-i", "inputImageFirstUrl=https://example.org/a.jpg", "-i", "prompt=waves")
+    assert "'style' is not listed" in wiro(*given, "-i", "style=sepia", "--strict", code=2).problem
+    assert sandbox.ledger()["runs"] == 0
+    assert "note: 'style' is not listed" in wiro(*given, "-i", "style=sepia").err
+    before = sandbox.ledger()["requests"]["Tool/Detail"]
+    assert wiro(*given, "-i", "style=sepia", "--no-check").err == ""
+    assert sandbox.ledger()["requests"]["Tool/Detail"] == before
+    assert sandbox.ledger()["runs"] == 2
+
+
 # -- on a terminal -------------------------------------------------------------------------------------------
 
 
