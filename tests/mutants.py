@@ -55,8 +55,10 @@ MAP: Mapping[str, tuple[str, ...]] = {
     "_jobs/pipeline": (
         SUBMIT,
         "tests/jobs/test_pipeline.py",
+        "tests/test_client.py",
         "tests/jobs/test_late.py",
         "tests/batch/test_coordinator.py",
+        "tests/batch/test_moved_journals.py",
         "tests/jobs/test_protections.py",
         "tests/batch/test_batch.py",
         "tests/jobs/test_absence.py",
