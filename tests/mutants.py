@@ -75,6 +75,7 @@ MAP: Mapping[str, tuple[str, ...]] = {
     "_protocol/catalogue": tuple(
         f"tests/protocol/test_{name}.py" for name in ("catalogue", "checks", "pricing")
     ),
+    "_protocol/checks": ("tests/protocol/test_checks.py", "tests/protocol/test_catalogue.py"),
     "_protocol/envelope": ("tests/protocol/test_envelope.py", "tests/protocol/test_records.py"),
     "_protocol/events": ("tests/protocol/test_events.py", "tests/test_records.py"),
     "_protocol/matching": ("tests/protocol/test_matching.py", SUBMIT),
