@@ -103,8 +103,8 @@ def test_a_run_that_may_cost_too_much_is_7(wiro: Wiro, sandbox: Sandbox) -> None
     """Nothing is uploaded or sent; a price that nobody knows has to be allowed."""
     said = wiro(*RUN, "prompt=waves", "--max-cost", "0.27", code=7)
     assert said.problem == (
-        f"a run of {DIRECTOR} may cost 0.28 USD (the catalogue's price), and --max-cost is 0.27 USD; nothing "
-        f"was sent; raise the limit, or choose inputs that cost less"
+        f"a run of {DIRECTOR} may cost 0.28 USD (the catalogue's price list (cpr)), and --max-cost is 0.27 "
+        f"USD; nothing was sent; raise the limit, or choose inputs that cost less"
     )
     record = wiro(*RUN, "prompt=waves", "--max-cost", "0.27", "--json", code=7).records[-1]
     assert (record["type"], record["error"], record["task_ids"]) == ("error", "BudgetExceeded", [])
