@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from wiro_async import (
     SubmissionUnknown,
     TaskFailed,
     TaskNotFound,
+    TaskResult,
     WiroError,
 )
 from wiro_async._jobs import bills
@@ -382,14 +384,22 @@ async def test_a_resent_run_is_paid_once() -> None:
     assert service.counts["Run"] == 4
 
 
-async def test_an_answer_about_another_task_is_no_end_of_ours() -> None:
+async def result_of(own: Client, model: str, inputs: dict[str, Any]) -> TaskResult:
+    """Submit, and wait for the handle."""
+    task = await own.submit(model, inputs)
+    return await task
+
+
+@pytest.mark.parametrize("method", ["submit", "run"])
+async def test_an_answer_about_another_task_is_no_end_of_ours(method: str) -> None:
     """The first poll shows it; its charge is not ours, even where the search does not find the right one."""
     service = priced()
     service.answers["a"] = ["other"]
     listed, service.handlers["Task/List"] = service.handlers["Task/List"], ok(tasklist=[])
     async with limited(service) as own:
+        call = own.run if method == "run" else partial(result_of, own)
         with pytest.raises(SubmissionUnknown) as caught:
-            await own.run(MODEL, {"prompt": "a"})
+            await call(MODEL, {"prompt": "a"})
         await anyio.sleep(100)
         assert (await own.attach("2222").refresh()).cost == PRICE
         gc.collect()

@@ -46,15 +46,21 @@ class Spending(Record):
 class Hold:
     """Belongs to whoever may see a task's end. Once it is gone, the reservation becomes an estimate."""
 
-    __slots__ = ("_dropped", "_task")
+    __slots__ = ("_bill", "_bills", "_dropped", "_task_id")
 
-    def __init__(self, bill: Bill, task_id: str, dropped: deque[tuple[Bill, str]]) -> None:
-        self._task = bill, task_id
+    def __init__(self, bills: Bills, bill: Bill, task_id: str, dropped: deque[tuple[Bill, str]]) -> None:
+        self._bills = bills
+        self._bill = bill
+        self._task_id = task_id
         self._dropped = dropped
+
+    def doubt(self, error: SubmissionUnknown) -> None:
+        """Note that this task is not what came of the Run: its reservation stays."""
+        self._bills.doubt(self._bill, error)
 
     def __del__(self) -> None:
         # This may be any thread, at any moment, even within a sum: it is counted later.
-        self._dropped.append(self._task)
+        self._dropped.append((self._bill, self._task_id))
 
 
 class Bills:
@@ -101,7 +107,7 @@ class Bills:
     def hold(self, bill: Bill, task_id: str) -> Hold:
         """Note that a task is what came of a Run; the hold is for whoever may see its end."""
         self._rename(bill, task_id)
-        return Hold(bill, task_id, self._dropped)
+        return Hold(self, bill, task_id, self._dropped)
 
     def doubt(self, bill: Bill, error: SubmissionUnknown) -> None:
         """Note that nobody knows what became of a Run: its reservation stays."""

@@ -968,7 +968,6 @@ class Pipeline:
             # The first poll has shown that the Run's answer was about another's task.
             job.state = None
             slot.doubted()
-            self._doubt_bill(job, error)
             await self._record(Doubted(job.key, error.cause, job.number))
             await self._reconcile(job, slot, error)
             return

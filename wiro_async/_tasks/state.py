@@ -17,7 +17,7 @@ import anyio
 import attrs
 
 from wiro_async._aio import Turnstile, finish, now
-from wiro_async._errors import InvalidTaskState, TaskNotFound, WiroError
+from wiro_async._errors import InvalidTaskState, SubmissionUnknown, TaskNotFound, WiroError
 from wiro_async._http.retry import is_transient
 from wiro_async._protocol.envelope import UNCHANGED, objects
 from wiro_async._protocol.operations import CANCEL, DELETE_FILES, DETAIL, KILL, Operation
@@ -100,6 +100,14 @@ class HeldSlot(Protocol):
         ...
 
 
+class HeldMoney(Protocol):
+    """The money of a Run, held for as long as somebody may see its task's end."""
+
+    def doubt(self, error: SubmissionUnknown) -> None:
+        """Note that this task is not what came of the Run."""
+        ...
+
+
 @attrs.frozen(eq=False, repr=False, kw_only=True)
 class TaskContext:
     """What all tasks of one client share.
@@ -156,7 +164,7 @@ class TaskState:
         claim: The Run's claim on the task, until a poll confirms it (None: there is nothing to confirm).
         exists: Whether the service itself has named or shown the task.
         slot: What its place among the account's concurrent tasks is given back by (None: it holds none).
-        hold: What its money is held by, for as long as somebody may see its end (None: nothing).
+        hold: What its money is held by (None: the client has no budget).
         history: What was learned.
         events: What the socket told beside the statuses.
     """
@@ -171,7 +179,7 @@ class TaskState:
     claim: Claim | None = None
     exists: bool = False
     slot: HeldSlot | None = None
-    hold: object = None
+    hold: HeldMoney | None = None
     history: History = attrs.field(default=_NO_HISTORY, init=False)
     events: EventBuffer = attrs.field(default=_NO_EVENTS, init=False)
     # When it was first denied, on the event loop's clock (None: it was not, or was seen since).
@@ -279,7 +287,12 @@ class TaskState:
             SubmissionUnknown: It is not what came of our Run.
         """
         if self.claim is not None:
-            self.claim.verify(task)
+            try:
+                self.claim.verify(task)
+            except SubmissionUnknown as error:
+                if self.hold is not None:
+                    self.hold.doubt(error)
+                raise
             self.claim = None
         self.exists, self._denied_at, self._fingerprint = True, None, fingerprint
         self._learn(task, asked)
