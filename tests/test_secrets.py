@@ -9,6 +9,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,8 @@ def test_every_public_error_is_safe_to_show(watch: Watch) -> None:
             options = {"reason": "balance"}
         if kind is wiro_async.JournalError:
             options = {"path": "run.db", "reason": "full"}
+        if kind is wiro_async.BudgetExceeded:
+            options = {"price": None, "spent": Decimal(0), "limit": Decimal(1), "scope": "call"}
         watch.look_at(kind("message", **options))
     gc.collect()
 
