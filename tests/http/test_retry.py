@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from wiro_async import (
     APIError,
     AuthenticationError,
     BatchStopped,
+    BudgetExceeded,
     ClientUseError,
     ConcurrencyLimited,
     ConfigurationError,
@@ -53,6 +55,9 @@ from wiro_async._http.retry import (
 )
 
 
+ZERO = Decimal(0)
+
+
 def service_error(http_status: int | None, code: int | None = None) -> ServiceError:
     """Return a failure of the service."""
     return ServiceError("m", http_status=http_status, code=code)
@@ -67,6 +72,7 @@ TABLE: list[tuple[WiroError, str, bool, bool]] = [
     (ClientUseError("m"), "not sent", False, False),
     (JournalError("m", path="run.db", reason="full"), "not sent", False, False),
     (BatchStopped("m", reason="balance"), "not sent", False, False),
+    (BudgetExceeded("m", price=None, spent=ZERO, limit=ZERO, scope="call"), "not sent", False, False),
     # Refused, and why: asking again would not change it, but for the rate.
     (InvalidInput("m"), "refused", False, False),
     (RateLimited("m", http_status=429), "refused", True, True),

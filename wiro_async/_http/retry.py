@@ -14,6 +14,7 @@ import attrs
 from wiro_async._errors import (
     APIError,
     BatchStopped,
+    BudgetExceeded,
     ClientUseError,
     ConfigurationError,
     ConnectionFailed,
@@ -66,7 +67,7 @@ def run_knowledge(error: WiroError) -> Knowledge:
             return "refused" if is_known_refusal(status, detail) else "unknown"
         case APIError() | InvalidInput():
             return "refused"
-        case ConfigurationError() | ClientUseError() | JournalError() | BatchStopped():
+        case ConfigurationError() | ClientUseError() | BudgetExceeded() | JournalError() | BatchStopped():
             return "not sent"
         case _:
             return "unknown"
