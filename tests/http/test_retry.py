@@ -54,7 +54,6 @@ from wiro_async._http.retry import (
     run_may_repeat,
 )
 
-
 ZERO = Decimal(0)
 
 
