@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import sqlite3
@@ -180,6 +181,18 @@ async def test_a_restored_journal_stops_its_batch_before_the_first_run(
         report = await ran(own, tmp_path / "a.db", "a", "f")
         assert report.stopped is not None
         assert sandbox.ledger()["runs"] == 5
+
+
+async def test_a_journal_is_compared_once_in_a_batch(tmp_path: Path) -> None:
+    """Before its first Run, and not before each, which would read the account's list for every job."""
+    async with sandbox_of() as sandbox, client(sandbox) as own:
+        readings = [0]
+        for keys in (["a"], ["b"], ["c", "d", "e"]):
+            assert (await ran(own, tmp_path / "a.db", *keys)).complete
+            readings.append(sandbox.ledger()["requests"].get("Task/List", 0))
+        new, one, three = (after - before for before, after in itertools.pairwise(readings))
+        assert new == 0, "a new journal has nothing to compare"
+        assert three == one > 0
 
 
 async def test_a_restored_journal_finishes_what_it_knows(tmp_path: Path) -> None:
