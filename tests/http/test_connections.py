@@ -110,6 +110,39 @@ async def test_a_connection_is_used_again() -> None:
         assert len(server.peers) == stack.connections == 1
 
 
+@pytest.mark.parametrize("in_chunks", [False, True])
+async def test_a_reply_that_was_read_takes_nothing_of_the_next_one(in_chunks: bool) -> None:
+    """Whoever reads to its end asks once more: by then the connection may be another request's."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def framed(body: bytes) -> bytes:
+        if in_chunks:
+            return answer(chunked(body), headers=["Transfer-Encoding: chunked"], length=False)
+        return answer(body)
+
+    def handler(peer: Peer) -> None:
+        peer.request()
+        peer.send(framed(b"first"))
+        peer.request()
+        reply = framed(b"second")
+        peer.send(reply[:-3])
+        asked.set()
+        goes_on.wait(5)
+        peer.send(reply[-3:])
+
+    async with serving(handler) as (stack, server):
+        one = await stack.handle_async_request(request(server.url))
+        pieces = aiter(one.stream)  # type: ignore[arg-type]
+        assert await anext(pieces) == b"first"
+        other = await stack.handle_async_request(request(server.url))
+        await until(asked.is_set)
+        assert len(server.peers) == 1, "the connection was free again"
+        with anyio.fail_after(60):
+            assert [piece async for piece in pieces] == []
+        goes_on.set()
+        assert await read(other) == b"second"
+
+
 async def test_the_connection_that_was_used_last_is_taken_first() -> None:
     """Of several idle connections the freshest is taken."""
     async with serving(numbered) as (stack, server):

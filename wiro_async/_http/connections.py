@@ -155,7 +155,7 @@ class OwnResponse(Response):
         head: Status and headers.
     """
 
-    __slots__ = ("_connection", "_done", "_stack", "_start", "head", "status")
+    __slots__ = ("_connection", "_done", "_is_read", "_stack", "_start", "head", "status")
 
     def __init__(self, stack: ConnectionStack, connection: _Connection, head: Head, start: bytes) -> None:
         self.head: Head = head
@@ -164,6 +164,7 @@ class OwnResponse(Response):
         self._connection = connection
         self._start = start
         self._done = False
+        self._is_read = False
 
     def header(self, name: str) -> str:
         sought = name.encode("ascii")
@@ -178,6 +179,9 @@ class OwnResponse(Response):
 
     async def receive(self) -> bytes:
         """Return the next piece of the body, b"" at its end."""
+        # With its last piece the connection went back: what comes over it now is another request's reply.
+        if self._is_read:
+            return b""
         piece, self._start = self._start, b""
         connection = self._connection
         try:
@@ -186,7 +190,8 @@ class OwnResponse(Response):
         except BaseException as error:
             await self.aclose()
             raise _translated(error, connection, sent=True) from None
-        if connection.is_done and not self._done:
+        self._is_read = connection.is_done
+        if self._is_read and not self._done:
             self._done = True
             await self._stack.release(connection)
         return piece
