@@ -213,6 +213,23 @@ async def test_downloads_that_are_slow_hold_the_batch_up(tmp_path: Path) -> None
     assert unfinished < 64 + active
 
 
+async def test_what_follows_the_charges_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of ours there ends the batch, and is told at its end; the outcomes are there all the same."""
+
+    async def fail(_pipeline: object, *, last: bool = False) -> None:
+        if last:
+            raise RuntimeError("a mistake")
+
+    monkeypatch.setattr("wiro_async._jobs.pipeline.Pipeline.settle_charges", fail)
+    got = []
+    with pytest.raises(RuntimeError, match="a mistake"):
+        async with batch_of(Service(), jobs("a", "b")) as batch:
+            got += [outcome async for outcome in batch]
+    assert batch.report.stopped is not None
+    assert "charges could not be read" in batch.report.stopped.message
+    assert batch.progress.succeeded == 2
+
+
 # -- keys ------------------------------------------------------------------------------------------------
 
 

@@ -10,12 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import httpx
 import pytest
 
 from tests.batch.test_batch_sandbox import POLLING
 from tests.batches import MODEL
+from tests.fakes import FakeService
+from tests.fakes import client as fake_client
 from tests.journals import apply, databases_are_closed, opened
-from wiro_async import Batch, BatchReport, Client, Job, JournalError, Limits, WiroError
+from wiro_async import (
+    Batch,
+    BatchReport,
+    Client,
+    InvalidResponse,
+    Job,
+    JournalError,
+    Limits,
+    WiroError,
+)
 from wiro_async._journal.comparison import JournalComparison
 from wiro_async._journal.steps import Accepted, Intended
 from wiro_async._protocol.matching import RunFingerprint
@@ -135,6 +147,16 @@ async def test_nothing_is_accepted_without_a_comparison(tmp_path: Path) -> None:
             await ran(own, half, "a")
         await own.accept_journal(half)
         assert (await ran(own, half, "a")).progress.skipped == 1
+
+
+async def test_a_list_that_cannot_be_read_at_all_accepts_nothing(tmp_path: Path) -> None:
+    """No task of it has an id that could be one."""
+    journal = tmp_path / "a.db"
+    await killed(journal, tmp_path / "copy.db", "a", wal=True)
+    page = httpx.Response(200, content=rb'{"result": true, "errors": [], "tasklist": [{"id": "\ud800"}]}')
+    async with fake_client(FakeService(Task_List=lambda _: page)) as own:
+        with pytest.raises(InvalidResponse, match=r"more than \d+ tasks since the submit"):
+            await own.accept_journal(journal)
 
 
 async def test_a_journal_without_a_run_has_nothing_to_compare(tmp_path: Path) -> None:

@@ -414,13 +414,14 @@ def test_what_a_file_begins_with(content_type: str, head: bytes, fits: bool) -> 
     assert has_magic(content_type, head) is fits
 
 
+@pytest.mark.parametrize("folder", ["new", f"{'x' * 300}/new"])
 async def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_paid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does a folder that would have to be made in one."""
+    """Nor does a folder that would have to be made in one, or one that cannot even be looked up."""
     service = FakeService()
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(ConfigurationError, match="nothing can be written in"):
-        async with client(service).batch([Job("owner/model", {})], download=tmp_path / "new") as batch:
+        async with client(service).batch([Job("owner/model", {})], download=tmp_path / folder) as batch:
             await batch.wait()
     assert service.calls == []
