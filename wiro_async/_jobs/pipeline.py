@@ -349,10 +349,12 @@ class Pipeline:
             InvalidInput: All that is wrong with them.
             AuthenticationError: The service rejects our credentials.
         """
-        catalogue = self.service.catalogue
+        mode, catalogue = self._mode_of(job), self.service.catalogue
+        if mode is False:
+            return inputs
         # A single call without a price may be refused: it asks again, though the last one had no answer.
         insists = self.hands_over and self._is_limited(job)
-        checked = await check_job(catalogue, job, inputs, self._mode_of(job), insist=insists)
+        checked = await check_job(catalogue, job, inputs, mode, insist=insists)
         if checked.problems:
             raise InvalidInput("; ".join(checked.problems))
         for note in checked.notes if checked.model is not None else ():
