@@ -59,7 +59,7 @@ LIMITS = Limits(
 HELD = 1.2
 """Seconds for which the network holds a Run whose process is killed: past the resume, and not past that."""
 RESUMES = 4
-"""How often a batch is resumed at its end until every job is done."""
+"""How often a batch is resumed at its end, until every job is done, and until every charge is settled."""
 FATES = {"stalled": " [sandbox:error worker lost]", "requeued": " [sandbox:error][sandbox:after=requeue]"}
 """What some jobs' prompts ask for: their tasks stand in task_error until they are released, or go back to the
 queue by themselves."""
@@ -510,16 +510,21 @@ class Bench:
                 self._sandbox.engine.steer(task["id"], "release", time.time())
 
     def _settle(self, schedule: Schedule, order: dict[str, Any], prompts: Mapping[str, str]) -> None:
-        """Have all charges recorded, resume once more, and compare what the journal has with the books."""
+        """Have all charges recorded, resume, and compare what the journal has with the books.
+
+        What a resume cannot read, because its poll was answered by a fault, it leaves to the next one.
+        """
         journal = Path(order["journal"])
         self.record.met["recorded late"] += len(_uncharged(journal))
         for task in self._tasks(prompts):
             self._sandbox.engine.steer(task["id"], "tell", time.time())
-        if self._forks.run({**order, "cut": None}) != 0:
-            self._fail(schedule, "the child that settles charges failed")
-        charged = {task["id"]: Decimal(task["totalcost"]) for task in self._tasks(prompts)}
-        if (known := _costs(journal)) != charged:
-            self._fail(schedule, f"the journal has the charges {known}, the books {charged}")
+        for _ in range(RESUMES):
+            if self._forks.run({**order, "cut": None}) != 0:
+                self._fail(schedule, "the child that settles charges failed")
+            charged = {task["id"]: Decimal(task["totalcost"]) for task in self._tasks(prompts)}
+            if (known := _costs(journal)) == charged:
+                return
+        self._fail(schedule, f"the journal has the charges {known}, the books {charged}")
 
     def _copied(self, order: dict[str, Any], name: str, *, wal: bool = True) -> Path:
         """Copy a journal as it is, with its -wal file or without."""
