@@ -17,11 +17,16 @@ from wiro_async._protocol.envelope import given, number, spelled, text
 from wiro_async._protocol.operations import clean_slug
 from wiro_async._protocol.records import Model, ModelInput
 
-__all__ = ["Findings", "check_inputs", "examine", "image_problem", "undocumented"]
+__all__ = [
+    "CHOICES", "FILES", "NUMBERS", "Findings", "bounds_of", "check_inputs", "examine", "image_problem",
+    "takes_whole_numbers", "undocumented",
+]  # fmt: skip
 
-_NUMBERS = frozenset({"range", "number", "float"})
-_CHOICES = frozenset({"select", "selectwithcover", "multiselect"})
-_FILES = frozenset({"fileinput", "multifileinput", "combinefileinput"})
+NUMBERS = frozenset({"range", "number", "float"})
+CHOICES = frozenset({"select", "selectwithcover", "multiselect"})
+FILES = frozenset({"fileinput", "multifileinput", "combinefileinput"})
+"""The kinds of inputs, by their types in the catalogue."""
+
 _TEXTS = frozenset({"text", "textarea"})
 
 _ALWAYS = frozenset({"callbackUrl", "projectid"})
@@ -169,7 +174,7 @@ def _names(model: Model, item: ModelInput) -> tuple[str, ...]:
     """Return every name under which an input may be sent."""
     if item.name in _HAILUO_IMAGES and clean_slug(model.slug).startswith("minimax/"):
         return tuple(dict.fromkeys((item.name, *_HAILUO_IMAGES)))
-    if item.type in _FILES or item.name.endswith("Url"):
+    if item.type in FILES or item.name.endswith("Url"):
         base = item.name.removesuffix("Url")
         return tuple(dict.fromkeys((item.name, base, f"{base}Url")))
     return (item.name,)
@@ -217,9 +222,9 @@ def _is_reliable(item: ModelInput) -> bool:
     The page of a model starts with a prompt about somebody else's picture, and some lists say 0 for numbers
     of which they know nothing.
     """
-    if item.type in _CHOICES:
+    if item.type in CHOICES:
         return spelled(item.default) in {spelled(option) for option in item.options if option}
-    if item.type in _NUMBERS:
+    if item.type in NUMBERS:
         figure = number(item.default)
         is_bounded = item.min is not None or item.max is not None
         return figure is not None and _is_within(item, figure) and (is_bounded or figure != 0)
@@ -227,7 +232,7 @@ def _is_reliable(item: ModelInput) -> bool:
 
 
 def _missing(model: Model, item: ModelInput) -> str:
-    kind = "a file" if item.type in _FILES else "a value"
+    kind = "a file" if item.type in FILES else "a value"
     label = f" ({item.label})" if item.label and item.label != item.name else ""
     choice = f":{_choice(item)}" if _choice(item) else ""
     return f"{item.name!r}{label} is missing; {model.slug} needs {kind} for it{choice}"
@@ -243,7 +248,7 @@ def _complaints(model: Model, item: ModelInput, name: str, said: object) -> Iter
         if problem := _problem(item, value):
             found += 1
             yield f"{name!r} is {_shown(value)}; {problem}"
-    if len(values) > 1 and not found and item.type in _NUMBERS | {"checkbox"}:
+    if len(values) > 1 and not found and item.type in NUMBERS | {"checkbox"}:
         yield f"{name!r} is a list of {len(values)}; it takes one value"
     if item.name == "prompt" and isinstance(said, str) and not said.strip() and _needs_words(model, said):
         yield f"{name!r} is empty; say what is to be made"
@@ -254,15 +259,15 @@ def _needs_words(model: Model, prompt: str) -> bool:
     item = next(item for item in model.inputs if item.name == "prompt")
     if item.required:
         return bool(prompt) or _has_default(item)  # else it is missing
-    return bool(prompt) or not any(other.type in _FILES or _takes_files(other) for other in model.inputs)
+    return bool(prompt) or not any(other.type in FILES or _takes_files(other) for other in model.inputs)
 
 
 def _problem(item: ModelInput, value: object) -> str:
-    if item.type in _NUMBERS:
+    if item.type in NUMBERS:
         return _number_problem(item, value)
-    if item.type in _CHOICES:
+    if item.type in CHOICES:
         return _choice_problem(item, value)
-    if item.type in _FILES:
+    if item.type in FILES:
         return _file_problem(value)
     if item.type == "checkbox":
         return _truth_problem(item, value)
@@ -270,21 +275,25 @@ def _problem(item: ModelInput, value: object) -> str:
 
 
 def _number_problem(item: ModelInput, value: object) -> str:
-    low, high = _bounds(item)
-    figure, default = number(value), number(item.default)
+    low, high = bounds_of(item)
+    figure = number(value)
     if figure is None:
         return f"it must be a number{_within(low, high)}"
     if not low <= figure <= high:
         return f"it must be{_within(low, high).replace(' of', '')}"
-    # Where a slider has whole steps, a fraction is wrong. The service does not check finer steps.
-    marks = (item.step, item.min, default if _has_default(item) else 0.0)
-    whole = item.type == "range" and all(mark is not None and mark.is_integer() for mark in marks)
-    if whole and not figure.is_integer():
+    if takes_whole_numbers(item) and not figure.is_integer():
         return f"it must be a whole number{_within(low, high)}, such as {math.trunc(figure)}"
     return ""
 
 
-def _bounds(item: ModelInput) -> tuple[float, float]:
+def takes_whole_numbers(item: ModelInput) -> bool:
+    """Whether a fraction is wrong: on a slider with whole steps. The service does not check finer steps."""
+    marks = (item.step, item.min, number(item.default) if _has_default(item) else 0.0)
+    return item.type == "range" and all(mark is not None and mark.is_integer() for mark in marks)
+
+
+def bounds_of(item: ModelInput) -> tuple[float, float]:
+    """Return the lowest and the highest number that an input takes; an infinite one is no bound."""
     low = -math.inf if item.min is None else item.min
     high = math.inf if item.max is None else item.max
     default = number(item.default)
@@ -318,7 +327,7 @@ def _choice_problem(item: ModelInput, value: object) -> str:
 
 
 def _choice(item: ModelInput) -> str:
-    options = [option for option in item.options if option] if item.type in _CHOICES else []
+    options = [option for option in item.options if option] if item.type in CHOICES else []
     shown = ", ".join(map(repr, options[:12])) + (", …" if len(options) > 12 else "")
     return f" one of {shown}" if shown else ""
 

@@ -6,6 +6,7 @@ What comes from the catalogue becomes names, literals and one-line texts of Pyth
 from __future__ import annotations
 
 import keyword
+import math
 import re
 import textwrap
 from collections import Counter
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
+from wiro_async._protocol.checks import CHOICES, FILES, NUMBERS, bounds_of, takes_whole_numbers
 from wiro_async._protocol.operations import clean_slug
 from wiro_async._protocol.records import Model, ModelInput
 
@@ -41,9 +43,6 @@ UNITS = {
 }
 """By the last word of a field's name."""
 
-_NUMBERS = frozenset({"range", "number", "float"})
-_CHOICES = frozenset({"select", "selectwithcover", "multiselect"})
-_FILES = frozenset({"fileinput", "multifileinput", "combinefileinput"})
 _SEVERAL = frozenset({"multifileinput", "combinefileinput"})
 
 _FILE_URL = re.compile(r"input(?:Image|Video|Audio)\w*Url")
@@ -210,7 +209,7 @@ class _Field:
     def of(cls, items: Sequence[ModelInput]) -> _Field:
         """Make a field of an input, or of the two that take a file and its URL."""
         first = items[0]
-        is_file = any(item.type in _FILES for item in items) or _FILE_URL.fullmatch(first.name) is not None
+        is_file = any(item.type in FILES for item in items) or _FILE_URL.fullmatch(first.name) is not None
         several = any(item.type in _SEVERAL for item in items)
         # Of two names, a file's URL has its own, but where several files and URLs go under one name.
         combined = (item for item in items if item.type == "combinefileinput")
@@ -320,7 +319,7 @@ def _joined(inputs: Iterable[ModelInput]) -> list[list[ModelInput]]:
     for item in inputs:
         if not item.name or any(item.name == other.name for group in groups.values() for other in group):
             continue
-        is_file = item.type in _FILES or _FILE_URL.fullmatch(item.name)
+        is_file = item.type in FILES or _FILE_URL.fullmatch(item.name)
         base = item.name.replace("Url", "") if is_file else item.name
         groups.setdefault(base, []).append(item)
     return list(groups.values())
@@ -353,7 +352,7 @@ def _first(model: Model, fields: Sequence[_Field]) -> list[_Field]:
 def _options(item: ModelInput) -> tuple[str, ...]:
     """Return the literals of an input's choices; none, if they are yes and no, or not known."""
     options = list(dict.fromkeys(option for option in item.options if option))
-    if item.type not in _CHOICES or set(options) == {"true", "false"}:
+    if item.type not in CHOICES or set(options) == {"true", "false"}:
         return ()
     if all(map(_WHOLE.fullmatch, options)):
         return tuple(sorted(options, key=int))
@@ -367,11 +366,14 @@ def _one_of(options: Sequence[str]) -> str:
 def _takes(item: ModelInput, options: Sequence[str]) -> str:
     """Return the annotation of an input that is no file."""
     is_seed = item.name.lower() == "seed"
-    if item.type in _NUMBERS:
-        return _number(item, is_seed)
+    if item.type in NUMBERS:
+        base = "int" if is_seed or takes_whole_numbers(item) else "float"
+        low, high = bounds_of(item)
+        is_free = math.isinf(low) and math.isinf(high)
+        return base if is_free else f"Annotated[{base}, Between({_bound(low)}, {_bound(high)})]"
     if item.type == "multiselect":
         return f"Sequence[{_one_of(options) if options else 'str'}]"
-    if item.type == "checkbox" or (item.type in _CHOICES and set(item.options) == {"true", "false"}):
+    if item.type == "checkbox" or (item.type in CHOICES and set(item.options) == {"true", "false"}):
         return "bool"
     if options:
         return _one_of(options)
@@ -380,33 +382,10 @@ def _takes(item: ModelInput, options: Sequence[str]) -> str:
     return "float | str" if item.type == "text" and _FIGURE.search(item.name) else "str"
 
 
-def _number(item: ModelInput, is_seed: bool) -> str:
-    low, high = item.min, item.max
-    default = item.default if isinstance(item.default, int | float) else _float(item.default)
-    # As in checks: bounds that contradict themselves, or the catalogue's own default, do not count.
-    if low is not None and high is not None and low >= high:
-        low = high = None
-    if default is not None and not _within(low, default, high):
-        low = high = None
-    marks = (item.step, item.min, 0.0 if default is None else default)
-    whole = item.type == "range" and all(mark is not None and float(mark).is_integer() for mark in marks)
-    base = "int" if whole or is_seed else "float"
-    return base if low is high is None else f"Annotated[{base}, Between({_bound(low)}, {_bound(high)})]"
-
-
-def _float(value: object) -> float | None:
-    try:
-        return float(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _within(low: float | None, value: float, high: float | None) -> bool:
-    return (low is None or low <= value) and (high is None or value <= high)
-
-
-def _bound(number: float | None) -> str:
-    return repr(int(number)) if number is not None and number.is_integer() else repr(number)
+def _bound(number: float) -> str:
+    if math.isinf(number):
+        return "None"
+    return repr(int(number)) if number.is_integer() else repr(number)
 
 
 def _doc(item: ModelInput, options: Sequence[str], *, is_file: bool, several: bool) -> str:
